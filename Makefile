@@ -1,0 +1,55 @@
+# Everything here makes .venv as it needs it; python3 with venv and pip is all that must be there.
+.DEFAULT_GOAL := help
+.PHONY: help run test lab lint notebooks bench lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 17
+
+run: .venv/.run ## the main job: establish and renew a connection in the sandbox, by notebooks, headless
+	$(BIN)/python tools/main_job.py
+
+test: lint ## the linters, then every test
+	$(BIN)/python -m pytest -n auto
+
+lab: .venv/.lab ## JupyterLab on the notebooks, with the home folder ./.ucl
+	UCL_HOME="$(CURDIR)/.ucl" $(BIN)/jupyter lab --notebook-dir=notebooks
+
+lint: .venv/.dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebooks: .venv/.dev ## run every notebook in a sandbox of its own and write it back, normalised
+	$(BIN)/python tools/build_notebooks.py
+
+bench: .venv/.dev ## what importing ucl_helpers costs
+	$(BIN)/python benchmarks/import_time.py
+
+lock: .venv/.dev ## solve the requirements anew (LOCK=--upgrade moves to newer versions)
+	$(COMPILE) $(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
+	for extra in run lab docs; do \
+		$(COMPILE) -c requirements/dev.txt pyproject.toml --extra $$extra -o requirements/$$extra.txt || exit 1; \
+	done
+	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements/dev.txt - -o requirements/build.txt
+
+clean: ## remove what was made: environment, caches, builds (not ./.ucl, where connections live)
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A larger set installed over a smaller one only adds to it: all sets are solved together.
+.venv/.%: requirements/%.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	$(PIP) --require-hashes -r requirements/build.txt -r $<
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed. If it has another name: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "The venv and ensurepip modules are needed (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }

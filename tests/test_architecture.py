@@ -1,0 +1,207 @@
+"""Who may import whom, what does no I/O, how large things may grow: read off the source, and each rule tried on a
+doctored tree as well."""
+
+import ast
+import io
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+import ucl_helpers
+
+PACKAGE = Path(ucl_helpers.__file__).parent
+
+# A module may import its own layer and those above it in this table, unless FORBIDDEN says otherwise.
+LAYERS = {
+    "words": {"errors", "show", "models"},
+    "rules": {"operations", "crypto", "checks", "policy", "settings", "exports", "diagnosis"},
+    "world": {"files", "tls", "client", "generation", "pending", "store"},
+    "procedure": {"outcomes", "resumption", "verification", "procedure", "renewal", "establish", "importing", "lifecycle"},
+    "surface": {"__init__", "views", "automation"},
+    "command": {"cli"},
+    "sandbox": {"sandbox"},
+}
+ORDER = list(LAYERS)
+LAYER = {module: layer for layer, modules in LAYERS.items() for module in modules}
+CORE = ("words", "rules", "world", "procedure")
+FORBIDDEN = {
+    "automation": {"procedure", "surface"},  # the notebook renews, not the runner
+    "__init__": {"surface"},
+    "views": {"surface"},
+    "sandbox": set(ORDER) - {"sandbox"},  # an independent judge
+}
+PURE = ("words", "rules")
+IO_MODULES = {
+    *("asyncio", "http", "io", "multiprocessing", "os", "pathlib", "requests", "secrets", "select", "shutil", "signal"),
+    *("socket", "subprocess", "sys", "tempfile", "threading", "time", "urllib3"),
+}
+IO_CALLS = {"open", "input", "print", "now", "utcnow", "today", "urlopen"}
+HEAVY = {"papermill", "ipywidgets", "matplotlib", "tornado", "graphql", "IPython", "jupyter_client", "nbformat"}
+LINES, CORE_LINES = 300, 1500
+
+
+def part(path):
+    """The top-level module or subpackage of ucl_helpers a source file belongs to."""
+    return path.parts[0].removesuffix(".py")
+
+
+def sources(package):
+    return {path.relative_to(package): path.read_text() for path in sorted(package.rglob("*.py"))}
+
+
+def imported(text):
+    """Every module an import names, wherever it stands; from the package itself, with the name it takes."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield from [f"{base}.{name.name}" for name in node.names] if base == "ucl_helpers" else [base]
+
+
+def wrong_imports(tree):
+    """Imports against the direction of the layers, imports nobody may make, and modules without a layer."""
+    found = []
+    for path, text in tree.items():
+        here = part(path)
+        if here not in LAYER:
+            found.append(f"{here} has no layer")
+            continue
+        for name in imported(text):
+            parts = name.split(".")
+            if parts[0] == "":
+                found.append(f"{here} imports relatively: {name}")
+            if parts[0] != "ucl_helpers" or len(parts) == 1 or parts[1] == here or parts[1] not in LAYER:
+                continue
+            layer = LAYER[parts[1]]
+            upwards = ORDER.index(layer) > ORDER.index(LAYER[here]) and (here, layer) != ("cli", "sandbox")
+            if upwards or layer in FORBIDDEN.get(here, ()):
+                found.append(f"{here} imports {parts[1]}")
+    return found
+
+
+def impurities(tree):
+    """What reaches for the world in modules that are rules."""
+    found = []
+    for path, text in tree.items():
+        if LAYER.get(part(path)) not in PURE:
+            continue
+        found += [f"{path}: import {name}" for name in imported(text) if name.split(".")[0] in IO_MODULES]
+        calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+        names = [call.id if isinstance(call, ast.Name) else getattr(call, "attr", "") for call in calls]
+        found += [f"{path}: {name}()" for name in names if name in IO_CALLS]
+    return found
+
+
+def code_lines(text):
+    """How many lines hold code: docstrings (of attributes too), comments and blank lines are not counted."""
+    docstrings = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            docstrings.update(range(node.lineno, node.end_lineno + 1))
+    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in silent:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return len(lines - docstrings)
+
+
+def too_long(tree, limit=LINES):
+    return [f"{path}: {len(text.splitlines())} lines" for path, text in tree.items() if len(text.splitlines()) > limit]
+
+
+def core_size(tree):
+    """Lines of code of each module of the core."""
+    return {str(path): code_lines(text) for path, text in tree.items() if LAYER.get(part(path)) in CORE}
+
+
+def heavy_imports(module):
+    """Which heavy packages a fresh interpreter has loaded after importing a module."""
+    script = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    return {name.split(".")[0] for name in loaded} & HEAVY
+
+
+def test_imports_follow_the_layers():
+    assert wrong_imports(sources(PACKAGE)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("models.py", "from ucl_helpers.crypto import load_key"),
+        ("policy.py", "import ucl_helpers.store"),
+        ("store.py", "from ucl_helpers import renewal"),
+        ("automation/runner.py", "from ucl_helpers.renewal import renew"),
+        ("automation/runner.py", "from ucl_helpers.views import table"),
+        ("renewal.py", "def late():\n    from ucl_helpers.automation import runner"),
+        ("views/chain.py", "from ucl_helpers.cli import main"),
+        ("views/chain.py", "from ucl_helpers.sandbox import Sandbox"),
+        ("__init__.py", "from ucl_helpers.automation import runner"),
+        ("sandbox/ca.py", "from ucl_helpers.errors import UCLError"),
+        ("crypto.py", "from .errors import UCLError"),
+        ("helpers.py", ""),
+    ],
+)
+def test_an_import_against_the_layers_is_found(module, line):
+    assert len(wrong_imports({Path(module): line})) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("cli/serve.py", "from ucl_helpers.sandbox import Sandbox"),
+        ("automation/runner.py", "from ucl_helpers.files import write"),
+        ("sandbox/api.py", "from ucl_helpers.sandbox.ca import sign"),
+        ("renewal.py", "from ucl_helpers import files, store"),
+        ("crypto.py", "import base64"),
+    ],
+)
+def test_an_import_along_the_layers_is_not(module, line):
+    assert wrong_imports({Path(module): line}) == []
+
+
+def test_rules_do_no_io():
+    assert impurities(sources(PACKAGE)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import os", "from pathlib import Path", "import requests.adapters", "open('x')", "datetime.now(UTC)", "print(1)"],
+)
+def test_io_in_a_rule_is_found_and_elsewhere_is_not(line):
+    assert len(impurities({Path("policy.py"): line})) == 1
+    assert impurities({Path("store.py"): line}) == []
+
+
+def test_modules_stay_short():
+    assert too_long(sources(PACKAGE)) == []
+
+
+def test_a_long_module_is_found():
+    assert too_long({Path("store.py"): "x = 1\n" * LINES}) == []
+    assert too_long({Path("store.py"): "x = 1\n" * (LINES + 1)}) == ["store.py: 301 lines"]
+
+
+def test_the_core_stays_small():
+    sizes = core_size(sources(PACKAGE))
+    assert sum(sizes.values()) <= CORE_LINES, sizes
+
+
+def test_only_code_of_the_core_is_counted():
+    text = '"""Two\nlines."""\n\n# a comment\ndef f():\n    """One."""\n    return """two\nlines"""  # code\n'
+    assert code_lines(text) == 3
+    assert core_size({Path("store.py"): text, Path("cli/main.py"): text}) == {"store.py": 3}
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert heavy_imports("ucl_helpers") == set()
+    assert heavy_imports("ucl_helpers.automation.notebooks") == set()
+
+
+def test_importing_the_runner_does():
+    assert "papermill" in heavy_imports("ucl_helpers.automation.runner")

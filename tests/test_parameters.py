@@ -1,0 +1,133 @@
+"""What a notebook may be given: read from its parameters cell, converted to its types, and never a secret."""
+
+import pytest
+
+from ucl_helpers.automation.parameters import accept, declared, refuse_secret
+from ucl_helpers.errors import SecretFound, UsageError
+
+CELL = """\
+connection: str = "practice"  # a name of your choice, e.g. a=b
+key_length: int = 4096  # RSA bits
+only_if_due: bool = False
+server_ca: str | None = None
+wait: float = 1.5
+retries = 3
+anything = None
+hosts: list[str] = []
+"""
+
+
+def notebook(source=CELL, tags=("parameters",)):
+    return {
+        "cells": [{"cell_type": "code", "metadata": {"tags": list(tags)}, "source": source.splitlines(keepends=True)}]
+    }
+
+
+def take(**given):
+    return accept(declared(notebook()), given)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("connection", "yes", "yes"),
+        ("connection", "1e5", "1e5"),
+        ("connection", "None", "None"),
+        ("connection", "", ""),
+        ("key_length", "3072", 3072),
+        ("key_length", 3072, 3072),
+        ("only_if_due", "true", True),
+        ("only_if_due", "False", False),
+        ("only_if_due", True, True),
+        ("server_ca", "None", None),
+        ("server_ca", None, None),
+        ("server_ca", "ca.pem", "ca.pem"),
+        ("wait", "2", 2.0),
+        ("wait", 2, 2),
+        ("retries", "5", 5),
+        ("anything", "5", "5"),
+        ("hosts", ["a"], ["a"]),
+    ],
+)
+def test_a_value_becomes_what_the_parameter_declares(name, given, expected):
+    accepted = take(**{name: given})[name]
+    assert (accepted, type(accepted)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("key_length", "long"),
+        ("key_length", "4096.0"),
+        ("key_length", 4096.0),
+        ("key_length", True),
+        ("only_if_due", "yes"),
+        ("only_if_due", 1),
+        ("connection", 7),
+        ("connection", None),
+        ("wait", "soon"),
+        ("retries", "few"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name, given):
+    with pytest.raises(UsageError, match=rf"{name}: .* is not "):
+        take(**{name: given})
+
+
+def test_all_that_is_wrong_is_named_at_once_with_the_names_there_are():
+    with pytest.raises(UsageError) as caught:
+        take(key_lenght="4096", key_length="long", connection="fine")
+    text = str(caught.value)
+    assert "no parameter 'key_lenght'" in text
+    assert "'long' is not int" in text
+    assert "connection, key_length, only_if_due, server_ca" in text
+    assert "fine" not in text
+
+
+def test_without_a_parameters_cell_nothing_can_be_given_and_nothing_need_be():
+    known = declared(notebook(tags=()))
+    assert accept(known, {}) == {}
+    with pytest.raises(UsageError, match="it has no cell tagged 'parameters'"):
+        accept(known, {"connection": "practice"})
+
+
+def test_a_parameters_cell_that_is_not_python_is_a_clear_error():
+    with pytest.raises(UsageError, match="not Python"):
+        declared(notebook("key_length: int = \n"))
+
+
+KEY_LINE = "-----BEGIN {}PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("connection", KEY_LINE.format("")),
+        ("connection", f"x\n{KEY_LINE.format('ENCRYPTED ')}\n"),
+        ("anything", [KEY_LINE.format("RSA ")]),
+        ("connection", "https://ucl.example/graphql?token=s3cr3t-t0k3n"),
+        ("one_time_token", "s3cr3t-t0k3n"),
+        ("key_passphrase", "s3cr3t-t0k3n"),
+    ],
+)
+def test_a_secret_is_refused_and_not_repeated(name, value):
+    with pytest.raises(SecretFound) as caught:
+        refuse_secret(name, value)
+    assert "t0k3n" not in str(caught.value)
+    assert "PRIVATE" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("one_time_token", "env:UCL_TOKEN"),
+        ("one_time_token", "file:/run/secrets/token"),
+        ("one_time_token", "prompt"),
+        ("one_time_token", ""),
+        ("one_time_token", None),
+        ("certificate", "-----BEGIN CERTIFICATE-----"),
+        ("connector_url", "https://ucl.example/graphql"),
+    ],
+)
+def test_a_reference_to_a_secret_is_taken(name, value):
+    refuse_secret(name, value)

@@ -1,0 +1,57 @@
+"""Where the notebooks are: in the wheel, or in the checkout of an editable install."""
+
+from pathlib import Path
+
+from ucl_helpers.errors import UsageError
+from ucl_helpers.files import make_directory, storage, write
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def notebooks_directory() -> Path:
+    """The folder of the notebooks that belong to this installation."""
+    installed = PACKAGE / "_notebooks"
+    return installed if installed.is_dir() else PACKAGE.parent / "notebooks"
+
+
+def find_notebook(name: str) -> Path:
+    """A notebook by path, by name (``02_maintain_connection``) or by the beginning of its name (``02``).
+
+    Raises:
+        UsageError: there is none, or more than one; the notebooks there are, are named.
+    """
+    path = Path(name)
+    if path.suffix == ".ipynb" and path.is_file():
+        return path.resolve()
+    ours = sorted(notebooks_directory().glob("*.ipynb"))
+    exact = [notebook for notebook in ours if name in (notebook.name, notebook.stem)]
+    found = exact or [notebook for notebook in ours if name and notebook.stem.startswith(name)]
+    if len(found) != 1:
+        raise UsageError(
+            f"{name!r} names {'more than one notebook' if found else 'no notebook'}.",
+            remedy=f"Give a path that ends in .ipynb, or one of {', '.join(notebook.stem for notebook in ours)}.",
+        )
+    return found[0]
+
+
+def copy_notebooks(directory: Path) -> list[Path]:
+    """Copy the notebooks into a folder, which is made if missing; a copy that is there already and equal is left.
+
+    Raises:
+        UsageError: a file of that name is there and differs. Then nothing is copied.
+        StorageFailed: the folder or a file cannot be read or written.
+    """
+    make_directory(directory)
+    copies = {directory / notebook.name: notebook for notebook in sorted(notebooks_directory().glob("*.ipynb"))}
+    with storage("read", directory):
+        texts = {copy: notebook.read_bytes() for copy, notebook in copies.items()}
+        there = {copy: copy.read_bytes() for copy in copies if copy.exists()}
+    changed = [copy.name for copy, text in there.items() if text != texts[copy]]
+    if changed:
+        raise UsageError(
+            f"{directory} has its own {', '.join(changed)}; nothing was copied.",
+            remedy="Copy into another folder, or move these away.",
+        )
+    for copy in texts.keys() - there.keys():
+        write(copy, texts[copy], 0o644)
+    return list(copies)

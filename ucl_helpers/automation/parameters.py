@@ -1,0 +1,149 @@
+"""What a notebook may be given: the cell tagged ``parameters``, read without running it. Pure.
+
+The cell holds literals with a type each (``key_length: int = 4096  # RSA bits``). A value that comes as text, from a
+command line, becomes what the parameter declares: a ``str`` stays a string, also when it reads ``1e5`` or ``True``.
+"""
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ucl_helpers.errors import SecretFound, UsageError
+
+PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+SECRET_NAME = re.compile(r"token|bearer|passphrase|password|secret", re.IGNORECASE)
+TOKEN_IN_URL = re.compile(r"[?&]token=", re.IGNORECASE)
+REFERENCE = re.compile(r"(env:|file:).+|prompt")
+NONE = "None"
+WORDS = {"true": True, "false": False}
+NUMBERS: Mapping[str, type[int] | type[float]] = {"int": int, "float": float}
+KNOWN = {"bool", "int", "float", "str", NONE}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the parameters cell.
+
+    Attributes:
+        name: the variable.
+        types: what it may be, out of ``bool``, ``int``, ``float``, ``str`` and ``None``; empty if it does not say, or
+            says something else: then any value passes as it is.
+    """
+
+    name: str
+    types: frozenset[str]
+
+    def convert(self, value: object) -> object:
+        """The value as the type declared; text is converted, anything else must be of the type already.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if not self.types:
+            return value
+        if isinstance(value, str):
+            return self._from_text(value)
+        kind = NONE if value is None else type(value).__name__
+        if kind not in self.types and not (kind == "int" and "float" in self.types):
+            raise ValueError(f"{value!r} is not {self.wanted}")
+        return value
+
+    @property
+    def wanted(self) -> str:
+        """The types, for people: ``int``, ``None or str``."""
+        return " or ".join(sorted(self.types))
+
+    def _from_text(self, text: str) -> object:
+        if NONE in self.types and text == NONE:
+            return None
+        if "bool" in self.types and text.lower() in WORDS:
+            return WORDS[text.lower()]
+        for kind, number in NUMBERS.items():
+            if kind in self.types:
+                try:
+                    return number(text)
+                except ValueError:
+                    continue
+        if "str" in self.types:
+            return text
+        raise ValueError(f"{text!r} is not {self.wanted}")
+
+
+def declared(notebook: Mapping[str, Any]) -> dict[str, Parameter]:
+    """The parameters a notebook declares, by name; none if it has no cell tagged ``parameters``.
+
+    Raises:
+        UsageError: the cell is not Python.
+    """
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", ()):
+            try:
+                tree = ast.parse("".join(cell["source"]))
+            except SyntaxError as error:
+                raise UsageError(f"The notebook's parameters cell is not Python: {error}.") from error
+            return {found.name: found for statement in tree.body if (found := _parameter(statement))}
+    return {}
+
+
+def accept(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
+    """The values given, as the types declared.
+
+    Raises:
+        UsageError: a name is not known, or a value is not of its type; everything that is wrong is named at once.
+        SecretFound: a value is, or holds, a secret. Values would be written into the executed notebook.
+    """
+    wrong: list[str] = []
+    accepted: dict[str, object] = {}
+    for name, value in given.items():
+        refuse_secret(name, value)
+        if name not in known:
+            wrong.append(f"there is no parameter {name!r}")
+            continue
+        try:
+            accepted[name] = known[name].convert(value)
+        except ValueError as error:
+            wrong.append(f"{name}: {error}")
+    if wrong:
+        takes = ", ".join(known) or "none: it has no cell tagged 'parameters'"
+        raise UsageError(
+            f"The notebook does not take these parameters: {'; '.join(wrong)}.",
+            remedy=f"Its parameters are {takes}.",
+            known=sorted(known),
+        )
+    return accepted
+
+
+def refuse_secret(name: str, value: object) -> None:
+    """Refuse what must not end up in a notebook: a private key, a one-time token in a URL, a secret by its name.
+
+    Not checked: whether a value under a harmless name is a secret of another form.
+
+    Raises:
+        SecretFound: the error names the parameter, never the value.
+    """
+    text = str(value)
+    bare = bool(SECRET_NAME.search(name)) and isinstance(value, str) and text and not REFERENCE.fullmatch(text)
+    if bare or PRIVATE_KEY.search(text) or TOKEN_IN_URL.search(text):
+        raise SecretFound(
+            f"Parameter {name!r} holds a secret, and parameters are written into the executed notebook.",
+            remedy="Pass a reference to it: env:NAME or file:PATH.",
+            parameter=name,
+        )
+
+
+def _parameter(statement: ast.stmt) -> Parameter | None:
+    match statement:
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
+            return Parameter(name, _types(annotation))
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=default)) if default is not None:
+            return Parameter(name, frozenset({type(default).__name__} & KNOWN))
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            return Parameter(name, frozenset())
+    return None
+
+
+def _types(annotation: ast.expr) -> frozenset[str]:
+    names = {part.strip() for part in ast.unparse(annotation).split("|")}
+    return frozenset(names) if names <= KNOWN else frozenset()

@@ -1,0 +1,143 @@
+"""Run a notebook headless through papermill, and read its outcome.
+
+The notebook is the procedure; the runner starts it, saves it and reports how it ended. It knows nothing of renewal.
+"""
+
+import json
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+from ucl_helpers.automation.kernel import KERNEL_NAME, EncryptedKernelManager
+from ucl_helpers.automation.parameters import accept, declared
+from ucl_helpers.errors import UsageError
+from ucl_helpers.files import make_directory, storage, write
+from ucl_helpers.models import OUTCOME_MIME
+
+NBFORMAT = 4
+logging.getLogger("papermill").setLevel(logging.ERROR)  # its reading of parameters is coarser than ours, and it warns
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        output: the executed notebook, mode 0600.
+        outcome: what the notebook said last about itself (``outcome``, ``exitCode``, …), or None.
+        error: name and text of the exception that stopped it, or None.
+    """
+
+    output: Path
+    outcome: Mapping[str, Any] | None
+    error: str | None
+
+    @property
+    def exit_code(self) -> int:
+        """The outcome's exit code; a notebook that failed without one, or with 0, ends with 1."""
+        code = int(self.outcome.get("exitCode", 0)) if self.outcome else 0
+        return code or (1 if self.error else 0)
+
+
+def default_output(folder: Path, notebook: Path, now: datetime) -> Path:
+    """Where an executed notebook is kept: ``folder/02_maintain_connection-20260131T235959.123456Z.ipynb``.
+
+    Args:
+        folder: the folder of all runs.
+        notebook: the notebook that is run.
+        now: an aware moment.
+    """
+    return folder / f"{notebook.stem}-{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.ipynb"
+
+
+def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] | None = None) -> RunResult:
+    """Execute a notebook in a kernel of this interpreter, in the current folder, and save what came out.
+
+    The kernel connection is encrypted. The executed notebook appears whole, mode 0600, at the end of the run: also
+    of one that failed or was interrupted. While it runs, a hidden file beside it (0600 too) shows how far it is.
+
+    Args:
+        notebook: the file to run; it is not changed.
+        output: where the executed notebook goes; what is there is replaced.
+        parameters: by name; text is converted to the type the notebook declares.
+
+    Raises:
+        UsageError: the notebook cannot be read, or does not take these parameters.
+        SecretFound: a parameter holds a secret.
+        StorageFailed: the output cannot be written.
+    """
+    values = accept(declared(_read(notebook)), parameters or {})
+    output = output.absolute()
+    working = output.with_name(f".{output.stem}-{secrets.token_hex(4)}.ipynb")
+    make_directory(output.parent)
+    write(working, b"")  # papermill writes into this very file, and its mode, 0600, stays
+    try:
+        error = _execute(notebook.absolute(), working, values)
+    finally:
+        executed = _keep(working, output)
+    return RunResult(output, _outcome(executed), error)
+
+
+def _execute(notebook: Path, working: Path, values: Mapping[str, object]) -> str | None:
+    """Let papermill run it; the error is returned as text, since only its name and text survive the kernel."""
+    try:
+        papermill.execute_notebook(
+            _literal(notebook),
+            _literal(working),
+            dict(values),
+            kernel_name=KERNEL_NAME,
+            language="python",
+            progress_bar=False,
+            kernel_manager_class=EncryptedKernelManager,
+        )
+    except papermill.PapermillExecutionError as error:
+        return f"{error.ename}: {error.evalue}"
+    except (DeadKernelError, CellTimeoutError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _keep(working: Path, output: Path) -> dict[str, Any]:
+    """Save what was executed so far under its final name, by one rename."""
+    executed = _read(working) if working.stat().st_size else {"cells": []}
+    if executed["cells"]:
+        executed["metadata"]["papermill"]["output_path"] = str(output)
+        write(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
+    working.unlink()
+    return executed
+
+
+def _outcome(executed: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The last outcome a cell has shown."""
+    outputs = (output for cell in executed["cells"] for output in cell.get("outputs", ()))
+    found = [output["data"][OUTCOME_MIME] for output in outputs if OUTCOME_MIME in output.get("data", {})]
+    return found[-1] if found else None
+
+
+def _read(notebook: Path) -> dict[str, Any]:
+    """A notebook as JSON, without a look at what its cells hold: papermill validates it."""
+    with storage("read", notebook):
+        text = notebook.read_bytes()
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{notebook} is not a Jupyter notebook: {error}.") from error
+    if (
+        not isinstance(content, dict)
+        or content.get("nbformat") != NBFORMAT
+        or not isinstance(content.get("cells"), list)
+    ):
+        raise UsageError(f"{notebook} is not a Jupyter notebook of format {NBFORMAT}.")
+    return content
+
+
+def _literal(path: Path) -> str:
+    """A path as papermill takes it: it fills in ``{…}``, and ours mean themselves."""
+    return str(path).replace("{", "{{").replace("}", "}}")

@@ -1,0 +1,241 @@
+"""One TLS session to one GraphQL endpoint: calls, retries, and every failure as a typed error.
+
+https only; no redirect is followed; time and the size of an answer are bounded. How the server is trusted is in
+:mod:`ucl_helpers.tls`.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+import urllib3
+from requests.utils import get_environ_proxies
+
+from ucl_helpers.diagnosis import Endpoint, clock_note, refusal_causes, transport_error
+from ucl_helpers.errors import (
+    AuthenticationFailed,
+    BadAnswer,
+    EmptyAnswer,
+    RateLimited,
+    Refused,
+    RetryLater,
+    UCLError,
+    Unavailable,
+    Unreachable,
+)
+from ucl_helpers.operations import result_of
+from ucl_helpers.tls import Adapter, Credentials, check_url, tls_context
+
+CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 10.0, 30.0, 60.0
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
+PASSING_STATUS = {408, 500, 502, 503, 504}
+RETRIED_STATUS = {429, 502, 503, 504}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result and what the server said about time: ``date`` (UTC) or None; ``clock_difference`` in seconds."""
+
+    result: Any
+    date: datetime | None
+    clock_difference: float
+    request_id: str
+
+
+class Client:
+    """Calls GraphQL operations at one endpoint over one kept TLS connection; a context manager.
+
+    Args:
+        url: https.
+        endpoint: which kind, for the explanation of refusals.
+        ca_file: PEM of what verifies the server, or None for the system's CAs.
+        credentials: the client certificate, or None.
+        headers: sent with each call (a bearer, a tenant, a one-time token).
+        retry: call again after connection errors, 429, 502, 503, 504 and empty answers. False for one-time tokens.
+        deadline: seconds for a call with all its retries.
+        wait: how to wait some seconds between two tries.
+
+    Raises:
+        UsageError: the URL is not https.
+        StorageFailed: a file cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        endpoint: Endpoint,
+        *,
+        ca_file: Path | None = None,
+        credentials: Credentials | None = None,
+        headers: Mapping[str, str] | None = None,
+        retry: bool = True,
+        deadline: float = DEADLINE_SECONDS,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.url = check_url(url)
+        self._endpoint = endpoint
+        self._certificate = credentials.certificate if credentials else None
+        self._retry, self._deadline, self._wait = retry, deadline, wait
+        self.context = tls_context(ca_file, credentials)
+        self._session = requests.Session()
+        self._session.trust_env = False  # no netrc, no REQUESTS_CA_BUNDLE; proxies are asked for in call()
+        self._session.mount("https://", Adapter(self.context))
+        self._session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def call(self, operation: str, variables: Mapping[str, Any] | None = None) -> Answer:
+        """Send an operation and unwrap its ``result``.
+
+        Raises:
+            RetryLater: it passes (see its subclasses); retried here first where that may be.
+            Refused: the server said no, with what that may mean.
+            ServerNotTrusted: the server's certificate does not verify.
+            BadAnswer: no GraphQL answer.
+        """
+        until = time.monotonic() + self._deadline
+        for attempt in range(len(BACKOFF_SECONDS) + 1):
+            try:
+                return self._once(operation, variables, until)
+            except RetryLater as error:
+                pause = _pause(error, attempt)
+                if not self._retry or pause is None or time.monotonic() + pause >= until:
+                    raise
+                self._wait(pause)
+        raise AssertionError("the last attempt either answers or raises")
+
+    def _once(self, operation: str, variables: Mapping[str, Any] | None, until: float) -> Answer:
+        request_id = str(uuid.uuid4())
+        left = max(until - time.monotonic(), 0.001)
+        try:
+            with self._session.post(
+                self.url,
+                json={"query": operation, "variables": variables or {}},
+                headers={"x-request-id": request_id},
+                timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
+                proxies=get_environ_proxies(self.url),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                body = _read(response, until)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise transport_error(
+                error, url=self.url, request_id=request_id, certificate=self._certificate, now=datetime.now(UTC)
+            ) from None
+        date, difference = _server_time(response)
+        try:
+            result = self._interpret(response, body, date)
+        except UCLError as error:
+            note = clock_note(difference) + f" (x-request-id {request_id})"
+            facts = {**error.data, "url": self.url, "request_id": request_id, "clock_difference": difference}
+            raise type(error)(error.message + note, remedy=error.remedy, **facts) from None
+        return Answer(result, date, difference or 0.0, request_id)
+
+    def _interpret(self, response: requests.Response, body: bytes, date: datetime | None) -> Any:
+        status = response.status_code
+        if status == requests.codes.ok:
+            return result_of(_json(body), where=self.url)
+        if status in {401, 403} or (status == requests.codes.bad_request and not body.strip()):
+            causes = refusal_causes(self._endpoint, self._certificate, date or datetime.now(UTC))
+            raise AuthenticationFailed(
+                f"{self.url} refused to authenticate us ({status}). It may mean: {'; '.join(causes)}.",
+                remedy=_REMEDIES[self._endpoint],
+                causes=causes,
+                status=status,
+            )
+        if status == requests.codes.too_many_requests:
+            after = _retry_after(response)
+            raise RateLimited(
+                f"{self.url} asks to slow down (429).", remedy="Run it again later.", retry_after=after, status=status
+            )
+        if status in PASSING_STATUS:
+            after = _retry_after(response)
+            raise Unavailable(
+                f"{self.url} cannot answer now ({status}).",
+                remedy="Run it again later.",
+                retry_after=after,
+                status=status,
+            )
+        if status == requests.codes.request_entity_too_large:
+            raise Refused(f"{self.url} says the request is too large (413).", remedy="Check gateway and URL.")
+        if status in {400, 422}:
+            result_of(_json(body), where=self.url)
+        where = f" to {response.headers.get('Location', '?')!r}, which is not followed" if response.is_redirect else ""
+        raise BadAnswer(f"{self.url} answered {status}{where}.", remedy="Check that it is a Connector's GraphQL URL.")
+
+
+_REMEDIES: Mapping[Endpoint, str] = {
+    "token": "Get a new one-time token.",
+    "certificate": "If it was revoked, expired or its client deleted, establish the connection anew.",
+    "director": "Get a fresh bearer and check the tenant.",
+}
+
+
+def _pause(error: RetryLater, attempt: int) -> float | None:
+    """Seconds until the next try, or None when there is none."""
+    if attempt >= len(BACKOFF_SECONDS):
+        return None
+    if isinstance(error, Unreachable | EmptyAnswer) or error.data.get("status") in RETRIED_STATUS:
+        return max(BACKOFF_SECONDS[attempt], error.data.get("retry_after") or 0.0)
+    return None
+
+
+def _read(response: requests.Response, until: float) -> bytes:
+    parts, size = [], 0
+    while part := response.raw.read1(65536, decode_content=True):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise BadAnswer(f"The answer is larger than {MAX_ANSWER_BYTES} bytes.", remedy="Check the URL.")
+        if time.monotonic() > until:
+            raise TimeoutError("timed out while the answer dripped in")
+    return b"".join(parts)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        # Its text stays out of the error: half an answer may hold a token.
+        kind = "a web page" if body.lstrip()[:1] == b"<" else f"{len(body)} bytes of something else"
+        raise BadAnswer(
+            f"The answer is not JSON but {kind}.", remedy="Check the URL; a proxy may answer in its place."
+        ) from None
+
+
+def _server_time(response: requests.Response) -> tuple[datetime | None, float | None]:
+    """The server's clock (UTC) and the difference to ours in seconds, server's minus ours."""
+    try:
+        date = parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return None, None
+    return date, (date - datetime.now(UTC)).total_seconds()
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """``Retry-After`` in seconds, given as seconds or as a date (RFC 9110, section 10.2.3)."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value).astimezone(UTC)
+    except ValueError:
+        return None
+    now = _server_time(response)[0] or datetime.now(UTC)
+    return max((when - now) / timedelta(seconds=1), 0.0)

@@ -1,0 +1,189 @@
+"""Key, subject, CSR, and the chain that comes back as base64 of PEM. Pure: bytes and objects in, bytes and objects out.
+
+Follows RFC 2986 (CSR), RFC 4514 (subjects as text), RFC 7468 (PEM), RFC 4648 (base64). Nothing here decides whether a
+certificate may be used: that is :mod:`ucl_helpers.checks`.
+"""
+
+import base64
+import binascii
+import re
+from collections import Counter
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
+
+from ucl_helpers.errors import BadAnswer, UsageError
+
+MIN_BITS, MAX_BITS, DEFAULT_BITS = 2048, 8192, 4096
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def key_length(bits: object) -> int:
+    """Check a wanted RSA key length, in bits.
+
+    Raises:
+        UsageError: not a whole number from 2048 to 8192.
+    """
+    if not isinstance(bits, int) or isinstance(bits, bool) or not MIN_BITS <= bits <= MAX_BITS or bits % 8:
+        raise UsageError(
+            f"key_length is {bits!r}, but UCL signs RSA keys and this toolkit makes {MIN_BITS} to {MAX_BITS} bits.",
+            remedy=f"Give a multiple of 8 in that range; {DEFAULT_BITS} is recommended.",
+        )
+    return bits
+
+
+def make_key(bits: int = DEFAULT_BITS) -> rsa.RSAPrivateKey:
+    """A new RSA key of ``bits`` bits, public exponent 65537. Takes from 0.1 s to several seconds.
+
+    Raises:
+        UsageError: see :func:`key_length`.
+    """
+    return rsa.generate_private_key(public_exponent=65537, key_size=key_length(bits))
+
+
+def dump_key(key: rsa.RSAPrivateKey, passphrase: bytes | None = None) -> bytes:
+    """The key as PKCS #8 PEM, encrypted if a passphrase is given."""
+    protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
+
+
+def load_key(data: bytes, passphrase: bytes | None = None, *, where: str = "the key") -> rsa.RSAPrivateKey:
+    """A private RSA key from PEM (PKCS #1 or #8, encrypted or not) or DER.
+
+    Raises:
+        UsageError: unreadable, another kind of key, or the passphrase is missing, needless or wrong; names ``where``.
+    """
+    load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
+    try:
+        key = load(data, passphrase)
+    except TypeError:
+        says = "is not encrypted, but a passphrase was given" if passphrase else "is encrypted"
+        raise UsageError(f"{where} {says}.", remedy="Give its passphrase by reference, or none.") from None
+    except (ValueError, NotImplementedError):
+        raise UsageError(
+            f"{where} cannot be read as a private key, or the passphrase is wrong.",
+            remedy="It must be PEM or DER, PKCS #1 or PKCS #8.",
+        ) from None
+    except UnsupportedAlgorithm:
+        raise UsageError(f"{where} is of a kind this toolkit cannot use.", remedy="UCL signs RSA keys only.") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise UsageError(f"{where} is not an RSA key.", remedy="UCL signs RSA keys only.")
+    return key
+
+
+def load_bundle(
+    data: bytes, passphrase: bytes | None, *, where: str
+) -> tuple[rsa.RSAPrivateKey, list[x509.Certificate]]:
+    """Key and certificates (the key's own first) from PKCS #12.
+
+    Raises:
+        UsageError: unreadable, wrong passphrase, or key or certificate is not in there; names ``where``.
+    """
+    try:
+        bundle = load_pkcs12(data, passphrase)
+    except ValueError:
+        raise UsageError(
+            f"{where} cannot be read as PKCS #12, or the passphrase is wrong.",
+            remedy="Try: openssl pkcs12 -info",
+        ) from None
+    if not isinstance(bundle.key, rsa.RSAPrivateKey) or bundle.cert is None:
+        raise UsageError(f"{where} does not hold an RSA key together with its certificate.")
+    return bundle.key, [bundle.cert.certificate, *(extra.certificate for extra in bundle.additional_certs)]
+
+
+def parse_subject(text: str) -> x509.Name:
+    """A subject in comma form (RFC 4514, escapes and repeated fields included), kept in the order it is written.
+
+    RFC 4514 writes the most specific field first and reverses it in the encoding; UCL does not, so this undoes that.
+
+    Raises:
+        BadAnswer: the text is not a subject.
+    """
+    try:
+        name = x509.Name.from_rfc4514_string(text, {"E": x509.NameOID.EMAIL_ADDRESS})
+    except ValueError as error:
+        raise BadAnswer(
+            f"The subject {text!r} cannot be read: {error}.", remedy="Report it to UCL, with the request id."
+        ) from None
+    if not list(name):
+        raise BadAnswer("The subject is empty.", remedy="Report it to UCL, with the request id.")
+    return x509.Name(list(reversed(list(name.rdns))))
+
+
+def subject_text(name: x509.Name) -> str:
+    """A subject in comma form, in the order it is encoded."""
+    return x509.Name(list(reversed(list(name.rdns)))).rfc4514_string()
+
+
+def subject_fields(name: x509.Name) -> Counter[tuple[str, str]]:
+    """A subject as a multiset of (OID, value): the order of fields does not matter to UCL."""
+    return Counter((field.oid.dotted_string, str(field.value)) for field in name)
+
+
+def same_subject(one: x509.Name, other: x509.Name) -> bool:
+    """True when both have the same fields with the same values, in any order."""
+    return subject_fields(one) == subject_fields(other)
+
+
+def common_name(name: x509.Name) -> str:
+    """The last CN, which is the one UCL reads, or an empty text."""
+    names = name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return str(names[-1].value) if names else ""
+
+
+def make_csr(key: rsa.RSAPrivateKey, subject: x509.Name) -> bytes:
+    """A CSR as PEM, signed with SHA-256, without extensions (UCL drops them)."""
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return request.public_bytes(Encoding.PEM)
+
+
+def encode(pem: bytes) -> str:
+    """Base64 on one line, as UCL wants the CSR; ``openssl base64`` would wrap it."""
+    return base64.b64encode(pem).decode("ascii")
+
+
+def decode_certificates(text: str, *, name: str) -> tuple[x509.Certificate, ...]:
+    """Base64 of PEM → certificates in their order.
+
+    Raises:
+        BadAnswer: not base64, no certificate in it, or one that cannot be read; names the field.
+    """
+    try:
+        pem = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadAnswer(f"{name} is not base64.", remedy="Run it again; if it stays, report it to UCL.") from None
+    return read_certificates(pem, name=name)
+
+
+def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
+    """PEM → certificates in their order; text around them is skipped, DER is taken as well.
+
+    Raises:
+        BadAnswer: no certificate in it, or one that cannot be read; names where.
+    """
+    blocks = _CERTIFICATE.findall(pem)
+    try:
+        if not blocks and pem[:1] == b"\x30":
+            return (x509.load_der_x509_certificate(pem),)
+        certificates = tuple(x509.load_pem_x509_certificate(block) for block in blocks)
+    except ValueError as error:
+        raise BadAnswer(f"{name} holds a certificate that cannot be read: {error}.") from None
+    if not certificates:
+        raise BadAnswer(f"{name} holds no certificate.", remedy="It must be PEM, one certificate after another.")
+    return certificates
+
+
+def dump_certificates(*certificates: x509.Certificate) -> bytes:
+    """Certificates as PEM, one after another."""
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)

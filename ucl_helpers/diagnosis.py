@@ -1,0 +1,160 @@
+"""What a refusal likely means. Pure.
+
+UCL says little when it refuses: 400 with an empty body, a TLS alert, or a bare end of file. This module puts what we
+know (which endpoint, which certificate, which clock) into the causes a person should look at, the likeliest first.
+"""
+
+import ssl
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Literal
+
+from cryptography import x509
+
+from ucl_helpers.errors import CertificateRejected, ServerNotTrusted, UCLError, Unreachable
+from ucl_helpers.models import Validity
+from ucl_helpers.show import moment, span
+
+Endpoint = Literal["token", "certificate", "director"]
+GRACE = timedelta(minutes=5)
+
+_CERTIFICATE_ALERTS = {
+    "CERTIFICATE_REQUIRED": "the server wants a client certificate and none was sent",
+    "UNKNOWN_CA": "the server does not know the CA of our client certificate",
+    "CERTIFICATE_EXPIRED": "the server says our client certificate has expired",
+    "CERTIFICATE_REVOKED": "the server says our client certificate was revoked",
+    "BAD_CERTIFICATE": "the server does not take our client certificate, or wanted one",
+    "CERTIFICATE_UNKNOWN": "the server does not take our client certificate",
+    "UNSUPPORTED_CERTIFICATE": "the server does not take this kind of client certificate",
+    "ACCESS_DENIED": "the server denies access to this client certificate",
+    "HANDSHAKE_FAILURE": "the server broke off the handshake; it may want another client certificate",
+    "DECRYPT_ERROR": "the server says our private key does not belong to our certificate",
+}
+_VERIFY_PROBLEMS = {
+    9: ("its certificate is not valid yet", "Compare the clocks: ours may be behind."),
+    10: ("its certificate has expired", "Compare the clocks; if ours is right, the server's operator must renew it."),
+    18: ("its certificate is self-signed", "Give the CA that signs it with a CA file, if you trust it."),
+    19: ("its CA is unknown here", "Give the CA that signs it with a CA file; it is not the client CA."),
+    20: ("its CA is unknown here", "Give the CA that signs it with a CA file; it is not the client CA."),
+    21: ("its certificate cannot be verified", "Give the CA that signs it with a CA file; it is not the client CA."),
+    62: ("its certificate is for another host", "Check the URL's host name."),
+    64: ("its certificate is for another address", "Check the URL's address."),
+}
+
+
+def certificate_causes(certificate: x509.Certificate | None, now: datetime) -> list[str]:
+    """What the certificate itself tells about a refusal at ``now`` (UTC, the server's clock if known)."""
+    if certificate is None:
+        return []
+    validity = Validity.of(certificate)
+    if now >= validity.not_after:
+        return [f"the client certificate expired {moment(validity.not_after)}: establish the connection anew"]
+    if now < validity.not_before:
+        return [f"the client certificate is valid only from {moment(validity.not_before)}: compare the clocks"]
+    if now - validity.not_before < GRACE:
+        age = span(now - validity.not_before)
+        return [f"the client certificate is {age} old and a gateway's clock may be behind: try again in 5 minutes"]
+    return []
+
+
+def refusal_causes(endpoint: Endpoint, certificate: x509.Certificate | None, now: datetime) -> list[str]:
+    """The causes of an authentication failure at an endpoint, the likeliest first."""
+    if endpoint == "token":
+        return [
+            "the one-time token was used before (the first request that carries it uses it up, even a failed one)",
+            "it expired (5 minutes after it was issued)",
+            "it is unknown here, or its application was unregistered",
+            "or UCL itself is down, which looks the same at this endpoint",
+        ]
+    if endpoint == "director":
+        return ["the bearer token is missing, wrong or expired", "or the tenant is not the bearer's"]
+    return [
+        *certificate_causes(certificate, now),
+        "the client certificate was revoked",
+        "its client was deleted at UCL (the application or its authentication)",
+        "it was issued by the right CA for another landscape or subject",
+    ]
+
+
+def clock_note(difference: float | None) -> str:
+    """A sentence on clocks that differ by more than five minutes; ``difference`` in seconds, server's minus ours."""
+    if difference is None or abs(difference) <= GRACE.total_seconds():
+        return ""
+    way = "behind" if difference > 0 else "ahead of"
+    return f" Our clock is {span(timedelta(seconds=abs(difference)))} {way} the server's."
+
+
+def transport_error(
+    error: BaseException, *, url: str, request_id: str, certificate: x509.Certificate | None, now: datetime
+) -> UCLError:
+    """A failed connection as a typed error: what happened, what it likely means, what to do.
+
+    Args:
+        error: what the HTTP library raised; its causes are searched.
+        url: where to.
+        request_id: of the call.
+        certificate: the client certificate that was sent, or None.
+        now: our clock, UTC.
+    """
+    facts = {"url": url, "request_id": request_id}
+    chain = list(_unfold(error))
+    tls = next((one for one in chain if isinstance(one, ssl.SSLError)), None)
+    likely = certificate_causes(certificate, now)
+    hint = f" Likely: {'; '.join(likely)}." if likely else ""
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        problem, remedy = _VERIFY_PROBLEMS.get(
+            tls.verify_code, (tls.verify_message, "Look at it with openssl s_client.")
+        )
+        return ServerNotTrusted(f"The server at {url} is not trusted: {problem}.", remedy=remedy, **facts)
+    if tls is not None:
+        reason = tls.reason or ""
+        for alert, meaning in _CERTIFICATE_ALERTS.items():
+            if reason.endswith(alert):
+                return CertificateRejected(
+                    f"No secure connection to {url}: {meaning} ({reason}).{hint}",
+                    remedy="Check that key and certificate are those UCL issued for this landscape.",
+                    **facts,
+                )
+        if "VERSION" in reason or "UNSUPPORTED_PROTOCOL" in reason:
+            return ServerNotTrusted(
+                f"The server at {url} speaks no TLS 1.2 or newer ({reason}).", remedy="Check the URL and port.", **facts
+            )
+    broken = any(isinstance(one, ConnectionResetError | BrokenPipeError | EOFError | ssl.SSLEOFError) for one in chain)
+    if (
+        (broken or "disconnected" in str(error).lower())
+        and certificate is not None
+        and now >= Validity.of(certificate).not_after
+    ):
+        return CertificateRejected(
+            f"The server at {url} hung up on our client certificate.{hint}",
+            remedy="Establish the connection anew with a one-time token.",
+            **facts,
+        )
+    doubt = (
+        " If it stays so: a server that does not take our client certificate may also just hang up." if broken else ""
+    )
+    return Unreachable(
+        f"No answer from {url}: {_innermost(chain)}.{hint}",
+        remedy=f"Check network, proxy and URL, then run it again; nothing is lost.{doubt}",
+        **facts,
+    )
+
+
+def _unfold(error: BaseException) -> Iterator[BaseException]:
+    """An exception and everything it carries or stems from."""
+    seen: set[int] = set()
+    queue: list[object] = [error]
+    while queue:
+        one = queue.pop(0)
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            queue += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+
+
+def _innermost(chain: list[BaseException]) -> str:
+    system = [one for one in chain if isinstance(one, OSError) and one.strerror and not isinstance(one, ssl.SSLError)]
+    if system:
+        return str(system[-1].strerror).lower()
+    named = [one for one in chain if isinstance(one, TimeoutError) or "timed out" in str(one)]
+    return "timed out" if named else f"the connection broke off ({type(chain[-1]).__name__})"

@@ -1,0 +1,172 @@
+"""What can go wrong, as types.
+
+Every error says what happened, what it likely means and what to do next; carries its facts in ``data``; knows the
+exit code with which ``ucl`` and the notebooks end; survives pickling; and never holds a secret.
+
+::
+
+    UCLError                      1  unexpected
+    ├── UsageError                2  a name, option, parameter or file is not usable as given
+    │   ├── UnknownConnection
+    │   └── InvalidSettings
+    ├── RetryLater                3  nothing is lost and nothing changed; the next run goes on from here
+    │   ├── Unreachable              no connection, or it broke off
+    │   ├── RateLimited              429, with the server's Retry-After
+    │   ├── Unavailable              408, 500, 502, 503, 504
+    │   ├── EmptyAnswer              no data and no error: a known bug of the server
+    │   └── NotYetAccepted           the new certificate is refused in its first minutes
+    ├── Refused                   4  the server understood, and said no
+    │   ├── AuthenticationFailed     400 with an empty body, 401, 403
+    │   ├── CertificateRejected      the server's TLS does not take our client certificate
+    │   └── RequestRejected          GraphQL errors
+    ├── ServerNotTrusted          5  the server's certificate does not verify: nothing was sent
+    ├── ChecksFailed              6  the signed certificate is not what was asked for
+    ├── SubjectChanged            7  UCL now wants another subject: needs consent
+    ├── Busy                      8  another process has this connection in hand
+    │   └── SettledElsewhere         … and has finished what this one began
+    ├── SecretFound               9  a secret stands where none may be
+    ├── StorageFailed            10  the disk said no, or what lies there is not whole
+    ├── NewTokenNeeded           11  the one-time token is gone; key and CSR are kept
+    └── BadAnswer                12  an answer that does not follow the Connector's schema
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class UCLError(Exception):
+    """The root of the tree.
+
+    Args:
+        message: what happened, where.
+        remedy: what to do next, as a sentence.
+        data: facts for programs (URLs, fingerprints, seconds, names); never a secret.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, remedy: str = "", **data: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.data: Mapping[str, Any] = data
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.remedy, dict(self.data))
+
+
+def _rebuild(kind: type[UCLError], message: str, remedy: str, data: dict[str, Any]) -> UCLError:
+    return kind(message, remedy=remedy, **data)
+
+
+class UsageError(UCLError):
+    """A name, option, parameter or file cannot be used as given."""
+
+    exit_code = 2
+
+
+class UnknownConnection(UsageError):
+    """There is no connection of this name in this home."""
+
+
+class InvalidSettings(UsageError):
+    """``settings.toml`` does not say what it may; the text names line and key."""
+
+
+class RetryLater(UCLError):
+    """It did not work now. Nothing is lost, nothing changed; ``data['retry_after']`` may hold seconds."""
+
+    exit_code = 3
+
+
+class Unreachable(RetryLater):
+    """No connection to the server, or it broke off."""
+
+
+class RateLimited(RetryLater):
+    """The server asks to slow down (429)."""
+
+
+class Unavailable(RetryLater):
+    """The server, or the gateway in front of it, cannot answer now."""
+
+
+class EmptyAnswer(RetryLater):
+    """Neither data nor an error came back: a known bug of the server that passes."""
+
+
+class NotYetAccepted(RetryLater):
+    """The new certificate is refused in its first minutes; a gateway's clock may be behind its NotBefore."""
+
+
+class Refused(UCLError):
+    """The server understood the request and said no."""
+
+    exit_code = 4
+
+
+class AuthenticationFailed(Refused):
+    """400 with an empty body, 401 or 403; ``data['causes']`` lists what it may mean, the likeliest first."""
+
+
+class CertificateRejected(Refused):
+    """The server's TLS stack did not take our client certificate, or wanted one."""
+
+
+class RequestRejected(Refused):
+    """The server answered with GraphQL errors; ``data['errors']`` lists their texts."""
+
+
+class ServerNotTrusted(UCLError):
+    """The server's certificate does not verify. Nothing was sent."""
+
+    exit_code = 5
+
+
+class ChecksFailed(UCLError):
+    """A certificate is not what was asked for; ``data['failed']`` names every failed check."""
+
+    exit_code = 6
+
+
+class SubjectChanged(UCLError):
+    """UCL wants another subject than the certificate in use has."""
+
+    exit_code = 7
+
+
+class Busy(UCLError):
+    """Another process holds this connection; ``data['holder']`` says which."""
+
+    exit_code = 8
+
+
+class SettledElsewhere(Busy):
+    """Another process finished, or set aside, what this one had begun."""
+
+
+class SecretFound(UCLError):
+    """A secret stands where none may be."""
+
+    exit_code = 9
+
+
+class StorageFailed(UCLError):
+    """A file could not be read or written, or what lies there is not whole."""
+
+    exit_code = 10
+
+
+class NewTokenNeeded(UCLError):
+    """The one-time token is used up or expired before a certificate arrived; key and CSR are kept."""
+
+    exit_code = 11
+
+
+class BadAnswer(UCLError):
+    """The answer is not JSON, or does not follow the Connector's schema."""
+
+    exit_code = 12

@@ -1,0 +1,189 @@
+"""Establish a connection with a one-time token; with access to the Director the toolkit gets the token by itself.
+
+A one-time token is used up by the first request that carries it, so nothing here is resent blindly. An establishment
+ends with a whole connection or with none; key and CSR are kept, and :class:`~ucl_helpers.errors.NewTokenNeeded` says
+that another token is needed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Self
+
+from ucl_helpers.client import Answer, Client
+from ucl_helpers.errors import (
+    AuthenticationFailed,
+    CertificateRejected,
+    NewTokenNeeded,
+    RetryLater,
+    UsageError,
+)
+from ucl_helpers.models import Configuration, OneTimeToken, Outcome
+from ucl_helpers.operations import CONFIGURATION, CONFIGURATION_WITH_TOKEN, ONE_TIME_TOKEN, SIGN, token_from
+from ucl_helpers.procedure import Clock, Procedure, utc_now
+from ucl_helpers.store import Connection
+
+
+@dataclass(frozen=True)
+class DirectorAccess:
+    """How the Director is asked for one-time tokens. The bearer is kept out of every representation."""
+
+    url: str
+    tenant: str
+    application_id: str
+    bearer: str = field(repr=False)
+    ca_file: Path | None = None
+
+    def one_time_token(self) -> OneTimeToken:
+        """A fresh one-time token (valid for five minutes) and the token endpoint.
+
+        Raises:
+            RetryLater, Refused, ServerNotTrusted, BadAnswer: see :class:`ucl_helpers.client.Client`.
+        """
+        headers = {"Authorization": f"Bearer {self.bearer}", "Tenant": self.tenant}
+        with Client(self.url, "director", ca_file=self.ca_file, headers=headers) as client:
+            return token_from(client.call(ONE_TIME_TOKEN, {"id": self.application_id}).result)
+
+
+class Establishment(Procedure):
+    """One establishment of a connection, step by step; the steps are those of a renewal."""
+
+    kind = "establish"
+    done = "established"
+
+    _token: OneTimeToken | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        connection: Connection,
+        token: OneTimeToken | None = None,
+        *,
+        ca_file: Path | None = None,
+        key_length: int | None = None,
+        clock: Clock = utc_now,
+    ) -> Self:
+        """Look at what an interrupted run left; start making the key in a thread.
+
+        Args:
+            connection: new, or one whose identity has expired or was revoked.
+            token: with its token endpoint; None goes on with what an interrupted run left.
+            ca_file: PEM of what verifies UCL's servers; None for the system's trust.
+            key_length: RSA bits, 2048 to 8192; None for the connection's setting (4096 by default).
+            clock: our clock, aware, UTC.
+
+        Raises:
+            UsageError: the connection has an identity that UCL still accepts, or no token is given and none needed
+                is left.
+        """
+        establishment = cls(connection, bits=key_length, server_ca=ca_file, clock=clock)
+        must_be_needed(connection, clock)
+        establishment._token = token
+        if token is not None or establishment.pending:
+            establishment.start_key()
+        return establishment
+
+    def _ask_configuration(self) -> Answer:
+        if self._token is None:
+            raise NewTokenNeeded(
+                f"{self.connection.name} is not established and no one-time token is at hand.",
+                remedy="Give one: --token env:NAME, file:PATH or prompt.",
+            )
+        if self._token.connector_url is None:
+            raise UsageError("The token's endpoint is not known.", remedy="Give --connector-url.")
+        return self._call(self._token.token, self._token.connector_url, CONFIGURATION_WITH_TOKEN)
+
+    def _ask_signature(self, csr: str) -> Answer:
+        token = self.pending.token(self._clock())
+        url = self.pending.state.get("token_url") or (self._token.connector_url if self._token else None)
+        if token is None or url is None:
+            raise NewTokenNeeded(
+                "The one-time token from configuration is used up or older than 5 minutes.", remedy=_GET_ONE
+            )
+        self.pending.keep_token(None)  # the request that carries it uses it up, whatever comes back
+        try:
+            return self._call(token, url, SIGN, csr=csr)
+        except (RetryLater, AuthenticationFailed) as error:
+            raise NewTokenNeeded(
+                f"The signing request went wrong and its token is gone: {error.message}", remedy=_GET_ONE, **error.data
+            ) from None
+
+    def _call(self, token: str, url: str, operation: str, **variables: str) -> Answer:
+        headers, ca = {"connector-token": token}, self._server_ca or self.pending.server_ca
+        with Client(url, "token", ca_file=ca, headers=headers, retry=False) as client:
+            return client.call(operation, variables)
+
+    def _consent(self, configuration: Configuration) -> None:
+        """A new client id, so a new subject: nothing to consent to."""
+
+    def _configuration(self) -> Configuration:
+        configuration = super()._configuration()
+        if self._token and self._token.connector_url:
+            self.pending.update(token_url=self._token.connector_url)
+        return configuration
+
+
+_GET_ONE = "Key and CSR are kept; run it again with a new one-time token."
+
+
+def establish(
+    connection: Connection,
+    access: OneTimeToken | DirectorAccess | None,
+    *,
+    ca_file: Path | None = None,
+    key_length: int | None = None,
+    clock: Clock = utc_now,
+) -> Outcome:
+    """Establish a connection: all steps, the lock held throughout. See :meth:`Establishment.begin`.
+
+    With access to the Director a token that got lost is replaced, once.
+    """
+    lost = None
+    with connection.lock.held():
+        # What an interrupted run left comes first: its token may be the very one that is given again.
+        for token in chain([None], _tokens(access)):
+            try:
+                return Establishment.begin(connection, token, ca_file=ca_file, key_length=key_length, clock=clock).run()
+            except NewTokenNeeded as error:
+                lost = error
+    raise lost or AssertionError("the first try either returns or raises")
+
+
+def _tokens(access: OneTimeToken | DirectorAccess | None) -> Iterator[OneTimeToken]:
+    if isinstance(access, DirectorAccess):
+        yield access.one_time_token()
+        yield access.one_time_token()
+    elif access is not None:
+        yield access
+
+
+def must_be_needed(connection: Connection, clock: Clock) -> None:
+    """An identity that UCL still accepts is not replaced by a new one: that would leave two clients at UCL.
+
+    Raises:
+        UsageError: it is accepted.
+    """
+    if is_accepted(connection, clock):
+        raise UsageError(
+            f"{connection.name} is established, and UCL accepts its certificate.",
+            remedy=f"Renew it: ucl renew {connection.name} --force; or choose another name.",
+        )
+
+
+def is_accepted(connection: Connection, clock: Clock) -> bool:
+    """Whether UCL accepts the identity in use; asked by a call, unless it expired or was revoked here.
+
+    Raises:
+        RetryLater, ServerNotTrusted, BadAnswer: UCL could not be asked.
+    """
+    current = connection.current
+    if current is None or current.validity.not_after <= clock() or current.fingerprint in connection.revoked():
+        return False
+    try:
+        credentials, ca = current.credentials, current.server_ca
+        with Client(connection.url, "certificate", ca_file=ca, credentials=credentials) as client:
+            client.call(CONFIGURATION)
+    except (AuthenticationFailed, CertificateRejected):
+        return False
+    return True

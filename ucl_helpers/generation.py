@@ -1,0 +1,111 @@
+"""A generation: one complete, immutable state of a connection on disk, as its readers see it.
+
+The files are those of :mod:`ucl_helpers.exports` and ``connection.json`` (URLs, where it came from, when).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from ucl_helpers.crypto import load_key, read_certificates
+from ucl_helpers.errors import StorageFailed, UCLError
+from ucl_helpers.models import Validity, fingerprint
+from ucl_helpers.tls import Credentials
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One complete, immutable state of a connection on disk."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Its folder's name: number and the start of the fingerprint."""
+        return self.path.name
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """``connection.json``: URLs, where it came from, when."""
+        try:
+            facts = json.loads((self.path / "connection.json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise _damaged(self.path / "connection.json", error) from None
+        return facts if isinstance(facts, dict) else {}
+
+    @cached_property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        """The certificates, leaf first."""
+        return self._certificates("chain.pem")
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The client certificate."""
+        return self.chain[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the client certificate, hex."""
+        return fingerprint(self.certificate)
+
+    @property
+    def validity(self) -> Validity:
+        """Of the client certificate."""
+        return Validity.of(self.certificate)
+
+    @property
+    def client_ca(self) -> tuple[x509.Certificate, ...]:
+        """The CA that came with it, or nothing for an import without chain."""
+        return self._certificates("client-ca.pem") if (self.path / "client-ca.pem").exists() else ()
+
+    @property
+    def server_ca(self) -> Path | None:
+        """What verifies the server, or None for the system's trust."""
+        path = self.path / "server-ca.pem"
+        return path if path.exists() else None
+
+    @property
+    def credentials(self) -> Credentials:
+        """What is shown to the server."""
+        return Credentials(self.path / "chain.pem", self.path / "key.pem", self.certificate)
+
+    def check_whole(self) -> None:
+        """Key, certificate and chain are readable and belong together.
+
+        Raises:
+            StorageFailed: they do not; names the file.
+        """
+        try:
+            key = load_key((self.path / "key.pem").read_bytes())
+            (self.path / "identity.pem").read_bytes()
+        except (OSError, UCLError) as error:
+            raise _damaged(self.path / "key.pem", error) from None
+        if key.public_key() != self.certificate.public_key():
+            raise _damaged(self.path, ValueError("key and certificate do not belong together"))
+
+    @property
+    def is_readable(self) -> bool:
+        """True when :meth:`check_whole` passes."""
+        try:
+            self.check_whole()
+        except StorageFailed:
+            return False
+        return True
+
+    def _certificates(self, name: str) -> tuple[x509.Certificate, ...]:
+        try:
+            return read_certificates((self.path / name).read_bytes(), name=name)
+        except (OSError, UCLError) as error:
+            raise _damaged(self.path / name, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> StorageFailed:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return StorageFailed(
+        f"{path} is not whole: {reason}.", remedy="Go back to an earlier generation with: ucl rollback", path=str(path)
+    )

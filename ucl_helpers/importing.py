@@ -1,0 +1,155 @@
+"""Import an identity that was made elsewhere: the tutorial's files, encrypted keys, PKCS #12.
+
+It is checked and tried by a call before anything of it is kept.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ucl_helpers import files
+from ucl_helpers.checks import Expected, check_identity, require
+from ucl_helpers.client import Answer, Client
+from ucl_helpers.crypto import dump_key, load_bundle, load_key, read_certificates
+from ucl_helpers.errors import UsageError
+from ucl_helpers.establish import must_be_needed
+from ucl_helpers.models import Configuration, Outcome, fingerprint
+from ucl_helpers.operations import CONFIGURATION, configuration_from
+from ucl_helpers.outcomes import outcome_of
+from ucl_helpers.pending import Pending
+from ucl_helpers.procedure import Clock, utc_now
+from ucl_helpers.store import Connection, Home
+from ucl_helpers.tls import check_url
+
+
+@dataclass(frozen=True)
+class ImportedIdentity:
+    """Key and certificates as read from files, the leaf first; the key is kept out of every representation."""
+
+    key: rsa.RSAPrivateKey = field(repr=False)
+    chain: tuple[x509.Certificate, ...]
+
+
+def read_identity(
+    key_file: Path,
+    certificate_file: Path | None = None,
+    chain_file: Path | None = None,
+    *,
+    passphrase: str | None = None,
+) -> ImportedIdentity:
+    """Read key and certificates.
+
+    Args:
+        key_file: PEM or DER, encrypted or not; or PKCS #12, which holds the certificate as well.
+        certificate_file: PEM or DER; may hold the chain, in any order.
+        chain_file: further certificates.
+        passphrase: of the key or the PKCS #12.
+
+    Raises:
+        UsageError: a file is missing or unreadable, the key is not RSA, or no certificate belongs to it; names it.
+    """
+    secret = passphrase.encode() if passphrase else None
+    if certificate_file is None:
+        key, found = load_bundle(_read(key_file), secret, where=str(key_file))
+    else:
+        key, found = load_key(_read(key_file), secret, where=str(key_file)), []
+    for path in filter(None, (certificate_file, chain_file)):
+        found += read_certificates(_read(path), name=str(path))
+    leaf = next((one for one in found if one.public_key() == key.public_key()), None)
+    if leaf is None:
+        raise UsageError(
+            f"No certificate in {certificate_file or key_file} belongs to the key in {key_file}.",
+            remedy="Give the certificate that was signed for this very key.",
+        )
+    return ImportedIdentity(key, _ordered(leaf, found))
+
+
+def import_identity(
+    home: Home,
+    name: str,
+    identity: ImportedIdentity,
+    connector_url: str,
+    *,
+    ca_file: Path | None = None,
+    clock: Clock = utc_now,
+) -> Outcome:
+    """Check an identity, try it at the certificate endpoint, and keep it as a connection.
+
+    Args:
+        home: where connections lie.
+        name: of the connection; it must be new, or its identity expired or revoked.
+        identity: see :func:`read_identity`.
+        connector_url: the *certificate* endpoint (``certificateSecuredConnectorURL``).
+        ca_file: PEM of what verifies UCL's servers; None for the system's trust.
+        clock: our clock, aware, UTC.
+
+    Raises:
+        ChecksFailed: names every failed check.
+        RetryLater, Refused, ServerNotTrusted, BadAnswer: the call failed. In each case nothing is kept.
+    """
+    connection = Connection(home, name)
+    server_ca = _read(ca_file) if ca_file else None
+    must_be_needed(connection, clock)
+    staged = Pending(home.path / "connections" / f".import-{secrets.token_hex(4)}")
+    try:
+        answer = _try(staged, identity, check_url(connector_url, what="--connector-url"), ca_file)
+    finally:
+        staged.discard()
+    configuration = configuration_from(answer.result)
+    expected = _expected(identity, clock(), answer)
+    require(check_identity(identity.chain, expected), what="The imported certificate")
+    connection = home.new(name)
+    with connection.lock.held(wait=10):
+        previous = connection.current.fingerprint if connection.current else None
+        facts = _facts(configuration, connector_url, identity, clock())
+        new = connection.install(identity.key, identity.chain, identity.chain[1:], server_ca, facts)
+        connection.record("imported", fingerprint=new.fingerprint, previous=previous, generation=new.name)
+    return outcome_of(connection, "imported", clock(), previous=previous)
+
+
+def _try(staged: Pending, identity: ImportedIdentity, url: str, ca_file: Path | None) -> Answer:
+    files.make_directory(staged.path)
+    files.write(staged.key_path, dump_key(identity.key))
+    staged.keep_chain(identity.chain)
+    with Client(url, "certificate", ca_file=ca_file, credentials=staged.credentials()) as client:
+        return client.call(CONFIGURATION)
+
+
+def _expected(identity: ImportedIdentity, now: datetime, answer: Answer) -> Expected:
+    server_now = now + timedelta(seconds=answer.clock_difference)
+    return Expected(identity.key.public_key(), subject=None, server_now=server_now, local_now=now)
+
+
+def _facts(configuration: Configuration, url: str, identity: ImportedIdentity, now: datetime) -> dict[str, str | None]:
+    return {
+        "source": "import",
+        "connectorUrl": url,
+        "directorUrl": configuration.director_url,
+        "subject": configuration.subject,
+        "created": now.isoformat(timespec="seconds"),
+        "fingerprint": fingerprint(identity.chain[0]),
+    }
+
+
+def _ordered(leaf: x509.Certificate, found: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """The leaf, then each issuer that is there; what does not belong to the path is left out."""
+    chain, left = [leaf], [one for one in dict.fromkeys(found) if one != leaf]
+    while chain[-1].issuer != chain[-1].subject:
+        issuer = next((one for one in left if one.subject == chain[-1].issuer), None)
+        if issuer is None:
+            break
+        chain.append(issuer)
+        left.remove(issuer)
+    return tuple(chain)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.expanduser().read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", remedy="Check the path.") from None

@@ -1,0 +1,82 @@
+"""Going back to an earlier generation, and forgetting a connection."""
+
+from ucl_helpers import files
+from ucl_helpers.client import Client
+from ucl_helpers.errors import UCLError, UsageError
+from ucl_helpers.generation import Generation
+from ucl_helpers.models import Outcome
+from ucl_helpers.operations import CONFIGURATION
+from ucl_helpers.outcomes import outcome_of
+from ucl_helpers.procedure import Clock, utc_now
+from ucl_helpers.revocation import valid_identities
+from ucl_helpers.store import Connection
+
+
+def rollback(connection: Connection, generation: str | None = None, *, clock: Clock = utc_now) -> Outcome:
+    """Make an earlier generation current again, after it has answered a call over a new, full handshake.
+
+    Args:
+        connection: established.
+        generation: its name or number; None for the newest other one that is valid and not revoked.
+        clock: our clock, aware, UTC.
+
+    Raises:
+        UsageError: there is no such generation, or none that could be used.
+        RetryLater, Refused, ServerNotTrusted: UCL does not accept it; the one in use stays.
+    """
+    with connection.lock.held():
+        current = connection.require_current()
+        chosen = _choose(connection, current, generation, clock)
+        chosen.check_whole()
+        url, ca = connection.url, chosen.server_ca
+        with Client(url, "certificate", ca_file=ca, credentials=chosen.credentials) as client:
+            client.call(CONFIGURATION)
+        connection.switch(chosen)
+        connection.record(
+            "rolled-back", fingerprint=chosen.fingerprint, previous=_mark(current), generation=chosen.name
+        )
+        return outcome_of(connection, "rolled-back", clock(), previous=_mark(current))
+
+
+def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock = utc_now) -> Outcome:
+    """Remove a connection from disk, keys and all. Nothing is revoked by this.
+
+    Raises:
+        UsageError: an identity of it is still valid, and ``even_if_valid`` is not set.
+    """
+    with connection.lock.held():
+        valid = valid_identities(connection, clock())
+        if valid and not even_if_valid:
+            raise UsageError(
+                f"{connection.name} has {len(valid)} identities that UCL still accepts; with their keys gone nobody "
+                "could use or revoke them.",
+                remedy=f"Revoke them first: ucl revoke {connection.name} --all; or add --even-if-valid.",
+            )
+        files.remove_tree(connection.path)
+    return Outcome("forgotten", connection.name, {"removed": str(connection.path)})
+
+
+def _choose(connection: Connection, current: Generation, wanted: str | None, clock: Clock) -> Generation:
+    others = [one for one in reversed(connection.generations()) if one.name != current.name]
+    if wanted is not None:
+        found = [
+            one for one in others if one.name == wanted or one.name.split("-")[0].lstrip("0") == wanted.lstrip("0")
+        ]
+    else:
+        gone, now = connection.revoked(), clock()
+        found = [one for one in others if now < one.validity.not_after and one.fingerprint not in gone]
+    if not found:
+        names = ", ".join(one.name for one in others) or "none"
+        raise UsageError(
+            f"{connection.name} has no generation {wanted or 'that could be used'} besides the current one.",
+            remedy=f"There: {names}. If all are lost, establish the connection anew.",
+        )
+    return found[0]
+
+
+def _mark(generation: Generation) -> str | None:
+    """The fingerprint of a generation that may be damaged: that is when one rolls back."""
+    try:
+        return generation.fingerprint
+    except UCLError:
+        return None

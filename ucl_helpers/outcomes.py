@@ -1,0 +1,30 @@
+"""What a procedure came to, told from what is on disk now."""
+
+from datetime import datetime
+
+from ucl_helpers.models import NotNeeded, Outcome
+from ucl_helpers.show import moment
+from ucl_helpers.store import Connection
+
+
+def outcome_of(connection: Connection, done: str, now: datetime, *, previous: str | None = None) -> Outcome:
+    """What a procedure came to, told from the generation that is current now."""
+    current, due_now = connection.require_current(), connection.due(now)
+    facts = {
+        "sandbox": "practice" if connection.is_sandbox else None,
+        "previous_fingerprint": previous,
+        "fingerprint": current.fingerprint,
+        "not_before": moment(current.validity.not_before),
+        "not_after": moment(current.validity.not_after),
+        "next_due": moment(due_now.at),
+        "generation": current.name,
+        "identity_file": str(connection.path / "current" / "identity.pem"),
+    }
+    return Outcome(done, connection.name, facts)
+
+
+def not_due(connection: Connection, why: NotNeeded) -> Outcome:
+    """The outcome of a run that had nothing to do: when it will, and by which rule."""
+    current = connection.require_current()
+    facts = {"next_due": moment(why.until), "rule": why.reason, "fingerprint": current.fingerprint}
+    return Outcome("not-due", connection.name, {**facts, "not_after": moment(current.validity.not_after)})

@@ -1,0 +1,201 @@
+"""What a procedure under way leaves on disk, so that any later run can go on from there.
+
+::
+
+    pending/    key.pem  csr.pem  answer.json  chain.pem  token  state.json
+    aside/…     the same, moved out of the way; pruned only after its certificate could have expired
+
+The law of this folder: key and CSR are here before the signing request leaves; ``state.json`` says ``sent`` before it
+leaves; a folder with ``sent`` is never thrown away before it is settled, only set aside. The caller holds the lock.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ucl_helpers import files
+from ucl_helpers.crypto import decode_certificates, dump_certificates, dump_key, load_key, read_certificates
+from ucl_helpers.errors import BadAnswer, UCLError
+from ucl_helpers.models import Configuration, SignedCertificates
+from ucl_helpers.tls import Credentials
+
+_UNKNOWN_LIFETIME = timedelta(days=366)
+_TOKEN_LIFETIME = timedelta(minutes=5)
+
+
+class Pending:
+    """The folder ``pending/`` of a connection."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """``state.json``; empty when nothing is pending."""
+        try:
+            state = json.loads((self.path / "state.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return state if isinstance(state, dict) else {}
+
+    def __bool__(self) -> bool:
+        return bool(self.state)
+
+    def begin(
+        self, kind: str, base: str | None, configuration: Configuration, *, bits: int, server_ca: bytes | None
+    ) -> None:
+        """Open the folder with what UCL answered; a fresh one-time token is kept until it is used."""
+        self.discard()
+        files.make_directory(self.path)
+        if server_ca is not None:
+            files.write(self.path / "server-ca.pem", server_ca)
+        self.keep_token(configuration.token)
+        told = {**asdict(configuration), "token": None}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        facts = {"id": secrets.token_hex(8), "kind": kind, "base": base, "created": now, "bits": bits}
+        self._write({**facts, "configuration": told})
+
+    def keep_request(self, key: rsa.RSAPrivateKey, csr: bytes) -> None:
+        """Put key and CSR on disk, the key first."""
+        files.write(self.key_path, dump_key(key))
+        files.write(self.path / "csr.pem", csr)
+
+    @property
+    def has_request(self) -> bool:
+        """True when key and CSR are there."""
+        return (self.path / "csr.pem").exists()
+
+    @property
+    def server_ca(self) -> Path | None:
+        """What verifies the server, or None for the system's trust."""
+        path = self.path / "server-ca.pem"
+        return path if path.exists() else None
+
+    def update(self, **facts: Any) -> None:
+        """Change facts of the state."""
+        self._write({**self.state, **facts})
+
+    def _write(self, state: Mapping[str, Any]) -> None:
+        files.write(self.path / "state.json", json.dumps(state, indent=1).encode())
+
+    @property
+    def key_path(self) -> Path:
+        """Where the private key lies."""
+        return self.path / "key.pem"
+
+    def key(self) -> rsa.RSAPrivateKey:
+        """The private key."""
+        with files.storage("read", self.key_path):
+            return load_key(self.key_path.read_bytes(), where=str(self.key_path))
+
+    def csr(self) -> bytes:
+        """The CSR, PEM."""
+        with files.storage("read", self.path / "csr.pem"):
+            return (self.path / "csr.pem").read_bytes()
+
+    def configuration(self) -> Configuration | None:
+        """What UCL answered when this was begun."""
+        told = self.state.get("configuration")
+        return Configuration(**told) if told else None
+
+    def keep_token(self, token: str | None) -> None:
+        """Keep the one-time token of a configuration until it is used; None forgets it."""
+        path = self.path / "token"
+        if token:
+            files.write(path, token.encode())
+            return
+        with files.storage("remove", path):
+            path.unlink(missing_ok=True)
+            files.sync_directory(self.path)
+
+    def token(self, now: datetime) -> str | None:
+        """The kept token, if it can still be good."""
+        with suppress(OSError, KeyError, ValueError):
+            if now - datetime.fromisoformat(self.state["created"]) < _TOKEN_LIFETIME:
+                return (self.path / "token").read_text()
+        return None
+
+    def keep_answer(self, signed: SignedCertificates) -> None:
+        """Keep UCL's answer as it came and, if it can be read, its chain as PEM."""
+        answer = {name: value for name, value in asdict(signed).items() if name != "reused"}
+        files.write(self.path / "answer.json", json.dumps(answer).encode())
+        with suppress(BadAnswer):
+            self.keep_chain(decode_certificates(signed.certificate_chain, name="certificateChain"))
+
+    def answer(self) -> SignedCertificates | None:
+        """The kept answer, or None."""
+        try:
+            return SignedCertificates(**json.loads((self.path / "answer.json").read_bytes()), reused=True)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def certificate(self) -> x509.Certificate | None:
+        """The certificate of the kept answer, unchecked, or None."""
+        if (answer := self.answer()) is None:
+            return None
+        with suppress(UCLError):
+            return decode_certificates(answer.certificate_chain, name="certificateChain")[0]
+        return None
+
+    def keep_chain(self, chain: tuple[x509.Certificate, ...]) -> None:
+        """Keep a chain as PEM, leaf first, for the handshake."""
+        files.write(self.path / "chain.pem", dump_certificates(*chain))
+
+    def credentials(self) -> Credentials:
+        """The kept key and chain for a handshake."""
+        path = self.path / "chain.pem"
+        with files.storage("read", path):
+            chain = read_certificates(path.read_bytes(), name=str(path))
+        return Credentials(path, self.key_path, chain[0])
+
+    def drop_answer(self) -> None:
+        """Set an answer that failed its checks aside within the folder: the same CSR may be signed again."""
+        with files.storage("rename", self.path / "answer.json"):
+            (self.path / "answer.json").rename(self.path / f"answer-failed-{secrets.token_hex(4)}.json")
+            files.sync_directory(self.path)
+
+    def set_aside(self, reason: str) -> None:
+        """Move everything out of the way. What was never sent for signing is thrown away: no certificate exists."""
+        if not self:
+            return
+        if not self.state.get("sent"):
+            self.discard()
+            return
+        certificate = self.certificate()
+        until = certificate.not_valid_after_utc if certificate else datetime.now(UTC) + _UNKNOWN_LIFETIME
+        with suppress(OSError):
+            (self.path / "token").unlink()
+        self.update(aside=reason, keep_until=until.isoformat())
+        folder = self.path.with_name("aside")
+        files.make_directory(folder)
+        with files.storage("set aside", self.path):
+            self.path.rename(folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}")
+            files.sync_directory(folder)
+            files.sync_directory(self.path.parent)
+
+    def discard(self) -> None:
+        """Remove the folder: what was in it is settled."""
+        if self.path.exists():
+            files.remove_tree(self.path)
+
+
+def set_aside(connection_path: Path) -> list[Pending]:
+    """What was set aside, oldest first."""
+    folder = connection_path / "aside"
+    return [Pending(one) for one in sorted(folder.iterdir()) if one.name[0] != "."] if folder.is_dir() else []
+
+
+def prune_aside(connection_path: Path, now: datetime) -> None:
+    """Remove what was set aside and whose certificate, if there is one, has expired."""
+    for one in set_aside(connection_path):
+        until = one.state.get("keep_until")
+        if until and datetime.fromisoformat(until) < now:
+            one.discard()

@@ -1,0 +1,309 @@
+"""The steps that a renewal and an establishment have in common, one method each, resumable at every one.
+
+The law of this file:
+
+1.  Key and CSR are on disk before the signing request leaves, and that it leaves is on disk before it does.
+2.  A new identity becomes current only after its checks passed *and* it answered over a new, full handshake.
+3.  Each step takes the connection's lock, reads ``pending/`` again, acts, records, releases. What another process has
+    settled meanwhile is said, not repeated.
+4.  A failure leaves the identity in use untouched, and what a later run needs in ``pending/``.
+
+Subclasses say how UCL is asked: with the certificate in use, or with a one-time token.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ucl_helpers.checks import Expected, check_identity, require
+from ucl_helpers.client import Answer, Client
+from ucl_helpers.crypto import (
+    decode_certificates,
+    encode,
+    key_length,
+    make_csr,
+    make_key,
+    parse_subject,
+)
+from ucl_helpers.errors import (
+    AuthenticationFailed,
+    BadAnswer,
+    ChecksFailed,
+    SettledElsewhere,
+    UCLError,
+    UsageError,
+)
+from ucl_helpers.models import (
+    Configuration,
+    Identity,
+    NotNeeded,
+    Outcome,
+    SignedCertificates,
+    SigningRequest,
+    Verification,
+)
+from ucl_helpers.operations import configuration_from, signed_from
+from ucl_helpers.outcomes import not_due, outcome_of
+from ucl_helpers.pending import Pending, prune_aside
+from ucl_helpers.resumption import open_pending, resume, tidy
+from ucl_helpers.store import Connection
+from ucl_helpers.verification import verify
+
+STEP_WAIT_SECONDS = 10.0
+MAX_REJECTED = 3
+Clock = Callable[[], datetime]
+Step = TypeVar("Step")
+
+
+def utc_now() -> datetime:
+    """The system's clock, aware, UTC."""
+    return datetime.now(UTC)
+
+
+class Procedure(ABC):
+    """Configuration → key and CSR → sign → decode and check → verify → activate."""
+
+    kind: ClassVar[str]
+    done: ClassVar[str]
+
+    def __init__(self, connection: Connection, *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
+        self.connection = connection
+        self.bits = key_length(connection.settings.key_length if bits is None else bits)
+        self.pending = Pending(connection.path / "pending")
+        self._server_ca, self._clock = server_ca, clock
+        self._key: Future[rsa.RSAPrivateKey] | None = None
+        self._client: Client | None = None
+        self._results: dict[str, Any] = {}
+        self._id: str | None = None
+        self._outcome: Outcome | None = None
+        self.not_needed: NotNeeded | None = None
+        with connection.lock.held(wait=STEP_WAIT_SECONDS):
+            self._base = connection.current
+            tidy(connection, self.pending)
+
+    # How UCL is asked.
+
+    @abstractmethod
+    def _ask_configuration(self) -> Answer: ...
+
+    @abstractmethod
+    def _ask_signature(self, csr: str) -> Answer: ...
+
+    @abstractmethod
+    def _consent(self, configuration: Configuration) -> None: ...
+
+    def _known_url(self) -> str | None:
+        """A certificate endpoint that is known to work, or None."""
+        return None
+
+    # The steps.
+
+    def configuration(self) -> Configuration | NotNeeded:
+        """Step 1: ask UCL what to ask for. An answer that only waits to be verified is not asked for again.
+
+        Raises:
+            SubjectChanged: UCL wants another subject than the certificate in use has.
+            RetryLater, Refused, ServerNotTrusted, BadAnswer: see :class:`ucl_helpers.client.Client`.
+            SettledElsewhere, Busy: another process has this in hand.
+        """
+        return self._step("configuration", self._configuration)
+
+    def request(self) -> SigningRequest | NotNeeded:
+        """Step 2: key and CSR, on disk before they are used. Those of an interrupted run are used again."""
+        return self._step("request", self._request, after="configuration")
+
+    def sign(self) -> SignedCertificates | NotNeeded:
+        """Step 3: have the CSR signed. An answer that is already here is not asked for again."""
+        return self._step("sign", self._sign, after="request")
+
+    def decode(self) -> Identity | NotNeeded:
+        """Step 4: decode the chain and check everything.
+
+        Raises:
+            ChecksFailed: names all that failed; the next run has the same CSR signed again, three times at most.
+        """
+        return self._step("decode", self._decode, after="sign")
+
+    def verify(self) -> Verification | NotNeeded:
+        """Let the new identity answer a ``configuration`` call over a new, full handshake.
+
+        Raises:
+            RetryLater: the answer is kept; the next run only verifies.
+        """
+        return self._step("verify", self._verify, after="decode")
+
+    def activate(self) -> Outcome | NotNeeded:
+        """Make the new identity current: one rename."""
+        return self._step("activate", self._activate, after="verify")
+
+    def _step(self, name: str, act: Callable[[], Step], *, after: str | None = None) -> Step | NotNeeded:
+        if self.not_needed is not None:
+            return self.not_needed
+        if self._outcome is not None:  # activated by this object: a cell that runs twice shows the same again
+            kept: Step = self._results[name]
+            return kept
+        if after and after not in self._results:
+            raise UsageError(f"{name}() comes after {after}().", remedy="Run the steps in their order.")
+        with self.connection.lock.held(wait=STEP_WAIT_SECONDS):
+            self._must_be_ours()
+            try:
+                result = self._results[name] = act()
+            except UCLError:
+                self.close()
+                raise
+            return result
+
+    def _must_be_ours(self) -> None:
+        current = self.connection.current
+        if (current and current.name) != (self._base and self._base.name):
+            raise SettledElsewhere(
+                f"{self.connection.name} got another generation meanwhile: {current.name if current else 'none'}.",
+                remedy="Nothing is left to do here; begin anew to go on from there.",
+            )
+        if self._id is not None and self.pending.state.get("id") != self._id:
+            raise SettledElsewhere(
+                f"What was begun for {self.connection.name} was settled or set aside by another process.",
+                remedy="Nothing is lost; begin anew to go on from there.",
+            )
+
+    def _configuration(self) -> Configuration:
+        kept = resume(self.pending, self.kind, self._base, self.bits, self._is_due)
+        if kept is None:
+            answer = self._ask_configuration()
+            kept = configuration_from(answer.result)
+            self._consent(kept)
+            open_pending(self.pending, kept, kind=self.kind, base=self._base, bits=self.bits, server_ca=self._server_ca)
+            self.pending.update(clock_difference=answer.clock_difference)
+        self._id = self.pending.state["id"]
+        return kept
+
+    def _request(self) -> SigningRequest:
+        subject = self._results["configuration"].subject
+        reused = self.pending.has_request
+        if not reused:
+            key = self._new_key().result()
+            self.pending.keep_request(key, make_csr(key, parse_subject(subject)))
+        csr = self.pending.csr().decode("ascii")
+        return SigningRequest(subject, self.bits, csr, str(self.pending.key_path), reused)
+
+    def start_key(self) -> None:
+        """Begin to make the key in a thread, unless one is pending."""
+        if not (self.pending.has_request and self.pending.state.get("bits") == self.bits):
+            self._new_key()
+
+    def _new_key(self) -> Future[rsa.RSAPrivateKey]:
+        if self._key is None:
+            with_one_thread = ThreadPoolExecutor(1, thread_name_prefix="key")
+            self._key = with_one_thread.submit(make_key, self.bits)
+            with_one_thread.shutdown(wait=False)
+        return self._key
+
+    def _sign(self) -> SignedCertificates:
+        if (kept := self.pending.answer()) is not None:
+            return kept
+        self.pending.update(sent=self._clock().isoformat(timespec="seconds"))
+        self.connection.record("signing-requested", pending=self._id)
+        answer = self._ask_signature(encode(self.pending.csr()))
+        signed = signed_from(answer.result)
+        self.pending.keep_answer(signed)
+        self.pending.update(clock_difference=answer.clock_difference)
+        return signed
+
+    def _decode(self) -> Identity:
+        signed: SignedCertificates = self._results["sign"]
+        try:
+            chain = decode_certificates(signed.certificate_chain, name="certificateChain")
+            client = decode_certificates(signed.client_certificate, name="clientCertificate")
+            ca = decode_certificates(signed.ca_certificate, name="caCertificate")
+            checks = check_identity(chain, self._expected(chain[0]), client=client, ca=ca)
+            require(checks, what="The signed certificate")
+        except (ChecksFailed, BadAnswer) as error:
+            self._reject(error)
+            raise
+        return Identity(chain, ca, checks)
+
+    def _expected(self, leaf: x509.Certificate) -> Expected:
+        now = self._clock()
+        return Expected(
+            public_key=self.pending.key().public_key(),
+            subject=parse_subject(self._results["configuration"].subject),
+            server_now=self._server_now(),
+            local_now=now,
+            due=self.connection.due_of(leaf, self._server_now()),
+            previous=self._base.certificate if self._base else None,
+            previous_ca=self._base.client_ca if self._base else (),
+        )
+
+    def _server_now(self) -> datetime:
+        """The server's clock, by the ``Date`` of its last answer."""
+        return self._clock() + timedelta(seconds=self.pending.state.get("clock_difference") or 0.0)
+
+    def _is_due(self, certificate: x509.Certificate) -> bool:
+        return self.connection.due_of(certificate, self._server_now()).due
+
+    def _reject(self, error: UCLError) -> None:
+        """An answer that is not what was asked for: the same CSR is signed again, a bounded number of times."""
+        rejected = self.pending.state.get("rejected", 0) + 1
+        self.connection.record("answer-rejected", reason=error.message[:500], count=rejected)
+        self.pending.drop_answer()
+        self.pending.update(rejected=rejected)
+        del self._results["sign"]
+        if rejected >= MAX_REJECTED:
+            self.pending.set_aside("its answers failed their checks")
+
+    def _verify(self) -> Verification:
+        identity: Identity = self._results["decode"]
+        told = self._results["configuration"].certificate_secured_connector_url
+        try:
+            verification = verify(self.pending, identity, [told, self._known_url()], self._clock())
+        except AuthenticationFailed as error:  # not only for a moment: see verification.py
+            self._reject(error)
+            raise
+        self.pending.update(verified=identity.fingerprint, url=verification.url)
+        return verification
+
+    def _activate(self) -> Outcome:
+        identity: Identity = self._results["decode"]
+        configuration: Configuration = self._results["configuration"]
+        previous = self._base.fingerprint if self._base else None
+        facts = {
+            "source": self.kind,
+            "connectorUrl": self.pending.state["url"],
+            "directorUrl": configuration.director_url,
+            "subject": configuration.subject,
+            "created": self._clock().isoformat(timespec="seconds"),
+            "fingerprint": identity.fingerprint,
+            "previous": previous,
+        }
+        server_ca = self.pending.server_ca.read_bytes() if self.pending.server_ca else None
+        new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)
+        self.connection.record(self.done, fingerprint=identity.fingerprint, previous=previous, generation=new.name)
+        self.pending.discard()
+        prune_aside(self.connection.path, self._clock())
+        self._outcome = outcome_of(self.connection, self.done, self._clock(), previous=previous)
+        return self._outcome
+
+    def close(self) -> None:
+        """Close the kept TLS connection; a later step opens another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def run(self) -> Outcome:
+        """All steps in their order, the lock held throughout."""
+        with self.connection.lock.held():
+            self.configuration()
+            self.request()
+            self.sign()
+            self.decode()
+            self.verify()
+            outcome = self.activate()
+        if isinstance(outcome, NotNeeded):
+            return not_due(self.connection, outcome)
+        return outcome

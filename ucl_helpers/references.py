@@ -1,0 +1,52 @@
+"""Secrets come by reference: ``env:NAME``, ``file:PATH``, ``prompt``. The reference may be seen; the secret may not."""
+
+import getpass
+import os
+import sys
+from pathlib import Path
+
+from ucl_helpers.errors import UsageError
+
+HOW = "Write it as env:NAME, file:PATH or prompt."
+
+
+def resolve(reference: str, *, what: str) -> str:
+    """The secret that a reference stands for, without blanks around it.
+
+    Args:
+        reference: ``env:NAME`` (an environment variable), ``file:PATH`` (a file's content), ``prompt`` (asked for).
+        what: names the secret in questions and errors.
+
+    Raises:
+        UsageError: it is no reference (its text is not repeated: it may be the secret itself), or it leads nowhere.
+    """
+    kind, _, rest = reference.partition(":")
+    if kind == "env" and rest:
+        secret = os.environ.get(rest, "").strip()
+        where = f"the environment variable {rest}"
+    elif kind == "file" and rest:
+        secret = _file(Path(rest).expanduser(), what)
+        where = f"the file {rest}"
+    elif reference == "prompt":
+        secret = _prompt(what)
+        where = "what was typed"
+    else:
+        raise UsageError(f"{what} must be a reference, not the secret itself.", remedy=HOW)
+    if not secret:
+        raise UsageError(f"{what}: {where} is empty or not set.", remedy=HOW)
+    return secret
+
+
+def _file(path: Path, what: str) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"{what}: the file {path} cannot be read: {reason}.", remedy=HOW) from None
+
+
+def _prompt(what: str) -> str:
+    # In a notebook getpass asks through the page; headless there is nobody to ask.
+    if not sys.stdin.isatty() and "ipykernel" not in sys.modules:
+        raise UsageError(f"{what}: there is no terminal to ask at.", remedy="Use env:NAME or file:PATH.")
+    return getpass.getpass(f"{what}: ").strip()

@@ -1,0 +1,134 @@
+"""Renewal with the certificate in use: the tutorial's four steps, then verify and activate.
+
+::
+
+    renewal  = Renewal.begin(connection)   # looks at what an interrupted run left; starts making the key
+    config   = renewal.configuration()     # step 1
+    request  = renewal.request()           # step 2: key and CSR, on disk before they are used
+    signed   = renewal.sign()              # step 3
+    identity = renewal.decode()            # step 4: decoded, every check shown
+    renewal.verify()                       # the new identity answers over a new mutual TLS handshake
+    renewal.activate()                     # one rename
+
+:func:`renew` is exactly these lines, under one lock.
+"""
+
+from typing import Self
+
+from ucl_helpers.client import Answer, Client
+from ucl_helpers.crypto import parse_subject, same_subject, subject_text
+from ucl_helpers.errors import Refused, SubjectChanged, UsageError
+from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
+from ucl_helpers.operations import CONFIGURATION, SIGN
+from ucl_helpers.procedure import Clock, Procedure, utc_now
+from ucl_helpers.store import Connection
+
+
+class Renewal(Procedure):
+    """One renewal of a connection, step by step; see :meth:`begin`."""
+
+    kind = "renew"
+    done = "renewed"
+
+    due: Due
+    accept_new_subject = False
+
+    @classmethod
+    def begin(
+        cls,
+        connection: Connection,
+        *,
+        key_length: int | None = None,
+        only_if_due: bool = False,
+        accept_new_subject: bool = False,
+        clock: Clock = utc_now,
+    ) -> Self:
+        """Look at the connection and at what an interrupted run left; start making the key in a thread.
+
+        Args:
+            connection: established.
+            key_length: RSA bits, 2048 to 8192; None for the connection's setting (4096 by default).
+            only_if_due: when nothing is due and no signing request is open, every step returns
+                :class:`~ucl_helpers.models.NotNeeded`.
+            accept_new_subject: consent to a subject other than the one in use.
+            clock: our clock, aware, UTC.
+
+        Raises:
+            UnknownConnection: it is not established.
+            Refused: its certificate was revoked.
+            UsageError: an establishment waits to be finished, or ``key_length`` is out of range.
+            StorageFailed: what lies on disk is not whole.
+        """
+        current = connection.require_current()
+        current.check_whole()
+        renewal = cls(connection, bits=key_length, server_ca=current.server_ca, clock=clock)
+        renewal.accept_new_subject = accept_new_subject
+        renewal.due = connection.due(clock())
+        state = renewal.pending.state
+        if state.get("kind") == "establish" and renewal.pending.answer():
+            raise UsageError(
+                f"An establishment of {connection.name} waits to be finished.",
+                remedy=f"Run: ucl establish {connection.name}",
+            )
+        if (when := connection.revoked().get(current.fingerprint)) is not None:
+            raise Refused(
+                f"The certificate of {connection.name} was revoked {when[:19]}Z and cannot be renewed.",
+                remedy=f"Establish the connection anew: ucl establish {connection.name}",
+            )
+        if only_if_due and not renewal.due.due and not state.get("sent"):
+            renewal.not_needed = NotNeeded(renewal.due.at, renewal.due.reason)
+        else:
+            renewal.start_key()
+        return renewal
+
+    def _ask_configuration(self) -> Answer:
+        return self._session().call(CONFIGURATION)
+
+    def _ask_signature(self, csr: str) -> Answer:
+        try:
+            return self._session().call(SIGN, {"csr": csr})
+        finally:
+            self.close()
+
+    def _session(self) -> Client:
+        """One TLS connection for configuration and sign, as the identity in use."""
+        if self._client is None:
+            current = self.connection.require_current()
+            ca = current.server_ca
+            self._client = Client(self.connection.url, "certificate", ca_file=ca, credentials=current.credentials)
+        return self._client
+
+    def _known_url(self) -> str:
+        return self.connection.url
+
+    def _consent(self, configuration: Configuration) -> None:
+        used = self.connection.require_current().certificate.subject
+        if not self.accept_new_subject and not same_subject(used, parse_subject(configuration.subject)):
+            raise SubjectChanged(
+                f"UCL now wants the subject {configuration.subject!r}; in use is {subject_text(used)!r}.",
+                remedy="If that is right, consent: --accept-new-subject, or the parameter accept_new_subject.",
+                wanted=configuration.subject,
+            )
+
+
+def renew(
+    connection: Connection,
+    *,
+    key_length: int | None = None,
+    only_if_due: bool = False,
+    accept_new_subject: bool = False,
+    clock: Clock = utc_now,
+) -> Outcome:
+    """Renew a connection: all steps, the lock held throughout.
+
+    Arguments and errors are those of :meth:`Renewal.begin` and its steps. The outcome is ``renewed`` or ``not-due``.
+    """
+    with connection.lock.held():
+        renewal = Renewal.begin(
+            connection,
+            key_length=key_length,
+            only_if_due=only_if_due,
+            accept_new_subject=accept_new_subject,
+            clock=clock,
+        )
+        return renewal.run()

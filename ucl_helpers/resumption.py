@@ -1,0 +1,89 @@
+"""What becomes of a pending procedure when the next run finds it. The caller holds the lock.
+
+| found | then |
+|---|---|
+| its certificate is current already | it was cut off just after the switch: tidy up |
+| same subject and key length, nothing signed yet | go on with the same key and CSR |
+| an answer that waits for its verification, or a one-time token not used yet | go on, without asking again |
+| the answer has expired or is due itself | have the same CSR signed again |
+| subject or key length changed, or it belongs to another generation | set aside, begin anew |
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from ucl_helpers import files
+from ucl_helpers.crypto import parse_subject, same_subject
+from ucl_helpers.generation import Generation
+from ucl_helpers.models import Configuration, fingerprint
+from ucl_helpers.pending import Pending
+from ucl_helpers.store import Connection
+
+
+def tidy(connection: Connection, pending: Pending) -> None:
+    """Remove what a run left behind that was cut off just after its switch."""
+    certificate, current = pending.certificate(), connection.current
+    if certificate and current and fingerprint(certificate) == current.fingerprint:
+        connection.record("settled", fingerprint=current.fingerprint, generation=current.name)
+        pending.discard()
+
+
+def resume(
+    pending: Pending, kind: str, base: Generation | None, bits: int, is_due: Callable[[x509.Certificate], bool]
+) -> Configuration | None:
+    """The configuration of an interrupted run whose answer or one-time token still counts, or None: then ask anew.
+
+    What belongs to another kind of procedure or another identity is set aside.
+    """
+    configuration = pending.configuration()
+    if configuration is None:
+        return None
+    if pending.state["kind"] != kind or not _fits(pending, base, configuration):
+        pending.set_aside("the generation it was begun for is no longer current")
+        return None
+    pending.update(base=base.name if base else None)
+    if pending.state["bits"] != bits:
+        return None
+    if pending.answer() is None:
+        return configuration if pending.token(datetime.now(UTC)) else None
+    certificate = pending.certificate()
+    if certificate is None or is_due(certificate):
+        pending.drop_answer()
+        return None
+    return configuration
+
+
+def open_pending(
+    pending: Pending,
+    configuration: Configuration,
+    *,
+    kind: str,
+    base: Generation | None,
+    bits: int,
+    server_ca: Path | None,
+) -> None:
+    """Go on with the key and CSR that are pending if they fit ``configuration``; else begin anew."""
+    earlier = pending.configuration()
+    if earlier and pending.state["bits"] == bits and _same(earlier, configuration):
+        pending.keep_token(configuration.token)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        pending.update(configuration={**asdict(configuration), "token": None}, created=now)
+        return
+    pending.set_aside("another subject or key length is wanted")
+    with files.storage("read", server_ca or pending.path):
+        ca = server_ca.read_bytes() if server_ca else None
+    pending.begin(kind, base.name if base else None, configuration, bits=bits, server_ca=ca)
+
+
+def _fits(pending: Pending, base: Generation | None, configuration: Configuration) -> bool:
+    if base is None or pending.state["base"] == base.name:
+        return True
+    return same_subject(base.certificate.subject, parse_subject(configuration.subject))
+
+
+def _same(one: Configuration, other: Configuration) -> bool:
+    return same_subject(parse_subject(one.subject), parse_subject(other.subject))

@@ -1,0 +1,112 @@
+"""Revocation: UCL refuses a certificate from now on. It is for good, and each certificate is revoked by itself.
+
+A revoked certificate stays cryptographically valid until it expires; it is the Connector that refuses it. Intent is
+journaled before the call: when its answer got lost, an empty 400 on the retry settles it as revoked. Revocations run
+one after another, since parallel ones conflict on the server; the identity in use comes last.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ucl_helpers.client import Client
+from ucl_helpers.errors import AuthenticationFailed, BadAnswer, RetryLater
+from ucl_helpers.models import Outcome, Validity, fingerprint
+from ucl_helpers.operations import REVOKE
+from ucl_helpers.pending import Pending, set_aside
+from ucl_helpers.procedure import Clock, utc_now
+from ucl_helpers.show import moment
+from ucl_helpers.store import Connection
+from ucl_helpers.tls import Credentials
+
+MAX_TRIES = 4
+
+
+@dataclass(frozen=True)
+class ValidIdentity:
+    """An identity of a connection that has neither expired nor been revoked, and where it lies."""
+
+    fingerprint: str
+    where: str
+    not_after: datetime
+    credentials: Credentials = field(repr=False)
+
+
+def valid_identities(connection: Connection, now: datetime) -> list[ValidIdentity]:
+    """Every identity of this connection that UCL may still accept at ``now`` (UTC); the one in use is the last."""
+    current, found = connection.current, dict[str, ValidIdentity]()
+    for generation in connection.generations():
+        if not generation.is_readable:
+            continue  # its key is lost: it can no more be used than revoked
+        in_use = current is not None and generation.fingerprint == current.fingerprint
+        where = "in use" if in_use else f"generation {generation.name}"
+        _add(found, where, generation.credentials)
+    for pending in [Pending(connection.path / "pending"), *set_aside(connection.path)]:
+        if pending.certificate() is not None:
+            _add(found, f"signed, never used ({pending.path.name})", pending.credentials())
+    gone = connection.revoked()
+    valid = [one for one in found.values() if now < one.not_after and one.fingerprint not in gone]
+    return sorted(valid, key=lambda one: (one.where == "in use", one.not_after))
+
+
+def revoke(connection: Connection, *, everything: bool = False, clock: Clock = utc_now) -> Outcome:
+    """Revoke the identity in use or, with ``everything``, each one that is still valid, the one in use last.
+
+    Raises:
+        RetryLater: no answer; what was revoked is journaled, run it again.
+        Refused: the server said no to the first try: it may be revoked already, elsewhere.
+    """
+    with connection.lock.held():
+        valid = valid_identities(connection, clock())
+        chosen = valid if everything else [one for one in valid if one.where == "in use"]
+        for identity in chosen:
+            _revoke_one(connection, identity)
+        left = [one for one in valid_identities(connection, clock()) if one not in chosen]
+    facts = {
+        "revoked": ", ".join(one.fingerprint for one in chosen) or "nothing was left to revoke",
+        "still_valid": _listed(left) or "none",
+    }
+    return Outcome("revoked", connection.name, facts)
+
+
+def _revoke_one(connection: Connection, identity: ValidIdentity) -> None:
+    # Asked for before and never answered: then a refusal now means that it was done.
+    asked = _last_event(connection, identity.fingerprint) == "revoke-intended"
+    connection.record("revoke-intended", fingerprint=identity.fingerprint)
+    ca = connection.require_current().server_ca
+    how = "answered"
+    for tries_left in reversed(range(MAX_TRIES)):
+        try:
+            with Client(
+                connection.url, "certificate", ca_file=ca, credentials=identity.credentials, retry=False
+            ) as client:
+                if client.call(REVOKE).result is not True:
+                    raise BadAnswer("UCL did not confirm the revocation.", remedy="Run it again.")
+            break
+        except AuthenticationFailed as error:
+            if not asked:
+                connection.record("revoke-refused", fingerprint=identity.fingerprint, reason=error.message[:500])
+                raise
+            how = "settled by the refusal of a repeated request"
+            break
+        except RetryLater:
+            asked = True
+            if not tries_left:
+                raise
+    connection.record("revoked", fingerprint=identity.fingerprint, how=how)
+
+
+def _last_event(connection: Connection, wanted: str) -> str | None:
+    events = [one.get("event") for one in connection.journal() if one.get("fingerprint") == wanted]
+    return str(events[-1]) if events else None
+
+
+def _add(found: dict[str, ValidIdentity], where: str, credentials: Credentials) -> None:
+    certificate = credentials.certificate
+    mark = fingerprint(certificate)
+    if mark not in found:
+        found[mark] = ValidIdentity(mark, where, Validity.of(certificate).not_after, credentials)
+
+
+def _listed(identities: Iterable[ValidIdentity]) -> str:
+    return ", ".join(f"{one.fingerprint[:16]}… ({one.where}, to {moment(one.not_after)})" for one in identities)

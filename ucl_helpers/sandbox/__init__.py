@@ -1,0 +1,22 @@
+"""A small, faithful UCL on loopback, for practice and for tests.
+
+Run it in this process (`with Sandbox() as ucl:`), as a process of its own (`serve`), or share the one of a home folder
+(`join`, `shared`). It judges clients independently: nothing here is imported from the rest of this package.
+"""
+
+from ucl_helpers.sandbox.access import Access
+from ucl_helpers.sandbox.server import RunningSandbox, Sandbox
+from ucl_helpers.sandbox.service import serve
+from ucl_helpers.sandbox.shared import SharedSandbox, join, shared
+from ucl_helpers.sandbox.state import SandboxError
+
+__all__ = [
+    "Access",
+    "RunningSandbox",
+    "Sandbox",
+    "SandboxError",
+    "SharedSandbox",
+    "join",
+    "serve",
+    "shared",
+]

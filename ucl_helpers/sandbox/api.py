@@ -1,0 +1,211 @@
+"""Reads, validates and executes GraphQL as the real servers do, which are built on Go's gqlgen and gqlparser.
+
+graphql-core does the work. What differs is bent here: an empty list of arguments is allowed, type definitions are
+syntax errors, a document without an operation is a fault of its own, every fault carries gqlgen's code, and
+introspection lists all built-in scalars, sorted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLFloat,
+    GraphQLID,
+    GraphQLInt,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    OperationDefinitionNode,
+    OperationType,
+    Source,
+    TokenKind,
+    build_schema,
+    execute_sync,
+    specified_rules,
+    validate,
+)
+from graphql.language.ast import DefinitionNode
+from graphql.language.parser import Parser
+
+from ucl_helpers.sandbox.variables import VariableError, variable_values
+
+PARSE_FAILED, VALIDATION_FAILED = "GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"
+_UNKNOWN_RULES = {"ExecutableDefinitionsRule", "MaxIntrospectionDepthRule"}
+_RULES = [rule for rule in specified_rules if rule.__name__ not in _UNKNOWN_RULES]
+_EXECUTABLE = {"query", "mutation", "subscription", "fragment"}
+
+_Node = TypeVar("_Node")
+Resolver = Callable[..., Any]
+
+
+class ApiError(Exception):
+    """A resolver refuses; the message and the extensions are what the client gets."""
+
+    def __init__(self, message: str, **extensions: str | int) -> None:
+        super().__init__(message)
+        self.extensions = extensions
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a request before anything is executed."""
+
+    message: str
+    code: str | None = None
+    path: tuple[str | int, ...] | None = None
+    located: bool = False
+
+
+class FaultyRequestError(Exception):
+    """A request cannot be executed; `faults` says why."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__(*(fault.message for fault in faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True)
+class Params:
+    """A GraphQL request as it was sent."""
+
+    query: str = ""
+    operation_name: str = ""
+    variables: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A request that may be executed."""
+
+    document: DocumentNode
+    definition: OperationDefinitionNode
+    variables: dict[str, Any]
+
+    @property
+    def is_query(self) -> bool:
+        """Whether it only reads."""
+        return self.definition.operation is OperationType.QUERY
+
+
+class _Parser(Parser):
+    """gqlparser's grammar where it is not the specification's."""
+
+    def optional_many(self, open_kind: TokenKind, parse_fn: Callable[[], _Node], close_kind: TokenKind) -> tuple[_Node, ...]:
+        """Also an empty pair of parentheses is a list."""
+        nodes: list[_Node] = []
+        if self.expect_optional_token(open_kind):
+            while not self.expect_optional_token(close_kind):
+                nodes.append(parse_fn())
+        return tuple(nodes)
+
+    def parse_definition(self) -> DefinitionNode:
+        """Only operations and fragments are known, and none has a description."""
+        token = self._lexer.token
+        if token.kind is TokenKind.BRACE_L or (token.kind is TokenKind.NAME and token.value in _EXECUTABLE):
+            return super().parse_definition()
+        raise self.unexpected(token)
+
+
+class Api:
+    """One GraphQL schema with its resolvers.
+
+    Args:
+        schema_file: The schema's file in this package.
+        resolvers: By `Type.field`.
+        present: How a fault becomes an entry of `errors`.
+    """
+
+    def __init__(
+        self,
+        schema_file: str,
+        resolvers: Mapping[str, Resolver],
+        present: Callable[[Fault], dict[str, Any]],
+    ) -> None:
+        self.present = present
+        self._schema = _load_schema(schema_file)
+        for coordinate, resolver in resolvers.items():
+            type_name, _, field_name = coordinate.partition(".")
+            fields: Any = self._schema.type_map[type_name]
+            fields.fields[field_name].resolve = resolver
+
+    def prepare(self, params: Params) -> Operation:
+        """Parses and validates a request.
+
+        Raises:
+            FaultyRequestError: It is not one that can be executed.
+        """
+        document = self._parse(params.query)
+        definition = _find_operation(document, params.operation_name)
+        try:
+            values = variable_values(self._schema, definition, params.variables or {})
+        except VariableError as error:
+            raise FaultyRequestError(Fault(str(error), VALIDATION_FAILED, error.path)) from None
+        return Operation(document, definition, values)
+
+    def execute(self, operation: Operation, caller: object) -> dict[str, Any]:
+        """Executes a request; `caller` is what its resolvers find as context."""
+        name = operation.definition.name
+        result = execute_sync(
+            self._schema,
+            operation.document,
+            context_value=caller,
+            variable_values=operation.variables,
+            operation_name=name.value if name else None,
+        )
+        if result.errors:
+            return {"errors": [self._entry(error) for error in result.errors], "data": result.data}
+        return {"data": result.data}
+
+    def _parse(self, query: str) -> DocumentNode:
+        try:
+            document = _Parser(Source(query)).parse_document()
+        except GraphQLSyntaxError as error:
+            if not _only_ignored(query):
+                raise FaultyRequestError(Fault(error.message, PARSE_FAILED, located=True)) from None
+            document = DocumentNode(definitions=())
+        operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+        if not operations:
+            raise FaultyRequestError(Fault("no operation provided", VALIDATION_FAILED))
+        errors = [error.message for error in validate(self._schema, document, _RULES)]
+        errors += [
+            f'Schema does not support operation type "{node.operation.value}"'
+            for node in operations
+            if self._schema.get_root_type(node.operation) is None
+        ]
+        if errors:
+            raise FaultyRequestError(*(Fault(error, VALIDATION_FAILED, located=True) for error in errors))
+        return document
+
+    def _entry(self, error: GraphQLError) -> dict[str, Any]:
+        path = tuple(error.path) if error.path else None
+        cause = error.original_error
+        if not isinstance(cause, ApiError):
+            return {**self.present(Fault("internal system error")), "path": path}
+        entry: dict[str, Any] = {"message": str(cause), "path": path}
+        return {**entry, "extensions": cause.extensions} if cause.extensions else entry
+
+
+def _load_schema(schema_file: str) -> GraphQLSchema:
+    schema = build_schema(files(__package__).joinpath(schema_file).read_text("utf-8"))
+    arguments = schema.to_kwargs()
+    schema = GraphQLSchema(**{**arguments, "types": (*arguments["types"], GraphQLFloat, GraphQLID, GraphQLInt)})
+    schema.type_map = dict(sorted(schema.type_map.items()))
+    return schema
+
+
+def _only_ignored(query: str) -> bool:
+    """Whether a document has no token at all."""
+    return all(not line.partition("#")[0].strip(" \t\r,\ufeff") for line in query.split("\n"))
+
+
+def _find_operation(document: DocumentNode, name: str) -> OperationDefinitionNode:
+    operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    if not name and len(operations) == 1:
+        return operations[0]
+    for node in operations:
+        if (node.name.value if node.name else "") == name:
+            return node
+    raise FaultyRequestError(Fault(f"operation {name} not found", VALIDATION_FAILED))

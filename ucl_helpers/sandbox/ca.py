@@ -1,0 +1,237 @@
+"""The sandbox's two certificate authorities, and the certificates that they issue.
+
+The *client* CA signs what `signCertificateSigningRequest` is given; it is a root, or a root with an intermediate.
+The *server* CA signs only the certificate of the sandbox's own listeners: trusting one never means trusting the
+other. Keys are files of the state folder, readable by their owner only.
+"""
+
+import ipaddress
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+
+from ucl_helpers.sandbox.csr import AcceptedCsr
+
+CaLayout = Literal["root", "intermediate"]
+
+# Far apart on purpose: the state of a sandbox and its `validity` are the user's choice, and no CA should get in the way.
+_CA_FROM, _CA_UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC)
+_SERVER_LIFETIME = timedelta(days=365)
+_SERIAL = 2
+_SUBJECT_ORDER = (
+    NameOID.COUNTRY_NAME,
+    NameOID.STATE_OR_PROVINCE_NAME,
+    NameOID.LOCALITY_NAME,
+    NameOID.STREET_ADDRESS,
+    NameOID.POSTAL_CODE,
+    NameOID.ORGANIZATION_NAME,
+    NameOID.ORGANIZATIONAL_UNIT_NAME,
+)
+_LAST_VALUE_ONLY = (NameOID.COMMON_NAME, NameOID.SERIAL_NUMBER)
+_PRINTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?")
+
+SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Writes a file whole and atomically, readable by its owner only (0600)."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    draft.replace(path)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A CA certificate and its key."""
+
+    certificate: x509.Certificate
+    key: SigningKey
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate as PEM."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @classmethod
+    def create(cls, name: str, key: SigningKey, issuer: "Authority | None" = None) -> "Authority":
+        """Makes a root, or an intermediate if there is an issuer."""
+        subject = x509.Name(
+            [
+                x509.NameAttribute(NameOID.COUNTRY_NAME, "DE"),
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, "UCL sandbox, for practice only"),
+                x509.NameAttribute(NameOID.COMMON_NAME, name),
+            ]
+        )
+        certificate = (
+            _builder(subject, issuer.certificate.subject if issuer else subject, key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_CA_FROM)
+            .not_valid_after(_CA_UNTIL)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0 if issuer else None), critical=True)
+            .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(_authority_key_identifier(issuer.certificate if issuer else key), critical=False)
+            .sign(issuer.key if issuer else key, hashes.SHA256())
+        )
+        return cls(certificate, key)
+
+    @classmethod
+    def load_or_create(cls, path: Path, name: str, issuer: "Authority | None" = None, *, ec_key: bool = False) -> "Authority":
+        """Reads certificate and key from one file, which is made first if it is not there."""
+        if not path.exists():
+            key = _new_ec_key() if ec_key else rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            made = cls.create(name, key, issuer)
+            write_private(path, made.pem + _key_pem(key))
+        content = path.read_bytes()
+        loaded = serialization.load_pem_private_key(content, password=None)
+        if not isinstance(loaded, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+            raise TypeError(f"{path} holds a key that is neither RSA nor EC")
+        return cls(x509.load_pem_x509_certificate(content), loaded)
+
+
+class ClientCa:
+    """The CA that signs clients' requests.
+
+    Args:
+        folder: Where its keys are, or will be.
+        layout: "root" for one self-signed CA, "intermediate" for a root and an intermediate that signs.
+    """
+
+    def __init__(self, folder: Path, layout: CaLayout) -> None:
+        self._chain = [Authority.load_or_create(folder / "client-root.pem", "Sandbox Client Root")]
+        if layout == "intermediate":
+            path = folder / "client-intermediate.pem"
+            self._chain.insert(0, Authority.load_or_create(path, "Sandbox Client Intermediate", self._chain[0]))
+
+    @property
+    def pem(self) -> bytes:
+        """The CA certificates, the signing one first: what `caCertificate` carries."""
+        return b"".join(authority.pem for authority in self._chain)
+
+    def sign(self, csr: AcceptedCsr, not_before: datetime, validity: timedelta) -> x509.Certificate:
+        """Issues a certificate as the real Connector does.
+
+        Serial number 2 every time; valid from `not_before` (an aware datetime, whole seconds count) without
+        backdating; KeyUsage, ExtendedKeyUsage and AuthorityKeyIdentifier and no other extension. The signature
+        algorithm is the CSR's, but SHA-256 for SHA-1, which `cryptography` does not sign with.
+        """
+        issuer = self._chain[0]
+        hash_ = hashes.SHA256() if isinstance(csr.scheme.hash, hashes.SHA1) else csr.scheme.hash
+        pss = padding.PSS(padding.MGF1(hash_), salt_length=hash_.digest_size) if csr.scheme.pss else None
+        return (
+            _builder(_reencoded(csr.subject), issuer.certificate.subject, csr.key)
+            .serial_number(_SERIAL)
+            .not_valid_before(not_before)
+            .not_valid_after(not_before + validity)
+            .add_extension(_key_usage(digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(_authority_key_identifier(issuer.certificate), critical=False)
+            .sign(issuer.key, hash_, rsa_padding=pss)
+        )
+
+
+def make_server_certificate(folder: Path, now: datetime) -> tuple[Path, Path]:
+    """Makes the listeners' certificate anew.
+
+    Returns:
+        The file with certificate and key, and the file with the CA certificate that a client has to trust.
+    """
+    authority = Authority.load_or_create(folder / "server-root.pem", "Sandbox Server Root", ec_key=True)
+    key = _new_ec_key()
+    loopback: Iterable[x509.GeneralName] = (
+        x509.DNSName("localhost"),
+        x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")),
+        x509.IPAddress(ipaddress.IPv6Address("::1")),
+    )
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        _builder(subject, authority.certificate.subject, key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + _SERVER_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(loopback), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_authority_key_identifier(authority.certificate), critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+    server, ca = folder / "server.pem", folder / "server-ca.pem"
+    write_private(server, certificate.public_bytes(serialization.Encoding.PEM) + _key_pem(key))
+    write_private(ca, authority.pem)
+    return server, ca
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    return x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
+
+
+def _new_ec_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _key_pem(key: SigningKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _key_usage(
+    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _authority_key_identifier(issuer: x509.Certificate | SigningKey) -> x509.AuthorityKeyIdentifier:
+    key = issuer.public_key()
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        raise TypeError("a CA key is RSA or EC")
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+
+
+def _reencoded(subject: Iterable[tuple[ObjectIdentifier, str]]) -> x509.Name:
+    """Writes a subject as Go's `pkix.Name` does.
+
+    A fixed order; all values of one type in one RDN; of CN and serialNumber the last value; other types dropped.
+    """
+    pairs = list(subject)
+    rdns = []
+    for oid in (*_SUBJECT_ORDER, *_LAST_VALUE_ONLY):
+        values = [value for type_, value in pairs if type_ == oid]
+        if oid in _LAST_VALUE_ONLY:
+            values = [value for value in values[-1:] if value]
+        if values:
+            rdns.append(x509.RelativeDistinguishedName([_attribute(oid, value) for value in dict.fromkeys(values)]))
+    return x509.Name(rdns)
+
+
+def _attribute(oid: ObjectIdentifier, value: str) -> x509.NameAttribute:
+    """PrintableString if its alphabet suffices, else UTF8String."""
+    kind = _ASN1Type.PrintableString if _PRINTABLE.issuperset(value) else _ASN1Type.UTF8String
+    return x509.NameAttribute(oid, value, kind, _validate=False)

@@ -1,0 +1,91 @@
+"""Runs a sandbox as a process: until Ctrl-C or SIGTERM, or until nobody uses it any more.
+
+A shared sandbox lingers. Its users each hold `users.lock` (shared); when the process has found that lock free for the
+linger time, it takes it for itself and ends, so that whoever comes then waits for the end and starts a fresh one. In
+between it takes the lock only for a moment at a time: a newcomer never waits for the linger time.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from ucl_helpers.sandbox.ca import CaLayout
+from ucl_helpers.sandbox.server import DEFAULT_TOKEN_LIFETIME, DEFAULT_VALIDITY, Sandbox, ready_file
+from ucl_helpers.sandbox.state import lock_at_once
+
+USERS_LOCK = "users.lock"
+_NOTICE = """\
+UCL sandbox, for practice only: it listens on this machine's loopback, and anyone here who can read its state folder
+may use it. State: {state}. Ctrl-C or SIGTERM ends it.
+"""
+_ENDING = {signal.SIGTERM, signal.SIGINT}
+_LOOKS = 10
+_LONGEST_PAUSE = 1.0
+
+
+def serve(
+    state: Path,
+    ready: Path | None = None,
+    *,
+    validity: timedelta = DEFAULT_VALIDITY,
+    ca_layout: CaLayout = "intermediate",
+    token_lifetime: timedelta = DEFAULT_TOKEN_LIFETIME,
+    linger: timedelta | None = None,
+    announce: Callable[[], None] = lambda: None,
+) -> None:
+    """Serves until SIGTERM or Ctrl-C; to be called in the main thread, before it has started others.
+
+    Args:
+        state: The state folder; made if it is not there.
+        ready: A file that is written (0600) once all listeners answer, and removed at the end.
+        validity: How long the certificates are valid that it signs.
+        ca_layout: "intermediate" or "root"; fixed when the state folder is made.
+        token_lifetime: How long one-time tokens are valid.
+        linger: End when the folder's `users.lock` has been free for so long; None for never.
+        announce: Called once all listeners answer and the ready files are there.
+
+    Raises:
+        SandboxError: Another process owns the state folder, or it was made with the other CA layout.
+    """
+    # Blocked before any thread starts, so that the signals wait for `sigwait` wherever they arrive.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        with contextlib.ExitStack() as stack:
+            sandbox = Sandbox(state, validity=validity, ca_layout=ca_layout, token_lifetime=token_lifetime)
+            running = stack.enter_context(sandbox)
+            if ready is not None:
+                stack.enter_context(ready_file(ready, running))
+            sys.stderr.write(_NOTICE.format(state=running.state))
+            sys.stderr.flush()
+            if linger is not None:
+                watcher = threading.Thread(target=_end_when_unused, args=(state, linger), daemon=True)
+                watcher.start()
+            announce()
+            signal.sigwait(_ENDING)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_when_unused(state: Path, linger: timedelta) -> None:
+    """Asks this process to end when the lock has been free for the linger time, and keeps it from then on."""
+    descriptor = os.open(state / USERS_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    pause = min(_LONGEST_PAUSE, linger.total_seconds() / _LOOKS)
+    resting = threading.Event()
+    while True:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # sleeps in the kernel while there are users
+        last_visit, free_since = os.fstat(descriptor).st_mtime_ns, time.monotonic()
+        while last_visit == os.fstat(descriptor).st_mtime_ns:
+            if time.monotonic() - free_since >= linger.total_seconds():
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            resting.wait(pause)
+            if not lock_at_once(descriptor, fcntl.LOCK_EX):
+                break

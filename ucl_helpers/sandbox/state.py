@@ -1,0 +1,264 @@
+"""What the sandbox knows, kept in SQLite: applications, their system auths with one-time tokens, certificates.
+
+A *system auth* is one client of an application; its id is the CN of every certificate it gets. It has at most one
+one-time token at a time. Every change is one SQL statement, so that a token is used up once even if two requests
+carry it, and so that nothing is half done when the process is killed.
+"""
+
+import base64
+import fcntl
+import os
+import secrets
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS applications (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, provider TEXT, description TEXT, labels TEXT NOT NULL,
+    condition TEXT NOT NULL, changed_at TEXT NOT NULL, created_at TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS system_auths (
+    id TEXT PRIMARY KEY, application_id TEXT NOT NULL REFERENCES applications(id) ON DELETE CASCADE,
+    touched INTEGER NOT NULL, token TEXT UNIQUE, created_at TEXT, expires_at TEXT, used_at TEXT
+);
+CREATE TABLE IF NOT EXISTS certificates (
+    fingerprint TEXT PRIMARY KEY, system_auth_id TEXT NOT NULL, not_after TEXT NOT NULL, revoked_at TEXT
+);
+"""
+_LOCK, _LOCK_ATTEMPTS, _LOCK_PAUSE = "lock", 10, 0.02
+_TOUCH = "touched = (SELECT 1 + coalesce(max(touched), 0) FROM system_auths)"
+
+
+class SandboxError(Exception):
+    """The sandbox cannot be run as asked; the message says why and what to do."""
+
+
+class NotUniqueError(Exception):
+    """An application of that name is registered already."""
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds, so that text sorts as time does."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class StateLock:
+    """The right of one process to a state folder: a kernel lock that ends with the process.
+
+    Raises:
+        SandboxError: Another process has it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+        self._descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        patience = threading.Event()
+        # Whoever looks for an owner holds the lock for a moment, so a first refusal need not mean anything.
+        for _ in range(_LOCK_ATTEMPTS):
+            if lock_at_once(self._descriptor, fcntl.LOCK_EX):
+                break
+            patience.wait(_LOCK_PAUSE)
+        else:
+            os.close(self._descriptor)
+            raise SandboxError(
+                f"{folder} is in use by another sandbox (process {owner_of(folder)}): "
+                "end that one, or choose another state folder"
+            )
+        os.truncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        """Gives the folder up."""
+        os.close(self._descriptor)
+
+
+def lock_at_once(descriptor: int, kind: int) -> bool:
+    """Takes a kernel lock if it is to be had now."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def owner_of(folder: Path) -> int | None:
+    """The process that owns a state folder, if one does."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        if lock_at_once(descriptor, fcntl.LOCK_SH):
+            return None
+        return int(os.read(descriptor, 20) or b"0")
+    finally:
+        os.close(descriptor)
+
+
+class State:
+    """The sandbox's memory.
+
+    Args:
+        folder: The state folder; the database in it is made if it is not there.
+        clock: Gives the current time (aware).
+        token_lifetime: How long a one-time token is valid.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], datetime], token_lifetime: timedelta) -> None:
+        self._clock, self._token_lifetime = clock, token_lifetime
+        path = folder / "state.sqlite"
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        # One connection for the server's thread and the user's: SQLite is built to serialise their statements.
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        for pragma in ("journal_mode = WAL", "foreign_keys = ON", "busy_timeout = 5000"):
+            self._db.execute(f"PRAGMA {pragma}").close()
+        self._db.executescript(_SCHEMA).close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        return self._db.execute(sql, values).fetchall()
+
+    def _row(self, sql: str, *values: object) -> sqlite3.Row | None:
+        rows = self._rows(sql, *values)
+        return rows[0] if rows else None
+
+    def _now(self) -> str:
+        return timestamp(self._clock())
+
+    # -- what is made once ---------------------------------------------------------------------------------------------
+
+    def remember(self, name: str, make: Callable[[], str]) -> str:
+        """Returns a value that is made once and kept."""
+        row = self._row("SELECT value FROM meta WHERE name = ?", name)
+        if row is not None:
+            return str(row["value"])
+        value = make()
+        self.replace(name, value)
+        return value
+
+    def replace(self, name: str, value: str) -> None:
+        """Keeps another value."""
+        self._rows("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
+
+    @property
+    def tenant(self) -> str:
+        """The external id of the one tenant."""
+        return self.remember("tenant", lambda: str(uuid.uuid4()))
+
+    @property
+    def user(self) -> str:
+        """The id of the user that the bearer token stands for."""
+        return self.remember("user", lambda: str(uuid.uuid4()))
+
+    @property
+    def bearer(self) -> str:
+        """The Director's bearer token, opaque."""
+        return self.remember("bearer", lambda: secrets.token_urlsafe(48))
+
+    # -- applications --------------------------------------------------------------------------------------------------
+
+    def register(self, name: str, provider: str | None, description: str | None, labels: str) -> sqlite3.Row:
+        """Registers an application.
+
+        Raises:
+            NotUniqueError: Its name is taken.
+        """
+        now = self._now()
+        try:
+            return self._rows(
+                "INSERT INTO applications VALUES (?, ?, ?, ?, ?, 'INITIAL', ?, ?) RETURNING *",
+                *(str(uuid.uuid4()), name, provider, description, labels, now, now),
+            )[0]
+        except sqlite3.IntegrityError as error:
+            raise NotUniqueError(name) from error
+
+    def application(self, id_: str) -> sqlite3.Row | None:
+        """Finds an application by id."""
+        return self._row("SELECT * FROM applications WHERE id = ?", id_)
+
+    def applications(self, first: int, offset: int) -> tuple[list[sqlite3.Row], int]:
+        """A page of the applications by name, and how many there are."""
+        total = self._rows("SELECT count(*) AS total FROM applications")[0]["total"]
+        return self._rows("SELECT * FROM applications ORDER BY name LIMIT ? OFFSET ?", first, offset), total
+
+    def unregister(self, id_: str) -> sqlite3.Row | None:
+        """Deletes an application with its system auths and their tokens; returns it as it was."""
+        return self._row("DELETE FROM applications WHERE id = ? RETURNING *", id_)
+
+    def connected(self, id_: str) -> None:
+        """Notes that the application has called the Director."""
+        sql = "UPDATE applications SET condition = 'CONNECTED', changed_at = ? WHERE id = ? AND condition = 'INITIAL'"
+        self._rows(sql, self._now(), id_)
+
+    # -- system auths and their tokens ---------------------------------------------------------------------------------
+
+    def system_auth(self, id_: str) -> sqlite3.Row | None:
+        """Finds a system auth by id."""
+        return self._row("SELECT * FROM system_auths WHERE id = ?", id_)
+
+    def system_auths(self, application_id: str) -> list[sqlite3.Row]:
+        """An application's system auths, the one changed last at the end."""
+        return self._rows("SELECT * FROM system_auths WHERE application_id = ? ORDER BY touched", application_id)
+
+    def delete_system_auth(self, id_: str) -> sqlite3.Row | None:
+        """Deletes a system auth; its certificates are refused from then on. Returns it as it was."""
+        return self._row("DELETE FROM system_auths WHERE id = ? RETURNING *", id_)
+
+    def new_system_auth(self, application_id: str) -> sqlite3.Row:
+        """Makes a system auth with a fresh token."""
+        id_ = str(uuid.uuid4())
+        self._rows("INSERT INTO system_auths (id, application_id, touched) VALUES (?, ?, 0)", id_, application_id)
+        return self.issue_token(id_)
+
+    def issue_token(self, system_auth_id: str) -> sqlite3.Row:
+        """Gives a system auth a fresh one-time token in place of the one it has: 64 random bytes, URL-safe base64."""
+        now = self._clock()
+        token = base64.urlsafe_b64encode(secrets.token_bytes(64)).decode()
+        return self._rows(
+            f"UPDATE system_auths SET token = ?, created_at = ?, expires_at = ?, used_at = NULL, {_TOUCH}"
+            " WHERE id = ? RETURNING *",
+            *(token, timestamp(now), timestamp(now + self._token_lifetime), system_auth_id),
+        )[0]
+
+    def use_token(self, token: str) -> sqlite3.Row | None:
+        """Uses a one-time token up; returns its system auth, or None if it is unknown, used or expired."""
+        return self._row(
+            f"UPDATE system_auths SET used_at = ?, {_TOUCH}"
+            " WHERE token = ? AND used_at IS NULL AND expires_at > ? RETURNING *",
+            *(self._now(), token, self._now()),
+        )
+
+    def drop_token(self, system_auth_id: str) -> None:
+        """Takes a system auth's token away, as every call by certificate does."""
+        sql = f"UPDATE system_auths SET token = NULL, used_at = NULL, {_TOUCH} WHERE id = ? AND token IS NOT NULL"
+        self._rows(sql, system_auth_id)
+
+    # -- certificates --------------------------------------------------------------------------------------------------
+
+    def issued(self, fingerprint: str, system_auth_id: str, not_after: datetime) -> None:
+        """Notes a certificate."""
+        sql = "INSERT OR IGNORE INTO certificates VALUES (?, ?, ?, NULL)"
+        self._rows(sql, fingerprint, system_auth_id, timestamp(not_after))
+
+    def revoke(self, fingerprint: str, system_auth_id: str, not_after: datetime) -> None:
+        """Notes that a certificate is revoked."""
+        self.issued(fingerprint, system_auth_id, not_after)
+        self._rows("UPDATE certificates SET revoked_at = ? WHERE fingerprint = ?", self._now(), fingerprint)
+
+    def is_revoked(self, fingerprint: str) -> bool:
+        """Says whether a certificate is revoked."""
+        sql = "SELECT 1 FROM certificates WHERE fingerprint = ? AND revoked_at IS NOT NULL"
+        return self._row(sql, fingerprint) is not None

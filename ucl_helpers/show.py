@@ -1,0 +1,66 @@
+"""One way to show facts: as an HTML table in a notebook, as aligned text anywhere else. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from html import escape
+from typing import ClassVar
+
+Row = Sequence[str]
+UNITS_SHOWN = 2
+
+
+def text_table(rows: Sequence[Row]) -> str:
+    """Rows of cells as text in aligned columns."""
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def html_table(title: str, header: Row, rows: Sequence[Row]) -> str:
+    """A captioned HTML table; every cell is escaped, since some of it came over the wire."""
+    head = "".join(f'<th scope="col" style="text-align:left">{escape(cell)}</th>' for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
+    )
+    caption = f'<caption style="text-align:left"><b>{escape(title)}</b></caption>'
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def moment(at: datetime) -> str:
+    """A UTC moment to the second, as ISO 8601 with a blank and ``Z``."""
+    return at.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def span(length: timedelta) -> str:
+    """A length of time in the two largest units that matter: ``89 d 23 h``, ``4 min 10 s``."""
+    seconds = round(abs(length.total_seconds()))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= size and len(parts) < UNITS_SHOWN:
+            parts.append(f"{seconds // size} {unit}")
+            seconds %= size
+    return ("-" if length < timedelta(0) else "") + (" ".join(parts) or "0 s")
+
+
+class Shown:
+    """Mixin: an object that tells its ``rows`` shows itself in a notebook, and as text by ``str``."""
+
+    title: ClassVar[str] = ""
+    header: ClassVar[Row] = ("", "")
+
+    def caption(self) -> str:
+        """What stands above the table."""
+        return self.title
+
+    def rows(self) -> list[Row]:
+        """The facts, one row each, as wide as ``header``."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        table = text_table(self.rows())
+        return f"{self.caption()}\n{table}"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.caption(), self.header, self.rows())

@@ -1,0 +1,241 @@
+"""Connections on disk: generations, the switch to a new one, the journal.
+
+::
+
+    HOME/connections/NAME/
+        current -> generations/000007-3fa9c1…      the one thing that changes
+        generations/000007-3fa9c1…/                identity.pem, key.pem, certificate.pem, chain.pem, connection.json …
+        pending/                                   a renewal under way, see pending.py
+        journal.jsonl  settings.toml  lock
+
+A generation is written whole, fsynced, and made current by renaming one symlink. Whoever reads split files resolves
+``current`` once and reads there. Readers never lock; whoever calls :meth:`Connection.install` or
+:meth:`Connection.switch` holds :attr:`Connection.lock`.
+"""
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from platformdirs import user_data_path
+
+from ucl_helpers import files
+from ucl_helpers.crypto import common_name
+from ucl_helpers.errors import UnknownConnection, UsageError
+from ucl_helpers.exports import generation_files
+from ucl_helpers.generation import Generation
+from ucl_helpers.models import Due, Validity, fingerprint
+from ucl_helpers.policy import due
+from ucl_helpers.settings import Settings, dump_settings, parse_settings
+from ucl_helpers.tls import check_url
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEEP_YOUNGER = timedelta(days=1)
+
+
+class Home:
+    """The folder of all connections: ``path``, else ``UCL_HOME``, else the user's data folder."""
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        chosen = path or os.environ.get("UCL_HOME") or user_data_path("ucl-helpers")
+        self.path = Path(chosen).expanduser().absolute()
+
+    def __repr__(self) -> str:
+        return f"Home({str(self.path)!r})"
+
+    def connections(self) -> list["Connection"]:
+        """All connections, by name."""
+        folder = self.path / "connections"
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [Connection(self, one.name) for one in found if one.is_dir() and _NAME.fullmatch(one.name)]
+
+    def connection(self, name: str) -> "Connection":
+        """An existing connection.
+
+        Raises:
+            UnknownConnection: there is none of this name; the text lists those there are.
+            UsageError: this cannot be a name.
+        """
+        connection = Connection(self, name)
+        if not connection.path.is_dir():
+            known = ", ".join(one.name for one in self.connections()) or "none yet"
+            raise UnknownConnection(
+                f"There is no connection {name!r} in {self.path} (there: {known}).",
+                remedy="Make one with: ucl establish, or ucl import.",
+            )
+        return connection
+
+    def new(self, name: str) -> "Connection":
+        """A connection of this name, its folder made if it is missing.
+
+        Raises:
+            UsageError: this cannot be a name.
+            StorageFailed: the folder cannot be made.
+        """
+        connection = Connection(self, name)
+        files.make_directory(connection.path / "generations")
+        return connection
+
+
+class Connection:
+    """An identity and the URLs it belongs to, under a name."""
+
+    def __init__(self, home: Home, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r} cannot name a connection.", remedy="Use letters, digits, dot, dash, underscore; at most 64."
+            )
+        self.home, self.name = home, name
+        self.path = home.path / "connections" / name
+        self.lock = files.Lock(self.path / "lock")
+
+    def __repr__(self) -> str:
+        return f"Connection({self.name!r}, {str(self.home.path)!r})"
+
+    @property
+    def settings(self) -> Settings:
+        """The user's choices, read anew each time; raises InvalidSettings."""
+        path = self.path / "settings.toml"
+        return parse_settings(path.read_text(), where=str(path)) if path.exists() else Settings()
+
+    def write_settings(self, values: Mapping[str, str | int]) -> None:
+        """Write the first ``settings.toml``; an existing one is the user's and stays."""
+        path = self.path / "settings.toml"
+        if values and not path.exists():
+            files.write(path, dump_settings(values).encode())
+
+    @property
+    def current(self) -> Generation | None:
+        """The generation in use, or None when the connection is not established."""
+        link = self.path / "current"
+        return Generation(self.path / link.readlink()) if link.is_symlink() else None
+
+    def require_current(self) -> Generation:
+        """The generation in use.
+
+        Raises:
+            UnknownConnection: the connection is not established.
+        """
+        if (current := self.current) is None:
+            raise UnknownConnection(
+                f"{self.name} is not established yet.", remedy=f"Finish with: ucl establish {self.name}"
+            )
+        return current
+
+    def generations(self) -> list[Generation]:
+        """All generations, oldest first."""
+        folder = self.path / "generations"
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [Generation(one) for one in found if not one.name.startswith(".")]
+
+    @property
+    def url(self) -> str:
+        """The certificate endpoint: the generation's, or the sandbox's where this connection follows one."""
+        ready = self._ready_file()
+        known = ready.get("certificateSecuredConnectorUrl") or self.require_current().facts.get("connectorUrl")
+        return check_url(known, what=f"The certificate endpoint of {self.name}")
+
+    @property
+    def is_sandbox(self) -> bool:
+        """True for practice connections."""
+        return self.settings.sandbox is not None
+
+    def due(self, now: datetime) -> Due:
+        """Whether the generation in use is due at ``now`` (UTC), by the connection's settings."""
+        return self.due_of(self.require_current().certificate, now)
+
+    def due_of(self, certificate: x509.Certificate, now: datetime) -> Due:
+        """Whether ``certificate``, used by this connection, would be due at ``now`` (UTC)."""
+        seed = f"{self.name}/{common_name(certificate.subject)}"
+        return due(Validity.of(certificate), seed=seed, now=now, renew_before=self.settings.renew_before)
+
+    def _ready_file(self) -> Mapping[str, Any]:
+        path = self.settings.sandbox
+        try:
+            ready = json.loads(Path(path).read_bytes()) if path else {}
+        except (OSError, ValueError):
+            return {}  # no sandbox runs now: the URL last known will say so
+        return ready if isinstance(ready, dict) else {}
+
+    def record(self, event: str, **facts: str | float | None) -> None:
+        """Append to the journal; facts are fingerprints, names and numbers, never a secret."""
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
+        files.append_line(self.path / "journal.jsonl", json.dumps(line))
+
+    def journal(self) -> list[dict[str, Any]]:
+        """What happened when, oldest first; a line cut off by a crash is left out."""
+        try:
+            lines = (self.path / "journal.jsonl").read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        return [one for one in map(_json_line, lines) if one is not None]
+
+    def revoked(self) -> dict[str, str]:
+        """Fingerprints of identities known to be revoked → when."""
+        return {one["fingerprint"]: one["time"] for one in self.journal() if one.get("event") == "revoked"}
+
+    def install(
+        self,
+        key: rsa.RSAPrivateKey,
+        chain: tuple[x509.Certificate, ...],
+        client_ca: tuple[x509.Certificate, ...],
+        server_ca: bytes | None,
+        facts: Mapping[str, Any],
+    ) -> Generation:
+        """Write a generation whole and make it current; the caller holds the lock and has verified the identity.
+
+        Raises:
+            StorageFailed: the generation before stays current.
+        """
+        new = fingerprint(chain[0])
+        found = self.generations()
+        generation = next((one for one in reversed(found) if one.name.endswith(new[:12])), None)
+        if generation is None:  # else an earlier run was cut off just before the switch
+            number = int(found[-1].name.split("-")[0]) + 1 if found else 1
+            staged = self.path / "generations" / f".{secrets.token_hex(4)}"
+            files.make_directory(staged)
+            for name, data in generation_files(key, chain, client_ca, server_ca).items():
+                files.write(staged / name, data)
+            files.write(staged / "connection.json", json.dumps(facts, indent=1).encode())
+            generation = Generation(staged.with_name(f"{number:06d}-{new[:12]}"))
+            with files.storage("name", generation.path):
+                staged.rename(generation.path)
+                files.sync_directory(generation.path.parent)
+        self.switch(generation)
+        self._prune()
+        return generation
+
+    def switch(self, generation: Generation) -> None:
+        """Make a whole generation current: one rename. The caller holds the lock.
+
+        Raises:
+            StorageFailed: it is not whole, or the switch failed; the generation before stays current.
+        """
+        generation.check_whole()
+        files.point(self.path / "current", f"generations/{generation.name}")
+
+    def _prune(self) -> None:
+        """Keep the newest distinct identities; never remove the current one, or one younger than a day."""
+        current, kept = self.require_current().name, set[str]()
+        for one in reversed(self.generations()):
+            kept.add(one.name.split("-")[1])
+            age = datetime.now(UTC).timestamp() - one.path.stat().st_mtime
+            if len(kept) > self.settings.keep and one.name != current and age > _KEEP_YOUNGER.total_seconds():
+                files.remove_tree(one.path)
+        for leftover in (self.path / "generations").glob(".*"):
+            files.remove_tree(leftover)
+
+
+def _json_line(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

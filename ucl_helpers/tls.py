@@ -1,0 +1,89 @@
+"""TLS as every call has it: verified, TLS 1.2 or newer, by one ``SSLContext`` that nothing else reaches.
+
+The context trusts the system's CAs or the given file; the identity is loaded into it once. ``requests``' own defaults
+(certifi, ``REQUESTS_CA_BUNDLE``) do not reach it, also not through a proxy. *Not* checked: revocation of the server's
+certificate.
+"""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from requests.adapters import HTTPAdapter
+
+from ucl_helpers.errors import StorageFailed, UsageError
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What is shown to the server in the handshake: PEM files, the chain leaf first, and the leaf itself."""
+
+    certificate_file: Path
+    key_file: Path
+    certificate: x509.Certificate
+
+
+def check_url(url: object, *, what: str = "The URL") -> str:
+    """An https URL with a host, as it was given.
+
+    Raises:
+        UsageError: it is anything else.
+    """
+    try:
+        parts = urlsplit(str(url))
+        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and not parts.username
+    except ValueError:
+        usable = False
+    if not usable or not isinstance(url, str) or any(character.isspace() for character in url):
+        raise UsageError(f"{what} must be an https URL, not {url!r}.", remedy="Copy it from UCL's answer.")
+    return url
+
+
+def tls_context(ca_file: Path | None, credentials: Credentials | None) -> ssl.SSLContext:
+    """TLS 1.2 or newer, verifying host and chain by ``ca_file`` or else the system's CAs.
+
+    Raises:
+        StorageFailed: a file is missing or cannot be read as what it should be.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        if ca_file is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise StorageFailed(f"The CA file {ca_file} cannot be used: {error}.", remedy="It must be PEM.") from None
+    if credentials is not None:
+        try:
+            # Without a password callback OpenSSL would ask on the terminal; our files are never encrypted.
+            context.load_cert_chain(credentials.certificate_file, credentials.key_file, password=lambda: b"")
+        except (OSError, ssl.SSLError) as error:
+            raise StorageFailed(
+                f"Key and certificate in {credentials.key_file.parent} cannot be used: {error}.",
+                remedy="Look with: ucl status; go back with: ucl rollback.",
+            ) from None
+    return context
+
+
+class Adapter(HTTPAdapter):
+    """Owns the SSL context; whatever ``requests`` would load into it stays out."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """The pool for direct connections."""
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """The pool for connections through a proxy."""
+        return super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
+        """Ask for verification and load nothing."""
+        conn.cert_reqs = "CERT_REQUIRED"
