@@ -45,8 +45,12 @@ def load(name: str) -> list[dict[str, Any]]:
 
 
 @cache
-def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
+def _made_once(bits: int) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
+def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
+    return _made_once(bits)
 
 
 @cache

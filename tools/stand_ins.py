@@ -1,0 +1,137 @@
+"""Stand-ins for what changes with every run and tells the reader nothing.
+
+Moments, fingerprints, identifiers, ports, certificates' bytes become others of the same form and length. What was
+equal stays equal, what differed stays different, and a stand-in stands for itself, so that doing it twice is doing it
+once. Each kind is numbered in the order of its first appearance.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from uuid import UUID
+
+START = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
+"""When every normalised run begins."""
+
+FIRST_PORT = 4431
+PROCESS = "4711"
+SECONDS = "0.5"
+DIGEST_LENGTHS = (32, 40, 64)
+MOMENTS = {
+    "iso": "%Y-%m-%dT%H:%M:%S",
+    "plain": "%Y-%m-%d %H:%M:%S",
+    "http": "%a, %d %b %Y %H:%M:%S",
+    "openssl": "%b %d %H:%M:%S %Y",
+}
+TOKENS = re.compile(
+    r"""
+    (?P<iso>     \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?=[.Z+]) )
+  | (?P<plain>   \d{4}-\d\d-\d\d[ ]\d\d:\d\d:\d\d )
+  | (?P<http>    [A-Z][a-z]{2},[ ]\d\d[ ][A-Z][a-z]{2}[ ]\d{4}[ ]\d\d:\d\d:\d\d(?=[ ]GMT) )
+  | (?P<openssl> [A-Z][a-z]{2}[ ]+\d{1,2}[ ]\d\d:\d\d:\d\d[ ]\d{4}(?=[ ]GMT) )
+  | (?P<pem>     (?<=-----BEGIN[ ]CERTIFICATE-----)[A-Za-z0-9+/=\s\\]+(?=-----END)
+               | (?<=-----BEGIN[ ]CERTIFICATE[ ]REQUEST-----)[A-Za-z0-9+/=\s\\]+(?=-----END) )
+  | (?P<uuid>    \b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b )
+  | (?P<colons>  \b[0-9A-F]{2}(?::[0-9A-F]{2}){19,31}\b )
+  | (?P<digest>  (?<![A-Za-z0-9+/])[0-9a-f]{6,64}(?![A-Za-z0-9+/=]) )
+  | (?P<base64>  (?<![A-Za-z0-9+/])[A-Za-z0-9+/]{60,}={0,2} )
+  | (?P<port>    (?<=localhost:)\d{2,5} | (?<=127\.0\.0\.1:)\d{2,5} | (?<=\[::1\]:)\d{2,5} )
+  | (?P<process> (?<=\bpid[ ])\d+ | (?<=\bprocess[ ])\d+ )
+  | (?P<seconds> \b\d+\.\d+(?=[ ]m?s\b) )
+    """,
+    re.VERBOSE,
+)
+BEGINNING = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/]{18}|[\s\\n]*MII|")  # "-----BEGIN …" in base64; a DER sequence
+GENERATION = re.compile(r"(?<=\b\d{6}-)[0-9a-f]{6,31}\b")
+
+
+class StandIns:
+    """What stands for what, in one notebook.
+
+    Args:
+        began: when the run began; its moments are moved so that it began at ``START``, and rounded to the minute. None
+            leaves moments alone.
+        literal: texts of the machine, folders mostly, and what to write for each.
+    """
+
+    def __init__(self, began: datetime | None, literal: Mapping[str, str]) -> None:
+        self.began = began
+        self.literal = dict(sorted(literal.items(), key=lambda pair: -len(pair[0])))
+        self.numbers: dict[str, dict[str, int]] = {}
+
+    def learn(self, text: str) -> str:
+        """Number the digests of a text, so that their short forms are known wherever they stand; returns the text."""
+        digests = [match.group() for match in TOKENS.finditer(text) if match.lastgroup == "digest"]
+        for digest in [digest for digest in digests if len(digest) in DIGEST_LENGTHS] + GENERATION.findall(text):
+            if not self._long_form(digest):
+                self._number("digest", digest)
+        return text
+
+    def write(self, text: str) -> str:
+        """The text with stand-ins."""
+        for original, shown in self.literal.items():
+            text = text.replace(original, shown)
+        return TOKENS.sub(lambda match: self._stand_in(str(match.lastgroup), match.group()), text)
+
+    def _stand_in(self, kind: str, original: str) -> str:
+        if kind in MOMENTS:
+            return self._moment(original, MOMENTS[kind])
+        match kind:
+            case "pem" | "base64":
+                shown = self._bytes(original)
+            case "uuid":
+                shown = _uuid(self._number("uuid", original))
+            case "colons":
+                digest = self._digest(original.replace(":", "").lower()).upper()
+                shown = ":".join(digest[at : at + 2] for at in range(0, len(digest), 2))
+            case "digest":
+                shown = self._digest(original)
+            case "port":
+                shown = str(FIRST_PORT + self._number("port", original))
+            case _:
+                shown = PROCESS if kind == "process" else SECONDS
+        return shown
+
+    def _number(self, kind: str, original: str) -> int:
+        numbers = self.numbers.setdefault(kind, {})
+        return numbers.setdefault(original, len(numbers))
+
+    def _moment(self, original: str, form: str) -> str:
+        if self.began is None:
+            return original
+        passed = datetime.strptime(original, form).replace(tzinfo=UTC) - self.began
+        return (START + timedelta(minutes=round(passed / timedelta(minutes=1)))).strftime(form)
+
+    def _long_form(self, digest: str) -> str:
+        """The known digest that this one is, or is the beginning of; empty if there is none."""
+        return next((known for known in self.numbers.get("digest", {}) if known.startswith(digest)), "")
+
+    def _digest(self, original: str) -> str:
+        known = self._long_form(original) or (original if len(original) in DIGEST_LENGTHS else "")
+        return _digits(self._number("digest", known))[: len(original)] if known else original
+
+    def _bytes(self, original: str) -> str:
+        """Base64 of the same length and line breaks; how it begins is kept, since that says what it is."""
+        kept = BEGINNING.match(original)
+        head = kept.group() if kept else ""
+        stream = _base64(self._number("bytes", original))
+        return head + re.sub(r"(?<!\\)[A-Za-z0-9+/]", lambda _: next(stream), original[len(head) :])
+
+
+def _digits(number: int) -> str:
+    """64 hex digits, always the same for a number."""
+    return hashlib.sha256(f"digest {number}".encode()).hexdigest()
+
+
+def _uuid(number: int) -> str:
+    """A UUID of version 4, always the same for a number."""
+    return str(UUID(_digits(number)[:32], version=4))
+
+
+def _base64(number: int) -> Iterator[str]:
+    """Endless base64 digits, always the same for a number."""
+    for block in count():
+        yield from base64.b64encode(hashlib.sha384(f"{number} {block}".encode()).digest()).decode()

@@ -1,0 +1,90 @@
+"""What the commands share: the home folder, output for people and for programs, errors and their exit codes."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ucl_helpers.errors import UCLError, UsageError
+from ucl_helpers.models import Outcome
+from ucl_helpers.policy import parse_duration
+from ucl_helpers.store import Connection, Home
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path)
+
+EXIT_CODES = """\
+\b
+Exit codes:
+   0  done, or not due
+   1  unexpected
+   2  usage: a name, option, parameter or file is not usable
+   3  retry later: nothing is lost, run it again
+   4  refused by the server
+   5  the server is not trusted; nothing was sent
+   6  a certificate failed its checks
+   7  UCL wants another subject: needs consent
+   8  busy: another process has this connection in hand
+   9  a secret stands where none may be
+  10  storage: the disk said no, or what lies there is damaged
+  11  a new one-time token is needed; key and CSR are kept
+  12  an answer that does not follow the Connector's schema
+ 130  interrupted
+"""
+
+
+def with_home(command: Command) -> Command:
+    """The option ``--home``, which may stand before or behind the command's name."""
+
+    def choose(context: click.Context, _: click.Parameter, value: Path | None) -> Home:
+        return Home(value or (context.find_root().obj or {}).get("home"))
+
+    option = click.option("--home", type=FILE, callback=choose, help="Where connections lie [default: UCL_HOME].")
+    return option(command)
+
+
+def as_json(command: Command) -> Command:
+    """The flag ``--json``."""
+    return click.option("--json", "json_output", is_flag=True, help="For programs: JSON on standard output.")(command)
+
+
+def open_by_name(home: Home, name: str) -> Connection:
+    """An existing connection; for a practice connection the sandbox is made sure to run."""
+    connection = home.connection(name)
+    if connection.is_sandbox:
+        from ucl_helpers.practice import sandbox_of
+
+        sandbox_of(home)
+    return connection
+
+
+def show(outcome: Outcome, *, json_output: bool) -> None:
+    """Print what a procedure came to."""
+    click.echo(json.dumps(outcome.as_json(), indent=1) if json_output else str(outcome))
+
+
+def complain(error: UCLError, *, json_output: bool) -> None:
+    """Print an error: for people on standard error, for programs as JSON on standard output."""
+    if json_output:
+        told = {"outcome": "failed", "error": type(error).__name__, "message": error.message, "remedy": error.remedy}
+        click.echo(json.dumps({**told, "exitCode": error.exit_code, "data": dict(error.data)}, indent=1, default=str))
+        return
+    click.secho(f"{type(error).__name__}: {error.message}", err=True, fg="red")
+    if error.remedy:
+        click.echo(error.remedy, err=True)
+
+
+class Duration(click.ParamType[timedelta]):
+    """A duration such as ``90d``, ``36h`` or ``30s``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Text to timedelta; anything else fails with usage."""
+        try:
+            return value if isinstance(value, timedelta) else parse_duration(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)

@@ -1,0 +1,123 @@
+"""Ways in: ``ucl establish`` and ``ucl import``."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from ucl_helpers.cli.common import FILE, as_json, show, with_home
+from ucl_helpers.errors import UsageError
+from ucl_helpers.establish import DirectorAccess, establish
+from ucl_helpers.importing import import_identity, read_identity
+from ucl_helpers.models import OneTimeToken
+from ucl_helpers.operations import read_token
+from ucl_helpers.references import resolve
+from ucl_helpers.store import Connection, Home
+
+REFERENCE = "env:NAME|file:PATH|prompt"
+
+
+@click.command("establish")
+@click.argument("name")
+@click.option("--token", metavar=REFERENCE, help="One-time token: bare, rawEncoded or a URL with ?token=.")
+@click.option("--connector-url", metavar="URL", help="Token endpoint, if the token does not name it.")
+@click.option("--director-url", metavar="URL", help="Instead of --token: let the Director issue one.")
+@click.option("--tenant", help="With --director-url.")
+@click.option("--application-id", help="With --director-url.")
+@click.option("--bearer", metavar=REFERENCE, help="With --director-url.")
+@click.option("--sandbox", is_flag=True, help="For practice: at the sandbox of the home folder.")
+@click.option("--ca-file", type=FILE, help="PEM of what verifies UCL's servers [default: the system's trust].")
+@click.option("--key-length", type=int, help="RSA bits, 2048 to 8192 [default: 4096].")
+@with_home
+@as_json
+def establish_command(
+    name: str,
+    home: Home,
+    token: str | None,
+    connector_url: str | None,
+    ca_file: Path | None,
+    key_length: int | None,
+    *,
+    sandbox: bool,
+    json_output: bool,
+    **director: str | None,
+) -> None:
+    """Establish connection NAME with a one-time token.
+
+    \b
+    Examples:
+      ucl establish prod --token env:UCL_TOKEN --connector-url https://…/connector/graphql
+      ucl establish prod --token file:token.txt        (rawEncoded: names its endpoint)
+      ucl establish prod --director-url https://…/director/graphql --tenant T --application-id A --bearer env:BEARER
+      ucl establish practice --sandbox
+
+    A token is used up by the first request that carries it. If that goes wrong, key and CSR are kept; run it again
+    with a new token. Without a token, what an interrupted run left is finished.
+    """
+    if sandbox:
+        from ucl_helpers.practice import director_of, new_practice
+
+        connection: Connection = new_practice(home, name)
+        access: DirectorAccess | OneTimeToken | None = director_of(home)
+        ca_file = director_of(home).ca_file
+    else:
+        access = _access(token, connector_url, ca_file, director)
+        connection = home.new(name) if access else home.connection(name)
+    show(establish(connection, access, ca_file=ca_file, key_length=key_length), json_output=json_output)
+
+
+def _access(
+    token: str | None, connector_url: str | None, ca_file: Path | None, director: dict[str, str | None]
+) -> DirectorAccess | OneTimeToken | None:
+    if token and any(director.values()):
+        raise UsageError("Give either a token or access to the Director.", remedy="See: ucl establish --help")
+    if token:
+        found = read_token(resolve(token, what="--token"))
+        return replace(found, connector_url=connector_url or found.connector_url)
+    if not any(director.values()):
+        return None
+    missing = [f"--{option.replace('_', '-')}" for option, value in director.items() if not value]
+    if missing:
+        raise UsageError(f"For the Director, {', '.join(missing)} is missing.", remedy="See: ucl establish --help")
+    bearer = resolve(str(director["bearer"]), what="--bearer")
+    url, tenant, application = (str(director[one]) for one in ("director_url", "tenant", "application_id"))
+    return DirectorAccess(url, tenant, application, bearer, ca_file)
+
+
+@click.command("import")
+@click.argument("name")
+@click.option("--key", type=FILE, required=True, help="Private key, PEM or DER; or PKCS #12 with its certificate.")
+@click.option("--certificate", type=FILE, help="Client certificate, PEM or DER; may hold the chain.")
+@click.option("--chain", type=FILE, help="Further certificates.")
+@click.option("--passphrase", metavar=REFERENCE, help="Of an encrypted key or PKCS #12.")
+@click.option("--connector-url", metavar="URL", required=True, help="Certificate endpoint.")
+@click.option("--ca-file", type=FILE, help="PEM of what verifies UCL's servers [default: the system's trust].")
+@with_home
+@as_json
+def import_command(
+    name: str,
+    home: Home,
+    key: Path,
+    certificate: Path | None,
+    chain: Path | None,
+    passphrase: str | None,
+    connector_url: str,
+    ca_file: Path | None,
+    *,
+    json_output: bool,
+) -> None:
+    """Import an identity made elsewhere as connection NAME, after checks and a call with it.
+
+    \b
+    Examples:
+      ucl import prod --key ucl-app.key --certificate ucl-app.crt --connector-url https://…/connector/graphql
+      ucl import prod --key ucl-app.p12 --passphrase prompt --connector-url https://…/connector/graphql
+
+    --connector-url is the certificateSecuredConnectorURL. Nothing is kept unless UCL accepts the certificate.
+    """
+    secret = resolve(passphrase, what="--passphrase") if passphrase else None
+    identity = read_identity(key, certificate, chain, passphrase=secret)
+    show(import_identity(home, name, identity, connector_url, ca_file=ca_file), json_output=json_output)
+
+
+COMMANDS = (establish_command, import_command)

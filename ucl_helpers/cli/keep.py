@@ -1,0 +1,166 @@
+"""Living with a connection: renew, status, path, revoke, rollback, forget."""
+
+import json
+from datetime import UTC, datetime
+
+import click
+
+from ucl_helpers.cli.common import as_json, open_by_name, show, with_home
+from ucl_helpers.errors import UsageError
+from ucl_helpers.lifecycle import forget, rollback
+from ucl_helpers.models import NotNeeded, Outcome
+from ucl_helpers.renewal import Renewal, renew
+from ucl_helpers.revocation import revoke, valid_identities
+from ucl_helpers.show import moment, text_table
+from ucl_helpers.status import status_of
+from ucl_helpers.store import Home
+
+FILES = {"key": "key.pem", "certificate": "certificate.pem", "chain": "chain.pem", "identity": "identity.pem"}
+
+
+@click.command("renew")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also when it is not due.")
+@click.option("--dry-run", is_flag=True, help="Everything but signing.")
+@click.option("--accept-new-subject", is_flag=True, help="Consent to another subject than the one in use.")
+@click.option("--key-length", type=int, help="RSA bits, 2048 to 8192 [default: the connection's setting, 4096].")
+@with_home
+@as_json
+def renew_command(
+    name: str,
+    home: Home,
+    key_length: int | None,
+    *,
+    force: bool,
+    dry_run: bool,
+    accept_new_subject: bool,
+    json_output: bool,
+) -> None:
+    """Renew connection NAME when it is due.
+
+    \b
+    Examples:
+      ucl renew prod
+      ucl renew prod --force --json
+
+    The identity in use stays until the new one has passed its checks and was accepted by UCL. Whatever goes wrong,
+    running it again goes on from there.
+    """
+    connection = open_by_name(home, name)
+    if dry_run:
+        outcome = _rehearse(Renewal.begin(connection, key_length=key_length, accept_new_subject=accept_new_subject))
+    else:
+        outcome = renew(connection, key_length=key_length, only_if_due=not force, accept_new_subject=accept_new_subject)
+    show(outcome, json_output=json_output)
+
+
+def _rehearse(renewal: Renewal) -> Outcome:
+    configuration, request = renewal.configuration(), renewal.request()
+    renewal.close()
+    if isinstance(configuration, NotNeeded) or isinstance(request, NotNeeded):
+        raise UsageError("There is nothing to rehearse.")
+    facts = {
+        "due": f"{'yes' if renewal.due.due else 'no'}, {moment(renewal.due.at)} ({renewal.due.reason})",
+        "subject": configuration.subject,
+        "key": f"RSA, {request.bits} bits, kept for the next renewal",
+        "not_done": "sign, decode, verify, activate",
+    }
+    return Outcome("rehearsed", renewal.connection.name, facts)
+
+
+@click.command("status")
+@click.argument("name", required=False)
+@with_home
+@as_json
+def status_command(name: str | None, home: Home, *, json_output: bool) -> None:
+    """Show where connection NAME stands, or all connections. Reads the disk only; nobody is called."""
+    now = datetime.now(UTC)
+    if name:
+        status = status_of(home.connection(name), now)
+        click.echo(json.dumps(status.as_json(), indent=1) if json_output else str(status))
+        return
+    every = [status_of(connection, now) for connection in home.connections()]
+    if json_output:
+        click.echo(json.dumps([one.as_json() for one in every], indent=1))
+    elif every:
+        rows = [
+            (
+                one.name + (" (sandbox)" if one.sandbox else ""),
+                one.state,
+                moment(one.validity.not_after) if one.validity else "-",
+                moment(one.due.at) if one.due else "-",
+            )
+            for one in every
+        ]
+        click.echo(text_table([("connection", "state", "valid to", "renewal due"), *rows]))
+    else:
+        click.echo(f"No connections in {home.path} yet. Begin with: ucl establish practice --sandbox")
+
+
+@click.command("path")
+@click.argument("name")
+@click.argument("what", type=click.Choice(list(FILES)))
+@with_home
+def path_command(name: str, what: str, home: Home) -> None:
+    """Print the path of NAME's current key, certificate, chain or identity (key and chain in one file).
+
+    The path goes through the link `current`, so it stays the same over renewals. A program that reads key and
+    certificate apart must resolve that link once, or read `identity`, which is always of one piece.
+    """
+    connection = home.connection(name)
+    connection.require_current()
+    click.echo(connection.path / "current" / FILES[what])
+
+
+@click.command("revoke")
+@click.argument("name")
+@click.option("--all", "everything", is_flag=True, help="Every identity that is still valid, the one in use last.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_home
+@as_json
+def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_output: bool) -> None:
+    """Revoke the certificate of connection NAME, for good.
+
+    UCL refuses a revoked certificate from then on, so the connection can only be established anew, with a one-time
+    token. Each certificate is revoked by itself: renewing does not revoke the one before. Cryptographically a
+    revoked certificate stays valid until it expires; others that trust its CA are not told.
+    """
+    connection = open_by_name(home, name)
+    valid = valid_identities(connection, datetime.now(UTC))
+    rows = [(one.fingerprint, one.where, f"valid to {moment(one.not_after)}") for one in valid]
+    if not json_output:
+        click.echo(f"{name}: still valid\n{text_table(rows) or 'none'}", err=True)
+    if valid and not yes:
+        which = "all of them" if everything else "the one in use"
+        click.confirm(f"Revoke {which}? This cannot be undone", abort=True, err=True)
+    show(revoke(connection, everything=everything), json_output=json_output)
+
+
+@click.command("rollback")
+@click.argument("name")
+@click.argument("generation", required=False)
+@with_home
+@as_json
+def rollback_command(name: str, generation: str | None, home: Home, *, json_output: bool) -> None:
+    """Go back to an earlier GENERATION of NAME (its number; by default the newest that can be used).
+
+    It is tried by a call before it becomes current.
+    """
+    show(rollback(open_by_name(home, name), generation), json_output=json_output)
+
+
+@click.command("forget")
+@click.argument("name")
+@click.option("--even-if-valid", is_flag=True, help="Also when UCL still accepts an identity of it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_home
+@as_json
+def forget_command(name: str, home: Home, *, even_if_valid: bool, yes: bool, json_output: bool) -> None:
+    """Remove connection NAME and its keys from this disk. Nothing is revoked by this."""
+    connection = home.connection(name)
+    if not yes:
+        click.confirm(f"Remove {connection.path} with all its keys?", abort=True, err=True)
+    show(forget(connection, even_if_valid=even_if_valid), json_output=json_output)
+
+
+COMMANDS = (renew_command, status_command, path_command, revoke_command, rollback_command, forget_command)

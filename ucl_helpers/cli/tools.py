@@ -1,0 +1,93 @@
+"""Notebooks and the sandbox: ``ucl run``, ``ucl notebooks``, ``ucl sandbox``."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from ucl_helpers.cli.common import FILE, Duration, as_json, with_home
+from ucl_helpers.errors import UCLError, UsageError
+from ucl_helpers.store import Home
+
+
+def _need(module: str, extra: str) -> None:
+    if find_spec(module) is None:
+        raise UsageError(f"This needs {module}.", remedy=f"Install it with: pip install 'ucl-helpers[{extra}]'")
+
+
+@click.command("run")
+@click.argument("notebook")
+@click.option("-p", "--parameter", "given", type=(str, str), multiple=True, metavar="NAME VALUE", help="May repeat.")
+@click.option("-o", "--output", type=FILE, help="The executed notebook [default: HOME/runs/…].")
+@with_home
+@as_json
+def run_command(
+    notebook: str, given: tuple[tuple[str, str], ...], output: Path | None, home: Home, *, json_output: bool
+) -> None:
+    """Run NOTEBOOK headless through papermill: a path, or a name such as 02_maintain_connection.
+
+    \b
+    Examples:
+      ucl run 02_maintain_connection
+      ucl run 02_maintain_connection -p connection prod -p only_if_due true
+
+    The executed notebook is written (0600) also when it fails; the exit code is that of its outcome. The parameter
+    home is set to --home unless it is given.
+    """
+    _need("papermill", "run")
+    from ucl_helpers.automation.notebooks import find_notebook
+    from ucl_helpers.automation.runner import default_output, run_notebook
+
+    path = find_notebook(notebook)
+    values = {"home": str(home.path), **dict(given)}
+    result = run_notebook(path, output or default_output(home.path / "runs", path, datetime.now(UTC)), values)
+    outcome = dict(result.outcome or {"outcome": "failed" if result.error else "done"})
+    if json_output:
+        click.echo(json.dumps({**outcome, "exitCode": result.exit_code, "notebook": str(result.output)}, indent=1))
+    else:
+        if result.error:
+            click.echo(result.error, err=True)
+        told = f"{outcome.get('connection', path.stem)}: {outcome.get('outcome')}"
+        click.echo(f"{told}\nexecuted notebook  {result.output}")
+    click.get_current_context().exit(result.exit_code)
+
+
+@click.command("notebooks")
+@click.argument("directory", type=FILE)
+def notebooks_command(directory: Path) -> None:
+    """Copy the notebooks into DIRECTORY, to read, change and run them there."""
+    from ucl_helpers.automation.notebooks import copy_notebooks
+
+    for path in copy_notebooks(directory):
+        click.echo(path)
+
+
+@click.command("sandbox")
+@click.option("--state", type=FILE, help="Folder that keeps everything [default: HOME/sandbox].")
+@click.option("--ready-file", type=FILE, help="JSON with URLs and credentials, written (0600) once all answer.")
+@click.option("--validity", type=Duration(), default="90d", show_default=True, help="Of the certificates it signs.")
+@click.option("--ca-layout", type=click.Choice(["root", "intermediate"]), default="intermediate", show_default=True)
+@with_home
+def sandbox_command(
+    state: Path | None, ready_file: Path | None, validity: timedelta, ca_layout: str, home: Home
+) -> None:
+    """Serve a small UCL on loopback, for practice, until Ctrl-C or SIGTERM.
+
+    \b
+    Example:
+      ucl sandbox --state ./sandbox --ready-file ./ready.json --validity 1h
+    """
+    _need("tornado", "sandbox")
+    from ucl_helpers.sandbox import SandboxError, serve
+
+    try:
+        layout: Literal["root", "intermediate"] = "root" if ca_layout == "root" else "intermediate"
+        serve(state or home.path / "sandbox", ready_file, validity=validity, ca_layout=layout)
+    except SandboxError as error:
+        raise UCLError(str(error), remedy="Choose another --state, or end that process.") from None
+
+
+COMMANDS = (run_command, notebooks_command, sandbox_command)
