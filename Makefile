@@ -12,7 +12,7 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 17
 
 run: .venv/.run ## the main job: establish and renew a connection in the sandbox, by notebooks, headless
-	$(BIN)/python tools/main_job.py
+	$(BIN)/python -m tools.main_job
 
 test: lint ## the linters, then every test
 	$(BIN)/python -m pytest -n auto
@@ -26,7 +26,7 @@ lint: .venv/.dev ## ruff and mypy
 	$(BIN)/mypy
 
 notebooks: .venv/.dev ## run every notebook in a sandbox of its own and write it back, normalised
-	$(BIN)/python tools/build_notebooks.py
+	$(BIN)/python -m tools.build_notebooks
 
 bench: .venv/.dev ## what importing ucl_helpers costs
 	$(BIN)/python benchmarks/import_time.py

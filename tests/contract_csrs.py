@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contract_replay import csr_pem, ec_key, encoded, fields_of_subject, name_of, rsa_key
@@ -47,10 +48,10 @@ def tlv(tag: int, content: bytes) -> bytes:
     return bytes([tag]) + length + content
 
 
-def signed_with(client_id: str, algorithm: bytes, hash_: hashes.HashAlgorithm) -> bytes:
+def signed_with(client_id: str, algorithm: bytes, hash_: type[hashes.HashAlgorithm]) -> bytes:
     """A CSR whose signature algorithm is written by hand."""
     tbs = x509.load_pem_x509_csr(plain(client_id)).tbs_certrequest_bytes
-    signature = rsa_key().sign(tbs, padding.PKCS1v15(), hash_)
+    signature = rsa_key().sign(tbs, padding.PKCS1v15(), hash_())
     return to_pem(tlv(0x30, tbs + algorithm + tlv(0x03, b"\0" + signature)))
 
 
@@ -99,8 +100,6 @@ def repeated(field: str, value: str, *, last: bool) -> Callable[[str], str]:
 
 def a_certificate(client_id: str) -> str:
     name = name_of(fields_of_subject(client_id))
-    from datetime import UTC, datetime, timedelta
-
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -148,7 +147,7 @@ CSRS: dict[str, Callable[[str], str]] = {
     "sign-san": with_extensions,
     "sign-sha512": hashed(hashes.SHA512()),
     "sign-sha224": hashed(hashes.SHA224()),
-    "sign-sha1": lambda id_: encoded(signed_with(id_, _SHA1_WITH_RSA, hashes.SHA1())),
+    "sign-sha1": lambda id_: encoded(signed_with(id_, _SHA1_WITH_RSA, hashes.SHA1)),
     "sign-pss": hashed(hashes.SHA256(), rsa_padding=padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=32)),
     "sign-ec-p256": lambda id_: encoded(csr_pem(name_of(fields_of_subject(id_)), ec_key())),
     "sign-broken-signature": broken_signature,

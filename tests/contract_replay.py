@@ -107,6 +107,7 @@ def send(
     context: ssl.SSLContext,
     body: str | bytes = "",
     headers: dict[str, str] | None = None,
+    *,
     method: str = "POST",
     query: dict[str, str] | None = None,
 ) -> Answer:

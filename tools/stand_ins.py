@@ -28,7 +28,7 @@ MOMENTS = {
 }
 TOKENS = re.compile(
     r"""
-    (?P<iso>     \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?=[.Z+]) )
+    (?P<iso>     \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?=Z|\+00:00) )
   | (?P<plain>   \d{4}-\d\d-\d\d[ ]\d\d:\d\d:\d\d )
   | (?P<http>    [A-Z][a-z]{2},[ ]\d\d[ ][A-Z][a-z]{2}[ ]\d{4}[ ]\d\d:\d\d:\d\d(?=[ ]GMT) )
   | (?P<openssl> [A-Z][a-z]{2}[ ]+\d{1,2}[ ]\d\d:\d\d:\d\d[ ]\d{4}(?=[ ]GMT) )
@@ -102,7 +102,7 @@ class StandIns:
     def _moment(self, original: str, form: str) -> str:
         if self.began is None:
             return original
-        passed = datetime.strptime(original, form).replace(tzinfo=UTC) - self.began
+        passed = datetime.strptime(original.partition(".")[0], form).replace(tzinfo=UTC) - self.began
         return (START + timedelta(minutes=round(passed / timedelta(minutes=1)))).strftime(form)
 
     def _long_form(self, digest: str) -> str:

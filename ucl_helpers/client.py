@@ -30,6 +30,7 @@ from ucl_helpers.errors import (
     Unavailable,
     Unreachable,
 )
+from ucl_helpers.exchange import Exchange
 from ucl_helpers.operations import result_of
 from ucl_helpers.tls import Adapter, Credentials, check_url, tls_context
 
@@ -47,7 +48,12 @@ class Answer:
     result: Any
     date: datetime | None
     clock_difference: float
-    request_id: str
+    exchange: Exchange
+
+    @property
+    def request_id(self) -> str:
+        """The call's ``x-request-id``."""
+        return self.exchange.request_id
 
 
 class Client:
@@ -145,7 +151,8 @@ class Client:
             note = clock_note(difference) + f" (x-request-id {request_id})"
             facts = {**error.data, "url": self.url, "request_id": request_id, "clock_difference": difference}
             raise type(error)(error.message + note, remedy=error.remedy, **facts) from None
-        return Answer(result, date, difference or 0.0, request_id)
+        exchange = Exchange(self.url, request_id, operation, dict(variables or {}), result)
+        return Answer(result, date, difference or 0.0, exchange)
 
     def _interpret(self, response: requests.Response, body: bytes, date: datetime | None) -> Any:
         status = response.status_code

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from ucl_helpers.client import Answer, Client
+from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import (
     AuthenticationFailed,
     CertificateRejected,
@@ -19,9 +20,9 @@ from ucl_helpers.errors import (
     RetryLater,
     UsageError,
 )
-from ucl_helpers.models import Configuration, OneTimeToken, Outcome
+from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome
 from ucl_helpers.operations import CONFIGURATION, CONFIGURATION_WITH_TOKEN, ONE_TIME_TOKEN, SIGN, token_from
-from ucl_helpers.procedure import Clock, Procedure, utc_now
+from ucl_helpers.procedure import Procedure
 from ucl_helpers.store import Connection
 
 
@@ -62,6 +63,7 @@ class Establishment(Procedure):
         *,
         ca_file: Path | None = None,
         key_length: int | None = None,
+        only_if_needed: bool = False,
         clock: Clock = utc_now,
     ) -> Self:
         """Look at what an interrupted run left; start making the key in a thread.
@@ -71,6 +73,8 @@ class Establishment(Procedure):
             token: with its token endpoint; None goes on with what an interrupted run left.
             ca_file: PEM of what verifies UCL's servers; None for the system's trust.
             key_length: RSA bits, 2048 to 8192; None for the connection's setting (4096 by default).
+            only_if_needed: when UCL accepts the identity in use, every step returns
+                :class:`~ucl_helpers.models.NotNeeded` instead of the error.
             clock: our clock, aware, UTC.
 
         Raises:
@@ -78,8 +82,12 @@ class Establishment(Procedure):
                 is left.
         """
         establishment = cls(connection, bits=key_length, server_ca=ca_file, clock=clock)
-        must_be_needed(connection, clock)
         establishment._token = token
+        if only_if_needed and connection.current and is_accepted(connection, clock):
+            until = connection.current.validity.not_after
+            establishment.not_needed = NotNeeded(until, "established, and UCL accepts its certificate")
+            return establishment
+        must_be_needed(connection, clock)
         if token is not None or establishment.pending:
             establishment.start_key()
         return establishment

@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ucl_helpers import files
 from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.client import Answer, Client
+from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import dump_key, load_bundle, load_key, read_certificates
 from ucl_helpers.errors import UsageError
 from ucl_helpers.establish import must_be_needed
-from ucl_helpers.models import Configuration, Outcome, fingerprint
+from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import CONFIGURATION, configuration_from
-from ucl_helpers.outcomes import outcome_of
+from ucl_helpers.outcomes import facts_of, outcome_of
 from ucl_helpers.pending import Pending
-from ucl_helpers.procedure import Clock, utc_now
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.tls import check_url
 
@@ -106,7 +106,8 @@ def import_identity(
     connection = home.new(name)
     with connection.lock.held(wait=10):
         previous = connection.current.fingerprint if connection.current else None
-        facts = _facts(configuration, connector_url, identity, clock())
+        mark = fingerprint(identity.chain[0])
+        facts = facts_of("import", configuration, connector_url, mark, now=clock(), previous=previous)
         new = connection.install(identity.key, identity.chain, identity.chain[1:], server_ca, facts)
         connection.record("imported", fingerprint=new.fingerprint, previous=previous, generation=new.name)
     return outcome_of(connection, "imported", clock(), previous=previous)
@@ -123,17 +124,6 @@ def _try(staged: Pending, identity: ImportedIdentity, url: str, ca_file: Path | 
 def _expected(identity: ImportedIdentity, now: datetime, answer: Answer) -> Expected:
     server_now = now + timedelta(seconds=answer.clock_difference)
     return Expected(identity.key.public_key(), subject=None, server_now=server_now, local_now=now)
-
-
-def _facts(configuration: Configuration, url: str, identity: ImportedIdentity, now: datetime) -> dict[str, str | None]:
-    return {
-        "source": "import",
-        "connectorUrl": url,
-        "directorUrl": configuration.director_url,
-        "subject": configuration.subject,
-        "created": now.isoformat(timespec="seconds"),
-        "fingerprint": fingerprint(identity.chain[0]),
-    }
 
 
 def _ordered(leaf: x509.Certificate, found: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:

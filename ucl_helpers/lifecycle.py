@@ -2,12 +2,12 @@
 
 from ucl_helpers import files
 from ucl_helpers.client import Client
+from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.outcomes import outcome_of
-from ucl_helpers.procedure import Clock, utc_now
 from ucl_helpers.revocation import valid_identities
 from ucl_helpers.store import Connection
 

@@ -2,9 +2,24 @@
 
 from datetime import datetime
 
-from ucl_helpers.models import NotNeeded, Outcome
+from ucl_helpers.models import Configuration, NotNeeded, Outcome
 from ucl_helpers.show import moment
 from ucl_helpers.store import Connection
+
+
+def facts_of(
+    source: str, told: Configuration, url: str, fingerprint: str, *, now: datetime, previous: str | None
+) -> dict[str, str | None]:
+    """``connection.json`` of a new generation: URLs, where it came from, when (UTC)."""
+    return {
+        "source": source,
+        "connectorUrl": url,
+        "directorUrl": told.director_url,
+        "subject": told.subject,
+        "created": now.isoformat(timespec="seconds"),
+        "fingerprint": fingerprint,
+        "previous": previous,
+    }
 
 
 def outcome_of(connection: Connection, done: str, now: datetime, *, previous: str | None = None) -> Outcome:

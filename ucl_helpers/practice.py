@@ -4,16 +4,24 @@ The client side knows nothing of the sandbox; this module knows both, and only n
 the ordinary way in: access to a Director, then :func:`ucl_helpers.establish.establish`.
 """
 
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
-from ucl_helpers.errors import UsageError
+from ucl_helpers.clock import utc_now
+from ucl_helpers.errors import Busy, UsageError
 from ucl_helpers.establish import DirectorAccess, establish, is_accepted
-from ucl_helpers.procedure import utc_now
+from ucl_helpers.files import Lock
+from ucl_helpers.importing import import_identity, read_identity
+from ucl_helpers.lifecycle import forget
+from ucl_helpers.references import resolve
 from ucl_helpers.sandbox import SharedSandbox, join
 from ucl_helpers.store import Connection, Home
 
 _JOINED: dict[Path, SharedSandbox] = {}
+_OWN: set[tuple[Path, str]] = set()
+_HELD = ExitStack()  # until this process ends
 
 
 def sandbox_of(home: Home) -> SharedSandbox:
@@ -29,40 +37,80 @@ def director_of(home: Home) -> DirectorAccess:
     return DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
 
 
-def open_connection(name: str = "", home: str | Path | Home | None = None, *, practice: str = "practice") -> Connection:
-    """A connection by name or, without one, a practice connection that works.
+def open_connection(name: str = "", home: str | Path | None = None, *, practice: str, **given: str) -> Connection:
+    """A connection by name; without one, a practice connection that works.
 
     Args:
-        name: of an existing connection; empty for practice.
-        home: where connections lie; None for ``UCL_HOME`` or the user's data folder.
+        name: of a connection; empty for practice.
+        home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
         practice: name of the practice connection, made at the sandbox, or made anew when it no longer works.
+        given: ``key_file``, ``certificate_file``, ``chain_file``, ``ca_file``, ``passphrase`` (a reference) and
+            ``connector_url``: when there is no connection ``name`` yet, it is imported from these. Empty texts count
+            as not given; once the connection is there, they are not looked at.
 
     Raises:
-        UnknownConnection: there is none of this name.
+        UnknownConnection: there is none of this name, and no ``key_file`` to import it from.
     """
-    home = home if isinstance(home, Home) else Home(home)
-    if name:
-        connection = home.connection(name)
-        if connection.is_sandbox:
-            sandbox_of(home)
-        return connection
-    return _practice(home, practice)
+    folder = Home(home)
+    if not name:
+        return _practice(folder, practice)
+    if given.get("key_file") and name not in {one.name for one in folder.connections() if one.current}:
+        _import(folder, name, given)
+    connection = folder.connection(name)
+    if connection.is_sandbox:
+        sandbox_of(folder)
+    return connection
 
 
 def new_practice(home: Home, name: str) -> Connection:
-    """A connection, still to be established, that follows the sandbox of ``home``."""
+    """A connection that follows the sandbox of ``home``; still to be established, if it is new.
+
+    Raises:
+        UsageError: there is a real connection of this name.
+    """
     ucl = sandbox_of(home)
     connection = home.new(name)
-    connection.write_settings({"sandbox": str(ucl.state / "ready.json")})
+    if connection.current is None:
+        connection.write_settings({"sandbox": str(ucl.state / "ready.json")})
     if not connection.is_sandbox:
         raise UsageError(f"{name} is a real connection, not one for practice.", remedy="Choose another name.")
     return connection
 
 
+def start_over(home: Home, name: str) -> Connection:
+    """A practice connection of this process, still to be established: what there was of it is forgotten."""
+    name = _own(home, name)
+    forget(new_practice(home, name), even_if_valid=True)
+    return new_practice(home, name)
+
+
 def _practice(home: Home, name: str) -> Connection:
-    connection = new_practice(home, name)
+    connection = new_practice(home, _own(home, name))
     current = connection.current
     nearly_over = current is not None and current.validity.not_after < datetime.now(UTC) + timedelta(minutes=1)
     if current is None or nearly_over or not is_accepted(connection, utc_now):
         establish(connection, director_of(home), ca_file=sandbox_of(home).ca_file, key_length=2048)
     return connection
+
+
+def _own(home: Home, name: str) -> str:
+    """The name, or the name and a number if another process practises under it: two notebooks may run at once."""
+    folder = sandbox_of(home).state
+    for number in count(1):
+        own = name if number == 1 else f"{name}-{number}"
+        if (home.path, own) in _OWN:
+            return own
+        with suppress(Busy):
+            _HELD.enter_context(Lock(folder / f"{own}.user").held())
+            _OWN.add((home.path, own))
+            return own
+    raise AssertionError("there is always another number")
+
+
+def _import(home: Home, name: str, given: dict[str, str]) -> None:
+    files = {key: Path(value) for key, value in given.items() if key.endswith("_file") and value}
+    secret = resolve(given["passphrase"], what="passphrase") if given.get("passphrase") else None
+    identity = read_identity(
+        files["key_file"], files.get("certificate_file"), files.get("chain_file"), passphrase=secret
+    )
+    import_identity(home, name, identity, given.get("connector_url", ""), ca_file=files.get("ca_file"))

@@ -14,7 +14,7 @@ Subclasses say how UCL is asked: with the certificate in use, or with a one-time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.client import Answer, Client
+from ucl_helpers.clock import Clock
 from ucl_helpers.crypto import (
     decode_certificates,
     encode,
@@ -39,6 +40,7 @@ from ucl_helpers.errors import (
     UCLError,
     UsageError,
 )
+from ucl_helpers.exchange import Exchange
 from ucl_helpers.models import (
     Configuration,
     Identity,
@@ -49,7 +51,7 @@ from ucl_helpers.models import (
     Verification,
 )
 from ucl_helpers.operations import configuration_from, signed_from
-from ucl_helpers.outcomes import not_due, outcome_of
+from ucl_helpers.outcomes import facts_of, not_due, outcome_of
 from ucl_helpers.pending import Pending, prune_aside
 from ucl_helpers.resumption import open_pending, resume, tidy
 from ucl_helpers.store import Connection
@@ -57,13 +59,7 @@ from ucl_helpers.verification import verify
 
 STEP_WAIT_SECONDS = 10.0
 MAX_REJECTED = 3
-Clock = Callable[[], datetime]
 Step = TypeVar("Step")
-
-
-def utc_now() -> datetime:
-    """The system's clock, aware, UTC."""
-    return datetime.now(UTC)
 
 
 class Procedure(ABC):
@@ -82,12 +78,11 @@ class Procedure(ABC):
         self._results: dict[str, Any] = {}
         self._id: str | None = None
         self._outcome: Outcome | None = None
+        self.exchange: Exchange | None = None  # the last call, for people to look at
         self.not_needed: NotNeeded | None = None
         with connection.lock.held(wait=STEP_WAIT_SECONDS):
             self._base = connection.current
             tidy(connection, self.pending)
-
-    # How UCL is asked.
 
     @abstractmethod
     def _ask_configuration(self) -> Answer: ...
@@ -101,8 +96,6 @@ class Procedure(ABC):
     def _known_url(self) -> str | None:
         """A certificate endpoint that is known to work, or None."""
         return None
-
-    # The steps.
 
     def configuration(self) -> Configuration | NotNeeded:
         """Step 1: ask UCL what to ask for. An answer that only waits to be verified is not asked for again.
@@ -176,6 +169,7 @@ class Procedure(ABC):
         kept = resume(self.pending, self.kind, self._base, self.bits, self._is_due)
         if kept is None:
             answer = self._ask_configuration()
+            self.exchange = answer.exchange
             kept = configuration_from(answer.result)
             self._consent(kept)
             open_pending(self.pending, kept, kind=self.kind, base=self._base, bits=self.bits, server_ca=self._server_ca)
@@ -210,6 +204,7 @@ class Procedure(ABC):
         self.pending.update(sent=self._clock().isoformat(timespec="seconds"))
         self.connection.record("signing-requested", pending=self._id)
         answer = self._ask_signature(encode(self.pending.csr()))
+        self.exchange = answer.exchange
         signed = signed_from(answer.result)
         self.pending.keep_answer(signed)
         self.pending.update(clock_difference=answer.clock_difference)
@@ -270,23 +265,16 @@ class Procedure(ABC):
 
     def _activate(self) -> Outcome:
         identity: Identity = self._results["decode"]
-        configuration: Configuration = self._results["configuration"]
         previous = self._base.fingerprint if self._base else None
-        facts = {
-            "source": self.kind,
-            "connectorUrl": self.pending.state["url"],
-            "directorUrl": configuration.director_url,
-            "subject": configuration.subject,
-            "created": self._clock().isoformat(timespec="seconds"),
-            "fingerprint": identity.fingerprint,
-            "previous": previous,
-        }
+        told: Configuration = self._results["configuration"]
+        now = self._clock()
+        facts = facts_of(self.kind, told, self.pending.state["url"], identity.fingerprint, now=now, previous=previous)
         server_ca = self.pending.server_ca.read_bytes() if self.pending.server_ca else None
         new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)
         self.connection.record(self.done, fingerprint=identity.fingerprint, previous=previous, generation=new.name)
         self.pending.discard()
-        prune_aside(self.connection.path, self._clock())
-        self._outcome = outcome_of(self.connection, self.done, self._clock(), previous=previous)
+        prune_aside(self.connection.path, now)
+        self._outcome = outcome_of(self.connection, self.done, now, previous=previous)
         return self._outcome
 
     def close(self) -> None:

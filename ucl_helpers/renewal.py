@@ -16,11 +16,12 @@
 from typing import Self
 
 from ucl_helpers.client import Answer, Client
+from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import parse_subject, same_subject, subject_text
 from ucl_helpers.errors import Refused, SubjectChanged, UsageError
 from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
 from ucl_helpers.operations import CONFIGURATION, SIGN
-from ucl_helpers.procedure import Clock, Procedure, utc_now
+from ucl_helpers.procedure import Procedure
 from ucl_helpers.store import Connection
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ucl_helpers.client import Client
+from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import AuthenticationFailed, BadAnswer, RetryLater
 from ucl_helpers.models import Outcome, Validity, fingerprint
 from ucl_helpers.operations import REVOKE
 from ucl_helpers.pending import Pending, set_aside
-from ucl_helpers.procedure import Clock, utc_now
 from ucl_helpers.show import moment
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import Credentials

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from html import escape
+from itertools import zip_longest
 from typing import ClassVar
 
 Row = Sequence[str]
@@ -13,19 +14,27 @@ def text_table(rows: Sequence[Row]) -> str:
     """Rows of cells as text in aligned columns."""
     if not rows:
         return ""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    flat = [line for row in rows for line in _lines(row)]
+    widths = [max(len(row[column]) for row in flat) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in flat)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _lines(row: Row) -> list[Row]:
+    """A row as rows of single lines: a cell of several lines goes on below itself."""
+    return list(zip_longest(*(cell.split("\n") for cell in row), fillvalue=""))
 
 
 def html_table(title: str, header: Row, rows: Sequence[Row]) -> str:
     """A captioned HTML table; every cell is escaped, since some of it came over the wire."""
-    head = "".join(f'<th scope="col" style="text-align:left">{escape(cell)}</th>' for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
-    )
+
+    def cells(row: Row, tag: str) -> str:
+        style = "text-align:left;white-space:pre-wrap"
+        return "".join(f'<{tag} style="{style}">{escape(cell)}</{tag}>' for cell in row)
+
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     caption = f'<caption style="text-align:left"><b>{escape(title)}</b></caption>'
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table>{caption}<thead><tr>{cells(header, 'th')}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def moment(at: datetime) -> str:

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             announce=announce,
         )
     except SandboxError as error:
-        print(f"error: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
 

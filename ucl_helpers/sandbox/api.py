@@ -16,6 +16,7 @@ from graphql import (
     GraphQLFloat,
     GraphQLID,
     GraphQLInt,
+    GraphQLResolveInfo,
     GraphQLSchema,
     GraphQLSyntaxError,
     OperationDefinitionNode,
@@ -39,6 +40,7 @@ _EXECUTABLE = {"query", "mutation", "subscription", "fragment"}
 
 _Node = TypeVar("_Node")
 Resolver = Callable[..., Any]
+ResolveInfo = GraphQLResolveInfo[Any]
 
 
 class ApiError(Exception):
@@ -93,7 +95,9 @@ class Operation:
 class _Parser(Parser):
     """gqlparser's grammar where it is not the specification's."""
 
-    def optional_many(self, open_kind: TokenKind, parse_fn: Callable[[], _Node], close_kind: TokenKind) -> tuple[_Node, ...]:
+    def optional_many(
+        self, open_kind: TokenKind, parse_fn: Callable[[], _Node], close_kind: TokenKind
+    ) -> tuple[_Node, ...]:
         """Also an empty pair of parentheses is a list."""
         nodes: list[_Node] = []
         if self.expect_optional_token(open_kind):
@@ -190,8 +194,9 @@ class Api:
 
 def _load_schema(schema_file: str) -> GraphQLSchema:
     schema = build_schema(files(__package__).joinpath(schema_file).read_text("utf-8"))
-    arguments = schema.to_kwargs()
-    schema = GraphQLSchema(**{**arguments, "types": (*arguments["types"], GraphQLFloat, GraphQLID, GraphQLInt)})
+    arguments: dict[str, Any] = {**schema.to_kwargs()}
+    arguments["types"] = (*arguments["types"], GraphQLFloat, GraphQLID, GraphQLInt)
+    schema = GraphQLSchema(**arguments)
     schema.type_map = dict(sorted(schema.type_map.items()))
     return schema
 

@@ -23,7 +23,7 @@ from ucl_helpers.sandbox.csr import AcceptedCsr
 
 CaLayout = Literal["root", "intermediate"]
 
-# Far apart on purpose: the state of a sandbox and its `validity` are the user's choice, and no CA should get in the way.
+# Far apart: how old a state folder gets and how long certificates are valid is the user's choice.
 _CA_FROM, _CA_UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC)
 _SERVER_LIFETIME = timedelta(days=365)
 _SERIAL = 2
@@ -89,7 +89,9 @@ class Authority:
         return cls(certificate, key)
 
     @classmethod
-    def load_or_create(cls, path: Path, name: str, issuer: "Authority | None" = None, *, ec_key: bool = False) -> "Authority":
+    def load_or_create(
+        cls, path: Path, name: str, issuer: "Authority | None" = None, *, ec_key: bool = False
+    ) -> "Authority":
         """Reads certificate and key from one file, which is made first if it is not there."""
         if not path.exists():
             key = _new_ec_key() if ec_key else rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -231,7 +233,7 @@ def _reencoded(subject: Iterable[tuple[ObjectIdentifier, str]]) -> x509.Name:
     return x509.Name(rdns)
 
 
-def _attribute(oid: ObjectIdentifier, value: str) -> x509.NameAttribute:
+def _attribute(oid: ObjectIdentifier, value: str) -> x509.NameAttribute[str]:
     """PrintableString if its alphabet suffices, else UTF8String."""
     kind = _ASN1Type.PrintableString if _PRINTABLE.issuperset(value) else _ASN1Type.UTF8String
     return x509.NameAttribute(oid, value, kind, _validate=False)

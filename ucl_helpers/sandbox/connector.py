@@ -9,9 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from cryptography.hazmat.primitives import hashes, serialization
-from graphql import GraphQLResolveInfo
 
-from ucl_helpers.sandbox.api import Api, ApiError, Fault
+from ucl_helpers.sandbox.api import Api, ApiError, Fault, ResolveInfo
 from ucl_helpers.sandbox.csr import CsrRefusedError, ExpectedSubject, accept
 from ucl_helpers.sandbox.landscape import Client, ClientCertificate, Landscape, authenticate_certificate
 from ucl_helpers.sandbox.transport import Request, Response, respond
@@ -48,7 +47,7 @@ class Connector:
         client = authenticate_certificate(self._landscape.state, certificate)
         return respond(self._api, request, client) if client else _REFUSED
 
-    def _configuration(self, _: object, info: GraphQLResolveInfo) -> dict[str, Any]:
+    def _configuration(self, _: object, info: ResolveInfo) -> dict[str, Any]:
         client: Client = info.context
         urls = self._landscape.urls
         return {
@@ -63,7 +62,7 @@ class Connector:
             },
         }
 
-    def _sign(self, _: object, info: GraphQLResolveInfo, csr: str) -> dict[str, str]:
+    def _sign(self, _: object, info: ResolveInfo, csr: str) -> dict[str, str]:
         client: Client = info.context
         here = self._landscape
         try:
@@ -71,9 +70,7 @@ class Connector:
         except CsrRefusedError as error:
             raise ApiError(str(error)) from error
         certificate = here.ca.sign(accepted, here.clock(), here.validity)
-        here.state.issued(
-            certificate.fingerprint(hashes.SHA256()).hex(), client.id, certificate.not_valid_after_utc
-        )
+        here.state.issued(certificate.fingerprint(hashes.SHA256()).hex(), client.id, certificate.not_valid_after_utc)
         pem = certificate.public_bytes(serialization.Encoding.PEM)
         return {
             "certificateChain": _base64(pem + here.ca.pem),
@@ -81,7 +78,7 @@ class Connector:
             "clientCertificate": _base64(pem),
         }
 
-    def _revoke(self, _: object, info: GraphQLResolveInfo) -> bool:
+    def _revoke(self, _: object, info: ResolveInfo) -> bool:
         client: Client = info.context
         if client.certificate is None:
             reason = "Failed to authenticate with Certificate. Invalid subject."

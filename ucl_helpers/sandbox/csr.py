@@ -5,13 +5,13 @@ CN, C, O, OU, L, ST, where the first failure is reported; then the key, which ha
 first value counts, of a repeated CN the last. Key length and requested extensions are not looked at.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 from cryptography.x509.oid import SignatureAlgorithmOID as Sig
@@ -19,26 +19,24 @@ from cryptography.x509.oid import SignatureAlgorithmOID as Sig
 from ucl_helpers.sandbox.decoding import decode_base64, first_pem_block
 
 _SHA1_WITH_RSA_ISO = ObjectIdentifier("1.3.14.3.2.29")
-_RSA_HASHES: dict[ObjectIdentifier, type[hashes.HashAlgorithm]] = {
-    Sig.RSA_WITH_SHA1: hashes.SHA1,
-    _SHA1_WITH_RSA_ISO: hashes.SHA1,
-    Sig.RSA_WITH_SHA256: hashes.SHA256,
-    Sig.RSA_WITH_SHA384: hashes.SHA384,
-    Sig.RSA_WITH_SHA512: hashes.SHA512,
+Hash = hashes.SHA1 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+_ALGORITHMS: dict[ObjectIdentifier, tuple[str, type[Hash]]] = {
+    Sig.RSA_WITH_SHA1: ("RSA", hashes.SHA1),
+    _SHA1_WITH_RSA_ISO: ("RSA", hashes.SHA1),
+    Sig.RSA_WITH_SHA256: ("RSA", hashes.SHA256),
+    Sig.RSA_WITH_SHA384: ("RSA", hashes.SHA384),
+    Sig.RSA_WITH_SHA512: ("RSA", hashes.SHA512),
+    Sig.ECDSA_WITH_SHA1: ("ECDSA", hashes.SHA1),
+    Sig.ECDSA_WITH_SHA256: ("ECDSA", hashes.SHA256),
+    Sig.ECDSA_WITH_SHA384: ("ECDSA", hashes.SHA384),
+    Sig.ECDSA_WITH_SHA512: ("ECDSA", hashes.SHA512),
+    Sig.ED25519: ("Ed25519", hashes.SHA512),
 }
-_ECDSA_HASHES: dict[ObjectIdentifier, type[hashes.HashAlgorithm]] = {
-    Sig.ECDSA_WITH_SHA1: hashes.SHA1,
-    Sig.ECDSA_WITH_SHA256: hashes.SHA256,
-    Sig.ECDSA_WITH_SHA384: hashes.SHA384,
-    Sig.ECDSA_WITH_SHA512: hashes.SHA512,
-}
-_Key = TypeVar("_Key", rsa.RSAPublicKey, ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey)
 _UNIMPLEMENTED = "x509: cannot verify signature: algorithm unimplemented"
-_INSECURE = "x509: cannot verify signature: insecure algorithm MD5-RSA"
-_GO_KEY_TYPES = {
-    rsa.RSAPublicKey: ("RSA", "*rsa.PublicKey"),
-    ec.EllipticCurvePublicKey: ("ECDSA", "*ecdsa.PublicKey"),
-    ed25519.Ed25519PublicKey: ("Ed25519", "ed25519.PublicKey"),
+_FAILURES = {
+    "RSA": "crypto/rsa: verification error",
+    "ECDSA": "x509: ECDSA verification failure",
+    "Ed25519": "x509: Ed25519 verification failure",
 }
 
 
@@ -54,7 +52,7 @@ def _refuse(message: str) -> NoReturn:
 class Scheme:
     """How a CSR is signed, and so how its certificate will be: the hash, and whether the padding is PSS."""
 
-    hash: hashes.HashAlgorithm
+    hash: Hash
     pss: bool = False
 
 
@@ -138,8 +136,7 @@ def accept(encoded: str, expected: ExpectedSubject) -> AcceptedCsr:
         expected.check(subject)
         if not isinstance(key, rsa.RSAPublicKey) or scheme is None:
             _refuse(
-                "Error while creating certificate: "
-                "x509: requested SignatureAlgorithm does not match private key type"
+                "Error while creating certificate: x509: requested SignatureAlgorithm does not match private key type"
             )
     except CsrRefusedError as error:
         _refuse(f"Error while signing Certificate Signing Request: {error}")
@@ -171,77 +168,55 @@ def _public_key(csr: x509.CertificateSigningRequest) -> object:
 
 def _check_signature(csr: x509.CertificateSigningRequest, key: object) -> Scheme | None:
     """Checks the CSR's own signature; returns its scheme, or None for one that is not RSA's."""
+    family, hash_, pss = _algorithm(csr)
+    signature, signed = csr.signature, csr.tbs_certrequest_bytes
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            _same_family(family, "RSA", "*rsa.PublicKey")
+            salt = padding.PSS(padding.MGF1(hash_), salt_length=hash_.digest_size) if pss else padding.PKCS1v15()
+            key.verify(signature, signed, salt, hash_)
+            return Scheme(hash_, pss)
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            _same_family(family, "ECDSA", "*ecdsa.PublicKey")
+            key.verify(signature, signed, ec.ECDSA(hash_))
+            return None
+        if isinstance(key, ed25519.Ed25519PublicKey):
+            _same_family(family, "Ed25519", "ed25519.PublicKey")
+            key.verify(signature, signed)
+            return None
+    except InvalidSignature:
+        _refuse(f"CSR signature invalid: {_FAILURES[family]}")
+    _refuse(f"CSR signature invalid: {_UNIMPLEMENTED}")
+
+
+def _algorithm(csr: x509.CertificateSigningRequest) -> tuple[str, Hash, bool]:
+    """The family of the signature's algorithm, its hash, and whether it is PSS."""
     oid = csr.signature_algorithm_oid
     if oid == Sig.RSA_WITH_MD5:
-        _refuse(f"CSR signature invalid: {_INSECURE}")
-    if oid in _RSA_HASHES:
-        scheme = Scheme(_RSA_HASHES[oid]())
-        _verify_rsa(csr, key, padding.PKCS1v15(), scheme.hash)
-        return scheme
+        _refuse("CSR signature invalid: x509: cannot verify signature: insecure algorithm MD5-RSA")
     if oid == Sig.RSASSA_PSS:
-        scheme = _pss_scheme(csr)
-        salt = padding.PSS(padding.MGF1(scheme.hash), salt_length=scheme.hash.digest_size)
-        _verify_rsa(csr, key, salt, scheme.hash)
-        return scheme
-    if oid in _ECDSA_HASHES:
-        found = _expect(key, ec.EllipticCurvePublicKey)
-        algorithm = ec.ECDSA(_ECDSA_HASHES[oid]())
-        _verify(lambda: found.verify(csr.signature, csr.tbs_certrequest_bytes, algorithm), "x509: ECDSA verification failure")
-        return None
-    if oid == Sig.ED25519:
-        edwards = _expect(key, ed25519.Ed25519PublicKey)
-        _verify(lambda: edwards.verify(csr.signature, csr.tbs_certrequest_bytes), "x509: Ed25519 verification failure")
-        return None
+        _, _, identifier = csr.public_bytes(serialization.Encoding.DER).partition(csr.tbs_certrequest_bytes)
+        for hash_ in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512()):
+            if identifier.startswith(_pss_identifier(hash_)):
+                return "RSA", hash_, True
+    elif oid in _ALGORITHMS:
+        family, hash_type = _ALGORITHMS[oid]
+        return family, hash_type(), False
     _refuse(f"CSR signature invalid: {_UNIMPLEMENTED}")
 
 
-def _pss_scheme(csr: x509.CertificateSigningRequest) -> Scheme:
-    """PSS is known with SHA-256, 384 or 512, MGF1 of the same hash, and a salt as long as the hash."""
-    try:
-        parameters, hash_ = csr.signature_algorithm_parameters, csr.signature_hash_algorithm
-    except (ValueError, UnsupportedAlgorithm):
-        _refuse(f"CSR signature invalid: {_UNIMPLEMENTED}")
-    if (
-        not isinstance(parameters, padding.PSS)
-        or not isinstance(hash_, hashes.SHA256 | hashes.SHA384 | hashes.SHA512)
-        or parameters._salt_length != hash_.digest_size
-        or parameters.mgf._algorithm.name != hash_.name
-    ):
-        _refuse(f"CSR signature invalid: {_UNIMPLEMENTED}")
-    return Scheme(hash_, pss=True)
+def _pss_identifier(hash_: hashes.HashAlgorithm) -> bytes:
+    """The one AlgorithmIdentifier (RFC 4055) that is known: MGF1 of the same hash, and a salt as long as the hash."""
+    number = {"sha256": "01", "sha384": "02", "sha512": "03"}[hash_.name]
+    hash_identifier = f"300d06096086480165030402{number}0500"
+    mask = f"301a06092a864886f70d010108{hash_identifier}"
+    parameters = f"3034a00f{hash_identifier}a11c{mask}a2030201{hash_.digest_size:02x}"
+    return bytes.fromhex(f"304106092a864886f70d01010a{parameters}")
 
 
-def _verify_rsa(
-    csr: x509.CertificateSigningRequest,
-    key: object,
-    padding_: padding.PKCS1v15 | padding.PSS,
-    hash_: hashes.HashAlgorithm,
-) -> None:
-    found = _expect(key, rsa.RSAPublicKey)
-    _verify(
-        lambda: found.verify(csr.signature, csr.tbs_certrequest_bytes, padding_, hash_),
-        "crypto/rsa: verification error",
-    )
-
-
-def _expect(key: object, wanted: type[_Key]) -> _Key:
-    """Refuses a key of another kind than the signature's."""
-    if isinstance(key, wanted):
-        return key
-    for kind, (_, go_type) in _GO_KEY_TYPES.items():
-        if isinstance(key, kind):
-            name = _GO_KEY_TYPES[wanted][0]
-            _refuse(
-                "CSR signature invalid: x509: signature algorithm specifies an "
-                f"{name} public key, but have public key of type {go_type}"
-            )
-    _refuse(f"CSR signature invalid: {_UNIMPLEMENTED}")
-
-
-def _verify(verify: Callable[[], None], failure: str) -> None:
-    try:
-        verify()
-    except InvalidSignature:
-        _refuse(f"CSR signature invalid: {failure}")
-    except UnsupportedAlgorithm:
-        _refuse(f"CSR signature invalid: {_UNIMPLEMENTED}")
+def _same_family(signature: str, key: str, go_type: str) -> None:
+    if signature != key:
+        _refuse(
+            f"CSR signature invalid: x509: signature algorithm specifies an {signature} public key, "
+            f"but have public key of type {go_type}"
+        )

@@ -10,9 +10,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from graphql import GraphQLResolveInfo
-
-from ucl_helpers.sandbox.api import Api, ApiError, Fault
+from ucl_helpers.sandbox.api import Api, ApiError, Fault, ResolveInfo
 from ucl_helpers.sandbox.director_types import as_application, as_auth, as_page, as_token, offset_of
 from ucl_helpers.sandbox.landscape import ClientCertificate, Landscape, authenticate_certificate
 from ucl_helpers.sandbox.state import NotUniqueError
@@ -78,17 +76,17 @@ class Director:
 
     # -- resolvers -----------------------------------------------------------------------------------------------------
 
-    def _viewer(self, _: object, info: GraphQLResolveInfo) -> dict[str, str]:
+    def _viewer(self, _: object, info: ResolveInfo) -> dict[str, str]:
         caller = _known(info)
         return {"id": str(caller.id), "type": caller.type}
 
-    def _application(self, _: object, info: GraphQLResolveInfo, **arguments: Any) -> dict[str, Any] | None:
+    def _application(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any] | None:
         _in_tenant(info)
         row = self._state.application(_uuid(arguments["id"]))
         return as_application(self._landscape, row) if row else None
 
     def _applications(
-        self, _: object, info: GraphQLResolveInfo, first: int | None = None, after: str | None = None
+        self, _: object, info: ResolveInfo, first: int | None = None, after: str | None = None
     ) -> dict[str, Any]:
         _in_tenant(info)
         size = _PAGE_LIMIT if first is None else first
@@ -101,7 +99,7 @@ class Director:
         rows, total = self._state.applications(size, offset)
         return as_page(self._landscape, rows, total, offset, after or "")
 
-    def _register(self, _: object, info: GraphQLResolveInfo, **arguments: Any) -> dict[str, Any]:
+    def _register(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
         _in_tenant(info)
         given = arguments["in"]
         name: str = given["name"]
@@ -112,14 +110,12 @@ class Director:
             _fail(f"Invalid data ApplicationRegisterInput [{reason}]", "InvalidData", 22)
         labels = {**(given.get("labels") or {}), "managed": "false", "name": f"mp-{name}"}
         try:
-            row = self._state.register(
-                name, given.get("providerName"), given.get("description"), json.dumps(labels)
-            )
+            row = self._state.register(name, given.get("providerName"), given.get("description"), json.dumps(labels))
         except NotUniqueError:
             _fail("Object name is not unique [object=application]", "NotUniqueName", 31)
         return as_application(self._landscape, row)
 
-    def _unregister(self, _: object, info: GraphQLResolveInfo, **arguments: Any) -> dict[str, Any]:
+    def _unregister(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
         _in_tenant(info)
         id_ = _uuid(arguments["id"])
         row = self._state.application(id_) or _not_found("application")
@@ -127,7 +123,7 @@ class Director:
         self._state.unregister(id_)
         return application
 
-    def _request_token(self, _: object, info: GraphQLResolveInfo, **arguments: Any) -> dict[str, Any]:
+    def _request_token(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
         caller = _in_tenant(info)
         id_ = _uuid(arguments["id"])
         if self._state.application(id_) is None:
@@ -142,13 +138,13 @@ class Director:
             auth = self._state.issue_token(auth_id)
         return as_token(self._landscape.urls, auth, suggested=caller.suggest_token)
 
-    def _delete_auth(self, _: object, info: GraphQLResolveInfo, **arguments: Any) -> dict[str, Any]:
+    def _delete_auth(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
         _in_tenant(info)
         row = self._state.delete_system_auth(_uuid(arguments["authID"])) or _not_found("systemAuth")
         return as_auth(self._landscape.urls, row)
 
 
-def _labels(application: dict[str, Any], _: GraphQLResolveInfo, key: str | None = None) -> dict[str, Any]:
+def _labels(application: dict[str, Any], _: ResolveInfo, key: str | None = None) -> dict[str, Any]:
     labels: dict[str, Any] = application["labels"]
     return labels if key is None else {name: value for name, value in labels.items() if name == key}
 
@@ -157,7 +153,7 @@ def _suggested(request: Request) -> bool:
     return request.headers.get("suggest_token") == "true"
 
 
-def _known(info: GraphQLResolveInfo) -> _Caller:
+def _known(info: ResolveInfo) -> _Caller:
     """The caller, unless its certificate has been refused, which the Director cannot explain."""
     caller: _Caller = info.context
     if caller.id is None:
@@ -165,7 +161,7 @@ def _known(info: GraphQLResolveInfo) -> _Caller:
     return caller
 
 
-def _in_tenant(info: GraphQLResolveInfo) -> _Caller:
+def _in_tenant(info: ResolveInfo) -> _Caller:
     caller = _known(info)
     if not caller.tenant:
         _fail("Tenant is required", "TenantRequired", 24)
@@ -209,5 +205,3 @@ def _refusal(status: int, message: str, error: str, code: int) -> Response:
 
 def _unknown_tenant(tenant: str) -> Response:
     return _refusal(400, f"Tenant not found [externalTenant={tenant}]", "TenantNotFound", 25)
-
-

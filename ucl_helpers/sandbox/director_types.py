@@ -28,9 +28,7 @@ def as_application(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def as_page(
-    landscape: Landscape, rows: Sequence[sqlite3.Row], total: int, offset: int, start: str
-) -> dict[str, Any]:
+def as_page(landscape: Landscape, rows: Sequence[sqlite3.Row], total: int, offset: int, start: str) -> dict[str, Any]:
     """An `ApplicationPage`; an empty cursor says that there is no page in that direction."""
     reached = offset + len(rows)
     more = reached < total

@@ -74,22 +74,39 @@ class Listeners:
         self._mutual.load_verify_locations(cadata=client_ca.decode())
         self._connector, self._director = Connector(landscape), Director(landscape)
 
-    def start(self, director: list[socket.socket], token: list[socket.socket], certificate: list[socket.socket]) -> None:
+    def start(
+        self, director: list[socket.socket], token: list[socket.socket], certificate: list[socket.socket]
+    ) -> None:
         """Starts serving on sockets that listen already."""
         connector, management = self._connector, self._director
-        self._serve("director", director, self._plain, {
-            DIRECTOR_PATH: lambda request, _: management.by_bearer(request),
-            "/healthz": lambda *_: Response(200, b"UP"),
-            "/livez": lambda *_: Response(200),
-            "/readyz": lambda *_: Response(200),
-        })
-        self._serve("token", token, self._plain, {
-            CONNECTOR_PATH: lambda request, _: connector.by_token(request),
-        })
-        self._serve("certificate", certificate, self._mutual, {
-            CONNECTOR_PATH: lambda request, raw: connector.by_certificate(request, _peer(raw)),
-            DIRECTOR_PATH: lambda request, raw: management.by_certificate(request, _peer(raw)),
-        })
+        self._serve(
+            "director",
+            director,
+            self._plain,
+            {
+                DIRECTOR_PATH: lambda request, _: management.by_bearer(request),
+                "/healthz": lambda *_: Response(200, b"UP"),
+                "/livez": lambda *_: Response(200),
+                "/readyz": lambda *_: Response(200),
+            },
+        )
+        self._serve(
+            "token",
+            token,
+            self._plain,
+            {
+                CONNECTOR_PATH: lambda request, _: connector.by_token(request),
+            },
+        )
+        self._serve(
+            "certificate",
+            certificate,
+            self._mutual,
+            {
+                CONNECTOR_PATH: lambda request, raw: connector.by_certificate(request, _peer(raw)),
+                DIRECTOR_PATH: lambda request, raw: management.by_certificate(request, _peer(raw)),
+            },
+        )
 
     async def stop(self) -> None:
         """Stops listening and closes every connection."""
@@ -114,12 +131,14 @@ class Listeners:
         self._servers.append(server)
 
     def _write(self, raw: HTTPServerRequest, response: Response) -> None:
-        headers = HTTPHeaders({
-            "Content-Type": response.content_type,
-            "Content-Length": str(len(response.body)),
-            "Date": format_datetime(self._clock(), usegmt=True),
-            **response.headers,
-        })
+        headers = HTTPHeaders(
+            {
+                "Content-Type": response.content_type,
+                "Content-Length": str(len(response.body)),
+                "Date": format_datetime(self._clock(), usegmt=True),
+                **response.headers,
+            }
+        )
         connection = cast(HTTP1Connection, raw.connection)
         start = ResponseStartLine("HTTP/1.1", response.status, reasons.get(response.status, ""))
         connection.write_headers(start, headers, response.body)
@@ -131,9 +150,7 @@ class Listeners:
         self._connections[stream] = number
         resumed = bool(getattr(stream.socket, "session_reused", False))
         headers = {name: value for name, value in raw.headers.items() if name.lower() not in _SECRET_HEADERS}
-        self.received.append(
-            Received(listener, str(raw.method), raw.path, headers, response.status, number, resumed)
-        )
+        self.received.append(Received(listener, str(raw.method), raw.path, headers, response.status, number, resumed))
 
 
 def _context(server_certificate: Path) -> ssl.SSLContext:

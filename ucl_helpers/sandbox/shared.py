@@ -139,9 +139,9 @@ def _start(state: Path, linger: timedelta, deadline: float) -> None:
         os.close(writing)
         writing = -1
         ready, _, _ = select.select([reading], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready or not os.read(reading, 1):
-            if owner_of(state) is None:
-                raise SandboxError(f"the sandbox of {state} did not start; its log is {state / _LOG}")
+        answered = bool(ready) and os.read(reading, 1) != b""
+        if not answered and owner_of(state) is None:
+            raise SandboxError(f"the sandbox of {state} did not start; its log is {state / _LOG}")
     finally:
         for descriptor in (reading, writing, log):
             if descriptor >= 0:

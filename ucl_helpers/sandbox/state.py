@@ -25,14 +25,16 @@ CREATE TABLE IF NOT EXISTS applications (
 );
 CREATE TABLE IF NOT EXISTS system_auths (
     id TEXT PRIMARY KEY, application_id TEXT NOT NULL REFERENCES applications(id) ON DELETE CASCADE,
-    touched INTEGER NOT NULL, token TEXT UNIQUE, created_at TEXT, expires_at TEXT, used_at TEXT
+    touched INTEGER NOT NULL DEFAULT 0, token TEXT UNIQUE, created_at TEXT, expires_at TEXT, used_at TEXT
 );
 CREATE TABLE IF NOT EXISTS certificates (
     fingerprint TEXT PRIMARY KEY, system_auth_id TEXT NOT NULL, not_after TEXT NOT NULL, revoked_at TEXT
 );
+CREATE TRIGGER IF NOT EXISTS touch AFTER UPDATE OF token, used_at ON system_auths BEGIN
+    UPDATE system_auths SET touched = (SELECT 1 + max(touched) FROM system_auths) WHERE id = new.id;
+END;
 """
 _LOCK, _LOCK_ATTEMPTS, _LOCK_PAUSE = "lock", 10, 0.02
-_TOUCH = "touched = (SELECT 1 + coalesce(max(touched), 0) FROM system_auths)"
 
 
 class SandboxError(Exception):
@@ -220,7 +222,7 @@ class State:
     def new_system_auth(self, application_id: str) -> sqlite3.Row:
         """Makes a system auth with a fresh token."""
         id_ = str(uuid.uuid4())
-        self._rows("INSERT INTO system_auths (id, application_id, touched) VALUES (?, ?, 0)", id_, application_id)
+        self._rows("INSERT INTO system_auths (id, application_id) VALUES (?, ?)", id_, application_id)
         return self.issue_token(id_)
 
     def issue_token(self, system_auth_id: str) -> sqlite3.Row:
@@ -228,7 +230,7 @@ class State:
         now = self._clock()
         token = base64.urlsafe_b64encode(secrets.token_bytes(64)).decode()
         return self._rows(
-            f"UPDATE system_auths SET token = ?, created_at = ?, expires_at = ?, used_at = NULL, {_TOUCH}"
+            "UPDATE system_auths SET token = ?, created_at = ?, expires_at = ?, used_at = NULL"
             " WHERE id = ? RETURNING *",
             *(token, timestamp(now), timestamp(now + self._token_lifetime), system_auth_id),
         )[0]
@@ -236,14 +238,13 @@ class State:
     def use_token(self, token: str) -> sqlite3.Row | None:
         """Uses a one-time token up; returns its system auth, or None if it is unknown, used or expired."""
         return self._row(
-            f"UPDATE system_auths SET used_at = ?, {_TOUCH}"
-            " WHERE token = ? AND used_at IS NULL AND expires_at > ? RETURNING *",
+            "UPDATE system_auths SET used_at = ? WHERE token = ? AND used_at IS NULL AND expires_at > ? RETURNING *",
             *(self._now(), token, self._now()),
         )
 
     def drop_token(self, system_auth_id: str) -> None:
         """Takes a system auth's token away, as every call by certificate does."""
-        sql = f"UPDATE system_auths SET token = NULL, used_at = NULL, {_TOUCH} WHERE id = ? AND token IS NOT NULL"
+        sql = "UPDATE system_auths SET token = NULL, used_at = NULL WHERE id = ? AND token IS NOT NULL"
         self._rows(sql, system_auth_id)
 
     # -- certificates --------------------------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ from ucl_helpers.sandbox.variables import Number
 
 JSON = "application/json"
 DEFAULT_TYPE = "application/json;charset=UTF-8"
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _MEDIA_TYPE = re.compile(
-    rf'[ \t]*({_TOKEN}/{_TOKEN})[ \t]*(?:;[ \t]*{_TOKEN}=(?:{_TOKEN}|"(?:[^"\\]|\\.)*")[ \t]*)*(?:;[ \t]*)?'
+    rf'[ \t]*({_WORD}/{_WORD})[ \t]*(?:;[ \t]*{_WORD}=(?:{_WORD}|"(?:[^"\\]|\\.)*")[ \t]*)*(?:;[ \t]*)?'
 )
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _JSON_BLANKS = " \t\r\n"

@@ -100,7 +100,7 @@ def _checked_object(path: tuple[str | int, ...], type_: GraphQLInputObjectType, 
 def _checked_enum(path: tuple[str | int, ...], type_: GraphQLEnumType, value: Any) -> str:
     if not isinstance(value, str):
         raise VariableError(path, "enums must be ints or strings")
-    for name in type_.values:
+    for name in map(str, type_.values):
         if name.casefold() == value.casefold():
             return name
     raise VariableError(path, f"{value} is not a valid {type_.name}")

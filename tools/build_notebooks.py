@@ -1,0 +1,51 @@
+"""Run every notebook with its defaults in a fresh sandbox, and write it back executed and normalised.
+
+``make notebooks``. Nothing is written unless all have run.
+"""
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event
+
+import nbformat
+
+from tools.normalise_notebooks import dump, normalise
+from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers.sandbox import shared
+from ucl_helpers.sandbox.state import owner_of
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+SHOWN_HOME = "~/.local/share/ucl-helpers"
+
+
+def build(notebook: Path, folder: Path) -> str:
+    """The text of the executed and normalised notebook; ends the program if it fails."""
+    print(notebook.name, flush=True)
+    result = run_notebook(notebook, folder / notebook.name)
+    if result.exit_code:
+        sys.exit(f"{notebook.name} ended with {result.exit_code}: {result.error}")
+    home = os.environ["UCL_HOME"]
+    literal = {home: SHOWN_HOME, str(folder): "~", str(NOTEBOOKS.parent): ".", str(Path.home()): "~"}
+    return dump(normalise(nbformat.read(result.output, as_version=4), literal))
+
+
+def main() -> None:
+    """Run the notebooks named on the command line, or all."""
+    notebooks = [Path(name).absolute() for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    with TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        os.environ["UCL_HOME"] = str(folder / "home")
+        os.chdir(folder)  # where a notebook lies must not matter
+        with shared(folder / "home", linger=timedelta(seconds=1)) as sandbox:
+            built = {notebook: build(notebook, folder) for notebook in notebooks}
+        while owner_of(sandbox.state):  # it writes there until its end
+            Event().wait(0.1)
+    for notebook, text in built.items():
+        notebook.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

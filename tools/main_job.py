@@ -1,0 +1,59 @@
+"""The main job, ``make run``: two notebooks, headless, establish a connection in the sandbox and renew it.
+
+Everything goes through the command line, as an operator would do it; connections and executed notebooks lie in ./.ucl.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+UCL = Path(sys.executable).with_name("ucl")
+HOME = Path(".ucl")
+NAME = "practice"
+
+
+def ucl(*arguments: str) -> dict[str, Any]:
+    """Run ``ucl`` and return what it says; end with its exit code if it failed."""
+    command = [str(UCL), "--home", str(HOME), *arguments]
+    done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        print(f"{' '.join(['ucl', *command[1:]])} ended with {done.returncode}:\n{done.stdout}", file=sys.stderr)
+        sys.exit(done.returncode)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def run(notebook: str) -> Path:
+    """Run a notebook on the practice connection; returns where the executed one lies."""
+    print(f"{notebook} …", flush=True)
+    output = Path(ucl("run", notebook, "-p", "connection", NAME)["notebook"])
+    return output.relative_to(Path.cwd()) if output.is_relative_to(Path.cwd()) else output
+
+
+def summary(old: dict[str, Any], new: dict[str, Any], executed: list[Path]) -> str:
+    """What was reached, as text in columns."""
+    facts = [
+        ("old certificate", f"SHA-256 {old['fingerprint']}"),
+        ("new certificate", f"SHA-256 {new['fingerprint']}"),
+        ("valid", f"{new['notBefore']} to {new['notAfter']}"),
+        ("next renewal due", f"{new['dueAt']} ({new['dueReason']})"),
+        *(("executed notebook", str(path)) for path in executed),
+    ]
+    return "\n".join(f"{label:17}  {value}" for label, value in facts)
+
+
+def main() -> None:
+    """Establish, renew, check that the certificate is another one, and tell."""
+    first = run("01_establish_connection")
+    old = ucl("status", NAME)
+    second = run("02_maintain_connection")
+    new = ucl("status", NAME)
+    print(f"\nConnection {NAME}, in the sandbox: established, then renewed.\n{summary(old, new, [first, second])}")
+    if old["fingerprint"] == new["fingerprint"]:
+        sys.exit("The certificate was not renewed.")
+
+
+if __name__ == "__main__":
+    main()

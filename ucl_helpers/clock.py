@@ -1,0 +1,11 @@
+"""The clock, as an argument: whoever needs the time takes a ``Clock``, so that tests bring their own."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The system's clock, aware, UTC."""
+    return datetime.now(UTC)
