@@ -16,7 +16,7 @@ from ucl_helpers.models import Outcome
 from ucl_helpers.operations import read_token
 from ucl_helpers.references import resolve
 from ucl_helpers.renewal import Renewal, renew
-from ucl_helpers.revocation import revoke, valid_identities
+from ucl_helpers.revocation import require_consent, revoke, valid_identities
 from ucl_helpers.status import Status, status_of
 from ucl_helpers.store import Connection, Home
 
@@ -37,6 +37,7 @@ __all__ = [
     "read_identity",
     "read_token",
     "renew",
+    "require_consent",
     "resolve",
     "revoke",
     "rollback",

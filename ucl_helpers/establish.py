@@ -52,6 +52,7 @@ class Establishment(Procedure):
 
     kind = "establish"
     done = "established"
+    idle = "already-established"
 
     _token: OneTimeToken | None = None
 
@@ -91,6 +92,10 @@ class Establishment(Procedure):
         if token is not None or establishment.pending:
             establishment.start_key()
         return establishment
+
+    def can_go_on(self) -> bool:
+        """True when an interrupted run left an answer, or a token that is not used yet."""
+        return self.pending.answer() is not None or self.pending.token(self._clock()) is not None
 
     def _ask_configuration(self) -> Answer:
         if self._token is None:

@@ -45,7 +45,7 @@ def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock 
         UsageError: an identity of it is still valid, and ``even_if_valid`` is not set.
     """
     with connection.lock.held():
-        valid = valid_identities(connection, clock())
+        valid = valid_identities(connection, clock)
         if valid and not even_if_valid:
             raise UsageError(
                 f"{connection.name} has {len(valid)} identities that UCL still accepts; with their keys gone nobody "

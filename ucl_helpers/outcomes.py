@@ -38,8 +38,8 @@ def outcome_of(connection: Connection, done: str, now: datetime, *, previous: st
     return Outcome(done, connection.name, facts)
 
 
-def not_due(connection: Connection, why: NotNeeded) -> Outcome:
+def not_needed(connection: Connection, idle: str, why: NotNeeded) -> Outcome:
     """The outcome of a run that had nothing to do: when it will, and by which rule."""
     current = connection.require_current()
-    facts = {"next_due": moment(why.until), "rule": why.reason, "fingerprint": current.fingerprint}
-    return Outcome("not-due", connection.name, {**facts, "not_after": moment(current.validity.not_after)})
+    facts = {"not_needed_until": moment(why.until), "rule": why.reason, "fingerprint": current.fingerprint}
+    return Outcome(idle, connection.name, {**facts, "not_after": moment(current.validity.not_after)})

@@ -9,15 +9,18 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
+from ucl_helpers.client import Client
 from ucl_helpers.clock import utc_now
-from ucl_helpers.errors import Busy, UsageError
+from ucl_helpers.errors import Busy, Refused, UsageError
 from ucl_helpers.establish import DirectorAccess, establish, is_accepted
 from ucl_helpers.files import Lock
 from ucl_helpers.importing import import_identity, read_identity
 from ucl_helpers.lifecycle import forget
+from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.references import resolve
 from ucl_helpers.sandbox import SharedSandbox, join
 from ucl_helpers.store import Connection, Home
+from ucl_helpers.ways_in import WayIn, access_from
 
 _JOINED: dict[Path, SharedSandbox] = {}
 _OWN: set[tuple[Path, str]] = set()
@@ -60,6 +63,41 @@ def open_connection(name: str = "", home: str | Path | None = None, *, practice:
     if connection.is_sandbox:
         sandbox_of(folder)
     return connection
+
+
+def way_in(name: str = "", home: str | Path | None = None, *, practice: str, **given: str) -> WayIn:
+    """How a connection is to be established: by what is given, or else at the sandbox.
+
+    Args:
+        name: of the connection; empty for a practice connection that is begun anew.
+        home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
+        practice: name of that practice connection.
+        given: see :func:`ucl_helpers.ways_in.access_from`; and ``ca_file``.
+
+    Raises:
+        UsageError: what is given is not whole, or belongs to no ``name``.
+    """
+    folder = Home(home)
+    ca_file = Path(given["ca_file"]) if given.get("ca_file") else None
+    access = access_from(given, ca_file)
+    if access is not None:
+        return WayIn(folder.new(name), access, ca_file)
+    if name and any(one.name == name and not one.is_sandbox for one in folder.connections()):
+        return WayIn(folder.connection(name), None, ca_file)
+    connection = new_practice(folder, name) if name else start_over(folder, practice)
+    return WayIn(connection, director_of(folder), sandbox_of(folder).ca_file)
+
+
+def refusal_of(connection: Connection) -> str:
+    """What UCL says to a call with the identity in use, when it refuses it."""
+    current = connection.require_current()
+    ca, credentials = current.server_ca, current.credentials
+    with Client(connection.url, "certificate", ca_file=ca, credentials=credentials) as client:
+        try:
+            client.call(CONFIGURATION)
+        except Refused as error:
+            return str(error)
+    return "UCL accepts it."
 
 
 def new_practice(home: Home, name: str) -> Connection:

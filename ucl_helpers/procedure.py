@@ -51,7 +51,7 @@ from ucl_helpers.models import (
     Verification,
 )
 from ucl_helpers.operations import configuration_from, signed_from
-from ucl_helpers.outcomes import facts_of, not_due, outcome_of
+from ucl_helpers.outcomes import facts_of, not_needed, outcome_of
 from ucl_helpers.pending import Pending, prune_aside
 from ucl_helpers.resumption import open_pending, resume, tidy
 from ucl_helpers.store import Connection
@@ -67,6 +67,7 @@ class Procedure(ABC):
 
     kind: ClassVar[str]
     done: ClassVar[str]
+    idle: ClassVar[str]
 
     def __init__(self, connection: Connection, *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
         self.connection = connection
@@ -291,7 +292,17 @@ class Procedure(ABC):
             self.sign()
             self.decode()
             self.verify()
-            outcome = self.activate()
-        if isinstance(outcome, NotNeeded):
-            return not_due(self.connection, outcome)
-        return outcome
+            self.activate()
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """What it came to.
+
+        Raises:
+            UsageError: it has not come to an end yet.
+        """
+        if self.not_needed is not None:
+            return not_needed(self.connection, self.idle, self.not_needed)
+        if self._outcome is None:
+            raise UsageError(f"{self.connection.name} has no outcome yet.", remedy="Run the steps first.")
+        return self._outcome

@@ -30,6 +30,7 @@ class Renewal(Procedure):
 
     kind = "renew"
     done = "renewed"
+    idle = "not-due"
 
     due: Due
     accept_new_subject = False

@@ -8,14 +8,15 @@ one after another, since parallel ones conflict on the server; the identity in u
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
 
 from ucl_helpers.client import Client
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import AuthenticationFailed, BadAnswer, RetryLater
+from ucl_helpers.errors import AuthenticationFailed, BadAnswer, RetryLater, UsageError
 from ucl_helpers.models import Outcome, Validity, fingerprint
 from ucl_helpers.operations import REVOKE
 from ucl_helpers.pending import Pending, set_aside
-from ucl_helpers.show import moment
+from ucl_helpers.show import Row, Shown, moment
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import Credentials
 
@@ -32,8 +33,24 @@ class ValidIdentity:
     credentials: Credentials = field(repr=False)
 
 
-def valid_identities(connection: Connection, now: datetime) -> list[ValidIdentity]:
-    """Every identity of this connection that UCL may still accept at ``now`` (UTC); the one in use is the last."""
+class ValidIdentities(tuple[ValidIdentity, ...], Shown):
+    """Some identities, shown as a table."""
+
+    __slots__ = ()
+    title: ClassVar[str] = "Still valid"
+    header: ClassVar[Row] = ("SHA-256 fingerprint", "where", "valid to")
+
+    def __str__(self) -> str:
+        return Shown.__str__(self) if self else "Still valid: none"
+
+    def rows(self) -> list[Row]:
+        """One row each."""
+        return [(one.fingerprint, one.where, moment(one.not_after)) for one in self]
+
+
+def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIdentities:
+    """Every identity of this connection that UCL may still accept; the one in use is the last."""
+    now = clock()
     current, found = connection.current, dict[str, ValidIdentity]()
     for generation in connection.generations():
         if not generation.is_readable:
@@ -46,7 +63,20 @@ def valid_identities(connection: Connection, now: datetime) -> list[ValidIdentit
             _add(found, f"signed, never used ({pending.path.name})", pending.credentials())
     gone = connection.revoked()
     valid = [one for one in found.values() if now < one.not_after and one.fingerprint not in gone]
-    return sorted(valid, key=lambda one: (one.where == "in use", one.not_after))
+    return ValidIdentities(sorted(valid, key=lambda one: (one.where == "in use", one.not_after)))
+
+
+def require_consent(connection: Connection, confirm: str) -> None:
+    """A real connection is revoked only by someone who names it twice.
+
+    Raises:
+        UsageError: ``confirm`` is not its name, and it is not for practice.
+    """
+    if not connection.is_sandbox and confirm != connection.name:
+        raise UsageError(
+            f"Revoking {connection.name} cannot be undone.",
+            remedy=f"If you mean it, give confirm = {connection.name!r}.",
+        )
 
 
 def revoke(connection: Connection, *, everything: bool = False, clock: Clock = utc_now) -> Outcome:
@@ -57,11 +87,11 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
         Refused: the server said no to the first try: it may be revoked already, elsewhere.
     """
     with connection.lock.held():
-        valid = valid_identities(connection, clock())
+        valid = valid_identities(connection, clock)
         chosen = valid if everything else [one for one in valid if one.where == "in use"]
         for identity in chosen:
             _revoke_one(connection, identity)
-        left = [one for one in valid_identities(connection, clock()) if one not in chosen]
+        left = [one for one in valid_identities(connection, clock) if one not in chosen]
     facts = {
         "revoked": ", ".join(one.fingerprint for one in chosen) or "nothing was left to revoke",
         "still_valid": _listed(left) or "none",

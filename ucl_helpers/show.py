@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from html import escape
 from itertools import zip_longest
-from typing import ClassVar
+from typing import Any, ClassVar
 
 Row = Sequence[str]
 UNITS_SHOWN = 2
@@ -70,6 +70,10 @@ class Shown:
     def __str__(self) -> str:
         table = text_table(self.rows())
         return f"{self.caption()}\n{table}"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        del cycle  # there is none
+        printer.text(str(self))
 
     def _repr_html_(self) -> str:
         return html_table(self.caption(), self.header, self.rows())

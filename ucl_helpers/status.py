@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
+from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import subject_text
 from ucl_helpers.errors import UCLError
 from ucl_helpers.models import Due, Validity
@@ -81,8 +82,9 @@ class Status(Shown):
         }
 
 
-def status_of(connection: Connection, now: datetime) -> Status:
+def status_of(connection: Connection, clock: Clock = utc_now) -> Status:
     """Where a connection stands; damage is told, not raised."""
+    now = clock()
     pending = _pending(Pending(connection.path / "pending"))
     try:
         sandbox = connection.is_sandbox

@@ -16,7 +16,7 @@ import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from ucl_helpers.automation.kernel import KERNEL_NAME, EncryptedKernelManager
-from ucl_helpers.automation.parameters import accept, declared
+from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_directory, storage, write
 from ucl_helpers.models import OUTCOME_MIME
@@ -57,6 +57,16 @@ def default_output(folder: Path, notebook: Path, now: datetime) -> Path:
     return folder / f"{notebook.stem}-{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.ipynb"
 
 
+def parameters_of(notebook: Path) -> dict[str, Parameter]:
+    """What a notebook can be given, by name.
+
+    Raises:
+        UsageError: it is not a notebook.
+        StorageFailed: it cannot be read.
+    """
+    return declared(_read(notebook))
+
+
 def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] | None = None) -> RunResult:
     """Execute a notebook in a kernel of this interpreter, in the current folder, and save what came out.
 
@@ -73,7 +83,7 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] 
         SecretFound: a parameter holds a secret.
         StorageFailed: the output cannot be written.
     """
-    values = accept(declared(_read(notebook)), parameters or {})
+    values = accept(parameters_of(notebook), parameters or {})
     output = output.absolute()
     working = output.with_name(f".{output.stem}-{secrets.token_hex(4)}.ipynb")
     make_directory(output.parent)

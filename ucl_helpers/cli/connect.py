@@ -1,18 +1,15 @@
 """Ways in: ``ucl establish`` and ``ucl import``."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ucl_helpers.cli.common import FILE, as_json, show, with_home
-from ucl_helpers.errors import UsageError
-from ucl_helpers.establish import DirectorAccess, establish
+from ucl_helpers.establish import establish
 from ucl_helpers.importing import import_identity, read_identity
-from ucl_helpers.models import OneTimeToken
-from ucl_helpers.operations import read_token
 from ucl_helpers.references import resolve
 from ucl_helpers.store import Connection, Home
+from ucl_helpers.ways_in import Access, access_from
 
 REFERENCE = "env:NAME|file:PATH|prompt"
 
@@ -33,14 +30,12 @@ REFERENCE = "env:NAME|file:PATH|prompt"
 def establish_command(
     name: str,
     home: Home,
-    token: str | None,
-    connector_url: str | None,
     ca_file: Path | None,
     key_length: int | None,
     *,
     sandbox: bool,
     json_output: bool,
-    **director: str | None,
+    **given: str | None,
 ) -> None:
     """Establish connection NAME with a one-time token.
 
@@ -58,30 +53,12 @@ def establish_command(
         from ucl_helpers.practice import director_of, new_practice
 
         connection: Connection = new_practice(home, name)
-        access: DirectorAccess | OneTimeToken | None = director_of(home)
+        access: Access = director_of(home)
         ca_file = director_of(home).ca_file
     else:
-        access = _access(token, connector_url, ca_file, director)
+        access = access_from(given, ca_file)
         connection = home.new(name) if access else home.connection(name)
     show(establish(connection, access, ca_file=ca_file, key_length=key_length), json_output=json_output)
-
-
-def _access(
-    token: str | None, connector_url: str | None, ca_file: Path | None, director: dict[str, str | None]
-) -> DirectorAccess | OneTimeToken | None:
-    if token and any(director.values()):
-        raise UsageError("Give either a token or access to the Director.", remedy="See: ucl establish --help")
-    if token:
-        found = read_token(resolve(token, what="--token"))
-        return replace(found, connector_url=connector_url or found.connector_url)
-    if not any(director.values()):
-        return None
-    missing = [f"--{option.replace('_', '-')}" for option, value in director.items() if not value]
-    if missing:
-        raise UsageError(f"For the Director, {', '.join(missing)} is missing.", remedy="See: ucl establish --help")
-    bearer = resolve(str(director["bearer"]), what="--bearer")
-    url, tenant, application = (str(director[one]) for one in ("director_url", "tenant", "application_id"))
-    return DirectorAccess(url, tenant, application, bearer, ca_file)
 
 
 @click.command("import")

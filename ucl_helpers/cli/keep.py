@@ -1,7 +1,6 @@
 """Living with a connection: renew, status, path, revoke, rollback, forget."""
 
 import json
-from datetime import UTC, datetime
 
 import click
 
@@ -74,12 +73,11 @@ def _rehearse(renewal: Renewal) -> Outcome:
 @as_json
 def status_command(name: str | None, home: Home, *, json_output: bool) -> None:
     """Show where connection NAME stands, or all connections. Reads the disk only; nobody is called."""
-    now = datetime.now(UTC)
     if name:
-        status = status_of(home.connection(name), now)
+        status = status_of(home.connection(name))
         click.echo(json.dumps(status.as_json(), indent=1) if json_output else str(status))
         return
-    every = [status_of(connection, now) for connection in home.connections()]
+    every = [status_of(connection) for connection in home.connections()]
     if json_output:
         click.echo(json.dumps([one.as_json() for one in every], indent=1))
     elif every:
@@ -126,10 +124,9 @@ def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_o
     revoked certificate stays valid until it expires; others that trust its CA are not told.
     """
     connection = open_by_name(home, name)
-    valid = valid_identities(connection, datetime.now(UTC))
-    rows = [(one.fingerprint, one.where, f"valid to {moment(one.not_after)}") for one in valid]
+    valid = valid_identities(connection)
     if not json_output:
-        click.echo(f"{name}: still valid\n{text_table(rows) or 'none'}", err=True)
+        click.echo(str(valid), err=True)
     if valid and not yes:
         which = "all of them" if everything else "the one in use"
         click.confirm(f"Revoke {which}? This cannot be undone", abort=True, err=True)

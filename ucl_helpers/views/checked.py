@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ucl_helpers.crypto import parse_subject, same_subject
+from ucl_helpers.crypto import MAX_BITS, MIN_BITS, parse_subject, same_subject
 from ucl_helpers.models import (
     Check,
     Configuration,
@@ -24,6 +24,7 @@ from ucl_helpers.models import (
     SigningRequest,
     Verification,
 )
+from ucl_helpers.procedure import Procedure
 from ucl_helpers.show import Row, Shown, moment
 from ucl_helpers.status import Status
 
@@ -64,6 +65,17 @@ def _check(name: str, expected: str, found: object, *, passed: bool) -> Check:
 @_look.register
 def _(result: NotNeeded) -> Iterator[Check]:
     yield _check("needed", f"not before {moment(result.until)}", result.reason, passed=True)
+
+
+@_look.register
+def _(result: Procedure) -> Iterator[Check]:
+    if result.not_needed is not None:
+        yield from _look(result.not_needed)
+    else:
+        yield _check("begun", "in the hands of this run", result.kind, passed=True)
+        yield _check(
+            "key length", f"{MIN_BITS} to {MAX_BITS} bits", f"{result.bits} bits", passed=result.bits >= MIN_BITS
+        )
 
 
 @_look.register

@@ -1,0 +1,167 @@
+"""The rules our notebooks keep, as pure functions of a notebook's JSON: each returns what is wrong, in words.
+
+``faults`` applies them all. A notebook is given as nbformat reads it (sources and texts as strings).
+"""
+
+import ast
+import json
+import re
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from tools.normalise_notebooks import normalise
+from ucl_helpers.automation.parameters import PRIVATE_KEY, refuse_secret
+from ucl_helpers.errors import SecretFound
+
+Notebook = Mapping[str, Any]
+Cell = Mapping[str, Any]
+
+MEDIAN_LINES, MOST_LINES, MOST_IN_A_ROW = 3, 15, 2
+MACHINE_PATH = re.compile(r"/(?:home|root|tmp|Users|work|private|var/folders)/[\w.]+")
+
+
+def opens_with_a_title(notebook: Notebook) -> Iterator[str]:
+    """An H1, and a sentence of what the reader will have at the end; no other H1."""
+    first = notebook["cells"][0] if notebook["cells"] else {"cell_type": "", "source": ""}
+    if not re.match(r"# \S.*\n\s*\n?[^#\s]", first["source"]) or first["cell_type"] != "markdown":
+        yield "it does not open with a title and a sentence of what the reader will have"
+    titles = [line for cell in _prose(notebook) for line in _outside_fences(cell["source"]) if line.startswith("# ")]
+    if len(titles) > 1:
+        yield f"it has {len(titles)} titles"
+
+
+def prose_leads(notebook: Notebook) -> Iterator[str]:
+    """Never three code cells in a row; that the first cell is prose is the rule above."""
+    kinds = [cell["cell_type"] for cell in notebook["cells"] if not _injected(cell)]
+    runs = [(kind, len(list(cells))) for kind, cells in groupby(kinds)]
+    yield from (f"{size} code cells in a row" for kind, size in runs if kind == "code" and size > MOST_IN_A_ROW)
+
+
+def code_is_short(notebook: Notebook) -> Iterator[str]:
+    """Few lines a cell; blank lines are not counted."""
+    sizes = [sum(bool(line.strip()) for line in cell["source"].splitlines()) for cell in _code(notebook)]
+    yield from (f"a code cell of {size} lines" for size in sizes if size > MOST_LINES)
+    if sizes and statistics.median(sizes) > MEDIAN_LINES:
+        yield f"its code cells have {statistics.median(sizes)} lines in the median"
+
+
+def parameters_are_declared(notebook: Notebook) -> Iterator[str]:
+    """The first code cell, and it alone, is tagged ``parameters``: literals with a type and a comment each."""
+    tagged = ["parameters" in cell["metadata"].get("tags", ()) for cell in _code(notebook)]
+    if tagged != [True] + [False] * (len(tagged) - 1):
+        yield "not its first code cell, and that alone, is tagged 'parameters'"
+        return
+    source = _code(notebook)[0]["source"]
+    lines = source.splitlines()
+    for statement in ast.parse(source).body:
+        shown = ast.unparse(statement)
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+            yield f"not a parameter with a type: {shown}"
+        elif not _literal(statement.value):
+            yield f"not a literal: {shown}"
+        elif not re.search(r"  # \w", lines[(statement.end_lineno or 1) - 1]):
+            yield f"no comment: {shown}"
+        elif _secret(statement.target.id, statement.value):
+            yield f"a secret as a parameter: {statement.target.id}"
+
+
+def every_cell_ran(notebook: Notebook) -> Iterator[str]:
+    """Executed from top to bottom, without an error and without a warning."""
+    counts = [cell["execution_count"] for cell in _code(notebook)]
+    if counts != list(range(1, len(counts) + 1)):
+        yield f"not executed from top to bottom: {counts}"
+    for cell in _code(notebook):
+        kinds = {output["output_type"] for output in cell["outputs"]}
+        kinds |= {output.get("name", "") for output in cell["outputs"]}
+        if kinds & {"error", "stderr"}:
+            yield f"an error or a warning is shown by: {cell['source'].splitlines()[0]}"
+
+
+def sections_end_with_an_assertion(notebook: Notebook) -> Iterator[str]:
+    """Each section (H2) with code asserts what it has shown; the first, which sets things up, need not."""
+    sections = [(title, cells) for title, cells in _sections(notebook) if _code({"cells": cells})]
+    for title, cells in sections[1:]:
+        trees = [ast.parse(_python(cell)) for cell in _code({"cells": cells})]
+        if not any(isinstance(node, ast.Assert) for tree in trees for node in ast.walk(tree)):
+            yield f"the section {title!r} asserts nothing"
+
+
+def nothing_of_the_machine(notebook: Notebook) -> Iterator[str]:
+    """No path of the machine it ran on, and no private key, wherever it may stand."""
+    text = json.dumps(notebook, ensure_ascii=False)
+    yield from (f"a path of the machine: {path}" for path in sorted(set(MACHINE_PATH.findall(text))))
+    if PRIVATE_KEY.search(text):
+        yield "the text of a private key"
+
+
+def is_normalised(notebook: Notebook) -> Iterator[str]:
+    """As ``make notebooks`` writes it."""
+    if normalise(notebook) != notebook:
+        yield "it is not normalised: run make notebooks"
+
+
+RULES: tuple[Callable[[Notebook], Iterator[str]], ...] = (
+    opens_with_a_title,
+    prose_leads,
+    code_is_short,
+    parameters_are_declared,
+    every_cell_ran,
+    sections_end_with_an_assertion,
+    nothing_of_the_machine,
+    is_normalised,
+)
+
+
+def faults(notebook: Notebook) -> list[str]:
+    """All that is wrong with a notebook."""
+    return [fault for rule in RULES for fault in rule(notebook)]
+
+
+def _code(notebook: Notebook) -> list[Cell]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def _prose(notebook: Notebook) -> list[Cell]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+
+
+def _injected(cell: Cell) -> bool:
+    return "injected-parameters" in cell["metadata"].get("tags", ())
+
+
+def _outside_fences(source: str) -> list[str]:
+    return re.sub(r"^(```|~~~).*?^\1", "", source, flags=re.MULTILINE | re.DOTALL).splitlines()
+
+
+def _sections(notebook: Notebook) -> Iterator[tuple[str, list[Cell]]]:
+    title, cells = "(before the first section)", []
+    for cell in notebook["cells"]:
+        headings = [line for line in _outside_fences(cell["source"]) if line.startswith("## ")]
+        if cell["cell_type"] == "markdown" and headings:
+            yield title, cells
+            title, cells = headings[-1].removeprefix("## "), []
+        cells = [*cells, cell]
+    yield title, cells
+
+
+def _python(cell: Cell) -> str:
+    """A cell's source without IPython's own lines (``%magic``, ``!command``, ``?``)."""
+    return "\n".join("pass" if re.match(r"\s*[%!?]", line) else line for line in cell["source"].splitlines())
+
+
+def _literal(value: ast.expr | None) -> bool:
+    try:
+        ast.literal_eval(value or ast.Name("missing"))
+    except ValueError:
+        return False
+    return True
+
+
+def _secret(name: str, value: ast.expr | None) -> bool:
+    try:
+        refuse_secret(name, ast.literal_eval(value or ast.Constant(None)))
+    except SecretFound:
+        return True
+    return False

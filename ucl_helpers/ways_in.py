@@ -1,0 +1,80 @@
+"""From what a user has (a token or access to the Director, secrets by reference) to an establishment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from ucl_helpers.errors import UsageError
+from ucl_helpers.establish import DirectorAccess, Establishment
+from ucl_helpers.models import OneTimeToken
+from ucl_helpers.operations import read_token
+from ucl_helpers.references import resolve
+from ucl_helpers.show import Row, Shown
+from ucl_helpers.store import Connection
+
+Access = DirectorAccess | OneTimeToken | None
+DIRECTOR = ("director_url", "tenant", "application_id", "bearer")
+
+
+def access_from(given: Mapping[str, str | None], ca_file: Path | None) -> Access:
+    """A one-time token, access to the Director, or None when nothing is given.
+
+    Args:
+        given: ``token`` and ``bearer`` (references), ``connector_url``, ``director_url``, ``tenant``,
+            ``application_id``; what is missing, None or empty counts as not given.
+        ca_file: PEM of what verifies UCL's servers; None for the system's trust.
+
+    Raises:
+        UsageError: both ways are given, or one only in part; names what is missing.
+    """
+    director = {name: given.get(name) or "" for name in DIRECTOR}
+    token = given.get("token")
+    if token and any(director.values()):
+        raise UsageError("Both a token and access to the Director are given.", remedy="Give one of them.")
+    if token:
+        found = read_token(resolve(token, what="token"))
+        return replace(found, connector_url=given.get("connector_url") or found.connector_url)
+    if not any(director.values()):
+        return None
+    missing = [name for name, value in director.items() if not value]
+    if missing:
+        raise UsageError(f"For the Director, {', '.join(missing)} is missing.", remedy="Give all four.")
+    bearer = resolve(director["bearer"], what="bearer")
+    return DirectorAccess(director["director_url"], director["tenant"], director["application_id"], bearer, ca_file)
+
+
+@dataclass(frozen=True)
+class WayIn(Shown):
+    """A connection and the access by which it can be established."""
+
+    connection: Connection
+    access: Access
+    ca_file: Path | None = None
+
+    title: ClassVar[str] = "The way in"
+
+    def begin(self, *, key_length: int | None = None) -> Establishment:
+        """Begin to establish; a token is fetched only if one is needed. See :meth:`Establishment.begin`."""
+        left = Establishment.begin(
+            self.connection, None, ca_file=self.ca_file, key_length=key_length, only_if_needed=True
+        )
+        if left.not_needed or left.can_go_on():
+            return left
+        access = self.access
+        token = access.one_time_token() if isinstance(access, DirectorAccess) else access
+        return Establishment.begin(self.connection, token, ca_file=self.ca_file, key_length=key_length)
+
+    def rows(self) -> list[Row]:
+        """What is known; no secret."""
+        if isinstance(self.access, DirectorAccess):
+            way = f"the Director at {self.access.url} issues a one-time token"
+        elif self.access is not None:
+            way = f"a one-time token for {self.access.connector_url or 'an endpoint still to be named'}"
+        else:
+            way = "none given: what an interrupted run left is gone on with"
+        return [
+            ("connection", self.connection.name + (" (sandbox, for practice)" if self.connection.is_sandbox else "")),
+            ("established", "yes" if self.connection.current else "not yet"),
+            ("way in", way),
+        ]
