@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
 from datetime import UTC, datetime
 
@@ -134,6 +136,32 @@ def test_a_kernel_that_dies_is_an_error_and_what_it_did_is_saved(tmp_path):
     result = run_notebook(notebook, tmp_path / "out.ipynb")
     assert (result.exit_code, printed(result.output)) == (1, "so far\n")
     assert result.error.startswith("DeadKernelError: ")
+
+
+RUN = """
+import sys
+from pathlib import Path
+from ucl_helpers.automation.runner import run_notebook
+run_notebook(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT), (signal.SIGKILL, -9)]
+)
+def test_a_run_that_is_stopped_is_saved_unless_it_is_killed(tmp_path, sent, code):
+    fifo = tmp_path / "here"
+    os.mkfifo(fifo)
+    waits = f"import threading\nopen({str(fifo)!r}, 'w').close()\nthreading.Event().wait()"
+    notebook = write_notebook(tmp_path / "in.ipynb", "print('so far')", waits)
+    command = [sys.executable, "-c", RUN, notebook, tmp_path / "out.ipynb"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        fifo.read_text()  # the notebook has come to its second cell
+        process.send_signal(sent)
+    saved = next(tmp_path.glob("*out*.ipynb"))
+    assert process.returncode == code
+    assert (printed(saved), mode(saved)) == ("so far\n", 0o600)
+    assert saved.name.startswith(".") == (sent == signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

@@ -225,12 +225,7 @@ class Outcome(Shown):
         }
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        del include, exclude  # every form is small
-        return {
-            "text/plain": str(self),
-            "text/html": self._repr_html_(),
-            OUTCOME_MIME: self.as_json(),
-        }
+        return {**super()._repr_mimebundle_(include, exclude), OUTCOME_MIME: self.as_json()}
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ journaled before the call: when its answer got lost, an empty 400 on the retry s
 one after another, since parallel ones conflict on the server; the identity in use comes last.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, overload
 
 from ucl_helpers.client import Client
 from ucl_helpers.clock import Clock, utc_now
@@ -33,19 +33,28 @@ class ValidIdentity:
     credentials: Credentials = field(repr=False)
 
 
-class ValidIdentities(tuple[ValidIdentity, ...], Shown):
-    """Some identities, shown as a table."""
+@dataclass(frozen=True)
+class ValidIdentities(Sequence[ValidIdentity], Shown):
+    """Identities that are still valid, shown as a table; the one in use is the last."""
 
-    __slots__ = ()
+    identities: tuple[ValidIdentity, ...]
+
     title: ClassVar[str] = "Still valid"
     header: ClassVar[Row] = ("SHA-256 fingerprint", "where", "valid to")
 
-    def __str__(self) -> str:
-        return Shown.__str__(self) if self else "Still valid: none"
+    def __len__(self) -> int:
+        return len(self.identities)
+
+    @overload
+    def __getitem__(self, index: int) -> ValidIdentity: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ValidIdentity]: ...
+    def __getitem__(self, index: int | slice) -> ValidIdentity | Sequence[ValidIdentity]:
+        return self.identities[index]
 
     def rows(self) -> list[Row]:
         """One row each."""
-        return [(one.fingerprint, one.where, moment(one.not_after)) for one in self]
+        return [(one.fingerprint, one.where, moment(one.not_after)) for one in self] or [("none", "", "")]
 
 
 def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIdentities:
@@ -63,7 +72,7 @@ def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIde
             _add(found, f"signed, never used ({pending.path.name})", pending.credentials())
     gone = connection.revoked()
     valid = [one for one in found.values() if now < one.not_after and one.fingerprint not in gone]
-    return ValidIdentities(sorted(valid, key=lambda one: (one.where == "in use", one.not_after)))
+    return ValidIdentities(tuple(sorted(valid, key=lambda one: (one.where == "in use", one.not_after))))
 
 
 def require_consent(connection: Connection, confirm: str) -> None:

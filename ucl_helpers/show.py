@@ -71,9 +71,7 @@ class Shown:
         table = text_table(self.rows())
         return f"{self.caption()}\n{table}"
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        del cycle  # there is none
-        printer.text(str(self))
-
-    def _repr_html_(self) -> str:
-        return html_table(self.caption(), self.header, self.rows())
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        del include, exclude  # every form is small
+        html = html_table(self.caption(), self.header, self.rows())
+        return {"text/plain": str(self), "text/html": html}

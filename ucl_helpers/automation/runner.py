@@ -6,7 +6,10 @@ The notebook is the procedure; the runner starts it, saves it and reports how it
 import json
 import logging
 import secrets
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +25,7 @@ from ucl_helpers.files import make_directory, storage, write
 from ucl_helpers.models import OUTCOME_MIME
 
 NBFORMAT = 4
+TERMINATED = 128 + signal.SIGTERM
 logging.getLogger("papermill").setLevel(logging.ERROR)  # its reading of parameters is coarser than ours, and it warns
 
 
@@ -88,11 +92,29 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] 
     working = output.with_name(f".{output.stem}-{secrets.token_hex(4)}.ipynb")
     make_directory(output.parent)
     write(working, b"")  # papermill writes into this very file, and its mode, 0600, stays
-    try:
-        error = _execute(notebook.absolute(), working, values)
-    finally:
-        executed = _keep(working, output)
+    with _termination_unwinds():
+        try:
+            error = _execute(notebook.absolute(), working, values)
+        finally:
+            executed = _keep(working, output)
     return RunResult(output, _outcome(executed), error)
+
+
+@contextmanager
+def _termination_unwinds() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does: the kernel is shut down and the notebook saved. Main thread only."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _execute(notebook: Path, working: Path, values: Mapping[str, object]) -> str | None:
