@@ -44,8 +44,10 @@ def to_der(pem: bytes) -> bytes:
 def tlv(tag: int, content: bytes) -> bytes:
     """One DER element (X.690)."""
     size = len(content)
-    length = bytes([size]) if size < 128 else bytes([0x82, size >> 8, size & 255])
-    return bytes([tag]) + length + content
+    if size < 128:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 128 | len(length)]) + length + content
 
 
 def signed_with(client_id: str, algorithm: bytes, hash_: type[hashes.HashAlgorithm]) -> bytes:

@@ -29,9 +29,14 @@ CHANGED = [
     ("https://127.0.0.1:28321 https://[::1]:28322", "https://127.0.0.1:4431 https://[::1]:4432"),
     ("held by process 123 on host", "held by process 4711 on host"),
     ("made in 1.73 s", "made in 0.5 s"),
+    ("our clock is 1 s ahead, <td>-1 s</td>", "our clock is 0 s ahead, <td>0 s</td>"),
+    ("89 d 23 h left", "90 d left"),
     ("/var/a/home/connections", "~/.ucl/connections"),
 ]
-KEPT = ["4096 bits", "90 d 0 h", "port 28321", "20260115", "deadbeef", "cafe", "1.73 seconds", "LS0tLS1CRUdJTi", "UCL"]
+KEPT = [
+    *("4096 bits", "90 d 0 h", "port 28321", "20260115", "deadbeef", "cafe", "1.73 seconds", "30 s", "1 d 23 h"),
+    *("LS0tLS1CRUdJTi", "UCL"),
+]
 
 
 @pytest.mark.parametrize(("original", "shown"), CHANGED)

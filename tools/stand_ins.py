@@ -17,8 +17,7 @@ START = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
 """When every normalised run begins."""
 
 FIRST_PORT = 4431
-PROCESS = "4711"
-SECONDS = "0.5"
+FIXED = {"process": "4711", "seconds": "0.5", "clock": "0"}
 DIGEST_LENGTHS = (32, 40, 64)
 MOMENTS = {
     "iso": "%Y-%m-%dT%H:%M:%S",
@@ -41,6 +40,8 @@ TOKENS = re.compile(
   | (?P<port>    (?<=localhost:)\d{2,5} | (?<=127\.0\.0\.1:)\d{2,5} | (?<=\[::1\]:)\d{2,5} )
   | (?P<process> (?<=\bpid[ ])\d+ | (?<=\bprocess[ ])\d+ )
   | (?P<seconds> \b\d+\.\d+(?=[ ]m?s\b) )
+  | (?P<clock>   (?<![\w.-])-?\d(?=[ ]s\b) )
+  | (?P<days>    \b\d+[ ]d[ ]23[ ]h(?=[ ]left) )
     """,
     re.VERBOSE,
 )
@@ -91,8 +92,10 @@ class StandIns:
                 shown = self._digest(original)
             case "port":
                 shown = str(FIRST_PORT + self._number("port", original))
+            case "days":  # all but a moment of the lifetime, or all of it
+                shown = f"{int(original.split(maxsplit=1)[0]) + 1} d"
             case _:
-                shown = PROCESS if kind == "process" else SECONDS
+                shown = FIXED[kind]
         return shown
 
     def _number(self, kind: str, original: str) -> int:
@@ -111,7 +114,7 @@ class StandIns:
 
     def _digest(self, original: str) -> str:
         known = self._long_form(original) or (original if len(original) in DIGEST_LENGTHS else "")
-        return _digits(self._number("digest", known))[: len(original)] if known else original
+        return _digits("digest", self._number("digest", known))[: len(original)] if known else original
 
     def _bytes(self, original: str) -> str:
         """Base64 of the same length and line breaks; how it begins is kept, since that says what it is."""
@@ -121,14 +124,14 @@ class StandIns:
         return head + re.sub(r"(?<!\\)[A-Za-z0-9+/]", lambda _: next(stream), original[len(head) :])
 
 
-def _digits(number: int) -> str:
-    """64 hex digits, always the same for a number."""
-    return hashlib.sha256(f"digest {number}".encode()).hexdigest()
+def _digits(kind: str, number: int) -> str:
+    """64 hex digits, always the same for a number of a kind."""
+    return hashlib.sha256(f"{kind} {number}".encode()).hexdigest()
 
 
 def _uuid(number: int) -> str:
     """A UUID of version 4, always the same for a number."""
-    return str(UUID(_digits(number)[:32], version=4))
+    return str(UUID(_digits("uuid", number)[:32], version=4))
 
 
 def _base64(number: int) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from graphql import (
     DocumentNode,
+    FieldNode,
     GraphQLError,
     GraphQLFloat,
     GraphQLID,
@@ -23,8 +24,12 @@ from graphql import (
     OperationType,
     Source,
     TokenKind,
+    ValidationRule,
     build_schema,
     execute_sync,
+    get_named_type,
+    get_nullable_type,
+    is_leaf_type,
     specified_rules,
     validate,
 )
@@ -35,7 +40,6 @@ from ucl_helpers.sandbox.variables import VariableError, variable_values
 
 PARSE_FAILED, VALIDATION_FAILED = "GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"
 _UNKNOWN_RULES = {"ExecutableDefinitionsRule", "MaxIntrospectionDepthRule"}
-_RULES = [rule for rule in specified_rules if rule.__name__ not in _UNKNOWN_RULES]
 _EXECUTABLE = {"query", "mutation", "subscription", "fragment"}
 
 _Node = TypeVar("_Node")
@@ -92,8 +96,24 @@ class Operation:
         return self.definition.operation is OperationType.QUERY
 
 
+class _FieldsOfLeavesRule(ValidationRule):
+    """A scalar has no fields: gqlparser says so of each that is asked for, and not only of the selection."""
+
+    def enter_field(self, node: FieldNode, *_: object) -> None:
+        type_ = self.context.get_type()
+        if type_ is not None and node.selection_set and is_leaf_type(get_named_type(type_)):
+            for child in node.selection_set.selections:
+                if isinstance(child, FieldNode) and child.name.value != "__typename":
+                    self.report_error(GraphQLError(f'Cannot query field "{child.name.value}" on type "{type_}".'))
+
+
 class _Parser(Parser):
-    """gqlparser's grammar where it is not the specification's."""
+    """gqlparser's grammar where it is not graphql-core's."""
+
+    def any(self, open_kind: TokenKind, parse_fn: Callable[[], _Node], close_kind: TokenKind) -> tuple[_Node, ...]:
+        """An empty selection is a syntax error, other empty lists are not."""
+        is_selection = parse_fn == self.parse_selection
+        return (super().many if is_selection else super().any)(open_kind, parse_fn, close_kind)
 
     def optional_many(
         self, open_kind: TokenKind, parse_fn: Callable[[], _Node], close_kind: TokenKind
@@ -113,6 +133,12 @@ class _Parser(Parser):
         raise self.unexpected(token)
 
 
+_RULES = [
+    *(rule for rule in specified_rules if rule.__name__ not in _UNKNOWN_RULES),
+    _FieldsOfLeavesRule,
+]
+
+
 class Api:
     """One GraphQL schema with its resolvers.
 
@@ -130,10 +156,16 @@ class Api:
     ) -> None:
         self.present = present
         self._schema = _load_schema(schema_file)
-        for coordinate, resolver in resolvers.items():
-            type_name, _, field_name = coordinate.partition(".")
-            fields: Any = self._schema.type_map[type_name]
-            fields.fields[field_name].resolve = resolver
+        # gqlgen executes every field of a mutation, also after one that failed; without `!` graphql-core does too.
+        self._for_mutations = _load_schema(schema_file)
+        mutation = self._for_mutations.mutation_type
+        for field in mutation.fields.values() if mutation else ():
+            field.type = get_nullable_type(field.type)
+        for schema in (self._schema, self._for_mutations):
+            for coordinate, resolver in resolvers.items():
+                type_name, _, field_name = coordinate.partition(".")
+                type_: Any = schema.type_map[type_name]
+                type_.fields[field_name].resolve = resolver
 
     def prepare(self, params: Params) -> Operation:
         """Parses and validates a request.
@@ -153,15 +185,18 @@ class Api:
         """Executes a request; `caller` is what its resolvers find as context."""
         name = operation.definition.name
         result = execute_sync(
-            self._schema,
+            self._schema if operation.is_query else self._for_mutations,
             operation.document,
             context_value=caller,
             variable_values=operation.variables,
             operation_name=name.value if name else None,
         )
+        data = result.data
+        if not operation.is_query and data and None in data.values():
+            data = None
         if result.errors:
-            return {"errors": [self._entry(error) for error in result.errors], "data": result.data}
-        return {"data": result.data}
+            return {"errors": [self._entry(error) for error in result.errors], "data": data}
+        return {"data": data}
 
     def _parse(self, query: str) -> DocumentNode:
         try:
@@ -174,11 +209,7 @@ class Api:
         if not operations:
             raise FaultyRequestError(Fault("no operation provided", VALIDATION_FAILED))
         errors = [error.message for error in validate(self._schema, document, _RULES)]
-        errors += [
-            f'Schema does not support operation type "{node.operation.value}"'
-            for node in operations
-            if self._schema.get_root_type(node.operation) is None
-        ]
+        errors += ['There can be only one operation named "".'] * (sum(not node.name for node in operations) - 1)
         if errors:
             raise FaultyRequestError(*(Fault(error, VALIDATION_FAILED, located=True) for error in errors))
         return document

@@ -16,10 +16,10 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.x509.name import _ASN1Type
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ucl_helpers.sandbox.csr import AcceptedCsr
+from ucl_helpers.sandbox.der import BIT_STRING, SEQUENCE, element, elements, write_name
 
 CaLayout = Literal["root", "intermediate"]
 
@@ -27,17 +27,8 @@ CaLayout = Literal["root", "intermediate"]
 _CA_FROM, _CA_UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC)
 _SERVER_LIFETIME = timedelta(days=365)
 _SERIAL = 2
-_SUBJECT_ORDER = (
-    NameOID.COUNTRY_NAME,
-    NameOID.STATE_OR_PROVINCE_NAME,
-    NameOID.LOCALITY_NAME,
-    NameOID.STREET_ADDRESS,
-    NameOID.POSTAL_CODE,
-    NameOID.ORGANIZATION_NAME,
-    NameOID.ORGANIZATIONAL_UNIT_NAME,
-)
-_LAST_VALUE_ONLY = (NameOID.COMMON_NAME, NameOID.SERIAL_NUMBER)
-_PRINTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?")
+# Among the elements of a TBSCertificate, RFC 5280 section 4.1.
+_ALGORITHM_PLACE, SUBJECT_PLACE = 2, 5
 
 SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -133,8 +124,8 @@ class ClientCa:
         issuer = self._chain[0]
         hash_ = hashes.SHA256() if isinstance(csr.scheme.hash, hashes.SHA1) else csr.scheme.hash
         pss = padding.PSS(padding.MGF1(hash_), salt_length=hash_.digest_size) if csr.scheme.pss else None
-        return (
-            _builder(_reencoded(csr.subject), issuer.certificate.subject, csr.key)
+        draft = (
+            _builder(x509.Name([]), issuer.certificate.subject, csr.key)
             .serial_number(_SERIAL)
             .not_valid_before(not_before)
             .not_valid_after(not_before + validity)
@@ -143,6 +134,25 @@ class ClientCa:
             .add_extension(_authority_key_identifier(issuer.certificate), critical=False)
             .sign(issuer.key, hash_, rsa_padding=pss)
         )
+        return _with_subject(draft, write_name(csr.subject), issuer.key, pss or padding.PKCS1v15(), hash_)
+
+
+def _with_subject(
+    draft: x509.Certificate,
+    subject: bytes,
+    key: SigningKey,
+    padding_: padding.PSS | padding.PKCS1v15,
+    hash_: hashes.HashAlgorithm,
+) -> x509.Certificate:
+    """Puts a subject in that is written already, and signs anew: `cryptography` would write it its own way."""
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise TypeError("the client CA's key is RSA")
+    (_, content, _), *_ = elements(draft.tbs_certificate_bytes)
+    parts = [whole for _, _, whole in elements(content)]
+    parts[SUBJECT_PLACE] = subject
+    tbs = element(SEQUENCE, b"".join(parts))
+    signature = element(BIT_STRING, b"\0" + key.sign(tbs, padding_, hash_))
+    return x509.load_der_x509_certificate(element(SEQUENCE, tbs + parts[_ALGORITHM_PLACE] + signature))
 
 
 def make_server_certificate(folder: Path, now: datetime) -> tuple[Path, Path]:
@@ -215,25 +225,3 @@ def _authority_key_identifier(issuer: x509.Certificate | SigningKey) -> x509.Aut
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         raise TypeError("a CA key is RSA or EC")
     return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
-
-
-def _reencoded(subject: Iterable[tuple[ObjectIdentifier, str]]) -> x509.Name:
-    """Writes a subject as Go's `pkix.Name` does.
-
-    A fixed order; all values of one type in one RDN; of CN and serialNumber the last value; other types dropped.
-    """
-    pairs = list(subject)
-    rdns = []
-    for oid in (*_SUBJECT_ORDER, *_LAST_VALUE_ONLY):
-        values = [value for type_, value in pairs if type_ == oid]
-        if oid in _LAST_VALUE_ONLY:
-            values = [value for value in values[-1:] if value]
-        if values:
-            rdns.append(x509.RelativeDistinguishedName([_attribute(oid, value) for value in dict.fromkeys(values)]))
-    return x509.Name(rdns)
-
-
-def _attribute(oid: ObjectIdentifier, value: str) -> x509.NameAttribute[str]:
-    """PrintableString if its alphabet suffices, else UTF8String."""
-    kind = _ASN1Type.PrintableString if _PRINTABLE.issuperset(value) else _ASN1Type.UTF8String
-    return x509.NameAttribute(oid, value, kind, _validate=False)

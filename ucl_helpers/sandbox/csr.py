@@ -13,11 +13,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.x509.oid import NameOID, ObjectIdentifier
+from cryptography.x509.oid import ObjectIdentifier
 from cryptography.x509.oid import SignatureAlgorithmOID as Sig
 
 from ucl_helpers.sandbox.decoding import decode_base64, first_pem_block
+from ucl_helpers.sandbox.der import Attribute, elements, read_name
 
+Subject = Sequence[tuple[Attribute, str]]
 _SHA1_WITH_RSA_ISO = ObjectIdentifier("1.3.14.3.2.29")
 Hash = hashes.SHA1 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512
 _ALGORITHMS: dict[ObjectIdentifier, tuple[str, type[Hash]]] = {
@@ -32,6 +34,7 @@ _ALGORITHMS: dict[ObjectIdentifier, tuple[str, type[Hash]]] = {
     Sig.ECDSA_WITH_SHA512: ("ECDSA", hashes.SHA512),
     Sig.ED25519: ("Ed25519", hashes.SHA512),
 }
+_CURVES = {"secp224r1", "secp256r1", "secp384r1", "secp521r1"}
 _UNIMPLEMENTED = "x509: cannot verify signature: algorithm unimplemented"
 _FAILURES = {
     "RSA": "crypto/rsa: verification error",
@@ -61,7 +64,7 @@ class AcceptedCsr:
     """A CSR that passed every check: its key, its subject as (type, value) pairs, its signature scheme."""
 
     key: rsa.RSAPublicKey
-    subject: Sequence[tuple[ObjectIdentifier, str]]
+    subject: Subject
     scheme: Scheme
 
 
@@ -82,36 +85,31 @@ class ExpectedSubject:
             f"ST={self.province},C={self.country},CN={self.common_name}"
         )
 
-    def check(self, subject: Sequence[tuple[ObjectIdentifier, str]]) -> None:
+    def check(self, subject: Subject) -> None:
         """Checks the fields in order and refuses at the first that is missing or wrong."""
-        names = [value for oid, value in subject if oid == NameOID.COMMON_NAME]
+        names = [value for type_, value in subject if type_ is Attribute.COMMON_NAME]
         if (names[-1] if names else "") != self.common_name:
             _refuse("CSR: Invalid common name provided.")
-        for oid, what, wanted in (
-            (NameOID.COUNTRY_NAME, "country", self.country),
-            (NameOID.ORGANIZATION_NAME, "organization", self.organization),
-            (NameOID.ORGANIZATIONAL_UNIT_NAME, "organizational unit", self.organizational_unit),
-            (NameOID.LOCALITY_NAME, "locality", self.locality),
-            (NameOID.STATE_OR_PROVINCE_NAME, "province", self.province),
+        for attribute, what, wanted in (
+            (Attribute.COUNTRY, "country", self.country),
+            (Attribute.ORGANIZATION, "organization", self.organization),
+            (Attribute.ORGANIZATIONAL_UNIT, "organizational unit", self.organizational_unit),
+            (Attribute.LOCALITY, "locality", self.locality),
+            (Attribute.PROVINCE, "province", self.province),
         ):
-            values = [value for type_, value in subject if type_ == oid]
+            values = [value for type_, value in subject if type_ is attribute]
             if not values:
                 _refuse(f"CSR: No {what} provided.")
             if values[0] != wanted:
                 _refuse(f"CSR: Invalid {what} provided.")
 
-    def matches(self, subject: Sequence[tuple[ObjectIdentifier, str]]) -> bool:
+    def matches(self, subject: Subject) -> bool:
         """Whether every field is as it should be."""
         try:
             self.check(subject)
         except CsrRefusedError:
             return False
         return True
-
-
-def subject_pairs(name: x509.Name) -> list[tuple[ObjectIdentifier, str]]:
-    """The attributes of a name whose values are text, in their order."""
-    return [(attribute.oid, attribute.value) for attribute in name if isinstance(attribute.value, str)]
 
 
 def accept(encoded: str, expected: ExpectedSubject) -> AcceptedCsr:
@@ -143,13 +141,14 @@ def accept(encoded: str, expected: ExpectedSubject) -> AcceptedCsr:
     return AcceptedCsr(key, subject, scheme)
 
 
-def _parse(pem: bytes) -> tuple[x509.CertificateSigningRequest, list[tuple[ObjectIdentifier, str]], object]:
+def _parse(pem: bytes) -> tuple[x509.CertificateSigningRequest, Subject, object]:
     der = first_pem_block(pem)
     if der is None:
         _refuse("Error while decoding pem block.")
     try:
         csr = x509.load_der_x509_csr(der)
-        subject = subject_pairs(csr.subject)
+        (_, request, _), *_ = elements(csr.tbs_certrequest_bytes)
+        subject = read_name(elements(request)[1][1])
         list(csr.extensions)
     except (ValueError, x509.InvalidVersion, x509.DuplicateExtension) as error:
         _refuse(f"Error while parsing CSR: {error}")
@@ -159,11 +158,14 @@ def _parse(pem: bytes) -> tuple[x509.CertificateSigningRequest, list[tuple[Objec
 def _public_key(csr: x509.CertificateSigningRequest) -> object:
     """The CSR's key, or None for a kind that cannot be used."""
     try:
-        return csr.public_key()
+        key = csr.public_key()
     except UnsupportedAlgorithm:
         return None
     except ValueError as error:
         _refuse(f"Error while parsing CSR: {error}")
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES:
+        _refuse("Error while parsing CSR: x509: unsupported elliptic curve")
+    return key
 
 
 def _check_signature(csr: x509.CertificateSigningRequest, key: object) -> Scheme | None:

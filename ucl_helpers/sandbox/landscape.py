@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from ucl_helpers.sandbox.ca import ClientCa
-from ucl_helpers.sandbox.csr import ExpectedSubject, subject_pairs
+from ucl_helpers.sandbox.ca import SUBJECT_PLACE, ClientCa
+from ucl_helpers.sandbox.csr import ExpectedSubject
+from ucl_helpers.sandbox.der import Attribute, elements, read_name
 from ucl_helpers.sandbox.state import State
 
 
@@ -47,8 +48,9 @@ class ClientCertificate:
 
     def client_id(self) -> str | None:
         """Its CN, if its subject is one that this CA gives to clients."""
-        subject = subject_pairs(self.certificate.subject)
-        names = [value for oid, value in subject if oid == x509.NameOID.COMMON_NAME]
+        (_, certificate, _), *_ = elements(self.certificate.tbs_certificate_bytes)
+        subject = read_name(elements(certificate)[SUBJECT_PLACE][1])
+        names = [value for type_, value in subject if type_ is Attribute.COMMON_NAME]
         if not names or not ExpectedSubject(names[-1]).matches(subject):
             return None
         return names[-1]

@@ -131,6 +131,7 @@ class Sandbox:
 def ready_file(path: Path, access: Access) -> Iterator[None]:
     """Writes a ready file (0600, at once whole), and removes it at the end if it is still the same."""
     content = access.to_json().encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_private(path, content)
     try:
         yield

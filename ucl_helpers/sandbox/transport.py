@@ -24,7 +24,13 @@ _MEDIA_TYPE = re.compile(
 )
 _BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _JSON_BLANKS = " \t\r\n"
-_BODY_FIELDS: Mapping[str, type] = {"query": str, "operationname": str, "variables": dict, "extensions": dict}
+_BODY_FIELDS: Mapping[str, type] = {
+    "query": str,
+    "operationname": str,
+    "variables": dict,
+    "extensions": dict,
+    "headers": dict,
+}
 
 
 class _WrongTypeError(ValueError):

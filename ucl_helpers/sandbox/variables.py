@@ -22,7 +22,7 @@ from graphql import (
     type_from_ast,
 )
 
-_GO_KINDS = {bool: "bool", str: "string", list: "slice", dict: "map"}
+_GO_KINDS = {bool: "bool", list: "slice", dict: "map"}
 
 
 class Number(str):
@@ -115,5 +115,6 @@ def _checked_scalar(path: tuple[str | int, ...], name: str, value: Any) -> Any:
     if name in {"String", "ID"} and isinstance(value, str):
         return str(value)
     if name in {"Int", "Float", "String", "ID"} or (name == "Boolean" and not isinstance(value, bool)):
-        raise VariableError(path, f"cannot use {_GO_KINDS[type(value)]} as {name}")
+        kind = "string" if isinstance(value, str) else _GO_KINDS[type(value)]
+        raise VariableError(path, f"cannot use {kind} as {name}")
     return value

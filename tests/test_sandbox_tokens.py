@@ -1,0 +1,140 @@
+"""One-time tokens: where they may stand, and what uses them up."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from contract_replay import CONFIGURATION, DEFAULT_TYPE, JSON_TYPE, Answer, Landscape, graphql, send
+
+from ucl_helpers.sandbox import Sandbox
+
+REFUSED = Answer(400, DEFAULT_TYPE, "")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def landscape(clock: Clock) -> Iterator[Landscape]:
+    with Sandbox(clock=clock) as ucl:
+        yield Landscape(ucl, ucl.one_time_token)
+
+
+def ask(landscape: Landscape, headers: dict[str, str], query: dict[str, str] | None = None) -> Answer:
+    url = landscape.ucl.connector_url
+    return send(url, landscape.context, graphql(CONFIGURATION), {**JSON_TYPE, **headers}, query=query)
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({"connector-token": "GOOD"}, {}),
+        ({"Connector-Token": "GOOD"}, {}),
+        ({"CONNECTOR-TOKEN": "GOOD"}, {}),
+        ({}, {"token": "GOOD"}),
+        ({"connector-token": ""}, {"token": "GOOD"}),
+        ({"connector-token": "GOOD"}, {"token": "bad"}),
+        ({"connector-token": "GOOD", "Client-Id-From-Token": "spoof"}, {}),
+    ],
+)
+def test_where_a_token_may_stand(landscape: Landscape, headers: dict[str, str], query: dict[str, str]) -> None:
+    token = landscape.new_token()
+    filled = [{name: value.replace("GOOD", token) for name, value in part.items()} for part in (headers, query)]
+    assert ask(landscape, *filled).status == 200
+    assert ask(landscape, *filled) == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({}, {}),
+        ({"connector-token": "bad"}, {"token": "GOOD"}),
+        ({}, {"TOKEN": "GOOD"}),
+        ({}, {"connector-token": "GOOD"}),
+        ({"token": "GOOD"}, {}),
+        ({"Authorization": "Bearer GOOD"}, {}),
+        ({"connector-token": "Bearer GOOD"}, {}),
+        ({"connector-token": '"GOOD"'}, {}),
+        ({"Client-Id-From-Token": "spoof"}, {}),
+        ({"Client-Id-From-Certificate": "spoof", "Client-Certificate-Hash": "spoof"}, {}),
+    ],
+)
+def test_where_it_may_not(landscape: Landscape, headers: dict[str, str], query: dict[str, str]) -> None:
+    token = landscape.new_token()
+    filled = [{name: value.replace("GOOD", token) for name, value in part.items()} for part in (headers, query)]
+    assert ask(landscape, *filled) == REFUSED
+    assert ask(landscape, {"connector-token": token}).status == 200, "the token was not used up"
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        ({"body": "{"}, 400),
+        ({"body": graphql("{")}, 422),
+        ({"body": graphql("{ nope }")}, 422),
+        ({"body": graphql(CONFIGURATION), "headers": {"Content-Type": "text/plain"}}, 400),
+        ({"body": "", "method": "PUT"}, 400),
+        ({"body": "", "method": "OPTIONS"}, 200),
+        ({"body": graphql("{ __typename }")}, 200),
+    ],
+)
+def test_the_first_request_uses_it_up_whatever_comes_of_it(landscape: Landscape, how: dict, status: int) -> None:
+    token = landscape.new_token()
+    answer = landscape.at_token(token=token, **how)
+    assert answer.status == status
+    assert answer != REFUSED
+    assert landscape.at_token(graphql(CONFIGURATION), token) == REFUSED
+
+
+def test_another_path_does_not(landscape: Landscape) -> None:
+    token = landscape.new_token()
+    url = landscape.ucl.connector_url.replace("/connector/", "/other/")
+    assert send(url, landscape.context, "", {"connector-token": token}).status == 404
+    assert ask(landscape, {"connector-token": token}).status == 200
+
+
+@pytest.mark.parametrize(("age", "status"), [(timedelta(minutes=4, seconds=59), 200), (timedelta(minutes=5), 400)])
+def test_it_is_valid_for_five_minutes(landscape: Landscape, clock: Clock, age: timedelta, status: int) -> None:
+    token = landscape.new_token()
+    clock.now += age
+    assert ask(landscape, {"connector-token": token}).status == status
+
+
+def test_two_tokens_live_side_by_side(landscape: Landscape) -> None:
+    first, second = landscape.new_token(), landscape.new_token()
+    assert first != second
+    assert [ask(landscape, {"connector-token": token}).status for token in (second, first)] == [200, 200]
+
+
+def test_configuration_gives_the_next_one(landscape: Landscape) -> None:
+    client_id, token = landscape.configure()
+    assert client_id in landscape.at_token(graphql(CONFIGURATION), token).body
+
+
+@pytest.mark.parametrize("endpoint", ["connector", "director"])
+def test_a_call_by_certificate_ends_it(landscape: Landscape, tmp_path: Path, endpoint: str, clock: Clock) -> None:
+    clock.now = datetime.now(UTC)
+    client = landscape.establish(tmp_path)
+    token = client.call(graphql(CONFIGURATION)).result["token"]["token"]
+    call = client.call if endpoint == "connector" else client.call_director
+    assert call(graphql("{ __typename }")).status == 200
+    assert ask(landscape, {"connector-token": token}) == REFUSED
+
+
+def test_an_unregistered_application_has_none(landscape: Landscape) -> None:
+    state = landscape.ucl._memory
+    row = state.register("short-lived", None, None, "{}")
+    token = state.new_system_auth(row["id"])["token"]
+    state.unregister(row["id"])
+    assert ask(landscape, {"connector-token": token}) == REFUSED
