@@ -29,7 +29,8 @@ CHANGED = [
     ("https://127.0.0.1:28321 https://[::1]:28322", "https://127.0.0.1:4431 https://[::1]:4432"),
     ("held by process 123 on host", "held by process 4711 on host"),
     ("made in 1.73 s", "made in 0.5 s"),
-    ("our clock is 1 s ahead, <td>-1 s</td>", "our clock is 0 s ahead, <td>0 s</td>"),
+    ("our clock is 1 s behind, <td>-1 s</td>", "our clock is 0 s ahead, <td>0 s</td>"),
+    ("less 15 h 21 min of jitter", "less 2 d 6 h of jitter"),
     ("89 d 23 h left", "90 d left"),
     ("/var/a/home/connections", "~/.ucl/connections"),
 ]

@@ -17,7 +17,9 @@ START = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
 """When every normalised run begins."""
 
 FIRST_PORT = 4431
-FIXED = {"process": "4711", "seconds": "0.5", "clock": "0"}
+FIXED = {"process": "4711", "seconds": "0.5", "clock": "0", "side": "ahead", "jitter": "2 d 6 h"}
+# Two thirds of 90 days, less a jitter of up to 4.5 days that hangs on the client's id: shown as its middle.
+DUE_FROM, DUE, DUE_UNTIL = (timedelta(days=days) for days in (55.5, 57.75, 60))
 DIGEST_LENGTHS = (32, 40, 64)
 MOMENTS = {
     "iso": "%Y-%m-%dT%H:%M:%S",
@@ -41,6 +43,8 @@ TOKENS = re.compile(
   | (?P<process> (?<=\bpid[ ])\d+ | (?<=\bprocess[ ])\d+ )
   | (?P<seconds> \b\d+\.\d+(?=[ ]m?s\b) )
   | (?P<clock>   (?<![\w.-])-?\d(?=[ ]s\b) )
+  | (?P<side>    (?<=\d[ ]s[ ])(?:ahead|behind)\b )
+  | (?P<jitter>  (?<=less[ ])\d+[ ]\w+(?:[ ]\d+[ ]\w+)?(?=[ ]of[ ]jitter) )
   | (?P<days>    \b\d+[ ]d[ ]23[ ]h(?=[ ]left) )
     """,
     re.VERBOSE,
@@ -106,6 +110,8 @@ class StandIns:
         if self.began is None:
             return original
         passed = datetime.strptime(original.partition(".")[0], form).replace(tzinfo=UTC) - self.began
+        if DUE_FROM < passed < DUE_UNTIL:
+            passed = DUE
         return (START + timedelta(minutes=round(passed / timedelta(minutes=1)))).strftime(form)
 
     def _long_form(self, digest: str) -> str:
