@@ -15,7 +15,7 @@ run: .venv/.run ## the main job: establish and renew a connection in the sandbox
 	$(BIN)/python -m tools.main_job
 
 test: lint ## the linters, then every test
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lab: .venv/.lab ## JupyterLab on the notebooks, with the home folder ./.ucl
 	UCL_HOME="$(CURDIR)/.ucl" $(BIN)/jupyter lab --notebook-dir=notebooks

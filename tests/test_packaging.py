@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("wheel")  # the environment is made once
-
 ROOT = Path(__file__).parent.parent
 WANTED = ["ucl_helpers/py.typed", "ucl_helpers/sandbox/schema.graphql", "ucl_helpers/sandbox/director.graphql"]
 SHIPPED = ("ucl_helpers/", "ucl_helpers-")

@@ -6,15 +6,18 @@ policies, path lengths, and whether UCL will accept the certificate: the verific
 
 Time: valid-now is judged by the server's clock (the ``Date`` of its answer) with five minutes of tolerance. When only
 our own clock disagrees, that is a warning.
+
+What came over the wire may be malformed in any way: what cannot be read fails its check, and the others are still made.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -25,6 +28,7 @@ from ucl_helpers.show import moment, span
 
 TOLERANCE = timedelta(minutes=5)
 WEAK_HASHES = {"md5", "sha1"}
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,12 @@ def check_identity(
     """
     leaf = chain[0]
     found = [
-        _check("key", leaf.public_key() == expected.public_key, "the key that was made", _key_text(leaf)),
+        _check("key", _public_key(leaf) == expected.public_key, "the key that was made", _key_text(leaf)),
         *_subject(leaf, expected),
         *_answer_parts(chain, client, ca),
         *_links(chain),
         *_time(leaf, expected),
+        *_ca_time(chain, expected),
         *_usage(leaf),
         *_strength(chain),
         *_previous(chain, expected),
@@ -96,7 +101,23 @@ def require(checks: Sequence[Check], *, what: str) -> None:
 
 
 def _check(name: str, passed: bool, expected: str, found: str, *, otherwise: Status = "failed") -> Check:
-    return Check(name, "ok" if passed else otherwise, expected, found)
+    return Check(name[:100], "ok" if passed else otherwise, expected[:500], found[:500])
+
+
+def _public_key(certificate: x509.Certificate) -> object:
+    """The public key, or None when it is of a kind that cannot be read."""
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+    """An extension, or None when there is none or the extensions cannot be read."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return None
 
 
 def _name(certificate: x509.Certificate) -> str:
@@ -104,8 +125,10 @@ def _name(certificate: x509.Certificate) -> str:
 
 
 def _key_text(certificate: x509.Certificate) -> str:
-    key = certificate.public_key()
-    return f"RSA, {key.key_size} bits" if isinstance(key, rsa.RSAPublicKey) else type(key).__name__.strip("_")
+    key = _public_key(certificate)
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"RSA, {key.key_size} bits"
+    return type(key).__name__ if key is not None else "a key that cannot be read"
 
 
 def _subject(leaf: x509.Certificate, expected: Expected) -> Iterator[Check]:
@@ -132,30 +155,28 @@ def _answer_parts(
 
 def _links(chain: Sequence[x509.Certificate]) -> Iterator[Check]:
     for lower, upper in pairwise(chain):
-        problem = _link_problem(lower, upper)
+        problem = "the same certificate twice" if lower == upper else _link_problem(lower, upper)
         name = f"signed by {_name(upper)}"
         yield _check(name, not problem, "name and signature agree, issuer is a CA", problem or "they agree")
-    top = chain[-1]
+    leaf, top = chain[0], chain[-1]
+    yield _check("issuer", leaf.issuer != leaf.subject, "a CA, not itself", subject_text(leaf.issuer))
     rooted = len(chain) > 1 and not _link_problem(top, top)
-    found = f"{_name(top)}, {'self-signed' if rooted else 'not self-signed'}"
+    found = f"{_name(top)}, {'self-signed' if rooted else 'not a self-signed CA'}"
     yield _check("chain is complete", rooted, "ends at a self-signed CA", found, otherwise="warning")
 
 
 def _link_problem(lower: x509.Certificate, upper: x509.Certificate) -> str:
+    if lower.issuer != upper.subject:
+        return "issuer and subject differ"
     try:
         lower.verify_directly_issued_by(upper)
     except InvalidSignature:
         return "the signature does not verify"
-    except (ValueError, TypeError):
-        return "issuer and subject differ"
-    return "" if _is_ca(upper) else "the issuer is not a CA"
-
-
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
-        return False
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return "the signature cannot be checked"
+    constraints, usage = _extension(upper, x509.BasicConstraints), _extension(upper, x509.KeyUsage)
+    is_ca = constraints is not None and constraints.ca and (usage is None or usage.key_cert_sign)
+    return "" if is_ca else "the issuer is not a CA"
 
 
 def _time(leaf: x509.Certificate, expected: Expected) -> Iterator[Check]:
@@ -175,21 +196,25 @@ def _time(leaf: x509.Certificate, expected: Expected) -> Iterator[Check]:
         yield _check("not due again", not expected.due.due, "due later", f"due {at}", otherwise="warning")
 
 
+def _ca_time(chain: Sequence[x509.Certificate], expected: Expected) -> Iterator[Check]:
+    now, leaf, cas = expected.server_now or expected.local_now, Validity.of(chain[0]), map(Validity.of, chain[1:])
+    found = [f"{moment(ca.not_before)} to {moment(ca.not_after)}" for ca in cas if not _covers(ca, now, leaf.not_after)]
+    text = "; ".join(found) or "all are"
+    yield _check("CA's time", not found, "valid now and as long as the leaf", text, otherwise="warning")
+
+
+def _covers(ca: Validity, now: datetime, end: datetime) -> bool:
+    return ca.not_before - TOLERANCE <= now and end <= ca.not_after
+
+
 def _usage(leaf: x509.Certificate) -> Iterator[Check]:
-    try:
-        extended = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        names = {ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth", ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth"}
-        listed = ", ".join(names.get(one, one.dotted_string) for one in extended)
-        client_auth = ExtendedKeyUsageOID.CLIENT_AUTH in extended
-    except (x509.ExtensionNotFound, ValueError):
-        listed, client_auth = "no extended key usage", False
-    yield _check("extended key usage", client_auth, "clientAuth", listed)
-    try:
-        signs = leaf.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
-        text = "digitalSignature" if signs else "no digitalSignature"
-    except (x509.ExtensionNotFound, ValueError):
-        signs, text = False, "no key usage"
-    yield _check("key usage", signs, "digitalSignature", text)
+    extended = _extension(leaf, x509.ExtendedKeyUsage) or ()
+    names = {ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth", ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth"}
+    listed = ", ".join(names.get(one, one.dotted_string) for one in extended) or "no extended key usage"
+    yield _check("extended key usage", ExtendedKeyUsageOID.CLIENT_AUTH in extended, "clientAuth", listed)
+    usage = _extension(leaf, x509.KeyUsage)
+    signs = usage is not None and usage.digital_signature
+    yield _check("key usage", signs, "digitalSignature", "digitalSignature" if signs else "no digitalSignature")
 
 
 def _strength(chain: Sequence[x509.Certificate]) -> Iterator[Check]:
@@ -201,13 +226,16 @@ def _strength(chain: Sequence[x509.Certificate]) -> Iterator[Check]:
 
 
 def _hash_name(certificate: x509.Certificate) -> str:
-    algorithm = certificate.signature_hash_algorithm
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return "unknown"
     return algorithm.name if algorithm else "built into the algorithm"
 
 
 def _previous(chain: Sequence[x509.Certificate], expected: Expected) -> Iterator[Check]:
     if expected.previous is not None:
-        new = chain[0] != expected.previous and chain[0].public_key() != expected.previous.public_key()
+        new = chain[0] != expected.previous and _public_key(chain[0]) != _public_key(expected.previous)
         found = f"{fingerprint(chain[0])[:16]}…"
         yield _check("not the old certificate", new, f"other than {fingerprint(expected.previous)[:16]}…", found)
     if expected.previous_ca:

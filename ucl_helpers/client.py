@@ -8,7 +8,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from ucl_helpers.errors import (
     UCLError,
     Unavailable,
     Unreachable,
+    UsageError,
 )
 from ucl_helpers.exchange import Exchange
 from ucl_helpers.operations import result_of
@@ -39,16 +40,18 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 PASSING_STATUS = {408, 500, 502, 503, 504}
 RETRIED_STATUS = {429, 502, 503, 504}
+MAX_RETRY_AFTER = timedelta(days=1)
+_SECRET_HEADERS = ("Authorization", "connector-token")
 
 
 @dataclass(frozen=True)
 class Answer:
     """A result and what the server said about time: ``date`` (UTC) or None; ``clock_difference`` in seconds."""
 
-    result: Any
+    result: Any = field(repr=False)  # may hold a token
     date: datetime | None
     clock_difference: float
-    exchange: Exchange
+    exchange: Exchange = field(repr=False)
 
     @property
     def request_id(self) -> str:
@@ -70,7 +73,7 @@ class Client:
         wait: how to wait some seconds between two tries.
 
     Raises:
-        UsageError: the URL is not https.
+        UsageError: the URL is not https, or a header cannot be sent.
         StorageFailed: a file cannot be used.
     """
 
@@ -87,6 +90,8 @@ class Client:
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self.url = check_url(url)
+        headers = {name: _sendable(name, value) for name, value in (headers or {}).items()}
+        self._secrets = [headers[name].split()[-1] for name in _SECRET_HEADERS if name in headers]
         self._endpoint = endpoint
         self._certificate = credentials.certificate if credentials else None
         self._retry, self._deadline, self._wait = retry, deadline, wait
@@ -94,7 +99,7 @@ class Client:
         self._session = requests.Session()
         self._session.trust_env = False  # no netrc, no REQUESTS_CA_BUNDLE; proxies are asked for in call()
         self._session.mount("https://", Adapter(self.context))
-        self._session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})})
+        self._session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", **headers})
 
     def __enter__(self) -> Self:
         return self
@@ -129,6 +134,7 @@ class Client:
     def _once(self, operation: str, variables: Mapping[str, Any] | None, until: float) -> Answer:
         request_id = str(uuid.uuid4())
         left = max(until - time.monotonic(), 0.001)
+        self.context.until = until
         try:
             with self._session.post(
                 self.url,
@@ -141,21 +147,35 @@ class Client:
             ) as response:
                 body = _read(response, until)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise transport_error(
+            failure = transport_error(
                 error, url=self.url, request_id=request_id, certificate=self._certificate, now=datetime.now(UTC)
-            ) from None
+            )
+            raise self._told(failure, request_id) from None
         date, difference = _server_time(response)
         try:
             result = self._interpret(response, body, date)
         except UCLError as error:
-            note = clock_note(difference) + f" (x-request-id {request_id})"
-            facts = {**error.data, "url": self.url, "request_id": request_id, "clock_difference": difference}
-            raise type(error)(error.message + note, remedy=error.remedy, **facts) from None
+            raise self._told(error, request_id, clock_note(difference), clock_difference=difference) from None
         exchange = Exchange(self.url, request_id, operation, dict(variables or {}), result)
         return Answer(result, date, difference or 0.0, exchange)
 
+    def _told(self, error: UCLError, request_id: str, note: str = "", **facts: Any) -> UCLError:
+        """The error with what helps to find it at UCL, and without our secrets, should the server have echoed one."""
+        facts = {**error.data, **facts, "url": self.url, "request_id": request_id}
+        if "errors" in facts:
+            facts["errors"] = [self._masked(text) for text in facts["errors"]]
+        message = self._masked(error.message) + f"{note} (x-request-id {request_id})"
+        return type(error)(message, remedy=error.remedy, **facts)
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return text
+
     def _interpret(self, response: requests.Response, body: bytes, date: datetime | None) -> Any:
         status = response.status_code
+        if status == requests.codes.ok and not body:
+            raise EmptyAnswer("UCL answered with nothing at all.", remedy="This passes by itself: run it again.")
         if status == requests.codes.ok:
             return result_of(_json(body), where=self.url)
         if status in {401, 403} or (status == requests.codes.bad_request and not body.strip()):
@@ -183,7 +203,8 @@ class Client:
             raise Refused(f"{self.url} says the request is too large (413).", remedy="Check gateway and URL.")
         if status in {400, 422}:
             result_of(_json(body), where=self.url)
-        where = f" to {response.headers.get('Location', '?')!r}, which is not followed" if response.is_redirect else ""
+        to = response.headers.get("Location", "?")[:200]
+        where = f" to {to!r}, which is not followed" if response.is_redirect else ""
         raise BadAnswer(f"{self.url} answered {status}{where}.", remedy="Check that it is a Connector's GraphQL URL.")
 
 
@@ -204,45 +225,60 @@ def _pause(error: RetryLater, attempt: int) -> float | None:
 
 
 def _read(response: requests.Response, until: float) -> bytes:
-    parts, size = [], 0
-    while part := response.raw.read1(65536, decode_content=True):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise BadAnswer(f"The answer is larger than {MAX_ANSWER_BYTES} bytes.", remedy="Check the URL.")
+    """The answer's body, decoded; of one that is too large only so much that it shows."""
+    body = bytearray()
+    while len(body) <= MAX_ANSWER_BYTES and (part := response.raw.read1(65536, decode_content=True)):
+        body += part
         if time.monotonic() > until:
             raise TimeoutError("timed out while the answer dripped in")
-    return b"".join(parts)
+    return bytes(body)
 
 
 def _json(body: bytes) -> Any:
+    if len(body) > MAX_ANSWER_BYTES:
+        raise BadAnswer(f"The answer is larger than {MAX_ANSWER_BYTES} bytes.", remedy="Check the URL.")
     try:
-        return json.loads(body)
+        value = json.loads(body)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate could be neither shown nor kept
     except (ValueError, RecursionError):
         # Its text stays out of the error: half an answer may hold a token.
         kind = "a web page" if body.lstrip()[:1] == b"<" else f"{len(body)} bytes of something else"
         raise BadAnswer(
             f"The answer is not JSON but {kind}.", remedy="Check the URL; a proxy may answer in its place."
         ) from None
+    return value
 
 
 def _server_time(response: requests.Response) -> tuple[datetime | None, float | None]:
     """The server's clock (UTC) and the difference to ours in seconds, server's minus ours."""
+    date = _date(response.headers.get("Date", ""))
+    return date, (date - datetime.now(UTC)).total_seconds() if date else None
+
+
+def _date(text: str) -> datetime | None:
+    """A date of RFC 9110, section 5.6.7; UTC where it names no zone."""
     try:
-        date = parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
-    except (KeyError, ValueError):
-        return None, None
-    return date, (date - datetime.now(UTC)).total_seconds()
+        date = parsedate_to_datetime(text)
+        return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """``Retry-After`` in seconds, given as seconds or as a date (RFC 9110, section 10.2.3)."""
+    """``Retry-After`` in seconds, at most a day, given as seconds or as a date (RFC 9110, section 10.2.3)."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value).astimezone(UTC)
-    except ValueError:
+    if value.isascii() and value.isdigit():
+        seconds = float(value)
+    elif when := _date(value):
+        seconds = (when - (_server_time(response)[0] or datetime.now(UTC))).total_seconds()
+    else:
         return None
-    now = _server_time(response)[0] or datetime.now(UTC)
-    return max((when - now) / timedelta(seconds=1), 0.0)
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER.total_seconds())
+
+
+def _sendable(name: str, value: str) -> str:
+    if not (value and value.isascii() and value.isprintable() and value == value.strip()):
+        raise UsageError(
+            f"What {name} should hold is empty, or has characters that no header can carry.", remedy="Copy it again."
+        )
+    return value

@@ -5,8 +5,6 @@ certificate may be used: that is :mod:`ucl_helpers.checks`.
 """
 
 import base64
-import binascii
-import re
 from collections import Counter
 
 from cryptography import x509
@@ -26,7 +24,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 from ucl_helpers.errors import BadAnswer, UsageError
 
 MIN_BITS, MAX_BITS, DEFAULT_BITS = 2048, 8192, 4096
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+MAX_CERTIFICATES = 10
 
 
 def key_length(bits: object) -> int:
@@ -92,7 +90,7 @@ def load_bundle(
     """
     try:
         bundle = load_pkcs12(data, passphrase)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise UsageError(
             f"{where} cannot be read as PKCS #12, or the passphrase is wrong.",
             remedy="Try: openssl pkcs12 -info",
@@ -106,19 +104,26 @@ def parse_subject(text: str) -> x509.Name:
     """A subject in comma form (RFC 4514, escapes and repeated fields included), kept in the order it is written.
 
     RFC 4514 writes the most specific field first and reverses it in the encoding; UCL does not, so this undoes that.
+    Keys are upper case (or OIDs), and no blanks stand around commas, as UCL writes it.
 
     Raises:
-        BadAnswer: the text is not a subject.
+        BadAnswer: the text is not a subject, or a value is not one that its field may have.
     """
     try:
         name = x509.Name.from_rfc4514_string(text, {"E": x509.NameOID.EMAIL_ADDRESS})
+        problem = "" if all(str(one.value).isascii() for one in name if one.oid in _ASCII_ONLY) else "not ASCII"
     except ValueError as error:
+        problem = str(error) or _FORM
+    if problem or not name.rdns:
         raise BadAnswer(
-            f"The subject {text!r} cannot be read: {error}.", remedy="Report it to UCL, with the request id."
-        ) from None
-    if not list(name):
-        raise BadAnswer("The subject is empty.", remedy="Report it to UCL, with the request id.")
-    return x509.Name(list(reversed(list(name.rdns))))
+            f"The subject {text[:500]!r} cannot be read: {problem or _FORM}.",
+            remedy="Report it to UCL, with the request id.",
+        )
+    return x509.Name(list(reversed(name.rdns)))
+
+
+_ASCII_ONLY = {x509.NameOID.COUNTRY_NAME, x509.NameOID.DOMAIN_COMPONENT, x509.NameOID.EMAIL_ADDRESS}
+_FORM = "it is not of the form KEY=value,KEY=value"
 
 
 def subject_text(name: x509.Name) -> str:
@@ -157,13 +162,16 @@ def decode_certificates(text: str, *, name: str) -> tuple[x509.Certificate, ...]
     """Base64 of PEM → certificates in their order.
 
     Raises:
-        BadAnswer: not base64, no certificate in it, or one that cannot be read; names the field.
+        BadAnswer: not base64, no certificate in it, more than ten, or one that cannot be read; names the field.
     """
     try:
         pem = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise BadAnswer(f"{name} is not base64.", remedy="Run it again; if it stays, report it to UCL.") from None
-    return read_certificates(pem, name=name)
+    certificates = read_certificates(pem, name=name)
+    if len(certificates) > MAX_CERTIFICATES:
+        raise BadAnswer(f"{name} holds {len(certificates)} certificates, more than {MAX_CERTIFICATES}.")
+    return certificates
 
 
 def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
@@ -172,16 +180,17 @@ def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
     Raises:
         BadAnswer: no certificate in it, or one that cannot be read; names where.
     """
-    blocks = _CERTIFICATE.findall(pem)
-    try:
-        if not blocks and pem[:1] == b"\x30":
-            return (x509.load_der_x509_certificate(pem),)
-        certificates = tuple(x509.load_pem_x509_certificate(block) for block in blocks)
-    except ValueError as error:
-        raise BadAnswer(f"{name} holds a certificate that cannot be read: {error}.") from None
-    if not certificates:
+    is_pem = b"-----BEGIN CERTIFICATE-----" in pem
+    if not is_pem and pem[:1] != b"\x30":
         raise BadAnswer(f"{name} holds no certificate.", remedy="It must be PEM, one certificate after another.")
-    return certificates
+    try:
+        found = x509.load_pem_x509_certificates(pem) if is_pem else [x509.load_der_x509_certificate(pem)]
+        for one in found:  # names are parsed late: better here than in the midst of something
+            one.subject.public_bytes()
+            one.issuer.public_bytes()
+    except (ValueError, x509.InvalidVersion, UserWarning):  # a warning, where warnings are errors
+        raise BadAnswer(f"{name} holds a certificate that cannot be read.", remedy="Look: openssl x509 -text") from None
+    return tuple(found)
 
 
 def dump_certificates(*certificates: x509.Certificate) -> bytes:

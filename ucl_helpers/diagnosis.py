@@ -96,48 +96,37 @@ def transport_error(
         certificate: the client certificate that was sent, or None.
         now: our clock, UTC.
     """
-    facts = {"url": url, "request_id": request_id}
-    chain = list(_unfold(error))
+    kind, message, remedy = _explain(list(_unfold(error)), url, certificate, now)
+    return kind(message, remedy=remedy, url=url, request_id=request_id)
+
+
+def _explain(
+    chain: list[BaseException], url: str, certificate: x509.Certificate | None, now: datetime
+) -> tuple[type[UCLError], str, str]:
+    """Which error it is, what happened and what to do."""
     tls = next((one for one in chain if isinstance(one, ssl.SSLError)), None)
     likely = certificate_causes(certificate, now)
     hint = f" Likely: {'; '.join(likely)}." if likely else ""
     if isinstance(tls, ssl.SSLCertVerificationError):
-        problem, remedy = _VERIFY_PROBLEMS.get(
-            tls.verify_code, (tls.verify_message, "Look at it with openssl s_client.")
-        )
-        return ServerNotTrusted(f"The server at {url} is not trusted: {problem}.", remedy=remedy, **facts)
-    if tls is not None:
-        reason = tls.reason or ""
-        for alert, meaning in _CERTIFICATE_ALERTS.items():
-            if reason.endswith(alert):
-                return CertificateRejected(
-                    f"No secure connection to {url}: {meaning} ({reason}).{hint}",
-                    remedy="Check that key and certificate are those UCL issued for this landscape.",
-                    **facts,
-                )
-        if "VERSION" in reason or "UNSUPPORTED_PROTOCOL" in reason:
-            return ServerNotTrusted(
-                f"The server at {url} speaks no TLS 1.2 or newer ({reason}).", remedy="Check the URL and port.", **facts
-            )
+        unknown = (tls.verify_message, "Look at it with openssl s_client.")
+        problem, remedy = _VERIFY_PROBLEMS.get(tls.verify_code, unknown)
+        return ServerNotTrusted, f"The server at {url} is not trusted: {problem}.", remedy
+    reason = getattr(tls, "reason", None) or ""  # not there when it was made by hand
+    for alert, meaning in _CERTIFICATE_ALERTS.items():
+        if reason.endswith(alert):
+            remedy = "Check that key and certificate are those UCL issued for this landscape."
+            return CertificateRejected, f"No secure connection to {url}: {meaning} ({reason}).{hint}", remedy
+    if "VERSION" in reason or "UNSUPPORTED_PROTOCOL" in reason:
+        message = f"The server at {url} speaks no TLS 1.2 or newer ({reason})."
+        return ServerNotTrusted, message, "Check the URL and port."
     broken = any(isinstance(one, ConnectionResetError | BrokenPipeError | EOFError | ssl.SSLEOFError) for one in chain)
-    if (
-        (broken or "disconnected" in str(error).lower())
-        and certificate is not None
-        and now >= Validity.of(certificate).not_after
-    ):
-        return CertificateRejected(
-            f"The server at {url} hung up on our client certificate.{hint}",
-            remedy="Establish the connection anew with a one-time token.",
-            **facts,
-        )
-    doubt = (
-        " If it stays so: a server that does not take our client certificate may also just hang up." if broken else ""
-    )
-    return Unreachable(
-        f"No answer from {url}: {_innermost(chain)}.{hint}",
-        remedy=f"Check network, proxy and URL, then run it again; nothing is lost.{doubt}",
-        **facts,
-    )
+    broken = broken or "disconnected" in str(chain[0]).lower()
+    if broken and certificate is not None and now >= Validity.of(certificate).not_after:
+        message = f"The server at {url} hung up on our client certificate.{hint}"
+        return CertificateRejected, message, "Establish the connection anew with a one-time token."
+    doubt = " If it stays so: a server that does not take our client certificate may also just hang up."
+    remedy = "Check network, proxy and URL, then run it again; nothing is lost." + (doubt if broken else "")
+    return Unreachable, f"No answer from {url}: {_innermost(chain)}.{hint}", remedy
 
 
 def _unfold(error: BaseException) -> Iterator[BaseException]:

@@ -1,7 +1,8 @@
 """What can go wrong, as types.
 
 Every error says what happened, what it likely means and what to do next; carries its facts in ``data``; knows the
-exit code with which ``ucl`` and the notebooks end; survives pickling; and never holds a secret.
+exit code with which ``ucl`` and the notebooks end; survives pickling; never holds a secret; and prints safely, whatever
+a server wrote into it.
 
 ::
 
@@ -33,6 +34,8 @@ exit code with which ``ucl`` and the notebooks end; survives pickling; and never
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ucl_helpers.show import printable
+
 
 class UCLError(Exception):
     """The root of the tree.
@@ -46,9 +49,9 @@ class UCLError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, remedy: str = "", **data: Any) -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = printable(message)
+        self.remedy = printable(remedy)
+        super().__init__(self.message)
         self.data: Mapping[str, Any] = data
 
     def __str__(self) -> str:

@@ -22,7 +22,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome
 from ucl_helpers.operations import CONFIGURATION, CONFIGURATION_WITH_TOKEN, ONE_TIME_TOKEN, SIGN, token_from
-from ucl_helpers.procedure import Procedure
+from ucl_helpers.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.store import Connection
 
 
@@ -82,16 +82,18 @@ class Establishment(Procedure):
             UsageError: the connection has an identity that UCL still accepts, or no token is given and none needed
                 is left.
         """
-        establishment = cls(connection, bits=key_length, server_ca=ca_file, clock=clock)
-        establishment._token = token
-        if only_if_needed and connection.current and is_accepted(connection, clock):
-            until = connection.current.validity.not_after
-            establishment.not_needed = NotNeeded(until, "established, and UCL accepts its certificate")
+        with connection.lock.held(wait=STEP_WAIT_SECONDS):
+            establishment = cls(connection, bits=key_length, server_ca=ca_file, clock=clock)
+            establishment._token = token
+            if only_if_needed and is_accepted(connection, clock):
+                until = connection.require_current().validity.not_after
+                establishment.not_needed = NotNeeded(until, "established, and UCL accepts its certificate")
+                return establishment
+            if not only_if_needed:
+                must_be_needed(connection, clock)
+            if token is not None or establishment.pending:
+                establishment.start_key()
             return establishment
-        must_be_needed(connection, clock)
-        if token is not None or establishment.pending:
-            establishment.start_key()
-        return establishment
 
     def can_go_on(self) -> bool:
         """True when an interrupted run left an answer, or a token that is not used yet."""
@@ -105,7 +107,11 @@ class Establishment(Procedure):
             )
         if self._token.connector_url is None:
             raise UsageError("The token's endpoint is not known.", remedy="Give --connector-url.")
-        return self._call(self._token.token, self._token.connector_url, CONFIGURATION_WITH_TOKEN)
+        try:
+            return self._call(self._token.token, self._token.connector_url, CONFIGURATION_WITH_TOKEN)
+        except RetryLater as error:
+            remedy = f"{error.remedy} If the request arrived, its token is used up: then get a new one."
+            raise type(error)(error.message, remedy=remedy, **error.data) from None
 
     def _ask_signature(self, csr: str) -> Answer:
         token = self.pending.token(self._clock())
@@ -185,13 +191,15 @@ def must_be_needed(connection: Connection, clock: Clock) -> None:
 
 
 def is_accepted(connection: Connection, clock: Clock) -> bool:
-    """Whether UCL accepts the identity in use; asked by a call, unless it expired or was revoked here.
+    """Whether UCL accepts the identity in use; asked by a call, unless it is damaged, expired or was revoked here.
 
     Raises:
         RetryLater, ServerNotTrusted, BadAnswer: UCL could not be asked.
     """
     current = connection.current
-    if current is None or current.validity.not_after <= clock() or current.fingerprint in connection.revoked():
+    if current is None or not current.is_readable:
+        return False
+    if current.validity.not_after <= clock() or current.fingerprint in connection.revoked():
         return False
     try:
         credentials, ca = current.credentials, current.server_ca

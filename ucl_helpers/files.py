@@ -8,6 +8,7 @@ holder dies.
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -15,11 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ucl_helpers.errors import Busy, StorageFailed, UsageError
+from ucl_helpers.errors import Busy, StorageFailed, UnknownConnection, UsageError
 
 try:
     import fcntl
@@ -30,6 +31,7 @@ except ImportError:  # plain Windows
     ) from None
 
 POLL_SECONDS = 0.05
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
@@ -50,24 +52,53 @@ def storage(what: str, path: Path) -> Iterator[None]:
         ) from error
 
 
+def temporary(path: Path) -> Path:
+    """A name beside ``path`` for what is not whole yet, or no longer; :func:`sweep` knows it again."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def sweep(folder: Path, *, older_than: float = 0) -> None:
+    """Remove what a killed run left under temporary names in ``folder``, and nothing else.
+
+    Args:
+        folder: may be missing. The caller holds the lock of what lies in it.
+        older_than: seconds; without such a lock, what another process may have in hand now stays.
+
+    Raises:
+        StorageFailed: it could not be removed.
+    """
+    with storage("tidy up", folder), suppress(FileNotFoundError):
+        for one in list(folder.iterdir()):
+            if _TEMPORARY.fullmatch(one.name) and time.time() - one.lstat().st_ctime >= older_than:
+                _remove(one)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    while path.is_dir():
+        with suppress(FileNotFoundError):  # another process removes it as well
+            shutil.rmtree(path)
+
+
 def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write a file whole, durably, with ``mode`` from its first moment.
 
     Raises:
         StorageFailed: it could not be written; what was there before is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    staged = temporary(path)
     with storage("write", path):
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.rename(path)
-        except OSError:
+            staged.rename(path)
+        except BaseException:
             with suppress(OSError):
-                temporary.unlink()
+                staged.unlink()
             raise
         sync_directory(path.parent)
 
@@ -80,13 +111,12 @@ def append_line(path: Path, line: str) -> None:
     """
     with storage("append to", path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
+        with os.fdopen(descriptor, "ab") as file:
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            os.write(descriptor, (("\n" if torn else "") + line + "\n").encode())
+            file.write((("\n" if torn else "") + line + "\n").encode())
+            file.flush()
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         if size == 0:
             sync_directory(path.parent)
 
@@ -97,9 +127,9 @@ def make_directory(path: Path) -> None:
     Raises:
         StorageFailed: it could not be made.
     """
-    if path.is_dir():
-        return
     with storage("make", path):
+        if path.is_dir():
+            return
         if not path.parent.is_dir():
             make_directory(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
@@ -112,14 +142,14 @@ def point(link: Path, target: str) -> None:
     Raises:
         StorageFailed: the old target stays.
     """
-    temporary = link.with_name(f".{link.name}.{secrets.token_hex(4)}")
+    staged = temporary(link)
     with storage("switch", link):
         try:
-            temporary.symlink_to(target)
-            temporary.rename(link)
-        except OSError:
+            staged.symlink_to(target)
+            staged.rename(link)
+        except BaseException:
             with suppress(OSError):
-                temporary.unlink()
+                staged.unlink()
             raise
         sync_directory(link.parent)
 
@@ -130,11 +160,11 @@ def remove_tree(path: Path) -> None:
     Raises:
         StorageFailed: it could not be removed.
     """
-    grave = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    grave = temporary(path)
     with storage("remove", path):
         path.rename(grave)
         sync_directory(path.parent)
-        shutil.rmtree(grave)
+        _remove(grave)
 
 
 def sync_directory(path: Path) -> None:
@@ -163,15 +193,17 @@ class Lock:
 
         Raises:
             Busy: another holds it still after ``wait`` seconds; names the holder.
+            UnknownConnection: the folder is gone, forgotten by another process.
             StorageFailed: the lock file cannot be opened.
         """
+        until = time.monotonic() + wait
         if not self._thread.acquire(timeout=wait):
             raise self._busy()
         try:
             if self._descriptor is not None:
                 yield
                 return
-            self._descriptor = self._acquire(wait)
+            self._descriptor = self._acquire(until)
             try:
                 yield
             finally:
@@ -188,22 +220,30 @@ class Lock:
         except (OSError, ValueError, KeyError, TypeError):
             return "an unknown process"
 
-    def _acquire(self, wait: float) -> int:
-        with storage("open", self.path):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        until = time.monotonic() + wait
-        try:
-            while not (locked := _try_lock(descriptor)) and time.monotonic() < until:
-                time.sleep(POLL_SECONDS)
-            if locked:
-                self._tell(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        if not locked:
-            os.close(descriptor)
-            raise self._busy()
+    def _acquire(self, until: float) -> int:
+        while (descriptor := self._try()) is None:
+            if time.monotonic() >= until:
+                raise self._busy()
+            time.sleep(POLL_SECONDS)
         return descriptor
+
+    def _try(self) -> int | None:
+        """The locked file, or None: another holds it, or it was removed with its folder and keeps nobody out."""
+        with storage("lock", self.path), ExitStack() as undo:
+            try:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                raise UnknownConnection(
+                    f"{self.path.parent} is not there, or no longer.", remedy="Another process may have forgotten it."
+                ) from None
+            undo.callback(os.close, descriptor)
+            with suppress(BlockingIOError, FileNotFoundError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), self.path.stat()):
+                    self._tell(descriptor)
+                    undo.pop_all()
+                    return descriptor
+        return None
 
     def _tell(self, descriptor: int) -> None:
         about = {
@@ -212,9 +252,8 @@ class Lock:
             "program": Path(sys.argv[0]).name or "python",
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        with storage("write", self.path):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(about).encode(), 0)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(about).encode(), 0)
 
     def _busy(self) -> Busy:
         holder = self.holder()
@@ -223,11 +262,3 @@ class Lock:
             remedy="Nothing was changed; run it again when that one is done.",
             holder=holder,
         )
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

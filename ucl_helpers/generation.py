@@ -13,7 +13,7 @@ from typing import Any
 from cryptography import x509
 
 from ucl_helpers.crypto import load_key, read_certificates
-from ucl_helpers.errors import StorageFailed, UCLError
+from ucl_helpers.errors import BadAnswer, StorageFailed, UCLError
 from ucl_helpers.models import Validity, fingerprint
 from ucl_helpers.tls import Credentials
 
@@ -33,8 +33,8 @@ class Generation:
     def facts(self) -> Mapping[str, Any]:
         """``connection.json``: URLs, where it came from, when."""
         try:
-            facts = json.loads((self.path / "connection.json").read_bytes())
-        except (OSError, ValueError) as error:
+            facts = json.loads(self._read("connection.json"))
+        except ValueError as error:
             raise _damaged(self.path / "connection.json", error) from None
         return facts if isinstance(facts, dict) else {}
 
@@ -75,18 +75,20 @@ class Generation:
         return Credentials(self.path / "chain.pem", self.path / "key.pem", self.certificate)
 
     def check_whole(self) -> None:
-        """Key, certificate and chain are readable and belong together.
+        """Key, certificate and chain are readable, belong together, and are what ``identity.pem`` holds.
 
         Raises:
             StorageFailed: they do not; names the file.
         """
+        key_pem, chain_pem = self._read("key.pem"), self._read("chain.pem")
         try:
-            key = load_key((self.path / "key.pem").read_bytes())
-            (self.path / "identity.pem").read_bytes()
-        except (OSError, UCLError) as error:
+            key = load_key(key_pem)
+        except UCLError as error:
             raise _damaged(self.path / "key.pem", error) from None
         if key.public_key() != self.certificate.public_key():
             raise _damaged(self.path, ValueError("key and certificate do not belong together"))
+        if self._read("identity.pem") != key_pem + chain_pem:
+            raise _damaged(self.path / "identity.pem", ValueError("it is not the key and the chain beside it"))
 
     @property
     def is_readable(self) -> bool:
@@ -99,8 +101,14 @@ class Generation:
 
     def _certificates(self, name: str) -> tuple[x509.Certificate, ...]:
         try:
-            return read_certificates((self.path / name).read_bytes(), name=name)
-        except (OSError, UCLError) as error:
+            return read_certificates(self._read(name), name=name)
+        except BadAnswer as error:
+            raise _damaged(self.path / name, error) from None
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
             raise _damaged(self.path / name, error) from None
 
 

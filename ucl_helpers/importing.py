@@ -3,10 +3,8 @@
 It is checked and tried by a call before anything of it is kept.
 """
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -17,12 +15,13 @@ from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import dump_key, load_bundle, load_key, read_certificates
-from ucl_helpers.errors import UsageError
+from ucl_helpers.errors import SettledElsewhere, UsageError
 from ucl_helpers.establish import must_be_needed
 from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import CONFIGURATION, configuration_from
-from ucl_helpers.outcomes import facts_of, outcome_of
+from ucl_helpers.outcomes import facts_of, mark_of, outcome_of
 from ucl_helpers.pending import Pending
+from ucl_helpers.procedure import STEP_WAIT_SECONDS
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.tls import check_url
 
@@ -92,38 +91,41 @@ def import_identity(
         ChecksFailed: names every failed check.
         RetryLater, Refused, ServerNotTrusted, BadAnswer: the call failed. In each case nothing is kept.
     """
-    connection = Connection(home, name)
-    server_ca = _read(ca_file) if ca_file else None
+    connection, url = Connection(home, name), check_url(connector_url, what="--connector-url")
+    server_ca, before = _read(ca_file) if ca_file else None, connection.current
     must_be_needed(connection, clock)
-    staged = Pending(home.path / "connections" / f".import-{secrets.token_hex(4)}")
-    try:
-        answer = _try(staged, identity, check_url(connector_url, what="--connector-url"), ca_file)
-    finally:
-        staged.discard()
+    answer = _try(home, identity, url, ca_file)
     configuration = configuration_from(answer.result)
-    expected = _expected(identity, clock(), answer)
+    expected = Expected(identity.key.public_key(), subject=None, server_now=answer.date, local_now=clock())
     require(check_identity(identity.chain, expected), what="The imported certificate")
     connection = home.new(name)
-    with connection.lock.held(wait=10):
-        previous = connection.current.fingerprint if connection.current else None
+    with connection.lock.held(wait=STEP_WAIT_SECONDS):
+        if connection.current != before:
+            raise SettledElsewhere(f"{name} got another generation meanwhile.", remedy="Look with: ucl status.")
+        previous = mark_of(before)
         mark = fingerprint(identity.chain[0])
-        facts = facts_of("import", configuration, connector_url, mark, now=clock(), previous=previous)
+        facts = facts_of("import", configuration, url, mark, now=clock(), previous=previous)
         new = connection.install(identity.key, identity.chain, identity.chain[1:], server_ca, facts)
         connection.record("imported", fingerprint=new.fingerprint, previous=previous, generation=new.name)
     return outcome_of(connection, "imported", clock(), previous=previous)
 
 
-def _try(staged: Pending, identity: ImportedIdentity, url: str, ca_file: Path | None) -> Answer:
-    files.make_directory(staged.path)
-    files.write(staged.key_path, dump_key(identity.key))
-    staged.keep_chain(identity.chain)
-    with Client(url, "certificate", ca_file=ca_file, credentials=staged.credentials()) as client:
-        return client.call(CONFIGURATION)
-
-
-def _expected(identity: ImportedIdentity, now: datetime, answer: Answer) -> Expected:
-    server_now = now + timedelta(seconds=answer.clock_difference)
-    return Expected(identity.key.public_key(), subject=None, server_now=server_now, local_now=now)
+def _try(home: Home, identity: ImportedIdentity, url: str, ca_file: Path | None) -> Answer:
+    """Call with it; the handshake wants files, so it lies in a folder of its own meanwhile. One at a time."""
+    folder = home.path / "importing"
+    files.make_directory(folder)
+    staged = Pending(folder / "identity")
+    with files.Lock(folder / "lock").held(wait=STEP_WAIT_SECONDS):
+        for left in filter(Path.is_dir, folder.iterdir()):  # by an import that was killed
+            files.remove_tree(left)
+        try:
+            files.make_directory(staged.path)
+            files.write(staged.key_path, dump_key(identity.key))
+            staged.keep_chain(identity.chain)
+            with Client(url, "certificate", ca_file=ca_file, credentials=staged.credentials()) as client:
+                return client.call(CONFIGURATION)
+        finally:
+            staged.discard()
 
 
 def _ordered(leaf: x509.Certificate, found: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:

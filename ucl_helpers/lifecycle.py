@@ -3,13 +3,14 @@
 from ucl_helpers import files
 from ucl_helpers.client import Client
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import UCLError, UsageError
+from ucl_helpers.errors import UsageError
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.outcomes import outcome_of
+from ucl_helpers.outcomes import mark_of, outcome_of
 from ucl_helpers.revocation import valid_identities
 from ucl_helpers.store import Connection
+from ucl_helpers.tls import check_url
 
 
 def rollback(connection: Connection, generation: str | None = None, *, clock: Clock = utc_now) -> Outcome:
@@ -25,17 +26,16 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
         RetryLater, Refused, ServerNotTrusted: UCL does not accept it; the one in use stays.
     """
     with connection.lock.held():
-        current = connection.require_current()
+        current = connection.current
         chosen = _choose(connection, current, generation, clock)
         chosen.check_whole()
-        url, ca = connection.url, chosen.server_ca
-        with Client(url, "certificate", ca_file=ca, credentials=chosen.credentials) as client:
+        url = connection.url if connection.is_sandbox else check_url(chosen.facts.get("connectorUrl"))
+        with Client(url, "certificate", ca_file=chosen.server_ca, credentials=chosen.credentials) as client:
             client.call(CONFIGURATION)
         connection.switch(chosen)
-        connection.record(
-            "rolled-back", fingerprint=chosen.fingerprint, previous=_mark(current), generation=chosen.name
-        )
-        return outcome_of(connection, "rolled-back", clock(), previous=_mark(current))
+        previous = mark_of(current)
+        connection.record("rolled-back", fingerprint=chosen.fingerprint, previous=previous, generation=chosen.name)
+        return outcome_of(connection, "rolled-back", clock(), previous=previous)
 
 
 def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock = utc_now) -> Outcome:
@@ -56,15 +56,16 @@ def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock 
     return Outcome("forgotten", connection.name, {"removed": str(connection.path)})
 
 
-def _choose(connection: Connection, current: Generation, wanted: str | None, clock: Clock) -> Generation:
-    others = [one for one in reversed(connection.generations()) if one.name != current.name]
+def _choose(connection: Connection, current: Generation | None, wanted: str | None, clock: Clock) -> Generation:
+    others = [one for one in reversed(connection.generations()) if one != current]
     if wanted is not None:
         found = [
             one for one in others if one.name == wanted or one.name.split("-")[0].lstrip("0") == wanted.lstrip("0")
         ]
     else:
         gone, now = connection.revoked(), clock()
-        found = [one for one in others if now < one.validity.not_after and one.fingerprint not in gone]
+        whole = [one for one in others if one.is_readable]
+        found = [one for one in whole if now < one.validity.not_after and one.fingerprint not in gone]
     if not found:
         names = ", ".join(one.name for one in others) or "none"
         raise UsageError(
@@ -72,11 +73,3 @@ def _choose(connection: Connection, current: Generation, wanted: str | None, clo
             remedy=f"There: {names}. If all are lost, establish the connection anew.",
         )
     return found[0]
-
-
-def _mark(generation: Generation) -> str | None:
-    """The fingerprint of a generation that may be damaged: that is when one rolls back."""
-    try:
-        return generation.fingerprint
-    except UCLError:
-        return None

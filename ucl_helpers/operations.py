@@ -5,7 +5,6 @@ the tutorial's. Nothing here checks that an answer is *true*; see :mod:`ucl_help
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -91,12 +90,15 @@ def configuration_from(result: object) -> Configuration:
     info = _mapping(result, "certificateSigningRequestInfo")
     plane = _mapping(result, "managementPlaneInfo", nullable=True)
     token = _mapping(result, "token", nullable=True)
+    fresh = _optional_text(token, "token")
+    if fresh is not None and not _is_token(fresh):
+        raise BadAnswer("token in UCL's answer is not a token.", remedy=_CHECK_URL)
     return Configuration(
         subject=_text(info, "subject"),
         key_algorithm=_text(info, "keyAlgorithm"),
         director_url=_optional_text(plane, "directorURL"),
         certificate_secured_connector_url=_optional_text(plane, "certificateSecuredConnectorURL"),
-        token=_optional_text(token, "token"),
+        token=fresh,
     )
 
 
@@ -119,7 +121,10 @@ def token_from(result: object) -> OneTimeToken:
     Raises:
         BadAnswer: a field is missing or has the wrong type; the text names it.
     """
-    token = read_token(_text(result, "token"))
+    try:
+        token = read_token(_text(result, "token"))
+    except UsageError as error:
+        raise BadAnswer(f"token in UCL's answer: {error.message}", remedy=_CHECK_URL) from None
     return OneTimeToken(token.token, _optional_text(result, "connectorURL") or token.connector_url)
 
 
@@ -133,31 +138,38 @@ def read_token(text: str) -> OneTimeToken:
         UsageError: it is empty, or a URL without a token. The text itself is never repeated.
     """
     text = text.strip()
-    if text.startswith(("https://", "http://")):
-        parts = urlsplit(text)
-        found = parse_qs(parts.query).get("token")
-        if not found:
-            raise UsageError("The one-time token is a URL without ?token=.", remedy="Copy the whole URL.")
-        endpoint = parts._replace(query="", fragment="").geturl() if parts.path.endswith("/graphql") else None
-        return OneTimeToken(found[0], endpoint)
-    raw = _raw_encoded(text)
-    if raw is not None:
-        url = raw.get("connectorURL")
-        return OneTimeToken(str(raw["token"]), url if isinstance(url, str) and url else None)
-    if not text or any(character.isspace() or not character.isprintable() for character in text):
+    token = _from_url(text) if text.startswith(("https://", "http://")) else _raw_encoded(text) or OneTimeToken(text)
+    if not _is_token(token.token):
         raise UsageError(
-            "The one-time token is empty or has blanks in it.",
+            "The one-time token is empty, or has blanks or other characters in it that no token has.",
             remedy="Give the token alone, as it was issued.",
         )
-    return OneTimeToken(text)
+    return token
 
 
-def _raw_encoded(text: str) -> Mapping[str, Any] | None:
+def _is_token(text: str) -> bool:
+    return text.isascii() and text.isprintable() and bool(text) and " " not in text
+
+
+def _from_url(text: str) -> OneTimeToken:
+    try:
+        parts = urlsplit(text)
+        token = parse_qs(parts.query)["token"][0]
+    except (ValueError, KeyError):
+        raise UsageError("The one-time token is a URL without ?token=.", remedy="Copy the whole URL.") from None
+    endpoint = parts._replace(query="", fragment="").geturl() if parts.path.endswith("/graphql") else None
+    return OneTimeToken(token, endpoint)
+
+
+def _raw_encoded(text: str) -> OneTimeToken | None:
     try:
         raw = json.loads(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError):
+    except (ValueError, RecursionError):
         return None
-    return raw if isinstance(raw, dict) and isinstance(raw.get("token"), str) else None
+    if not isinstance(raw, dict) or not isinstance(raw.get("token"), str):
+        return None
+    url = raw.get("connectorURL")
+    return OneTimeToken(raw["token"], url if isinstance(url, str) and url else None)
 
 
 _CHECK_URL = "Check that the URL is a Connector's GraphQL endpoint and that no proxy answers in its place."
@@ -174,12 +186,13 @@ def _remedy_for(texts: list[str]) -> str:
 
 def _error_texts(errors: object) -> list[str]:
     listed = errors if isinstance(errors, list) else [errors]
-    texts = [str(one.get("message", one)) if isinstance(one, dict) else str(one) for one in listed[:10]]
-    return [text[:500] for text in texts]
+    texts = [one.get("message") if isinstance(one, dict) else one for one in listed[:10]]
+    return [text[:500] if isinstance(text, str) else "an error without a text" for text in texts]
 
 
 def _kind(value: object) -> str:
-    return {dict: "an object", list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number")
+    kinds = {dict: "an object", list: "a list", str: "a text", type(None): "null", bool: "true or false"}
+    return kinds.get(type(value), "a number")
 
 
 def _mapping(parent: object, name: str, *, nullable: bool = False) -> Mapping[str, Any]:

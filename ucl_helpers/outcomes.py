@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from ucl_helpers.errors import StorageFailed
+from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, NotNeeded, Outcome
 from ucl_helpers.show import moment
 from ucl_helpers.store import Connection
@@ -20,6 +22,14 @@ def facts_of(
         "fingerprint": fingerprint,
         "previous": previous,
     }
+
+
+def mark_of(generation: Generation | None) -> str | None:
+    """The fingerprint of a generation; None when there is none, or when it is damaged."""
+    try:
+        return generation.fingerprint if generation else None
+    except StorageFailed:
+        return None
 
 
 def outcome_of(connection: Connection, done: str, now: datetime, *, previous: str | None = None) -> Outcome:

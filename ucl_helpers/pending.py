@@ -6,7 +6,8 @@
     aside/…     the same, moved out of the way; pruned only after its certificate could have expired
 
 The law of this folder: key and CSR are here before the signing request leaves; ``state.json`` says ``sent`` before it
-leaves; a folder with ``sent`` is never thrown away before it is settled, only set aside. The caller holds the lock.
+leaves; a folder with ``sent`` is never thrown away before it is settled, only set aside; neither is one whose
+``state.json`` cannot be read, since it may have been sent. The caller holds the lock.
 """
 
 import json
@@ -29,6 +30,8 @@ from ucl_helpers.tls import Credentials
 
 _UNKNOWN_LIFETIME = timedelta(days=366)
 _TOKEN_LIFETIME = timedelta(minutes=5)
+_FACTS = {"id", "kind", "base", "created", "bits", "configuration"}
+_DAMAGED = {"kind": "damaged", "created": "unknown", "sent": "unknown"}
 
 
 class Pending:
@@ -39,12 +42,20 @@ class Pending:
 
     @property
     def state(self) -> dict[str, Any]:
-        """``state.json``; empty when nothing is pending."""
-        try:
-            state = json.loads((self.path / "state.json").read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return state if isinstance(state, dict) else {}
+        """``state.json``; empty when nothing is pending; of a damaged one, that it may have been sent.
+
+        Raises:
+            StorageFailed: it cannot be read.
+        """
+        path = self.path / "state.json"
+        with files.storage("read", path), suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                state = json.loads(path.read_bytes())
+            except ValueError:
+                state = None
+            whole = isinstance(state, dict) and (state.keys() >= _FACTS or "keep_until" in state)
+            return state if whole else dict(_DAMAGED)
+        return {}
 
     def __bool__(self) -> bool:
         return bool(self.state)
@@ -53,6 +64,7 @@ class Pending:
         self, kind: str, base: str | None, configuration: Configuration, *, bits: int, server_ca: bytes | None
     ) -> None:
         """Open the folder with what UCL answered; a fresh one-time token is kept until it is used."""
+        self.set_aside("something else was begun")
         self.discard()
         files.make_directory(self.path)
         if server_ca is not None:
@@ -103,8 +115,9 @@ class Pending:
 
     def configuration(self) -> Configuration | None:
         """What UCL answered when this was begun."""
-        told = self.state.get("configuration")
-        return Configuration(**told) if told else None
+        with suppress(KeyError, TypeError):
+            return Configuration(**self.state["configuration"])
+        return None
 
     def keep_token(self, token: str | None) -> None:
         """Keep the one-time token of a configuration until it is used; None forgets it."""
@@ -118,7 +131,7 @@ class Pending:
 
     def token(self, now: datetime) -> str | None:
         """The kept token, if it can still be good."""
-        with suppress(OSError, KeyError, ValueError):
+        with suppress(OSError, KeyError, ValueError, TypeError):
             if now - datetime.fromisoformat(self.state["created"]) < _TOKEN_LIFETIME:
                 return (self.path / "token").read_text()
         return None
@@ -196,6 +209,6 @@ def set_aside(connection_path: Path) -> list[Pending]:
 def prune_aside(connection_path: Path, now: datetime) -> None:
     """Remove what was set aside and whose certificate, if there is one, has expired."""
     for one in set_aside(connection_path):
-        until = one.state.get("keep_until")
-        if until and datetime.fromisoformat(until) < now:
-            one.discard()
+        with suppress(KeyError, ValueError, TypeError):  # damaged: it stays
+            if datetime.fromisoformat(one.state["keep_until"]) < now:
+                one.discard()

@@ -24,7 +24,7 @@ def parse_duration(text: str) -> timedelta:
     Raises:
         UsageError: it is something else, or zero.
     """
-    parts = re.findall(r"(\d+)\s*([smhdw])", text)
+    parts = re.findall(r"([0-9]{1,9})\s*([smhdw])", text)
     whole = "".join(f"{number}{unit}" for number, unit in parts)
     seconds = sum(int(number) * _UNITS[unit] for number, unit in parts)
     if not parts or whole != "".join(text.split()) or not 0 < seconds <= timedelta.max.days * 86400 // 1000:
@@ -52,11 +52,6 @@ def due(validity: Validity, *, seed: str, now: datetime, renew_before: timedelta
         at = validity.not_before + lifetime * share - early
         reason = f"{name} of {span(lifetime)}, less {span(early)} of jitter"
     return Due(due=now >= at, at=at, reason=reason)
-
-
-def minimum_interval(lifetime: timedelta, wanted: timedelta = timedelta(hours=1)) -> timedelta:
-    """The shortest time between two renewals, never more than half the lifetime."""
-    return min(wanted, lifetime / 2)
 
 
 def state(validity: Validity, *, now: datetime, revoked: bool, is_due: bool) -> str:

@@ -5,32 +5,43 @@ the ordinary way in: access to a Director, then :func:`ucl_helpers.establish.est
 """
 
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
 from ucl_helpers.client import Client
 from ucl_helpers.clock import utc_now
-from ucl_helpers.errors import Busy, Refused, UsageError
+from ucl_helpers.errors import Busy, Refused, RetryLater, ServerNotTrusted, StorageFailed, UCLError, UsageError
 from ucl_helpers.establish import DirectorAccess, establish, is_accepted
-from ucl_helpers.files import Lock
+from ucl_helpers.files import Lock, remove_tree, storage
 from ucl_helpers.importing import import_identity, read_identity
-from ucl_helpers.lifecycle import forget
+from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.references import resolve
-from ucl_helpers.sandbox import SharedSandbox, join
+from ucl_helpers.sandbox import SandboxError, SharedSandbox, join
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.ways_in import WayIn, access_from
 
 _JOINED: dict[Path, SharedSandbox] = {}
 _OWN: set[tuple[Path, str]] = set()
 _HELD = ExitStack()  # until this process ends
+_ENOUGH = timedelta(minutes=1)
 
 
 def sandbox_of(home: Home) -> SharedSandbox:
-    """The sandbox of a home folder, started if none runs, held until this process ends."""
-    if home.path not in _JOINED:
-        _JOINED[home.path] = join(home.path)
+    """The sandbox of a home folder, started if none runs (any more), held until this process ends.
+
+    Raises:
+        UCLError: it cannot be started.
+    """
+    before = _JOINED.get(home.path)
+    try:
+        with storage("start the sandbox of", home.path):
+            _JOINED[home.path] = join(home.path)
+    except SandboxError as error:
+        raise UCLError(str(error), remedy="Mend what the log names, then run it again.") from None
+    if before is not None:
+        before.leave()
     return _JOINED[home.path]
 
 
@@ -56,7 +67,7 @@ def open_connection(name: str = "", home: str | Path | None = None, *, practice:
     """
     folder = Home(home)
     if not name:
-        return _practice(folder, practice)
+        return _established(folder, _own(folder, practice))
     if given.get("key_file") and name not in {one.name for one in folder.connections() if one.current}:
         _import(folder, name, given)
     connection = folder.connection(name)
@@ -80,12 +91,25 @@ def way_in(name: str = "", home: str | Path | None = None, *, practice: str, **g
     folder = Home(home)
     ca_file = Path(given["ca_file"]) if given.get("ca_file") else None
     access = access_from(given, ca_file)
-    if access is not None:
+    there = Connection(folder, name) if name or access else None
+    if there and access:
+        if there.is_sandbox:
+            raise UsageError(f"{name} is a connection for practice.", remedy="Choose another name.")
         return WayIn(folder.new(name), access, ca_file)
-    if name and any(one.name == name and not one.is_sandbox for one in folder.connections()):
-        return WayIn(folder.connection(name), None, ca_file)
-    connection = new_practice(folder, name) if name else start_over(folder, practice)
+    if there and there.path.is_dir() and not there.is_sandbox:
+        return WayIn(there, None, ca_file)
+    connection = _practice(folder, name) if name else _anew(_practice(folder, _own(folder, practice)))
     return WayIn(connection, director_of(folder), sandbox_of(folder).ca_file)
+
+
+def practise(home: Home, name: str, key_length: int | None = None) -> Outcome:
+    """Establish a practice connection under a name, at the sandbox of its home folder.
+
+    Raises:
+        UsageError: there is a real connection of this name, or one that the sandbox accepts.
+    """
+    connection = _practice(home, name)
+    return establish(connection, director_of(home), ca_file=sandbox_of(home).ca_file, key_length=key_length)
 
 
 def refusal_of(connection: Connection) -> str:
@@ -100,35 +124,41 @@ def refusal_of(connection: Connection) -> str:
     return "UCL accepts it."
 
 
-def new_practice(home: Home, name: str) -> Connection:
-    """A connection that follows the sandbox of ``home``; still to be established, if it is new.
+def _established(home: Home, name: str) -> Connection:
+    """A practice connection that the sandbox accepts, for a while at least."""
+    connection = _practice(home, name)
+    accepted = is_accepted(connection, utc_now)
+    if not accepted or connection.require_current().validity.not_after < utc_now() + _ENOUGH:
+        connection = _anew(connection)
+        establish(connection, director_of(home), ca_file=sandbox_of(home).ca_file, key_length=2048)
+    return connection
+
+
+def _practice(home: Home, name: str) -> Connection:
+    """A connection that follows the sandbox of ``home``, perhaps still to be established.
+
+    It is begun anew if it is damaged, or if its sandbox was removed and is another one now.
 
     Raises:
         UsageError: there is a real connection of this name.
     """
     ucl = sandbox_of(home)
     connection = home.new(name)
-    if connection.current is None:
+    if connection.current is None and not (connection.path / "pending").exists():
         connection.write_settings({"sandbox": str(ucl.state / "ready.json")})
     if not connection.is_sandbox:
         raise UsageError(f"{name} is a real connection, not one for practice.", remedy="Choose another name.")
-    return connection
+    with suppress(RetryLater, ServerNotTrusted, StorageFailed):
+        is_accepted(connection, utc_now)
+        return connection
+    return _anew(connection)
 
 
-def start_over(home: Home, name: str) -> Connection:
-    """A practice connection of this process, still to be established: what there was of it is forgotten."""
-    name = _own(home, name)
-    forget(new_practice(home, name), even_if_valid=True)
-    return new_practice(home, name)
-
-
-def _practice(home: Home, name: str) -> Connection:
-    connection = new_practice(home, _own(home, name))
-    current = connection.current
-    nearly_over = current is not None and current.validity.not_after < datetime.now(UTC) + timedelta(minutes=1)
-    if current is None or nearly_over or not is_accepted(connection, utc_now):
-        establish(connection, director_of(home), ca_file=sandbox_of(home).ca_file, key_length=2048)
-    return connection
+def _anew(connection: Connection) -> Connection:
+    """A practice connection still to be established: what there was of it is gone."""
+    with connection.lock.held():
+        remove_tree(connection.path)
+    return _practice(connection.home, connection.name)
 
 
 def _own(home: Home, name: str) -> str:

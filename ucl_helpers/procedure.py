@@ -21,25 +21,11 @@ from typing import Any, ClassVar, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ucl_helpers.checks import Expected, check_identity, require
+from ucl_helpers.checks import Expected
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock
-from ucl_helpers.crypto import (
-    decode_certificates,
-    encode,
-    key_length,
-    make_csr,
-    make_key,
-    parse_subject,
-)
-from ucl_helpers.errors import (
-    AuthenticationFailed,
-    BadAnswer,
-    ChecksFailed,
-    SettledElsewhere,
-    UCLError,
-    UsageError,
-)
+from ucl_helpers.crypto import encode, key_length, make_csr, make_key, parse_subject
+from ucl_helpers.errors import AuthenticationFailed, BadAnswer, ChecksFailed, SettledElsewhere, UCLError, UsageError
 from ucl_helpers.exchange import Exchange
 from ucl_helpers.models import (
     Configuration,
@@ -51,11 +37,11 @@ from ucl_helpers.models import (
     Verification,
 )
 from ucl_helpers.operations import configuration_from, signed_from
-from ucl_helpers.outcomes import facts_of, not_needed, outcome_of
+from ucl_helpers.outcomes import facts_of, mark_of, not_needed, outcome_of
 from ucl_helpers.pending import Pending, prune_aside
 from ucl_helpers.resumption import open_pending, resume, tidy
 from ucl_helpers.store import Connection
-from ucl_helpers.verification import verify
+from ucl_helpers.verification import decoded, verify
 
 STEP_WAIT_SECONDS = 10.0
 MAX_REJECTED = 3
@@ -83,6 +69,7 @@ class Procedure(ABC):
         self.not_needed: NotNeeded | None = None
         with connection.lock.held(wait=STEP_WAIT_SECONDS):
             self._base = connection.current
+            self._previous = self._base if mark_of(self._base) else None
             tidy(connection, self.pending)
 
     @abstractmethod
@@ -142,29 +129,34 @@ class Procedure(ABC):
         if self._outcome is not None:  # activated by this object: a cell that runs twice shows the same again
             kept: Step = self._results[name]
             return kept
-        if after and after not in self._results:
-            raise UsageError(f"{name}() comes after {after}().", remedy="Run the steps in their order.")
         with self.connection.lock.held(wait=STEP_WAIT_SECONDS):
             self._must_be_ours()
-            try:
-                result = self._results[name] = act()
-            except UCLError:
-                self.close()
-                raise
+            self._drop_stale_results()
+            if after and after not in self._results:
+                raise UsageError(f"{name}() comes after {after}().", remedy="Run the steps in their order.")
+            if name not in self._results or after is None:  # only the configuration is asked for again
+                try:
+                    self._results[name] = act()
+                except UCLError:
+                    self.close()
+                    raise
+            result: Step = self._results[name]
             return result
 
     def _must_be_ours(self) -> None:
-        current = self.connection.current
-        if (current and current.name) != (self._base and self._base.name):
-            raise SettledElsewhere(
-                f"{self.connection.name} got another generation meanwhile: {current.name if current else 'none'}.",
-                remedy="Nothing is left to do here; begin anew to go on from there.",
-            )
-        if self._id is not None and self.pending.state.get("id") != self._id:
-            raise SettledElsewhere(
-                f"What was begun for {self.connection.name} was settled or set aside by another process.",
-                remedy="Nothing is lost; begin anew to go on from there.",
-            )
+        current, what = self.connection.current, ""
+        if current != self._base:
+            what = f"{self.connection.name} got another generation meanwhile: {current.name if current else 'none'}."
+        elif self._id is not None and self.pending.state.get("id") != self._id:
+            what = f"What was begun for {self.connection.name} was settled or set aside."
+        if what:
+            raise SettledElsewhere(what, remedy="Nothing is lost; begin anew to go on from there.")
+
+    def _drop_stale_results(self) -> None:
+        """An answer that was rejected, or replaced by another process, takes with it what was made of it."""
+        if self._results.get("sign") != self.pending.answer():
+            for name in ("sign", "decode", "verify"):
+                self._results.pop(name, None)
 
     def _configuration(self) -> Configuration:
         kept = resume(self.pending, self.kind, self._base, self.bits, self._is_due)
@@ -174,7 +166,9 @@ class Procedure(ABC):
             kept = configuration_from(answer.result)
             self._consent(kept)
             open_pending(self.pending, kept, kind=self.kind, base=self._base, bits=self.bits, server_ca=self._server_ca)
-            self.pending.update(clock_difference=answer.clock_difference)
+            self._note_time(answer)
+        if self._id != self.pending.state["id"]:
+            self._results.clear()
         self._id = self.pending.state["id"]
         return kept
 
@@ -208,33 +202,30 @@ class Procedure(ABC):
         self.exchange = answer.exchange
         signed = signed_from(answer.result)
         self.pending.keep_answer(signed)
-        self.pending.update(clock_difference=answer.clock_difference)
+        self._note_time(answer)
         return signed
 
     def _decode(self) -> Identity:
-        signed: SignedCertificates = self._results["sign"]
         try:
-            chain = decode_certificates(signed.certificate_chain, name="certificateChain")
-            client = decode_certificates(signed.client_certificate, name="clientCertificate")
-            ca = decode_certificates(signed.ca_certificate, name="caCertificate")
-            checks = check_identity(chain, self._expected(chain[0]), client=client, ca=ca)
-            require(checks, what="The signed certificate")
+            return decoded(self._results["sign"], self._expected)
         except (ChecksFailed, BadAnswer) as error:
             self._reject(error)
             raise
-        return Identity(chain, ca, checks)
 
     def _expected(self, leaf: x509.Certificate) -> Expected:
-        now = self._clock()
         return Expected(
             public_key=self.pending.key().public_key(),
             subject=parse_subject(self._results["configuration"].subject),
             server_now=self._server_now(),
-            local_now=now,
+            local_now=self._clock(),
             due=self.connection.due_of(leaf, self._server_now()),
-            previous=self._base.certificate if self._base else None,
-            previous_ca=self._base.client_ca if self._base else (),
+            previous=self._previous.certificate if self._previous else None,
+            previous_ca=self._previous.client_ca if self._previous else (),
         )
+
+    def _note_time(self, answer: Answer) -> None:
+        ahead = answer.date - self._clock() if answer.date else timedelta(0)
+        self.pending.update(clock_difference=ahead.total_seconds())
 
     def _server_now(self) -> datetime:
         """The server's clock, by the ``Date`` of its last answer."""
@@ -249,7 +240,6 @@ class Procedure(ABC):
         self.connection.record("answer-rejected", reason=error.message[:500], count=rejected)
         self.pending.drop_answer()
         self.pending.update(rejected=rejected)
-        del self._results["sign"]
         if rejected >= MAX_REJECTED:
             self.pending.set_aside("its answers failed their checks")
 
@@ -257,7 +247,7 @@ class Procedure(ABC):
         identity: Identity = self._results["decode"]
         told = self._results["configuration"].certificate_secured_connector_url
         try:
-            verification = verify(self.pending, identity, [told, self._known_url()], self._clock())
+            verification = verify(self.pending, identity, [told, self._known_url()], self._server_now())
         except AuthenticationFailed as error:  # not only for a moment: see verification.py
             self._reject(error)
             raise
@@ -266,7 +256,7 @@ class Procedure(ABC):
 
     def _activate(self) -> Outcome:
         identity: Identity = self._results["decode"]
-        previous = self._base.fingerprint if self._base else None
+        previous = mark_of(self._base)
         told: Configuration = self._results["configuration"]
         now = self._clock()
         facts = facts_of(self.kind, told, self.pending.state["url"], identity.fingerprint, now=now, previous=previous)

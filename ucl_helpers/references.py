@@ -25,7 +25,7 @@ def resolve(reference: str, *, what: str) -> str:
         secret = os.environ.get(rest, "").strip()
         where = f"the environment variable {rest}"
     elif kind == "file" and rest:
-        secret = _file(Path(rest).expanduser(), what)
+        secret = _file(rest, what)
         where = f"the file {rest}"
     elif reference == "prompt":
         secret = _prompt(what)
@@ -37,11 +37,12 @@ def resolve(reference: str, *, what: str) -> str:
     return secret
 
 
-def _file(path: Path, what: str) -> str:
+def _file(path: str, what: str) -> str:
     try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        return Path(path).expanduser().read_text("utf-8").strip()
+    except (OSError, ValueError, RuntimeError) as error:
+        reasons = {UnicodeDecodeError: "it is not text", RuntimeError: "there is no such user"}
+        reason = error.strerror if isinstance(error, OSError) else reasons.get(type(error), "that is no path")
         raise UsageError(f"{what}: the file {path} cannot be read: {reason}.", remedy=HOW) from None
 
 
@@ -49,4 +50,7 @@ def _prompt(what: str) -> str:
     # In a notebook getpass asks through the page; headless there is nobody to ask.
     if not sys.stdin.isatty() and "ipykernel" not in sys.modules:
         raise UsageError(f"{what}: there is no terminal to ask at.", remedy="Use env:NAME or file:PATH.")
-    return getpass.getpass(f"{what}: ").strip()
+    try:
+        return getpass.getpass(f"{what}: ").strip()
+    except EOFError:
+        return ""

@@ -18,10 +18,10 @@ from typing import Self
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import parse_subject, same_subject, subject_text
-from ucl_helpers.errors import Refused, SubjectChanged, UsageError
+from ucl_helpers.errors import CertificateRejected, Refused, SubjectChanged, UsageError
 from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
 from ucl_helpers.operations import CONFIGURATION, SIGN
-from ucl_helpers.procedure import Procedure
+from ucl_helpers.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.store import Connection
 
 
@@ -61,30 +61,35 @@ class Renewal(Procedure):
             UsageError: an establishment waits to be finished, or ``key_length`` is out of range.
             StorageFailed: what lies on disk is not whole.
         """
-        current = connection.require_current()
-        current.check_whole()
-        renewal = cls(connection, bits=key_length, server_ca=current.server_ca, clock=clock)
-        renewal.accept_new_subject = accept_new_subject
-        renewal.due = connection.due(clock())
-        state = renewal.pending.state
-        if state.get("kind") == "establish" and renewal.pending.answer():
-            raise UsageError(
-                f"An establishment of {connection.name} waits to be finished.",
-                remedy=f"Run: ucl establish {connection.name}",
-            )
-        if (when := connection.revoked().get(current.fingerprint)) is not None:
-            raise Refused(
-                f"The certificate of {connection.name} was revoked {when[:19]}Z and cannot be renewed.",
-                remedy=f"Establish the connection anew: ucl establish {connection.name}",
-            )
-        if only_if_due and not renewal.due.due and not state.get("sent"):
-            renewal.not_needed = NotNeeded(renewal.due.at, renewal.due.reason)
-        else:
-            renewal.start_key()
-        return renewal
+        with connection.lock.held(wait=STEP_WAIT_SECONDS):
+            current = connection.require_current()
+            current.check_whole()
+            renewal = cls(connection, bits=key_length, server_ca=current.server_ca, clock=clock)
+            renewal.accept_new_subject = accept_new_subject
+            renewal.due = connection.due(clock())
+            state = renewal.pending.state
+            if state.get("kind") == "establish" and renewal.pending.answer():
+                raise UsageError(
+                    f"An establishment of {connection.name} waits to be finished.",
+                    remedy=f"Run: ucl establish {connection.name}",
+                )
+            if (when := connection.revoked().get(current.fingerprint)) is not None:
+                raise Refused(
+                    f"The certificate of {connection.name} was revoked {when[:19]}Z and cannot be renewed.",
+                    remedy=f"Establish the connection anew: ucl establish {connection.name}",
+                )
+            if only_if_due and not renewal.due.due and not state.get("sent"):
+                renewal.not_needed = NotNeeded(renewal.due.at, renewal.due.reason)
+            else:
+                renewal.start_key()
+            return renewal
 
     def _ask_configuration(self) -> Answer:
-        return self._session().call(CONFIGURATION)
+        try:
+            return self._session().call(CONFIGURATION)
+        except CertificateRejected as error:
+            remedy = f"If it has expired, establish the connection anew: ucl establish {self.connection.name}"
+            raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
 
     def _ask_signature(self, csr: str) -> Answer:
         try:

@@ -20,6 +20,7 @@ from ucl_helpers import files
 from ucl_helpers.crypto import parse_subject, same_subject
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, fingerprint
+from ucl_helpers.outcomes import mark_of
 from ucl_helpers.pending import Pending
 from ucl_helpers.store import Connection
 
@@ -27,7 +28,7 @@ from ucl_helpers.store import Connection
 def tidy(connection: Connection, pending: Pending) -> None:
     """Remove what a run left behind that was cut off just after its switch."""
     certificate, current = pending.certificate(), connection.current
-    if certificate and current and fingerprint(certificate) == current.fingerprint:
+    if certificate and current and mark_of(current) == fingerprint(certificate):
         connection.record("settled", fingerprint=current.fingerprint, generation=current.name)
         pending.discard()
 
@@ -45,7 +46,6 @@ def resume(
     if pending.state["kind"] != kind or not _fits(pending, base, configuration):
         pending.set_aside("the generation it was begun for is no longer current")
         return None
-    pending.update(base=base.name if base else None)
     if pending.state["bits"] != bits:
         return None
     if pending.answer() is None:
@@ -82,7 +82,7 @@ def open_pending(
 def _fits(pending: Pending, base: Generation | None, configuration: Configuration) -> bool:
     if base is None or pending.state["base"] == base.name:
         return True
-    return same_subject(base.certificate.subject, parse_subject(configuration.subject))
+    return base.is_readable and same_subject(base.certificate.subject, parse_subject(configuration.subject))
 
 
 def _same(one: Configuration, other: Configuration) -> bool:

@@ -8,19 +8,18 @@ one after another, since parallel ones conflict on the server; the identity in u
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import ClassVar, overload
 
 from ucl_helpers.client import Client
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import AuthenticationFailed, BadAnswer, RetryLater, UsageError
+from ucl_helpers.errors import AuthenticationFailed, BadAnswer, Refused, RequestRejected, UCLError, UsageError
 from ucl_helpers.models import Outcome, Validity, fingerprint
 from ucl_helpers.operations import REVOKE
 from ucl_helpers.pending import Pending, set_aside
 from ucl_helpers.show import Row, Shown, moment
 from ucl_helpers.store import Connection
-from ucl_helpers.tls import Credentials
-
-MAX_TRIES = 4
+from ucl_helpers.tls import Credentials, check_url
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIde
     for generation in connection.generations():
         if not generation.is_readable:
             continue  # its key is lost: it can no more be used than revoked
-        in_use = current is not None and generation.fingerprint == current.fingerprint
-        where = "in use" if in_use else f"generation {generation.name}"
+        where = "in use" if generation == current else f"generation {generation.name}"
         _add(found, where, generation.credentials)
     for pending in [Pending(connection.path / "pending"), *set_aside(connection.path)]:
         if pending.certificate() is not None:
@@ -93,13 +91,17 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
 
     Raises:
         RetryLater: no answer; what was revoked is journaled, run it again.
-        Refused: the server said no to the first try: it may be revoked already, elsewhere.
+        Refused: the server said no to the first try, so it may be revoked already, elsewhere; all others were revoked.
+        StorageFailed: the identity in use is damaged, and it alone was to be revoked.
     """
     with connection.lock.held():
+        if not everything:
+            connection.require_current().check_whole()
         valid = valid_identities(connection, clock)
         chosen = valid if everything else [one for one in valid if one.where == "in use"]
-        for identity in chosen:
-            _revoke_one(connection, identity)
+        refusals = [refusal for one in chosen if (refusal := _revoke_one(connection, one))]
+        if refusals:
+            raise refusals[0]
         left = [one for one in valid_identities(connection, clock) if one not in chosen]
     facts = {
         "revoked": ", ".join(one.fingerprint for one in chosen) or "nothing was left to revoke",
@@ -108,31 +110,36 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
     return Outcome("revoked", connection.name, facts)
 
 
-def _revoke_one(connection: Connection, identity: ValidIdentity) -> None:
+def _revoke_one(connection: Connection, identity: ValidIdentity) -> Refused | None:
     # Asked for before and never answered: then a refusal now means that it was done.
     asked = _last_event(connection, identity.fingerprint) == "revoke-intended"
     connection.record("revoke-intended", fingerprint=identity.fingerprint)
-    ca = connection.require_current().server_ca
+    url, ca = _endpoint(connection)
     how = "answered"
-    for tries_left in reversed(range(MAX_TRIES)):
-        try:
-            with Client(
-                connection.url, "certificate", ca_file=ca, credentials=identity.credentials, retry=False
-            ) as client:
-                if client.call(REVOKE).result is not True:
-                    raise BadAnswer("UCL did not confirm the revocation.", remedy="Run it again.")
-            break
-        except AuthenticationFailed as error:
-            if not asked:
-                connection.record("revoke-refused", fingerprint=identity.fingerprint, reason=error.message[:500])
-                raise
-            how = "settled by the refusal of a repeated request"
-            break
-        except RetryLater:
-            asked = True
-            if not tries_left:
-                raise
+    try:
+        with Client(url, "certificate", ca_file=ca, credentials=identity.credentials, retry=False) as client:
+            if client.call(REVOKE).result is not True:
+                raise BadAnswer("UCL did not confirm the revocation.", remedy="Run it again.")
+    except RequestRejected as error:  # it may be done all the same: then the next try is refused, which settles it
+        return error
+    except Refused as error:
+        if not (asked and isinstance(error, AuthenticationFailed)):
+            connection.record("revoke-refused", fingerprint=identity.fingerprint, reason=error.message[:500])
+            return error
+        how = "settled by the refusal of a repeated request"
     connection.record("revoked", fingerprint=identity.fingerprint, how=how)
+    return None
+
+
+def _endpoint(connection: Connection) -> tuple[str, Path | None]:
+    """Where to revoke, and what verifies the server; as the newest whole generation knows, if the one in use is lost."""
+    try:
+        return connection.url, connection.require_current().server_ca
+    except UCLError:
+        newest = next((one for one in reversed(connection.generations()) if one.is_readable), None)
+        if newest is None:
+            raise
+        return check_url(newest.facts.get("connectorUrl")), newest.server_ca
 
 
 def _last_event(connection: Connection, wanted: str) -> str | None:

@@ -47,7 +47,7 @@ def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers too long and brackets too deep are none of tomllib's errors
         raise InvalidSettings(f"{where} is not TOML: {error}.", remedy="Mend that line.") from None
     readers = {"key_length": key_length, "renew_before": _duration, "keep": _keep, "sandbox": _path}
     values: dict[str, Any] = {}
@@ -75,8 +75,8 @@ def _toml(value: str | int) -> str:
 
 
 def _line(text: str, key: str) -> int:
-    pattern = re.compile(rf"^\s*[\"\[']?{re.escape(key)}\b")
-    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 1)
+    pattern = re.compile(rf"\s*[\"\[']*{re.escape(key)}(?![\w-])")
+    return next((number for number, line in enumerate(text.split("\n"), 1) if pattern.match(line)), 1)
 
 
 def _duration(value: object) -> timedelta:

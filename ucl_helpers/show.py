@@ -1,5 +1,6 @@
 """One way to show facts: as an HTML table in a notebook, as aligned text anywhere else. Pure."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from html import escape
@@ -8,6 +9,15 @@ from typing import Any, ClassVar
 
 Row = Sequence[str]
 UNITS_SHOWN = 2
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""The text with what a terminal or an encoder would trip over as escapes, such as ``\x1b`` and ``\ud800``.
+
+    Control characters other than newline and tab, marks that turn the direction of writing, lone surrogates.
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def text_table(rows: Sequence[Row]) -> str:
@@ -22,7 +32,7 @@ def text_table(rows: Sequence[Row]) -> str:
 
 def _lines(row: Row) -> list[Row]:
     """A row as rows of single lines: a cell of several lines goes on below itself."""
-    return list(zip_longest(*(cell.split("\n") for cell in row), fillvalue=""))
+    return list(zip_longest(*(printable(cell).split("\n") for cell in row), fillvalue=""))
 
 
 def html_table(title: str, header: Row, rows: Sequence[Row]) -> str:
@@ -30,10 +40,10 @@ def html_table(title: str, header: Row, rows: Sequence[Row]) -> str:
 
     def cells(row: Row, tag: str) -> str:
         style = "text-align:left;white-space:pre-wrap"
-        return "".join(f'<{tag} style="{style}">{escape(cell)}</{tag}>' for cell in row)
+        return "".join(f'<{tag} style="{style}">{escape(printable(cell))}</{tag}>' for cell in row)
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    caption = f'<caption style="text-align:left"><b>{escape(title)}</b></caption>'
+    caption = f'<caption style="text-align:left"><b>{escape(printable(title))}</b></caption>'
     return f"<table>{caption}<thead><tr>{cells(header, 'th')}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -69,7 +79,7 @@ class Shown:
 
     def __str__(self) -> str:
         table = text_table(self.rows())
-        return f"{self.caption()}\n{table}"
+        return f"{printable(self.caption())}\n{table}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         del include, exclude  # every form is small

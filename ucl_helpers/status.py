@@ -84,9 +84,9 @@ class Status(Shown):
 
 def status_of(connection: Connection, clock: Clock = utc_now) -> Status:
     """Where a connection stands; damage is told, not raised."""
-    now = clock()
-    pending = _pending(Pending(connection.path / "pending"))
+    now, pending = clock(), None
     try:
+        pending = _pending(Pending(connection.path / "pending"))
         sandbox = connection.is_sandbox
         if (current := connection.current) is None:
             return Status(connection.name, "not established", now, sandbox=sandbox, pending=pending)

@@ -16,8 +16,8 @@ A generation is written whole, fsynced, and made current by renaming one symlink
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from platformdirs import user_data_path
 
 from ucl_helpers import files
 from ucl_helpers.crypto import common_name
-from ucl_helpers.errors import UnknownConnection, UsageError
+from ucl_helpers.errors import InvalidSettings, StorageFailed, UnknownConnection, UsageError
 from ucl_helpers.exports import generation_files
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Due, Validity, fingerprint
@@ -37,6 +37,7 @@ from ucl_helpers.settings import Settings, dump_settings, parse_settings
 from ucl_helpers.tls import check_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_GENERATION = re.compile(r"\d{6,}-[0-9a-f]{12}")
 _KEEP_YOUNGER = timedelta(days=1)
 
 
@@ -45,7 +46,10 @@ class Home:
 
     def __init__(self, path: str | Path | None = None) -> None:
         chosen = path or os.environ.get("UCL_HOME") or user_data_path("ucl-helpers")
-        self.path = Path(chosen).expanduser().absolute()
+        try:
+            self.path = Path(chosen).expanduser().absolute()
+        except RuntimeError:
+            raise UsageError(f"The home folder {str(chosen)!r} names no user.", remedy="Give its full path.") from None
 
     def __repr__(self) -> str:
         return f"Home({str(self.path)!r})"
@@ -53,8 +57,9 @@ class Home:
     def connections(self) -> list["Connection"]:
         """All connections, by name."""
         folder = self.path / "connections"
-        found = sorted(folder.iterdir()) if folder.is_dir() else []
-        return [Connection(self, one.name) for one in found if one.is_dir() and _NAME.fullmatch(one.name)]
+        with files.storage("look into", folder):
+            found = sorted(folder.iterdir()) if folder.is_dir() else []
+            return [Connection(self, one.name) for one in found if _NAME.fullmatch(one.name) and one.is_dir()]
 
     def connection(self, name: str) -> "Connection":
         """An existing connection.
@@ -81,6 +86,7 @@ class Home:
         """
         connection = Connection(self, name)
         files.make_directory(connection.path / "generations")
+        files.sweep(self.path / "connections", older_than=_KEEP_YOUNGER.total_seconds())
         return connection
 
 
@@ -101,9 +107,14 @@ class Connection:
 
     @property
     def settings(self) -> Settings:
-        """The user's choices, read anew each time; raises InvalidSettings."""
+        """The user's choices, read anew each time; raises InvalidSettings, StorageFailed."""
         path = self.path / "settings.toml"
-        return parse_settings(path.read_text(), where=str(path)) if path.exists() else Settings()
+        try:
+            with files.storage("read", path), suppress(FileNotFoundError):
+                return parse_settings(path.read_bytes().decode(), where=str(path))
+        except UnicodeDecodeError as error:
+            raise InvalidSettings(f"{path} is not UTF-8 at byte {error.start}.", remedy="Save it as UTF-8.") from None
+        return Settings()
 
     def write_settings(self, values: Mapping[str, str | int]) -> None:
         """Write the first ``settings.toml``; an existing one is the user's and stays."""
@@ -113,9 +124,13 @@ class Connection:
 
     @property
     def current(self) -> Generation | None:
-        """The generation in use, or None when the connection is not established."""
+        """The generation in use, or None when the connection is not established; raises StorageFailed."""
         link = self.path / "current"
-        return Generation(self.path / link.readlink()) if link.is_symlink() else None
+        with files.storage("follow", link), suppress(FileNotFoundError):
+            if link.exists() and not link.is_symlink():
+                raise StorageFailed(f"{link} is not a symlink.", remedy="Make it one, to the generation in use.")
+            return Generation(self.path / link.readlink())
+        return None
 
     def require_current(self) -> Generation:
         """The generation in use.
@@ -132,8 +147,9 @@ class Connection:
     def generations(self) -> list[Generation]:
         """All generations, oldest first."""
         folder = self.path / "generations"
-        found = sorted(folder.iterdir()) if folder.is_dir() else []
-        return [Generation(one) for one in found if not one.name.startswith(".")]
+        with files.storage("look into", folder), suppress(FileNotFoundError):
+            return [Generation(one) for one in sorted(folder.iterdir()) if _GENERATION.fullmatch(one.name)]
+        return []
 
     @property
     def url(self) -> str:
@@ -171,15 +187,16 @@ class Connection:
 
     def journal(self) -> list[dict[str, Any]]:
         """What happened when, oldest first; a line cut off by a crash is left out."""
-        try:
-            lines = (self.path / "journal.jsonl").read_text(errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
-        return [one for one in map(_json_line, lines) if one is not None]
+        path = self.path / "journal.jsonl"
+        with files.storage("read", path), suppress(FileNotFoundError):
+            return [one for one in map(_json_line, path.read_bytes().split(b"\n")) if one is not None]
+        return []
 
     def revoked(self) -> dict[str, str]:
         """Fingerprints of identities known to be revoked → when."""
-        return {one["fingerprint"]: one["time"] for one in self.journal() if one.get("event") == "revoked"}
+        return {
+            str(one.get("fingerprint")): str(one.get("time")) for one in self.journal() if one.get("event") == "revoked"
+        }
 
     def install(
         self,
@@ -196,10 +213,10 @@ class Connection:
         """
         new = fingerprint(chain[0])
         found = self.generations()
-        generation = next((one for one in reversed(found) if one.name.endswith(new[:12])), None)
+        generation = next((one for one in reversed(found) if one.name.endswith(new[:12]) and one.is_readable), None)
         if generation is None:  # else an earlier run was cut off just before the switch
             number = int(found[-1].name.split("-")[0]) + 1 if found else 1
-            staged = self.path / "generations" / f".{secrets.token_hex(4)}"
+            staged = files.temporary(self.path / "generations" / "new")
             files.make_directory(staged)
             for name, data in generation_files(key, chain, client_ca, server_ca).items():
                 files.write(staged / name, data)
@@ -229,11 +246,15 @@ class Connection:
             age = datetime.now(UTC).timestamp() - one.path.stat().st_mtime
             if len(kept) > self.settings.keep and one.name != current and age > _KEEP_YOUNGER.total_seconds():
                 files.remove_tree(one.path)
-        for leftover in (self.path / "generations").glob(".*"):
-            files.remove_tree(leftover)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what killed runs left half written or half removed; the caller holds the lock."""
+        for folder in (".", "generations", "pending", "aside"):
+            files.sweep(self.path / folder)
 
 
-def _json_line(line: str) -> dict[str, Any] | None:
+def _json_line(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
     except ValueError:

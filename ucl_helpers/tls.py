@@ -5,7 +5,10 @@ The context trusts the system's CAs or the given file; the identity is loaded in
 certificate.
 """
 
+import math
+import re
 import ssl
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,21 +37,38 @@ def check_url(url: object, *, what: str = "The URL") -> str:
     """
     try:
         parts = urlsplit(str(url))
-        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and not parts.username
+        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
     except ValueError:
         usable = False
-    if not usable or not isinstance(url, str) or any(character.isspace() for character in url):
-        raise UsageError(f"{what} must be an https URL, not {url!r}.", remedy="Copy it from UCL's answer.")
+    if not usable or not isinstance(url, str) or not url.isprintable() or " " in url:
+        shown = re.sub(r"//[^/]*@|\?.*", "…", str(url), flags=re.DOTALL)  # a password or a token may stand there
+        raise UsageError(f"{what} must be an https URL, not {shown!r}.", remedy="Copy it from UCL's answer.")
     return url
 
 
-def tls_context(ca_file: Path | None, credentials: Credentials | None) -> ssl.SSLContext:
+class Context(ssl.SSLContext):
+    """Its connections receive nothing after ``until`` (by ``time.monotonic()``), however slowly it drips in."""
+
+    until = math.inf
+
+
+class _Socket(ssl.SSLSocket):
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        left = getattr(self.context, "until", math.inf) - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out while the answer dripped in")
+        self.settimeout(min(left, self.gettimeout() or left))
+        return super().recv_into(*args, **kwargs)
+
+
+def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Context:
     """TLS 1.2 or newer, verifying host and chain by ``ca_file`` or else the system's CAs.
 
     Raises:
         StorageFailed: a file is missing or cannot be read as what it should be.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = Context(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = _Socket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         if ca_file is None:
@@ -72,7 +92,7 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> ssl.SS
 class Adapter(HTTPAdapter):
     """Owns the SSL context; whatever ``requests`` would load into it stays out."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
         super().__init__(max_retries=0)
 
@@ -83,6 +103,13 @@ class Adapter(HTTPAdapter):
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         """The pool for connections through a proxy."""
         return super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
+
+    def close(self) -> None:
+        """Close the connections now, not when nothing refers to them any more, as an error that is kept does."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in list(manager.pools.keys()):
+                manager.pools[key].close()
+        super().close()
 
     def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
         """Ask for verification and load nothing."""

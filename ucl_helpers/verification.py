@@ -1,19 +1,38 @@
-"""Does UCL accept a new identity? It has to answer a ``configuration`` call over a new, full handshake.
+"""From UCL's answer to an identity that may become current: it is checked, and then UCL has to accept it.
 
-Each try has a client of its own, so a new TLS context: no pooled connection and no resumed session, both of which would
-still speak as the old identity.
+The new identity has to answer a ``configuration`` call over a new, full handshake. Each try has a client of its own,
+so a new TLS context: no pooled connection and no resumed session, both of which would still speak as the old identity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from cryptography import x509
+
+from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.client import Client
+from ucl_helpers.crypto import decode_certificates
 from ucl_helpers.errors import AuthenticationFailed, BadAnswer, CertificateRejected, NotYetAccepted, UCLError
-from ucl_helpers.models import Identity, Validity, Verification
+from ucl_helpers.models import Identity, SignedCertificates, Validity, Verification
 from ucl_helpers.operations import CONFIGURATION, configuration_from
 from ucl_helpers.pending import Pending
 
 FIRST_MINUTES = timedelta(minutes=10)
+
+
+def decoded(signed: SignedCertificates, expected: Callable[[x509.Certificate], Expected]) -> Identity:
+    """Decode the three texts and check everything; ``expected`` says what a leaf is held against.
+
+    Raises:
+        BadAnswer: a text is not base64 of PEM certificates.
+        ChecksFailed: names all that failed.
+    """
+    chain = decode_certificates(signed.certificate_chain, name="certificateChain")
+    client = decode_certificates(signed.client_certificate, name="clientCertificate")
+    ca = decode_certificates(signed.ca_certificate, name="caCertificate")
+    checks = check_identity(chain, expected(chain[0]), client=client, ca=ca)
+    require(checks, what="The signed certificate")
+    return Identity(chain, ca, checks)
 
 
 def verify(pending: Pending, identity: Identity, urls: Sequence[str | None], now: datetime) -> Verification:
@@ -23,7 +42,7 @@ def verify(pending: Pending, identity: Identity, urls: Sequence[str | None], now
         pending: where its key lies.
         identity: decoded and checked.
         urls: the URL that UCL names, then the one that is known to work; either may be None.
-        now: our clock, UTC.
+        now: the server's clock, UTC.
 
     Raises:
         NotYetAccepted: refused within ten minutes after signing; a gateway's clock may be behind.

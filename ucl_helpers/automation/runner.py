@@ -8,6 +8,7 @@ import logging
 import secrets
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import papermill
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import CellTimeoutError
+from nbformat import ValidationError, validate
 
-from ucl_helpers.automation.kernel import KERNEL_NAME, EncryptedKernelManager
+from ucl_helpers.automation.kernel import KERNEL_NAME, QUIET, EncryptedKernelManager
 from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_directory, storage, write
@@ -49,6 +52,14 @@ class RunResult:
         code = int(self.outcome.get("exitCode", 0)) if self.outcome else 0
         return code or (1 if self.error else 0)
 
+    def as_json(self) -> dict[str, Any]:
+        """For programs: the outcome, or that it failed where the notebook did not come to say so; and where it lies."""
+        told = dict(self.outcome or {"outcome": "done"})
+        if self.error and not told.get("exitCode"):
+            name, _, text = self.error.partition(": ")
+            told = {"outcome": "failed", "error": name, "message": text}
+        return {**told, "exitCode": self.exit_code, "notebook": str(self.output)}
+
 
 def default_output(folder: Path, notebook: Path, now: datetime) -> Path:
     """Where an executed notebook is kept: ``folder/02_maintain_connection-20260131T235959.123456Z.ipynb``.
@@ -68,14 +79,21 @@ def parameters_of(notebook: Path) -> dict[str, Parameter]:
         UsageError: it is not a notebook.
         StorageFailed: it cannot be read.
     """
-    return declared(_read(notebook))
+    content = _read(notebook)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of cells without an id; they get one
+            validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{notebook} is not a Jupyter notebook: {error.message[:200]}.") from None
+    return declared(content)
 
 
 def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] | None = None) -> RunResult:
     """Execute a notebook in a kernel of this interpreter, in the current folder, and save what came out.
 
     The kernel connection is encrypted. The executed notebook appears whole, mode 0600, at the end of the run: also
-    of one that failed or was interrupted. While it runs, a hidden file beside it (0600 too) shows how far it is.
+    of one that failed, was interrupted, or whose kernel did not start. While it runs, a hidden file beside it (0600
+    too) shows how far it is.
 
     Args:
         notebook: the file to run; it is not changed.
@@ -85,8 +103,10 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] 
     Raises:
         UsageError: the notebook cannot be read, or does not take these parameters.
         SecretFound: a parameter holds a secret.
-        StorageFailed: the output cannot be written.
+        StorageFailed: the output cannot be written, or the kernel's files cannot.
     """
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder.", remedy="Name the file that the executed notebook goes to.")
     values = accept(parameters_of(notebook), parameters or {})
     output = output.absolute()
     working = output.with_name(f".{output.stem}-{secrets.token_hex(4)}.ipynb")
@@ -120,30 +140,35 @@ def _termination_unwinds() -> Iterator[None]:
 def _execute(notebook: Path, working: Path, values: Mapping[str, object]) -> str | None:
     """Let papermill run it; the error is returned as text, since only its name and text survive the kernel."""
     try:
-        papermill.execute_notebook(
-            _literal(notebook),
-            _literal(working),
-            dict(values),
-            kernel_name=KERNEL_NAME,
-            language="python",
-            progress_bar=False,
-            kernel_manager_class=EncryptedKernelManager,
-        )
+        with storage("run", notebook):
+            papermill.execute_notebook(
+                _literal(notebook),
+                _literal(working),
+                dict(values),
+                kernel_name=KERNEL_NAME,
+                language="python",
+                progress_bar=False,
+                kernel_manager_class=EncryptedKernelManager,
+                extra_arguments=[QUIET],
+            )
     except papermill.PapermillExecutionError as error:
         return f"{error.ename}: {error.evalue}"
-    except (DeadKernelError, CellTimeoutError) as error:
+    except (RuntimeError, NoSuchKernel, CellTimeoutError) as error:  # the kernel did not start, died, or is stuck
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def _keep(working: Path, output: Path) -> dict[str, Any]:
     """Save what was executed so far under its final name, by one rename."""
-    executed = _read(working) if working.stat().st_size else {"cells": []}
-    if executed["cells"]:
+    try:
+        if not working.exists() or not working.stat().st_size:
+            return {"cells": []}
+        executed = _read(working)
         executed["metadata"]["papermill"]["output_path"] = str(output)
         write(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
-    working.unlink()
-    return executed
+        return executed
+    finally:
+        working.unlink(missing_ok=True)
 
 
 def _outcome(executed: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -154,20 +179,18 @@ def _outcome(executed: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _read(notebook: Path) -> dict[str, Any]:
-    """A notebook as JSON, without a look at what its cells hold: papermill validates it."""
+    """A notebook as JSON, without a look at what its cells hold."""
     with storage("read", notebook):
         text = notebook.read_bytes()
     try:
         content = json.loads(text)
     except ValueError as error:
         raise UsageError(f"{notebook} is not a Jupyter notebook: {error}.") from error
-    if (
-        not isinstance(content, dict)
-        or content.get("nbformat") != NBFORMAT
-        or not isinstance(content.get("cells"), list)
-    ):
-        raise UsageError(f"{notebook} is not a Jupyter notebook of format {NBFORMAT}.")
-    return content
+    if isinstance(content, dict) and content.get("nbformat") == NBFORMAT:
+        cells = content.get("cells")
+        if isinstance(cells, list) and all(isinstance(cell, dict) for cell in cells):
+            return content
+    raise UsageError(f"{notebook} is not a Jupyter notebook of format {NBFORMAT}.")
 
 
 def _literal(path: Path) -> str:

@@ -1,8 +1,10 @@
 """What the commands share: the home folder, output for people and for programs, errors and their exit codes."""
 
 import json
+import sys
 from collections.abc import Callable
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +38,16 @@ Exit codes:
 """
 
 
+def need(module: str, extra: str) -> None:
+    """An optional package must be installed.
+
+    Raises:
+        UsageError: it is not; names the extra that brings it.
+    """
+    if find_spec(module) is None:
+        raise UsageError(f"This needs {module}.", remedy=f"Install it with: pip install 'ucl-helpers[{extra}]'")
+
+
 def with_home(command: Command) -> Command:
     """The option ``--home``, which may stand before or behind the command's name."""
 
@@ -55,6 +67,7 @@ def open_by_name(home: Home, name: str) -> Connection:
     """An existing connection; for a practice connection the sandbox is made sure to run."""
     connection = home.connection(name)
     if connection.is_sandbox:
+        need("tornado", "sandbox")
         from ucl_helpers.practice import sandbox_of
 
         sandbox_of(home)
@@ -66,15 +79,28 @@ def show(outcome: Outcome, *, json_output: bool) -> None:
     click.echo(json.dumps(outcome.as_json(), indent=1) if json_output else str(outcome))
 
 
-def complain(error: UCLError, *, json_output: bool) -> None:
+def complain(error: UCLError, exit_code: int, *, json_output: bool) -> None:
     """Print an error: for people on standard error, for programs as JSON on standard output."""
     if json_output:
         told = {"outcome": "failed", "error": type(error).__name__, "message": error.message, "remedy": error.remedy}
-        click.echo(json.dumps({**told, "exitCode": error.exit_code, "data": dict(error.data)}, indent=1, default=str))
+        click.echo(json.dumps({**told, "exitCode": exit_code, "data": dict(error.data)}, indent=1, default=str))
         return
     click.secho(f"{type(error).__name__}: {error.message}", err=True, fg="red")
     if error.remedy:
         click.echo(error.remedy, err=True)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on standard error, unless it is said already; anything but ``y`` or ``yes`` is a no.
+
+    Raises:
+        UsageError: no, or nobody is there to answer.
+    """
+    if yes:
+        return
+    click.echo(f"{question} [y/N]: ", nl=False, err=True)
+    if (sys.stdin.readline() if sys.stdin else "").strip().lower() not in {"y", "yes"}:
+        raise UsageError("Not confirmed; nothing was done.", remedy="Answer y, or say --yes.")
 
 
 class Duration(click.ParamType[timedelta]):

@@ -1,15 +1,20 @@
 """Ways in: ``ucl establish`` and ``ucl import``."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
-from ucl_helpers.cli.common import FILE, as_json, show, with_home
+from ucl_helpers.cli.common import FILE, as_json, need, show, with_home
+from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.establish import establish
+from ucl_helpers.files import remove_tree
 from ucl_helpers.importing import import_identity, read_identity
+from ucl_helpers.models import OneTimeToken
 from ucl_helpers.references import resolve
 from ucl_helpers.store import Connection, Home
-from ucl_helpers.ways_in import Access, access_from
+from ucl_helpers.ways_in import access_from
 
 REFERENCE = "env:NAME|file:PATH|prompt"
 
@@ -49,16 +54,43 @@ def establish_command(
     A token is used up by the first request that carries it. If that goes wrong, key and CSR are kept; run it again
     with a new token. Without a token, what an interrupted run left is finished.
     """
+    access = access_from(given, ca_file)
+    if isinstance(access, OneTimeToken) and access.connector_url is None:
+        raise UsageError("The token does not name its endpoint.", remedy="Give --connector-url, too.")
     if sandbox:
-        from ucl_helpers.practice import director_of, new_practice
+        if access or ca_file:
+            raise UsageError("--sandbox brings its own way in.", remedy="Leave the other options out, or --sandbox.")
+        need("tornado", "sandbox")
+        from ucl_helpers.practice import practise
 
-        connection: Connection = new_practice(home, name)
-        access: Access = director_of(home)
-        ca_file = director_of(home).ca_file
+        outcome = practise(home, name, key_length)
+    elif access:
+        _refuse_practice(home, name)
+        with _new(home, name) as connection:
+            outcome = establish(connection, access, ca_file=ca_file, key_length=key_length)
     else:
-        access = access_from(given, ca_file)
-        connection = home.new(name) if access else home.connection(name)
-    show(establish(connection, access, ca_file=ca_file, key_length=key_length), json_output=json_output)
+        outcome = establish(home.connection(name), None, ca_file=ca_file, key_length=key_length)
+    show(outcome, json_output=json_output)
+
+
+def _refuse_practice(home: Home, name: str) -> None:
+    """A practice connection follows its sandbox: it cannot become a real one."""
+    if Connection(home, name).is_sandbox:
+        raise UsageError(
+            f"{name} is a connection for practice.", remedy=f"Choose another name, or remove it: ucl forget {name}"
+        )
+
+
+@contextmanager
+def _new(home: Home, name: str) -> Iterator[Connection]:
+    """A connection, perhaps new; if nothing came of it and nothing is kept for another run, its folder goes again."""
+    connection = home.new(name)
+    try:
+        yield connection
+    finally:
+        with suppress(UCLError), connection.lock.held():
+            if {one.name for one in connection.path.iterdir()} <= {"generations", "lock"}:
+                remove_tree(connection.path)
 
 
 @click.command("import")
@@ -92,6 +124,7 @@ def import_command(
 
     --connector-url is the certificateSecuredConnectorURL. Nothing is kept unless UCL accepts the certificate.
     """
+    _refuse_practice(home, name)
     secret = resolve(passphrase, what="--passphrase") if passphrase else None
     identity = read_identity(key, certificate, chain, passphrase=secret)
     show(import_identity(home, name, identity, connector_url, ca_file=ca_file), json_output=json_output)

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from ucl_helpers.cli.common import as_json, open_by_name, show, with_home
+from ucl_helpers.cli.common import as_json, confirm, open_by_name, show, with_home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.lifecycle import forget, rollback
 from ucl_helpers.models import NotNeeded, Outcome
@@ -72,7 +72,15 @@ def _rehearse(renewal: Renewal) -> Outcome:
 @with_home
 @as_json
 def status_command(name: str | None, home: Home, *, json_output: bool) -> None:
-    """Show where connection NAME stands, or all connections. Reads the disk only; nobody is called."""
+    """Show where connection NAME stands, or all connections.
+
+    \b
+    Examples:
+      ucl status
+      ucl status prod --json
+
+    It reads the disk only; nobody is called. The exit code is 0 whatever the state.
+    """
     if name:
         status = status_of(home.connection(name))
         click.echo(json.dumps(status.as_json(), indent=1) if json_output else str(status))
@@ -102,12 +110,17 @@ def status_command(name: str | None, home: Home, *, json_output: bool) -> None:
 def path_command(name: str, what: str, home: Home) -> None:
     """Print the path of NAME's current key, certificate, chain or identity (key and chain in one file).
 
+    \b
+    Examples:
+      ucl path prod identity
+      curl --cert "$(ucl path prod identity)" https://…
+
     The path goes through the link `current`, so it stays the same over renewals. A program that reads key and
     certificate apart must resolve that link once, or read `identity`, which is always of one piece.
     """
     connection = home.connection(name)
     connection.require_current()
-    click.echo(connection.path / "current" / FILES[what])
+    click.echo(bytes(connection.path / "current" / FILES[what]))  # byte for byte, whatever the terminal can show
 
 
 @click.command("revoke")
@@ -119,6 +132,11 @@ def path_command(name: str, what: str, home: Home) -> None:
 def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_output: bool) -> None:
     """Revoke the certificate of connection NAME, for good.
 
+    \b
+    Examples:
+      ucl revoke prod
+      ucl revoke prod --all --yes --json
+
     UCL refuses a revoked certificate from then on, so the connection can only be established anew, with a one-time
     token. Each certificate is revoked by itself: renewing does not revoke the one before. Cryptographically a
     revoked certificate stays valid until it expires; others that trust its CA are not told.
@@ -127,9 +145,9 @@ def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_o
     valid = valid_identities(connection)
     if not json_output:
         click.echo(str(valid), err=True)
-    if valid and not yes:
+    if valid:
         which = "all of them" if everything else "the one in use"
-        click.confirm(f"Revoke {which}? This cannot be undone", abort=True, err=True)
+        confirm(f"Revoke {which}? This cannot be undone", yes=yes)
     show(revoke(connection, everything=everything), json_output=json_output)
 
 
@@ -140,6 +158,11 @@ def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_o
 @as_json
 def rollback_command(name: str, generation: str | None, home: Home, *, json_output: bool) -> None:
     """Go back to an earlier GENERATION of NAME (its number; by default the newest that can be used).
+
+    \b
+    Examples:
+      ucl rollback prod
+      ucl rollback prod 3
 
     It is tried by a call before it becomes current.
     """
@@ -153,10 +176,17 @@ def rollback_command(name: str, generation: str | None, home: Home, *, json_outp
 @with_home
 @as_json
 def forget_command(name: str, home: Home, *, even_if_valid: bool, yes: bool, json_output: bool) -> None:
-    """Remove connection NAME and its keys from this disk. Nothing is revoked by this."""
+    """Remove connection NAME and its keys from this disk.
+
+    \b
+    Examples:
+      ucl forget old
+      ucl forget practice --even-if-valid --yes
+
+    Nothing is revoked by this, so what UCL still accepts is removed only if you insist.
+    """
     connection = home.connection(name)
-    if not yes:
-        click.confirm(f"Remove {connection.path} with all its keys?", abort=True, err=True)
+    confirm(f"Remove {connection.path} with all its keys?", yes=yes)
     show(forget(connection, even_if_valid=even_if_valid), json_output=json_output)
 
 

@@ -1,7 +1,10 @@
 """The group of all commands, and the one place where errors become exit codes."""
 
+import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
@@ -9,7 +12,7 @@ import click
 from ucl_helpers import __version__
 from ucl_helpers.cli import connect, keep, tools
 from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
-from ucl_helpers.errors import StorageFailed, UCLError
+from ucl_helpers.errors import StorageFailed, UCLError, UsageError
 
 INTERRUPTED = 130
 
@@ -34,20 +37,39 @@ for command in (*connect.COMMANDS, *keep.COMMANDS, *tools.COMMANDS):
 def main(arguments: list[str] | None = None) -> Any:
     """Run ``ucl`` and end with its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names and a server's words may not fit the terminal
+    sys.excepthook = _unexpected
     try:
         code = group.main(args=given, prog_name="ucl", standalone_mode=False)
     except UCLError as error:
-        complain(error, json_output="--json" in given)
-        code = error.exit_code
+        code = _end(error, given)
     except OSError as error:
-        complain(
-            StorageFailed(f"The system said no: {error}.", remedy="Mend that, then run it again."), json_output=False
-        )
-        code = StorageFailed.exit_code
+        code = _end(StorageFailed(f"The system said no: {error}.", remedy="Mend that, then run it again."), given)
     except click.exceptions.Abort:
-        click.echo("Interrupted; nothing is lost, run it again to go on.", err=True)
-        code = INTERRUPTED
+        code = _end(UCLError("Interrupted.", remedy="Nothing is lost; run it again to go on."), given, INTERRUPTED)
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        if "--json" in given:
+            code = _end(UsageError(error.format_message(), remedy="ucl --help tells how."), given)
+        else:
+            error.show()
+            code = error.exit_code
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(error: UCLError, given: list[str], code: int | None = None) -> int:
+    code = error.exit_code if code is None else code
+    try:
+        complain(error, code, json_output="--json" in given)
+    except OSError:  # nobody can be told: let the interpreter not try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
+
+
+def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A bug: its type is told; its text and traceback, which might hold a secret, only to who asks for them."""
+    if os.environ.get("UCL_DEBUG") or not issubclass(kind, Exception):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        _end(UCLError(f"Unexpected: {kind.__name__}.", remedy="With UCL_DEBUG=1 it tells where."), sys.argv)

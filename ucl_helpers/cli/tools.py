@@ -2,20 +2,14 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from ucl_helpers.cli.common import FILE, Duration, as_json, with_home
-from ucl_helpers.errors import UCLError, UsageError
+from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
+from ucl_helpers.errors import UCLError
 from ucl_helpers.store import Home
-
-
-def _need(module: str, extra: str) -> None:
-    if find_spec(module) is None:
-        raise UsageError(f"This needs {module}.", remedy=f"Install it with: pip install 'ucl-helpers[{extra}]'")
 
 
 @click.command("run")
@@ -35,30 +29,37 @@ def run_command(
       ucl run 02_maintain_connection -p connection prod -p only_if_due true
 
     The executed notebook is written (0600) also when it fails; the exit code is that of its outcome. The parameter
-    home is set to --home unless it is given.
+    home, if the notebook has it, is set to --home unless it is given.
     """
-    _need("papermill", "run")
+    need("papermill", "run")
     from ucl_helpers.automation.notebooks import find_notebook
-    from ucl_helpers.automation.runner import default_output, run_notebook
+    from ucl_helpers.automation.runner import default_output, parameters_of, run_notebook
 
     path = find_notebook(notebook)
-    values = {"home": str(home.path), **dict(given)}
-    result = run_notebook(path, output or default_output(home.path / "runs", path, datetime.now(UTC)), values)
-    outcome = dict(result.outcome or {"outcome": "failed" if result.error else "done"})
+    ours = {"home": str(home.path)} if "home" in parameters_of(path) else {}
+    result = run_notebook(
+        path, output or default_output(home.path / "runs", path, datetime.now(UTC)), {**ours, **dict(given)}
+    )
+    told = result.as_json()
     if json_output:
-        click.echo(json.dumps({**outcome, "exitCode": result.exit_code, "notebook": str(result.output)}, indent=1))
+        click.echo(json.dumps(told, indent=1))
     else:
         if result.error:
             click.echo(result.error, err=True)
-        told = f"{outcome.get('connection', path.stem)}: {outcome.get('outcome')}"
-        click.echo(f"{told}\nexecuted notebook  {result.output}")
+        until = f" until {told['notNeededUntil']} ({told['rule']})" if "notNeededUntil" in told else ""
+        click.echo(f"{told.get('connection', path.stem)}: {told['outcome']}{until}\nexecuted notebook  {result.output}")
     click.get_current_context().exit(result.exit_code)
 
 
 @click.command("notebooks")
 @click.argument("directory", type=FILE)
 def notebooks_command(directory: Path) -> None:
-    """Copy the notebooks into DIRECTORY, to read, change and run them there."""
+    """Copy the notebooks into DIRECTORY, to read, change and run them there.
+
+    \b
+    Example:
+      ucl notebooks ./notebooks
+    """
     from ucl_helpers.automation.notebooks import copy_notebooks
 
     for path in copy_notebooks(directory):
@@ -80,7 +81,7 @@ def sandbox_command(
     Example:
       ucl sandbox --state ./sandbox --ready-file ./ready.json --validity 1h
     """
-    _need("tornado", "sandbox")
+    need("tornado", "sandbox")
     from ucl_helpers.sandbox import SandboxError, serve
 
     try:

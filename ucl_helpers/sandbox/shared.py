@@ -110,8 +110,8 @@ def _ready(state: Path, owner: int) -> dict[str, Any] | None:
     """What the ready file says, if it is the owner's."""
     try:
         access = fields_of((state / READY_FILE).read_text("utf-8"), state)
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, ValueError, KeyError):
+        return None  # not there yet, or torn by hand
     return access if access["pid"] == owner else None
 
 
@@ -141,8 +141,14 @@ def _start(state: Path, linger: timedelta, deadline: float) -> None:
         ready, _, _ = select.select([reading], [], [], max(0.0, deadline - time.monotonic()))
         answered = bool(ready) and os.read(reading, 1) != b""
         if not answered and owner_of(state) is None:
-            raise SandboxError(f"the sandbox of {state} did not start; its log is {state / _LOG}")
+            raise _not_started(state)
+    except subprocess.CalledProcessError:
+        raise _not_started(state) from None
     finally:
         for descriptor in (reading, writing, log):
             if descriptor >= 0:
                 os.close(descriptor)
+
+
+def _not_started(state: Path) -> SandboxError:
+    return SandboxError(f"the sandbox of {state} did not start; its log is {state / _LOG}")

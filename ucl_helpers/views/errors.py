@@ -6,8 +6,12 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import ChecksFailed, UCLError
 from ucl_helpers.models import Outcome
+from ucl_helpers.views.checked import Checks
+
+Error = UCLError | AssertionError
+MESSAGE_LENGTH = 200
 
 
 def failure(error: UCLError, connection: str = "") -> Outcome:
@@ -16,8 +20,20 @@ def failure(error: UCLError, connection: str = "") -> Outcome:
     return Outcome("failed", connection or "this run", facts, error.exit_code)
 
 
+def broken(assertion: AssertionError) -> ChecksFailed:
+    """An assertion of a notebook that does not hold, as a typed error; of checks, those that failed are named."""
+    told = assertion.args[0] if assertion.args else ""
+    failed = [one for one in told.checks if one.status == "failed"] if isinstance(told, Checks) else []
+    text = "; ".join(f"{one.name}: expected {one.expected}, found {one.found}" for one in failed) or str(told)
+    return ChecksFailed(
+        f"What the notebook asserts does not hold. {text.strip()[:MESSAGE_LENGTH]}".strip(),
+        remedy="The cell above the error shows what was looked at.",
+        failed=[one.name for one in failed],
+    )
+
+
 def report_errors(connection: str = "") -> None:
-    """From now on, let every typed error of this notebook show itself before it stops the notebook.
+    """From now on, let typed errors and broken assertions of this notebook show themselves before they stop it.
 
     Only an error's name and text survive the kernel, so its exit code goes into an output. Outside of IPython this does
     nothing.
@@ -26,8 +42,8 @@ def report_errors(connection: str = "") -> None:
     if shell is None:
         return
 
-    def show(shell: Any, kind: type[UCLError], error: UCLError, trace: TracebackType, tb_offset: Any = None) -> None:
-        display(failure(error, connection))
+    def show(shell: Any, kind: type[Error], error: Error, trace: TracebackType, tb_offset: Any = None) -> None:
+        display(failure(broken(error) if isinstance(error, AssertionError) else error, connection))
         shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
-    shell.set_custom_exc((UCLError,), show)
+    shell.set_custom_exc((UCLError, AssertionError), show)

@@ -1,0 +1,70 @@
+"""Fixtures for the tests of procedures; a plugin: ``pytest_plugins = ["procedure_fixtures"]``."""
+
+from functools import partial
+from itertools import cycle
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from meddler import Meddler
+from steps import Clock, install
+
+from ucl_helpers import client, crypto, procedure
+from ucl_helpers.crypto import make_key
+from ucl_helpers.establish import DirectorAccess
+from ucl_helpers.models import OneTimeToken
+from ucl_helpers.sandbox import Sandbox
+from ucl_helpers.store import Home
+
+
+@pytest.fixture(scope="session")
+def keys():
+    """Keys that were made once; one after another is handed out."""
+    return cycle([make_key(2048) for _ in range(4)])
+
+
+@pytest.fixture(scope="module")
+def clock():
+    """The sandbox's clock; TLS goes by the system's."""
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def ucl(clock):
+    with Sandbox(clock=clock) as running:
+        yield running
+
+
+@pytest.fixture
+def between(ucl, clock, keys, tmp_path, monkeypatch):
+    """The sandbox behind a man in the middle; no call is repeated by the client itself, keys of 2048 bits are ready."""
+    clock.set()
+    monkeypatch.setattr(procedure, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
+    monkeypatch.setattr(client, "BACKOFF_SECONDS", ())
+    unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)  # primes are slow to prove
+    monkeypatch.setattr(crypto, "load_pem_private_key", unproved)
+    with Meddler(ucl, tmp_path) as meddler:
+        yield meddler
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def secure(home, ucl, clock, between, tmp_path):
+    """A connection that is reached through the man in the middle, its identity an hour old."""
+    clock.set(hours=-1)
+    connection = install(home, ucl, tmp_path, url=between.certificate_secured_connector_url)
+    clock.set()
+    return connection
+
+
+@pytest.fixture
+def token(ucl, between):
+    return OneTimeToken(ucl.one_time_token(), between.connector_url)
+
+
+@pytest.fixture
+def director(ucl, between):
+    return DirectorAccess(between.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)

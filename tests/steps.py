@@ -1,0 +1,64 @@
+"""What the tests of procedures share: the steps by name, what lies on disk, a connection that is there at once."""
+
+from datetime import UTC, datetime, timedelta
+
+from contract_replay import Landscape, rsa_key
+from cryptography import x509
+
+from ucl_helpers.pending import Pending
+
+STEPS = ("configuration", "request", "sign", "decode", "verify", "activate")
+
+
+class Clock:
+    """The system's clock, moved by ``ahead``."""
+
+    def __init__(self, **ahead):
+        self.set(**ahead)
+
+    def set(self, **ahead):
+        self.ahead = timedelta(**ahead)
+
+    def __call__(self):
+        return datetime.now(UTC) + self.ahead
+
+
+def go(procedure, upto="activate", since="configuration"):
+    """Run the steps from one to another; what the last of them returned."""
+    result = None
+    for name in STEPS[STEPS.index(since) : STEPS.index(upto) + 1]:
+        result = getattr(procedure, name)()
+    return result
+
+
+def tree(folder):
+    """Every file and link below a folder, the locks aside."""
+    return {
+        str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if (path.is_symlink() or path.is_file()) and path.name != "lock"
+    }
+
+
+def pending_of(connection):
+    return Pending(connection.path / "pending")
+
+
+def aside(connection):
+    folder = connection.path / "aside"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def events(connection):
+    return [one["event"] for one in connection.journal()]
+
+
+def install(home, ucl, folder, *, url=None, name="prod"):
+    """A connection whose identity the sandbox has signed just now, put where it belongs without the procedures."""
+    signed = Landscape(ucl, ucl.one_time_token).establish(folder)
+    connection = home.new(name)
+    connection.write_settings({"key_length": 2048})
+    chain = tuple(x509.load_pem_x509_certificates(signed.chain))
+    facts = {"connectorUrl": url or ucl.certificate_secured_connector_url}
+    connection.install(rsa_key(), chain, chain[1:], ucl.ca_file.read_bytes(), facts)
+    return connection

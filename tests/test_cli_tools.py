@@ -1,0 +1,164 @@
+"""``ucl run`` (what needs no UCL), ``ucl notebooks`` and ``ucl sandbox`` as processes."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+from datetime import timedelta
+
+import pytest
+from command_line import BITS, UCL, Shell, environment
+from cryptography import x509
+from test_runner import mode, printed, write_notebook
+
+from ucl_helpers.automation.notebooks import notebooks_directory
+
+OURS = sorted(path.name for path in notebooks_directory().glob("*.ipynb"))
+
+
+@pytest.fixture
+def shell(tmp_path):
+    return Shell(tmp_path / "home", tmp_path)
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------
+
+
+def test_home_is_given_to_a_notebook_only_if_it_takes_one(shell, tmp_path):
+    write_notebook(tmp_path / "takes.ipynb", "print(home)", parameters='home: str = ""  # where')
+    write_notebook(tmp_path / "none.ipynb", "print('home' in globals())")
+    for name, text in (("takes", f"{shell.home}\n"), ("none", "False\n")):
+        said = shell.ucl("run", f"{name}.ipynb", "--output", f"{name}-out.ipynb")
+        assert said.code == 0, said
+        assert printed(tmp_path / f"{name}-out.ipynb") == text
+        assert said.out == f"{name}: done\nexecuted notebook  {tmp_path / name}-out.ipynb\n"
+
+
+ASSERT = "from ucl_helpers import views\nviews.report_errors()\nassert {}, 'two is not three'"
+
+
+@pytest.mark.parametrize(
+    ("cell", "code", "error"),
+    [
+        (ASSERT.format("2 == 3"), 6, "ChecksFailed"),
+        (ASSERT.format("2 == 2"), 0, None),
+        (ASSERT.format("2 == 2") + "\n1 / 0", 1, "ZeroDivisionError"),
+        (ASSERT.format("2 == 2") + "\nfrom ucl_helpers import errors\nraise errors.Busy('x', remedy='y')", 8, "Busy"),
+    ],
+)
+def test_how_a_notebook_ended_is_the_exit_code(cell, code, error, shell, tmp_path):
+    write_notebook(tmp_path / "in.ipynb", cell)
+    said = shell.ucl("run", "in.ipynb", "--json")
+    assert (said.code, said.json["exitCode"], said.json.get("error")) == (code, code, error)
+    assert said.json["outcome"] == ("failed" if code else "done")
+    assert said.json["notebook"].startswith(str(shell.home / "runs" / "in-"))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "error"),
+    [
+        (("02", "-p", "conection", "prod"), 2, "UsageError"),
+        (("02", "-p", "key_length", "long"), 2, "UsageError"),
+        (("02", "-p", "passphrase", "s3cr3t"), 9, "SecretFound"),
+        (("01", "-p", "token", "s3cr3t"), 9, "SecretFound"),
+        (("01", "-p", "connector_url", "https://localhost/?token=s3cr3t"), 9, "SecretFound"),
+        (("0",), 2, "UsageError"),
+        (("nowhere.ipynb",), 2, "UsageError"),
+        (("02", "-o", "."), 2, "UsageError"),
+    ],
+)
+def test_what_cannot_be_run_is_told_before_anything_runs(options, code, error, shell):
+    said = shell.ucl("run", *options, "--json")
+    assert (said.code, said.err, said.json["error"]) == (code, "", error)
+    assert "s3cr3t" not in said.out
+    assert not shell.home.exists()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_is_saved(sent, code, shell, tmp_path):
+    os.mkfifo(tmp_path / "here")
+    waits = f"import threading\nopen({str(tmp_path / 'here')!r}, 'w').close()\nthreading.Event().wait()"
+    write_notebook(tmp_path / "in.ipynb", "print('so far')", waits)
+    command = [UCL, "run", "in.ipynb", "-o", "out.ipynb", "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(shell.home), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        (tmp_path / "here").read_text()
+        process.send_signal(sent)
+        out, err = process.communicate()
+    assert process.returncode == code
+    assert b"Traceback" not in err
+    assert (printed(tmp_path / "out.ipynb"), mode(tmp_path / "out.ipynb")) == ("so far\n", 0o600)
+    assert (json.loads(out)["exitCode"] if out else code) == code
+
+
+# -- notebooks ---------------------------------------------------------------------------------------------------------
+
+
+def test_notebooks_are_copied_and_a_changed_copy_is_kept(shell, tmp_path):
+    said = shell.ucl("notebooks", "copies")
+    assert (said.code, said.out.splitlines()) == (0, [f"copies/{name}" for name in OURS])
+    assert [path.name for path in sorted((tmp_path / "copies").iterdir())] == OURS
+    (tmp_path / "copies" / OURS[0]).write_text("mine")
+    said = shell.ucl("notebooks", "copies")
+    assert (said.code, said.out, (tmp_path / "copies" / OURS[0]).read_text()) == (2, "", "mine")
+
+
+# -- sandbox -----------------------------------------------------------------------------------------------------------
+
+KEYS = [
+    *("pid", "directorUrl", "directorToken", "tenant", "applicationId"),
+    *("connectorUrl", "certificateSecuredConnectorUrl", "caFile"),
+]
+
+
+def serve(folder, *options):
+    """A sandbox that answers, and what it tells."""
+    (folder / "out").mkdir()
+    os.mkfifo(folder / "ready")
+    command = [UCL, "sandbox", "--state", folder / "state", "--ready-file", folder / "out" / "ready.json", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stderr.readline()
+    return process, json.loads((folder / "out" / "ready.json").read_text())
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_a_sandbox_tells_how_it_is_reached_and_ends_when_told(ending, tmp_path):
+    process, ready = serve(tmp_path)
+    with process:
+        assert list(ready) == KEYS
+        assert ready["pid"] == process.pid
+        assert stat.S_IMODE((tmp_path / "out" / "ready.json").stat().st_mode) == 0o600
+        busy = Shell(tmp_path).ucl("sandbox", "--state", tmp_path / "state")
+        assert (busy.code, f"process {process.pid}" in busy.err) == (1, True)
+        process.send_signal(ending)
+        out, err = process.communicate()
+    assert (process.returncode, out, "Traceback" in err) == (0, "", False)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "validity"),
+    [("5s", timedelta(seconds=5)), ("2160h", timedelta(days=90)), ("3650d", timedelta(days=3650))],
+)
+def test_a_sandbox_signs_for_as_long_as_it_is_told(text, validity, tmp_path):
+    process, ready = serve(tmp_path, "--validity", text, "--ca-layout", "root")
+    with process:
+        where = ("--director-url", ready["directorUrl"], "--tenant", ready["tenant"], "--bearer", "env:BEARER")
+        more = ("--application-id", ready["applicationId"], "--ca-file", ready["caFile"])
+        shell = Shell(tmp_path / "home")
+        said = shell.ucl("establish", "prod", *where, *more, *BITS, "--json", BEARER=ready["directorToken"])
+        process.terminate()
+        process.communicate()
+    assert said.code == 0, said
+    chain = shell.home / "connections" / "prod" / "current" / "chain.pem"
+    leaf, root = x509.load_pem_x509_certificates(chain.read_bytes())
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == validity
+    assert root.subject == root.issuer
+
+
+@pytest.mark.parametrize("text", ["0d", "-1d", "90", "soon"])
+def test_a_validity_that_is_none_is_a_usage_error(text, shell):
+    said = shell.ucl("sandbox", f"--validity={text}")
+    assert (said.code, "is not a duration" in said.err) == (2, True)

@@ -1,0 +1,302 @@
+"""What a refusal likely means: real handshakes between two OpenSSL endpoints in memory, and what each comes to."""
+
+import ipaddress
+import socket
+import ssl
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from certificates import LEAF, MINUTE, NOW, OTHER, ROOT, SERVER_AUTH, certificate, key, root
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ucl_helpers.crypto import dump_certificates, dump_key, parse_subject
+from ucl_helpers.diagnosis import (
+    GRACE,
+    certificate_causes,
+    clock_note,
+    refusal_causes,
+    transport_error,
+)
+from ucl_helpers.errors import CertificateRejected, ServerNotTrusted, Unreachable
+
+URL = "https://ucl.example/connector/graphql"
+LONG = {"not_before": datetime(2000, 1, 1, tzinfo=UTC), "not_after": datetime(2100, 1, 1, tzinfo=UTC)}
+PAST, FUTURE = (
+    {**LONG, "not_after": datetime(2001, 1, 1, tzinfo=UTC)},
+    {**LONG, "not_before": datetime(2099, 1, 1, tzinfo=UTC)},
+)
+HOST = [x509.DNSName("ucl.example"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+SERVER = {
+    "subject": parse_subject("CN=ucl.example"),
+    "issuer": ROOT,
+    "by": "root",
+    "extended": (SERVER_AUTH,),
+    "names": HOST,
+}
+CA, OTHER_CA = root(**LONG), root(subject=OTHER, issuer=OTHER, of="other", by="other", **LONG)
+
+
+def server(**changed):
+    return certificate(**{**SERVER, **LONG, **changed})
+
+
+def client(**changed):
+    return certificate(**{"issuer": ROOT, "by": "root", **LONG, **changed})
+
+
+def pem(*certificates):
+    return dump_certificates(*certificates).decode()
+
+
+def loaded(context, folder, *chain):
+    path = folder / "identity.pem"
+    path.write_bytes(dump_key(key("leaf")) + dump_certificates(*chain))
+    context.load_cert_chain(path)
+    return context
+
+
+def hands_shaken(ours, theirs, host):
+    """Our side's error of a handshake and the first read after it, or None."""
+    here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+    we = ours.wrap_bio(here, there, server_hostname=host)
+    they = theirs.wrap_bio(there, here, server_side=True)
+    for _ in range(6):
+        try:
+            we.do_handshake()
+            we.read(1)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            return error
+        with suppress(ssl.SSLError):
+            they.do_handshake()
+            they.write(b"!")
+    return None
+
+
+def meeting(folder, *, chain=(), trusted=CA, host="ucl.example", sent=(), wanted=None, crl=b"", version=None):
+    """What comes of it when the server has this chain, and wants (or not) a client certificate of a CA."""
+    theirs = loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), folder, *(chain or [server()]))
+    if wanted:
+        theirs.verify_mode = ssl.CERT_REQUIRED
+        (folder / "wanted.pem").write_bytes(dump_certificates(wanted) + crl)
+        theirs.load_verify_locations(folder / "wanted.pem")
+        theirs.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF if crl else ssl.VERIFY_DEFAULT
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ours.maximum_version = version or ssl.TLSVersion.MAXIMUM_SUPPORTED
+    ours.load_verify_locations(cadata=pem(trusted))
+    return hands_shaken(loaded(ours, folder, *sent) if sent else ours, theirs, host)
+
+
+def told(error, cert=None, now=NOW):
+    found = transport_error(error, url=URL, request_id="some-id", certificate=cert, now=now)
+    assert URL in found.message
+    assert dict(found.data) == {"url": URL, "request_id": "some-id"}
+    return found
+
+
+# -- the server's certificate ------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_trusted_is_no_error(tmp_path):
+    assert meeting(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem", "remedy"),
+    [
+        ({"chain": [server(**PAST)]}, "its certificate has expired", "Compare the clocks"),
+        ({"chain": [server(**FUTURE)]}, "its certificate is not valid yet", "Compare the clocks"),
+        ({"chain": [server(issuer=SERVER["subject"], by="leaf")]}, "its certificate is self-signed", "CA file"),
+        ({"trusted": OTHER_CA}, "its CA is unknown here", "not the client CA"),
+        ({"trusted": OTHER_CA, "chain": [server(), CA]}, "its CA is unknown here", "not the client CA"),
+        ({"host": "other.example"}, "its certificate is for another host", "host name"),
+        ({"host": "127.0.0.2"}, "its certificate is for another address", "address"),
+        ({"chain": [client(names=HOST)]}, "unsuitable certificate purpose", "openssl s_client"),
+    ],
+    ids=["expired", "not yet", "self-signed", "unknown", "unknown root", "host", "address", "purpose"],
+)
+def test_a_server_that_is_not_trusted_says_why(tmp_path, changed, problem, remedy):
+    error = told(meeting(tmp_path, **changed))
+    assert type(error) is ServerNotTrusted
+    assert f"is not trusted: {problem}" in error.message.replace("unsupported", "unsuitable")
+    assert remedy in error.remedy
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 mail.example ESMTP\r\n"])
+def test_a_server_that_speaks_no_tls_is_not_trusted(said):
+    here, there = ssl.MemoryBIO(), ssl.MemoryBIO()
+    here.write(said)
+    with pytest.raises(ssl.SSLError) as caught:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(here, there, server_hostname="ucl.example").do_handshake()
+    error = told(caught.value)
+    assert (type(error), error.remedy) == (ServerNotTrusted, "Check the URL and port.")
+
+
+# -- our certificate ---------------------------------------------------------------------------------------------------
+
+
+def revoking(one):
+    builder = x509.CertificateRevocationListBuilder().issuer_name(ROOT)
+    builder = builder.last_update(LONG["not_before"]).next_update(LONG["not_after"])
+    revoked = x509.RevokedCertificateBuilder(one.serial_number, LONG["not_before"]).build()
+    return builder.add_revoked_certificate(revoked).sign(key("root"), hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def test_a_certificate_that_is_wanted_is_no_error(tmp_path):
+    assert meeting(tmp_path, sent=[client()], wanted=CA) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "meaning"),
+    [
+        ({}, "wants a client certificate and none was sent"),
+        ({"version": ssl.TLSVersion.TLSv1_2}, "it may want another client certificate"),
+        ({"sent": [client(issuer=OTHER, by="other")]}, "does not know the CA of our client certificate"),
+        ({"sent": [client(**PAST)]}, "says our client certificate has expired"),
+        ({"sent": [client(extended=(SERVER_AUTH,))]}, "does not take this kind of client certificate"),
+        (
+            {"sent": [client()], "wanted": root(usage=None, **LONG), "crl": revoking(client())},
+            "says our client certificate was revoked",
+        ),
+    ],
+    ids=["none", "none, TLS 1.2", "unknown CA", "expired", "purpose", "revoked"],
+)
+def test_an_alert_about_our_certificate_is_explained(tmp_path, changed, meaning):
+    error = told(meeting(tmp_path, **{"wanted": CA, **changed}))
+    assert type(error) is CertificateRejected
+    assert meaning in error.message
+
+
+@pytest.mark.parametrize(
+    ("alert", "kind"),
+    [
+        ("SSLV3_ALERT_BAD_CERTIFICATE", CertificateRejected),
+        ("SSLV3_ALERT_CERTIFICATE_UNKNOWN", CertificateRejected),
+        ("TLSV1_ALERT_ACCESS_DENIED", CertificateRejected),
+        ("TLSV1_ALERT_DECRYPT_ERROR", CertificateRejected),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", ServerNotTrusted),
+        ("TLSV1_ALERT_INTERNAL_ERROR", Unreachable),
+        (None, Unreachable),
+    ],
+)
+def test_other_alerts(alert, kind):
+    error = ssl.SSLError(1, "an alert")
+    error.reason = alert
+    assert type(told(error)) is kind
+
+
+def test_what_our_certificate_tells_goes_with_the_alert(tmp_path):
+    alert = meeting(tmp_path, sent=[client(**PAST)], wanted=CA)
+    assert "Likely: the client certificate expired 2001-01-01" in told(alert, client(**PAST)).message
+    assert "Likely" not in told(alert, client()).message
+
+
+# -- no answer ---------------------------------------------------------------------------------------------------------
+
+
+class Wrapped(Exception):
+    """As HTTP libraries wrap what they meet."""
+
+    def __init__(self, *args, reason=None):
+        super().__init__(*args)
+        self.reason = reason
+
+
+def caused_by(error):
+    outer = Wrapped("outer")
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [caused_by, Wrapped, lambda one: Wrapped(reason=Wrapped(one)), lambda one: Wrapped("x", caused_by(one))],
+)
+@pytest.mark.parametrize(
+    ("error", "text", "doubt"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "connection refused", False),
+        (socket.gaierror(-2, "Name or service not known"), "name or service not known", False),
+        (TimeoutError("the read timed out"), "timed out", False),
+        (ConnectionResetError(104, "Connection reset by peer"), "connection reset by peer", True),
+        (ssl.SSLEOFError(8, "EOF occurred"), "the connection broke off (SSLEOFError)", True),
+    ],
+)
+def test_no_answer_tells_the_innermost_reason(wrap, error, text, doubt):
+    found = told(wrap(error))
+    assert type(found) is Unreachable
+    assert found.message == f"No answer from {URL}: {text}."
+    assert ("may also just hang up" in found.remedy) == doubt
+
+
+def test_an_exception_that_contains_itself_is_searched_once():
+    error = Wrapped("outer")
+    error.__cause__ = error.reason = error
+    assert type(told(error)) is Unreachable
+
+
+HANG_UP = ConnectionResetError(104, "Connection reset by peer")
+
+
+@pytest.mark.parametrize(
+    ("error", "cert", "kind"),
+    [
+        (HANG_UP, certificate(not_after=NOW), CertificateRejected),
+        (Wrapped("Remote end closed: RemoteDisconnected"), certificate(not_after=NOW), CertificateRejected),
+        (HANG_UP, certificate(), Unreachable),
+        (HANG_UP, None, Unreachable),
+        (ConnectionRefusedError(111, "Connection refused"), certificate(not_after=NOW), Unreachable),
+    ],
+)
+def test_a_server_that_hangs_up_on_an_expired_certificate_means_it(error, cert, kind):
+    assert type(told(error, cert)) is kind
+
+
+# -- causes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "cause"),
+    [
+        (NOW - MINUTE * 2, "valid only from 2026-03-01 11:59:00Z: compare the clocks"),
+        (NOW, "is 1 min old and a gateway's clock may be behind"),
+        (NOW - MINUTE + GRACE, ""),
+        (NOW + timedelta(days=90), "expired 2026-05-30 12:00:00Z: establish the connection anew"),
+    ],
+)
+def test_what_a_certificate_tells_about_a_refusal(now, cause):
+    causes = certificate_causes(certificate(subject=LEAF), now)
+    assert len(causes) == bool(cause)
+    assert cause in "".join(causes)
+    assert refusal_causes("certificate", certificate(), now)[: len(causes)] == causes
+
+
+def test_without_a_certificate_it_tells_nothing():
+    assert certificate_causes(None, NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "first"),
+    [("token", "token was used before"), ("director", "bearer token"), ("certificate", "was revoked")],
+)
+def test_each_endpoint_has_its_own_likeliest_cause(endpoint, first):
+    assert first in refusal_causes(endpoint, certificate(), NOW + timedelta(days=1))[0]
+
+
+@pytest.mark.parametrize(
+    ("difference", "note"),
+    [
+        (None, ""),
+        (0.0, ""),
+        (300.0, ""),
+        (-300.0, ""),
+        (301.0, " Our clock is 5 min 1 s behind the server's."),
+        (-86400.0, " Our clock is 1 d ahead of the server's."),
+    ],
+)
+def test_clocks_that_differ_are_named(difference, note):
+    assert clock_note(difference) == note

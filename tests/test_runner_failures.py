@@ -1,0 +1,109 @@
+"""What can go wrong around a headless run is a typed error or an outcome, and leaves no hidden file behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_runner import outcome, printed, write_notebook
+
+from ucl_helpers.automation.runner import parameters_of, run_notebook
+from ucl_helpers.errors import StorageFailed, UsageError
+
+LAUNCHER = "import sys\nsys.exit('the kernel cannot start')\n"
+
+
+def hidden(folder):
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_kernel_that_does_not_start_is_an_error_and_the_notebook_is_saved(tmp_path, monkeypatch, capfd):
+    notebook = write_notebook(tmp_path / "in.ipynb", "print('never')")
+    assert run_notebook(notebook, tmp_path / "runs" / "out.ipynb").exit_code == 0
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "ipykernel_launcher.py").write_text(LAUNCHER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "first"))
+    result = run_notebook(notebook, tmp_path / "runs" / "out.ipynb")
+    assert result.exit_code == 1
+    assert result.as_json()["outcome"] == "failed"
+    assert "Kernel died" in result.as_json()["message"]
+    assert printed(result.output) == ""
+    assert hidden(tmp_path / "runs") == []
+    assert "the kernel cannot start" in capfd.readouterr().err
+
+
+SOCKETS = """
+import json, os, stat
+from pathlib import Path
+from ipykernel.connect import get_connection_file
+told = json.loads(Path(get_connection_file()).read_text())
+folder = Path(told["ip"]).parent
+print(told["transport"], oct(stat.S_IMODE(folder.stat().st_mode)), folder)
+"""
+
+
+def test_the_kernel_is_reached_by_sockets_that_nobody_else_can_reach_and_that_go_away(tmp_path):
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", SOCKETS), tmp_path / "out.ipynb")
+    transport, access, folder = printed(result.output).split()
+    assert (transport, access) == ("ipc", "0o700")
+    assert not Path(folder).exists()
+    assert Path(folder).parent.exists()
+
+
+def test_an_output_that_is_a_folder_is_told_before_anything_runs(tmp_path):
+    notebook = write_notebook(tmp_path / "in.ipynb", f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        run_notebook(notebook, tmp_path / "runs")
+    assert not (tmp_path / "ran").exists()
+    assert run_notebook(notebook, tmp_path / "runs" / "out.ipynb").exit_code == 0
+    assert (tmp_path / "ran").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
+    notebook = write_notebook(tmp_path / "in.ipynb")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageFailed, match="file"):
+        run_notebook(notebook, tmp_path / "file" / "out.ipynb")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "shutil.rmtree(folder)",  # what papermill saves into is gone
+        "Path(folder, 'out.ipynb').mkdir()",  # the place of the executed notebook is taken
+    ],
+)
+def test_an_output_that_is_lost_during_the_run_is_a_storage_error(spoil, tmp_path):
+    (tmp_path / "runs").mkdir()
+    lines = f"import shutil\nfrom pathlib import Path\nfolder = {str(tmp_path / 'runs')!r}\n{spoil}"
+    notebook = write_notebook(tmp_path / "in.ipynb", lines)
+    with pytest.raises(StorageFailed):
+        run_notebook(notebook, tmp_path / "runs" / "out.ipynb")
+    assert not (tmp_path / "runs").exists() or hidden(tmp_path / "runs") == []
+
+
+@pytest.mark.parametrize(
+    "cell", [{}, {"cell_type": "code"}, {"cell_type": "code", "metadata": [], "source": 1, "outputs": []}, "text"]
+)
+def test_cells_that_are_none_are_a_usage_error(cell, tmp_path):
+    notebook = write_notebook(tmp_path / "in.ipynb")
+    assert set(parameters_of(notebook)) == {"name", "number"}
+    content = json.loads(notebook.read_text())
+    content["cells"].append(cell)
+    notebook.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="is not a Jupyter notebook"):
+        run_notebook(notebook, tmp_path / "out.ipynb")
+    assert hidden(tmp_path) == []
+
+
+def test_a_success_that_was_told_before_a_failure_is_not_the_outcome(tmp_path):
+    failed = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0), "1 / 0"), tmp_path / "out.ipynb").as_json()
+    assert failed.pop("notebook") == str(tmp_path / "out.ipynb")
+    assert failed == {
+        "outcome": "failed",
+        "error": "ZeroDivisionError",
+        "message": "division by zero",
+        "exitCode": 1,
+    }
+    done = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0)), tmp_path / "out.ipynb").as_json()
+    assert (done["outcome"], done["exitCode"]) == ("said", 0)

@@ -1,0 +1,70 @@
+"""What a connection is made from: an https URL, a CA file, key and certificate."""
+
+import pytest
+from contract_replay import rsa_key
+from cryptography import x509
+from tls_servers import Authority
+
+from ucl_helpers.client import Client
+from ucl_helpers.crypto import dump_key
+from ucl_helpers.errors import StorageFailed, UsageError
+from ucl_helpers.tls import Credentials, check_url, tls_context
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/graphql",
+        "HTTP://localhost/graphql?token=hidden",
+        "localhost/graphql",
+        "https://",
+        "https:///graphql",
+        "https://localhost:0/",
+        "https://localhost:99999/",
+        "https://localhost:x/",
+        "https://user:hidden@localhost/",
+        "https://@localhost/",
+        "https://local host/",
+        "https://localhost/\n",
+        "https://localhost/\x00",
+        "file:///etc/passwd",
+        "https://[::1",
+        "",
+        None,
+    ],
+)
+def test_what_is_no_https_url_is_refused(url):
+    with pytest.raises(UsageError, match="https") as caught:
+        Client(url, "certificate")
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://localhost/graphql", "HTTPS://127.0.0.1:8443", "https://[::1]:1/"])
+def test_an_https_url_stays_as_it_is(url):
+    assert check_url(url) == url
+
+
+@pytest.mark.parametrize("content", [None, b"", b"text", b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----"])
+def test_a_ca_file_that_cannot_be_used_is_named(tmp_path, content):
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StorageFailed, match=r"ca\.pem"):
+        tls_context(path, None)
+
+
+def test_a_directory_is_no_ca_file(tmp_path):
+    with pytest.raises(StorageFailed, match="cannot be used"):
+        tls_context(tmp_path, None)
+
+
+def test_key_and_certificate_must_belong_together_and_be_in_the_clear(tmp_path):
+    ca = Authority(tmp_path / "ca", "CA")
+    mine = ca.issue("mine", key=rsa_key())
+    good = Credentials(mine, mine, x509.load_pem_x509_certificates(mine.read_bytes())[0])
+    assert tls_context(None, good)
+    encrypted = tmp_path / "encrypted.pem"
+    encrypted.write_bytes(dump_key(rsa_key(), b"passphrase"))
+    for key_file in (ca.issue("not mine"), encrypted, tmp_path / "missing.pem", tmp_path):
+        with pytest.raises(StorageFailed, match="cannot be used"):
+            tls_context(None, Credentials(good.certificate_file, key_file, good.certificate))

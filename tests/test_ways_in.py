@@ -1,0 +1,109 @@
+"""From what a user has to an establishment: a token or access to the Director, secrets by reference."""
+
+import base64
+import json
+
+import pytest
+from steps import go, pending_of
+
+from ucl_helpers.errors import NewTokenNeeded, UsageError
+from ucl_helpers.establish import DirectorAccess
+from ucl_helpers.models import NotNeeded, OneTimeToken
+from ucl_helpers.ways_in import WayIn, access_from
+
+pytest_plugins = ["procedure_fixtures"]
+URL = "https://ucl.example/connector/graphql"
+DIRECTOR = {"director_url": URL, "tenant": "t", "application_id": "a", "bearer": "env:THE_BEARER"}
+
+
+@pytest.fixture(autouse=True)
+def secrets(monkeypatch, tmp_path):
+    raw = json.dumps({"token": "raw-token", "connectorURL": URL}).encode()
+    monkeypatch.setenv("THE_TOKEN", "bare-token")
+    monkeypatch.setenv("THE_BEARER", "the-bearer")
+    (tmp_path / "token").write_bytes(base64.b64encode(raw) + b"\n")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "access"),
+    [
+        ({}, None),
+        ({"token": "", "tenant": None, "bearer": ""}, None),
+        ({"token": "env:THE_TOKEN"}, OneTimeToken("bare-token")),
+        ({"token": "env:THE_TOKEN", "connector_url": URL}, OneTimeToken("bare-token", URL)),
+        ({"token": "file:token"}, OneTimeToken("raw-token", URL)),
+        ({"token": "file:token", "connector_url": URL + "?x"}, OneTimeToken("raw-token", URL + "?x")),
+        (DIRECTOR, DirectorAccess(URL, "t", "a", "the-bearer")),
+    ],
+)
+def test_what_is_given_is_the_way_in(given, access):
+    assert access_from(given, None) == access
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({**DIRECTOR, "token": "env:THE_TOKEN"}, "Both a token and access to the Director"),
+        ({"token": "env:THE_TOKEN", "tenant": "t"}, "Both a token and access to the Director"),
+        *[({**DIRECTOR, name: ""}, f"For the Director, {name} is missing") for name in DIRECTOR],
+        ({"tenant": "t"}, "director_url, application_id, bearer is missing"),
+        ({"token": "bare-token"}, "must be a reference"),
+        ({**DIRECTOR, "bearer": "the-bearer"}, "must be a reference"),
+        ({"token": "env:NOT_THERE"}, "NOT_THERE is empty or not set"),
+    ],
+)
+def test_what_is_not_whole_is_an_error_without_the_secret(given, says):
+    with pytest.raises(UsageError, match=says) as told:
+        access_from(given, None)
+    assert not any(secret in str(told.value) for secret in ("bare-token", "the-bearer", "raw-token"))
+
+
+# -- begin -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def new(home):
+    return home.new("new")
+
+
+def test_by_the_director_a_token_is_fetched_only_if_one_is_needed(new, ucl, between, director):
+    way = WayIn(new, director, ucl.ca_file)
+    go(way.begin(key_length=2048), "request")
+    assert len(between.seen("token")) == 1
+    establishment = way.begin(key_length=2048)
+    assert go(establishment).outcome == "established"
+    assert isinstance(way.begin().configuration(), NotNeeded)
+    assert len(between.seen("token")) == 1
+
+
+def test_with_a_token_a_cell_may_run_twice(new, ucl, between, token):
+    way = WayIn(new, token, ucl.ca_file)
+    for upto in ("configuration", "configuration", "sign", "activate"):
+        go(way.begin(key_length=2048), upto)
+    assert new.current
+    assert (len(between.seen("sign")), pending_of(new).state) == (1, {})
+
+
+def test_without_either_only_what_was_interrupted_is_finished(new, ucl, token):
+    way = WayIn(new, None, ucl.ca_file)
+    with pytest.raises(NewTokenNeeded):
+        go(way.begin())
+    go(WayIn(new, token, ucl.ca_file).begin(key_length=2048), "sign")
+    assert go(way.begin(key_length=2048)).outcome == "established"
+
+
+def test_it_shows_the_way_and_no_secret(new, secure, director, token):
+    shown = {str(WayIn(new, access)) for access in (director, token, None)} | {str(WayIn(secure, None))}
+    assert [
+        sum(text in one for one in shown) for text in ("the Director at", "a one-time token for", "none given")
+    ] == [
+        1,
+        1,
+        2,
+    ]
+    assert sum("not yet" in one for one in shown) == 3
+    assert not any(secret in one + repr(shown) for one in shown for secret in (director.bearer, token.token))
+    assert not any(
+        secret in repr(WayIn(new, one)) for one in (director, token) for secret in (director.bearer, token.token)
+    )
