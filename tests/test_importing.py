@@ -232,8 +232,9 @@ def test_what_was_made_meanwhile_by_another_process_stays(home, ucl, chain, take
     assert len(home.connection("prod").generations()) == 1
 
 
-def test_what_an_import_left_that_was_killed_goes_with_the_next(home, chain, taken, tmp_path):
-    left = Pending(home.path / "importing" / "identity")
+@pytest.mark.parametrize("name", ["identity", ".identity.0123abcd"])
+def test_what_an_import_left_that_was_killed_goes_with_the_next(home, chain, taken, tmp_path, name):
+    left = Pending(home.path / "importing" / name)
     left.path.mkdir(parents=True)
     left.key_path.write_bytes(key_bytes())
     taken(read_identity(*files(tmp_path, key_bytes(), pem(*chain))))

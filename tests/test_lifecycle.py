@@ -74,12 +74,12 @@ def test_a_generation_that_is_not_there_is_an_error_that_lists_those_there_are(s
 
 
 def test_by_default_the_newest_is_taken_that_is_whole_valid_and_not_revoked(home, ucl, clock, between, tmp_path):
-    for days in (-91, -3, -2, -1, 0):
+    for days in (-3, -91, -2, -1, 0):
         clock.set(days=days)
         folder = tmp_path / str(days)
         folder.mkdir()
         connection = install(home, ucl, folder, url=between.certificate_secured_connector_url)
-    expired, usable, revoked, damaged, current = connection.generations()
+    usable, expired, revoked, damaged, current = connection.generations()
     connection.record("revoked", fingerprint=revoked.fingerprint)
     (damaged.path / "chain.pem").write_text("gone")
     assert rollback(connection).facts["generation"] == usable.name

@@ -137,11 +137,11 @@ class Pending:
         return None
 
     def keep_answer(self, signed: SignedCertificates) -> None:
-        """Keep UCL's answer as it came and, if it can be read, its chain as PEM."""
-        answer = {name: value for name, value in asdict(signed).items() if name != "reused"}
-        files.write(self.path / "answer.json", json.dumps(answer).encode())
+        """Keep UCL's answer as it came and, if it can be read, before it its chain as PEM."""
         with suppress(BadAnswer):
             self.keep_chain(decode_certificates(signed.certificate_chain, name="certificateChain"))
+        answer = {name: value for name, value in asdict(signed).items() if name != "reused"}
+        files.write(self.path / "answer.json", json.dumps(answer).encode())
 
     def answer(self) -> SignedCertificates | None:
         """The kept answer, or None."""
