@@ -26,7 +26,8 @@ from ucl_helpers.store import Connection
 
 
 def tidy(connection: Connection, pending: Pending) -> None:
-    """Remove what a run left behind that was cut off just after its switch."""
+    """Remove what runs left behind that were cut off: in the midst of writing, or just after their switch."""
+    connection.sweep()
     certificate, current = pending.certificate(), connection.current
     if certificate and current and mark_of(current) == fingerprint(certificate):
         connection.record("settled", fingerprint=current.fingerprint, generation=current.name)

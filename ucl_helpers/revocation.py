@@ -132,7 +132,7 @@ def _revoke_one(connection: Connection, identity: ValidIdentity) -> Refused | No
 
 
 def _endpoint(connection: Connection) -> tuple[str, Path | None]:
-    """Where to revoke, and what verifies the server; as the newest whole generation knows, if the one in use is lost."""
+    """Where to revoke and what verifies the server; if the one in use is lost, as the newest whole one knows."""
     try:
         return connection.url, connection.require_current().server_ca
     except UCLError:
