@@ -1,6 +1,14 @@
-"""What the run says beside its tests: how many recorded answers of the real servers the sandbox agrees with."""
+"""What holds for the whole run: signals reach what tests start, and the agreement with the recordings is counted."""
+
+import signal
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start, also where this run is a job in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -182,7 +182,7 @@ class Meddler:
 
     def _identity(self, certificate: x509.Certificate) -> tuple[Path, Path]:
         """Chain and key of the client, from its disk."""
-        for chain in self.home.rglob("chain.pem"):
+        for chain in self.home.rglob("chain*.pem"):
             if chain.read_bytes().startswith(certificate.public_bytes(Encoding.PEM)):
                 return chain, chain.with_name("key.pem")
         raise LookupError("no such identity lies on the client's disk")

@@ -30,6 +30,13 @@ def revoked_at_ucl(ucl, *fingerprints):
     return [ucl._memory.is_revoked(one) for one in fingerprints]
 
 
+def signed(connection):
+    """A renewal that came to its signing: what it left."""
+    renewal = Renewal.begin(connection)
+    go(renewal, "sign")
+    return renewal.pending
+
+
 def test_the_one_in_use_is_revoked_and_the_one_before_stays(secure, ucl):
     before = secure.current.fingerprint
     renew(secure)
@@ -57,6 +64,20 @@ def test_with_everything_the_one_in_use_comes_last(secure, between):
     assert sent == [one.fingerprint for one in valid] == outcome.facts["revoked"].split(", ")
     assert sent[-1] == secure.current.fingerprint
     assert (outcome.facts["still_valid"], len(valid_identities(secure))) == ("none", 0)
+
+
+def test_what_was_signed_and_rejected_is_revoked_as_well(secure, between):
+    pending = signed(secure)
+    rejected = fingerprint(pending.certificate())
+    pending.drop_answer()
+    revoke(secure, everything=True)
+    assert [call.fingerprint for call in between.seen("revoke")] == [rejected, secure.current.fingerprint]
+
+
+def test_what_was_signed_for_another_key_cannot_be(secure, keys):
+    pending = signed(secure)
+    pending.keep_request(next(keys), pending.csr())
+    assert [one.where for one in valid_identities(secure)] == ["in use"]
 
 
 def test_what_is_revoked_is_not_revoked_again(secure, between):

@@ -169,10 +169,23 @@ class Pending:
             chain = read_certificates(path.read_bytes(), name=str(path))
         return Credentials(path, self.key_path, chain[0])
 
+    def signed(self) -> list[Credentials]:
+        """Certificates that were signed for the kept key, unchecked: of the answer and of those that were rejected."""
+        found = []
+        for path in sorted(self.path.glob("chain*.pem")):
+            with suppress(UCLError, OSError):
+                leaf = read_certificates(path.read_bytes(), name=str(path))[0]
+                if leaf.public_key() == self.key().public_key():
+                    found.append(Credentials(path, self.key_path, leaf))
+        return found
+
     def drop_answer(self) -> None:
         """Set an answer that failed its checks aside within the folder: the same CSR may be signed again."""
+        mark = secrets.token_hex(4)
         with files.storage("rename", self.path / "answer.json"):
-            (self.path / "answer.json").rename(self.path / f"answer-failed-{secrets.token_hex(4)}.json")
+            for name, ending in (("answer", "json"), ("chain", "pem")):
+                with suppress(FileNotFoundError):  # what could not be read has no chain
+                    (self.path / f"{name}.{ending}").rename(self.path / f"{name}-failed-{mark}.{ending}")
             files.sync_directory(self.path)
 
     def set_aside(self, reason: str) -> None:

@@ -66,8 +66,8 @@ def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIde
         where = "in use" if generation == current else f"generation {generation.name}"
         _add(found, where, generation.credentials)
     for pending in [Pending(connection.path / "pending"), *set_aside(connection.path)]:
-        if pending.certificate() is not None:
-            _add(found, f"signed, never used ({pending.path.name})", pending.credentials())
+        for credentials in pending.signed():
+            _add(found, f"signed, never used ({pending.path.name})", credentials)
     gone = connection.revoked()
     valid = [one for one in found.values() if now < one.not_after and one.fingerprint not in gone]
     return ValidIdentities(tuple(sorted(valid, key=lambda one: (one.where == "in use", one.not_after))))
