@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from meddler import Meddler
 from steps import Clock, install
 
-from ucl_helpers import client, crypto, procedure
+from ucl_helpers import client, crypto, keymaker
 from ucl_helpers.crypto import make_key
 from ucl_helpers.establish import DirectorAccess
 from ucl_helpers.models import OneTimeToken
@@ -38,7 +38,7 @@ def ucl(clock):
 def between(ucl, clock, keys, tmp_path, monkeypatch):
     """The sandbox behind a man in the middle; no call is repeated by the client itself, keys of 2048 bits are ready."""
     clock.set()
-    monkeypatch.setattr(procedure, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
+    monkeypatch.setattr(keymaker, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
     monkeypatch.setattr(client, "BACKOFF_SECONDS", ())
     unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)  # primes are slow to prove
     monkeypatch.setattr(crypto, "load_pem_private_key", unproved)

@@ -66,7 +66,7 @@ def test_a_token_in_each_form_by_each_reference(form, reference, ucl, fresh, tmp
     said = fresh.ucl("establish", "new", "--token", reference, *options, "--ca-file", ucl.ca_file, *BITS, T=token)
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith("new: established\n")
-    assert "next due" in said.out
+    assert "due at" in said.out
     again = fresh.ucl("establish", "new", "--token", reference, *options, "--ca-file", ucl.ca_file, T=token)
     assert (again.code, "UCL accepts its certificate" in again.err) == (2, True)
 
@@ -86,7 +86,7 @@ def test_access_to_the_director_brings_its_own_token(ucl, fresh):
 
 SECRET = "mY-0ne-T1me-t0ken"
 UNUSABLE = {
-    "no endpoint": (("--token", "env:T"), "Give --connector-url, too."),
+    "no endpoint": (("--token", "env:T"), "Give the token-secured Connector URL."),
     "http": (("--token", "env:T", "--connector-url", "http://localhost/"), "must be an https URL"),
     "a bare token": (("--token", SECRET, "--connector-url", "https://localhost/"), "must be a reference"),
     "a bare bearer": (
@@ -99,7 +99,7 @@ UNUSABLE = {
     "half a Director": (("--director-url", "https://d"), "tenant, application_id, bearer is missing"),
     "sandbox and token": (("--token", "env:T", "--connector-url", "https://localhost/", "--sandbox"), "its own way in"),
     "key too short": (("--token", "env:T", "--connector-url", "https://localhost/", "--key-length", "1024"), "1024"),
-    "nothing": ((), "There is no connection 'new'"),
+    "nothing": ((), "No way in is given"),
 }
 
 

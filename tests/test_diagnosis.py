@@ -110,9 +110,9 @@ def test_a_server_that_is_trusted_is_no_error(tmp_path):
     [
         ({"chain": [server(**PAST)]}, "its certificate has expired", "Compare the clocks"),
         ({"chain": [server(**FUTURE)]}, "its certificate is not valid yet", "Compare the clocks"),
-        ({"chain": [server(issuer=SERVER["subject"], by="leaf")]}, "its certificate is self-signed", "CA file"),
-        ({"trusted": OTHER_CA}, "its CA is unknown here", "not the client CA"),
-        ({"trusted": OTHER_CA, "chain": [server(), CA]}, "its CA is unknown here", "not the client CA"),
+        ({"chain": [server(issuer=SERVER["subject"], by="leaf")]}, "its certificate is self-signed", "--ca-file"),
+        ({"trusted": OTHER_CA}, "its CA is unknown here", "signs clients"),
+        ({"trusted": OTHER_CA, "chain": [server(), CA]}, "its CA is unknown here", "signs clients"),
         ({"host": "other.example"}, "its certificate is for another host", "host name"),
         ({"host": "127.0.0.2"}, "its certificate is for another address", "address"),
         ({"chain": [client(names=HOST)]}, "unsuitable certificate purpose", "openssl s_client"),
@@ -262,10 +262,10 @@ def test_a_server_that_hangs_up_on_an_expired_certificate_means_it(error, cert, 
 @pytest.mark.parametrize(
     ("now", "cause"),
     [
-        (NOW - MINUTE * 2, "valid only from 2026-03-01 11:59:00Z: compare the clocks"),
+        (NOW - MINUTE * 2, "valid only from 2026-03-01T11:59:00Z: compare the clocks"),
         (NOW, "is 1 min old and a gateway's clock may be behind"),
         (NOW - MINUTE + GRACE, ""),
-        (NOW + timedelta(days=90), "expired 2026-05-30 12:00:00Z: establish the connection anew"),
+        (NOW + timedelta(days=90), "expired 2026-05-30T12:00:00Z: establish the connection anew"),
     ],
 )
 def test_what_a_certificate_tells_about_a_refusal(now, cause):

@@ -74,9 +74,9 @@ def test_a_fleet_is_spread_over_all_of_it():
     [
         (90 * DAY, 30 * DAY, 30 * DAY, "renew_before = 30 d"),
         (90 * DAY, 45 * DAY, 45 * DAY, "renew_before = 45 d"),
-        (90 * DAY, 46 * DAY, 45 * DAY, "renew_before = 45 d, half of the lifetime"),
-        (DAY, 30 * DAY, 12 * HOUR, "renew_before = 12 h, half of the lifetime"),
-        (5 * MINUTE, HOUR, 150 * SECOND, "renew_before = 2 min 30 s, half of the lifetime"),
+        (90 * DAY, 46 * DAY, 45 * DAY, "renew_before = 45 d, half of the lifetime instead of 46 d"),
+        (DAY, 30 * DAY, 12 * HOUR, "renew_before = 12 h, half of the lifetime instead of 30 d"),
+        (5 * MINUTE, HOUR, 150 * SECOND, "renew_before = 2 min 30 s, half of the lifetime instead of 1 h"),
     ],
 )
 def test_it_is_half_the_lifetime_at_most(lifetime, wanted, before, reason):

@@ -115,7 +115,7 @@ def test_a_length_of_time_is_told_in_two_units(length, text):
 
 
 def test_a_moment_is_told_to_the_second():
-    assert moment(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)) == "2026-01-02 03:04:05Z"
+    assert moment(datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)) == "2026-01-02T03:04:05Z"
 
 
 # -- models ------------------------------------------------------------------------------------------------------------

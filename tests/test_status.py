@@ -66,7 +66,6 @@ DAMAGES = {
     "chain.pem": lambda folder: (folder / "current" / "chain.pem").write_text("gone"),
     "identity.pem": lambda folder: (folder / "current" / "identity.pem").unlink(),
     "connection.json": lambda folder: (folder / "current" / "connection.json").write_text("[]"),
-    "settings.toml": lambda folder: (folder / "settings.toml").write_text("keep = 0"),
     "generations": lambda folder: (folder / "generations").rename(folder / "moved"),
     "a directory": lambda folder: ((folder / "settings.toml").unlink(), (folder / "settings.toml").mkdir()),
 }
@@ -79,6 +78,12 @@ def test_damage_is_told_and_not_raised(secure, damage):
     assert (status.state, status.fingerprint) == ("damaged", None)
     assert status.problem
     assert status.problem in str(status)
+
+
+def test_settings_that_cannot_be_used_are_no_damage(secure):
+    (secure.path / "settings.toml").write_text("keep = 0")
+    status = status_of(secure)
+    assert (status.state, "line 1" in status.problem) == ("settings not usable", True)
 
 
 def test_what_is_under_way_is_told_at_each_stage(secure, between):

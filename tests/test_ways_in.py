@@ -30,7 +30,6 @@ def secrets(monkeypatch, tmp_path):
     [
         ({}, None),
         ({"token": "", "tenant": None, "bearer": ""}, None),
-        ({"token": "env:THE_TOKEN"}, OneTimeToken("bare-token")),
         ({"token": "env:THE_TOKEN", "connector_url": URL}, OneTimeToken("bare-token", URL)),
         ({"token": "file:token"}, OneTimeToken("raw-token", URL)),
         ({"token": "file:token", "connector_url": URL + "?x"}, OneTimeToken("raw-token", URL + "?x")),
@@ -50,6 +49,8 @@ def test_what_is_given_is_the_way_in(given, access):
         ({"tenant": "t"}, "director_url, application_id, bearer is missing"),
         ({"token": "bare-token"}, "must be a reference"),
         ({**DIRECTOR, "bearer": "the-bearer"}, "must be a reference"),
+        ({"token": "env:THE_TOKEN"}, "does not name its endpoint"),
+        ({"token": "env:THE_TOKEN", "connector_url": URL + "?token=x"}, "an https URL without a token"),
         ({"token": "env:NOT_THERE"}, "NOT_THERE is empty or not set"),
     ],
 )

@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ucl_helpers.crypto import common_name, same_subject, subject_text
+from ucl_helpers.crypto import common_name, public_key_of, same_subject, subject_text
 from ucl_helpers.errors import ChecksFailed
 from ucl_helpers.models import Check, Due, Status, Validity, fingerprint
 from ucl_helpers.show import moment, span
@@ -71,7 +71,7 @@ def check_identity(
     """
     leaf = chain[0]
     found = [
-        _check("key", _public_key(leaf) == expected.public_key, "the key that was made", _key_text(leaf)),
+        _check("key", public_key_of(leaf) == expected.public_key, "the key that was made", _key_text(leaf)),
         *_subject(leaf, expected),
         *_answer_parts(chain, client, ca),
         *_links(chain),
@@ -104,14 +104,6 @@ def _check(name: str, passed: bool, expected: str, found: str, *, otherwise: Sta
     return Check(name[:100], "ok" if passed else otherwise, expected[:500], found[:500])
 
 
-def _public_key(certificate: x509.Certificate) -> object:
-    """The public key, or None when it is of a kind that cannot be read."""
-    try:
-        return certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-
-
 def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
     """An extension, or None when there is none or the extensions cannot be read."""
     try:
@@ -125,7 +117,7 @@ def _name(certificate: x509.Certificate) -> str:
 
 
 def _key_text(certificate: x509.Certificate) -> str:
-    key = _public_key(certificate)
+    key = public_key_of(certificate)
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA, {key.key_size} bits"
     return type(key).__name__ if key is not None else "a key that cannot be read"
@@ -235,7 +227,7 @@ def _hash_name(certificate: x509.Certificate) -> str:
 
 def _previous(chain: Sequence[x509.Certificate], expected: Expected) -> Iterator[Check]:
     if expected.previous is not None:
-        new = chain[0] != expected.previous and _public_key(chain[0]) != _public_key(expected.previous)
+        new = chain[0] != expected.previous and public_key_of(chain[0]) != public_key_of(expected.previous)
         found = f"{fingerprint(chain[0])[:16]}…"
         yield _check("not the old certificate", new, f"other than {fingerprint(expected.previous)[:16]}…", found)
     if expected.previous_ca:

@@ -41,7 +41,7 @@ BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 PASSING_STATUS = {408, 500, 502, 503, 504}
 RETRIED_STATUS = {429, 502, 503, 504}
 MAX_RETRY_AFTER = timedelta(days=1)
-_SECRET_HEADERS = ("Authorization", "connector-token")
+_SECRET_HEADERS, _SECRET_LENGTH = ("Authorization", "connector-token"), 8  # what is shorter may be a common word
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Client:
     ) -> None:
         self.url = check_url(url)
         headers = {name: _sendable(name, value) for name, value in (headers or {}).items()}
-        self._secrets = [headers[name].split()[-1] for name in _SECRET_HEADERS if name in headers]
+        told = [headers[name].split()[-1] for name in _SECRET_HEADERS if name in headers]
+        self._secrets = [one for one in told if len(one) >= _SECRET_LENGTH]
         self._endpoint = endpoint
         self._certificate = credentials.certificate if credentials else None
         self._retry, self._deadline, self._wait = retry, deadline, wait
@@ -164,7 +165,8 @@ class Client:
         facts = {**error.data, **facts, "url": self.url, "request_id": request_id}
         if "errors" in facts:
             facts["errors"] = [self._masked(text) for text in facts["errors"]]
-        message = self._masked(error.message) + f"{note} (x-request-id {request_id})"
+        first, *others = self._masked(error.message).split("\n")
+        message = "\n".join([f"{first}{note} (x-request-id {request_id})", *others])
         return type(error)(message, remedy=error.remedy, **facts)
 
     def _masked(self, text: str) -> str:
@@ -181,7 +183,7 @@ class Client:
         if status in {401, 403} or (status == requests.codes.bad_request and not body.strip()):
             causes = refusal_causes(self._endpoint, self._certificate, date or datetime.now(UTC))
             raise AuthenticationFailed(
-                f"{self.url} refused to authenticate us ({status}). It may mean: {'; '.join(causes)}.",
+                "\n- ".join([f"{self.url} refused to authenticate us ({status}).\nIt may mean:", *causes]),
                 remedy=_REMEDIES[self._endpoint],
                 causes=causes,
                 status=status,

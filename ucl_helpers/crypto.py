@@ -66,8 +66,11 @@ def load_key(data: bytes, passphrase: bytes | None = None, *, where: str = "the 
     try:
         key = load(data, passphrase)
     except TypeError:
-        says = "is not encrypted, but a passphrase was given" if passphrase else "is encrypted"
-        raise UsageError(f"{where} {says}.", remedy="Give its passphrase by reference, or none.") from None
+        if passphrase:
+            raise UsageError(f"{where} is not encrypted.", remedy="Leave the passphrase out.") from None
+        raise UsageError(
+            f"{where} is encrypted.", remedy="Give its passphrase: prompt, env:NAME or file:PATH."
+        ) from None
     except (ValueError, NotImplementedError):
         raise UsageError(
             f"{where} cannot be read as a private key, or the passphrase is wrong.",
@@ -191,6 +194,14 @@ def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
     except (ValueError, x509.InvalidVersion, UserWarning):  # a warning, where warnings are errors
         raise BadAnswer(f"{name} holds a certificate that cannot be read.", remedy="Look: openssl x509 -text") from None
     return tuple(found)
+
+
+def public_key_of(certificate: x509.Certificate) -> object:
+    """The public key, or None when it is of a kind that cannot be read."""
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
 
 
 def dump_certificates(*certificates: x509.Certificate) -> bytes:

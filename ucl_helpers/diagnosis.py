@@ -30,16 +30,20 @@ _CERTIFICATE_ALERTS = {
     "HANDSHAKE_FAILURE": "the server broke off the handshake; it may want another client certificate",
     "DECRYPT_ERROR": "the server says our private key does not belong to our certificate",
 }
+_OTHER_CA = "Give its CA by --ca-file or ca_file; the CA in UCL's answers signs clients and does not help."
 _VERIFY_PROBLEMS = {
     9: ("its certificate is not valid yet", "Compare the clocks: ours may be behind."),
     10: ("its certificate has expired", "Compare the clocks; if ours is right, the server's operator must renew it."),
-    18: ("its certificate is self-signed", "Give the CA that signs it with a CA file, if you trust it."),
-    19: ("its CA is unknown here", "Give the CA that signs it with a CA file; it is not the client CA."),
-    20: ("its CA is unknown here", "Give the CA that signs it with a CA file; it is not the client CA."),
-    21: ("its certificate cannot be verified", "Give the CA that signs it with a CA file; it is not the client CA."),
+    18: ("its certificate is self-signed", "Give it by --ca-file or ca_file, if you trust it."),
+    19: ("its CA is unknown here", _OTHER_CA),
+    20: ("its CA is unknown here", _OTHER_CA),
+    21: ("its certificate cannot be verified", _OTHER_CA),
     62: ("its certificate is for another host", "Check the URL's host name."),
     64: ("its certificate is for another address", "Check the URL's address."),
 }
+
+
+_WRONG_URL = "perhaps it is the certificate-secured Connector's, where the token-secured one is meant"
 
 
 def certificate_causes(certificate: x509.Certificate | None, now: datetime) -> list[str]:
@@ -64,15 +68,16 @@ def refusal_causes(endpoint: Endpoint, certificate: x509.Certificate | None, now
             "the one-time token was used before (the first request that carries it uses it up, even a failed one)",
             "it expired (5 minutes after it was issued)",
             "it is unknown here, or its application was unregistered",
-            "or UCL itself is down, which looks the same at this endpoint",
+            "UCL itself is down, which looks the same at this endpoint",
         ]
     if endpoint == "director":
-        return ["the bearer token is missing, wrong or expired", "or the tenant is not the bearer's"]
+        return ["the bearer token is missing, wrong or expired", "the tenant is not the bearer's"]
     return [
         *certificate_causes(certificate, now),
         "the client certificate was revoked",
         "its client was deleted at UCL (the application or its authentication)",
         "it was issued by the right CA for another landscape or subject",
+        "the URL is the token-secured Connector's; this call belongs to the certificate-secured one",
     ]
 
 
@@ -115,6 +120,7 @@ def _explain(
     for alert, meaning in _CERTIFICATE_ALERTS.items():
         if reason.endswith(alert):
             remedy = "Check that key and certificate are those UCL issued for this landscape."
+            remedy = remedy if certificate else f"Check the URL: {_WRONG_URL}."
             return CertificateRejected, f"No secure connection to {url}: {meaning} ({reason}).{hint}", remedy
     if "VERSION" in reason or "UNSUPPORTED_PROTOCOL" in reason:
         message = f"The server at {url} speaks no TLS 1.2 or newer ({reason})."
@@ -124,8 +130,11 @@ def _explain(
     if broken and certificate is not None and now >= Validity.of(certificate).not_after:
         message = f"The server at {url} hung up on our client certificate.{hint}"
         return CertificateRejected, message, "Establish the connection anew with a one-time token."
-    doubt = " If it stays so: a server that does not take our client certificate may also just hang up."
-    remedy = "Check network, proxy and URL, then run it again; nothing is lost." + (doubt if broken else "")
+    remedy = "Check network, proxy and URL, then run it again; nothing is lost."
+    if not broken:
+        return Unreachable, f"No answer from {url}: {_innermost(chain)}.", remedy
+    doubt = "does not take our client certificate" if certificate else f"wants a client certificate ({_WRONG_URL})"
+    remedy += f" If it stays so: a server that {doubt} may also just hang up."
     return Unreachable, f"No answer from {url}: {_innermost(chain)}.{hint}", remedy
 
 

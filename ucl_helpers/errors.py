@@ -55,7 +55,8 @@ class UCLError(Exception):
         self.data: Mapping[str, Any] = data
 
     def __str__(self) -> str:
-        return f"{self.message} {self.remedy}".strip()
+        between = "\n" if "\n" in self.message else " "
+        return f"{self.message}{between}{self.remedy}".strip()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.remedy, dict(self.data))

@@ -15,9 +15,12 @@ from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import (
     AuthenticationFailed,
+    BadAnswer,
     CertificateRejected,
     NewTokenNeeded,
     RetryLater,
+    ServerNotTrusted,
+    UCLError,
     UsageError,
 )
 from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome
@@ -97,7 +100,7 @@ class Establishment(Procedure):
 
     def can_go_on(self) -> bool:
         """True when an interrupted run left an answer, or a token that is not used yet."""
-        return self.pending.answer() is not None or self.pending.token(self._clock()) is not None
+        return self.pending.answer() is not None or self.pending.token() is not None
 
     def _ask_configuration(self) -> Answer:
         if self._token is None:
@@ -111,10 +114,10 @@ class Establishment(Procedure):
             return self._call(self._token.token, self._token.connector_url, CONFIGURATION_WITH_TOKEN)
         except RetryLater as error:
             remedy = f"{error.remedy} If the request arrived, its token is used up: then get a new one."
-            raise type(error)(error.message, remedy=remedy, **error.data) from None
+            raise type(error)(error.message, remedy=remedy, **error.data, token_lost=True) from None
 
     def _ask_signature(self, csr: str) -> Answer:
-        token = self.pending.token(self._clock())
+        token = self.pending.token()
         url = self.pending.state.get("token_url") or (self._token.connector_url if self._token else None)
         if token is None or url is None:
             raise NewTokenNeeded(
@@ -123,7 +126,10 @@ class Establishment(Procedure):
         self.pending.keep_token(None)  # the request that carries it uses it up, whatever comes back
         try:
             return self._call(token, url, SIGN, csr=csr)
-        except (RetryLater, AuthenticationFailed) as error:
+        except ServerNotTrusted:
+            self.pending.keep_token(token)  # nothing was sent
+            raise
+        except (RetryLater, AuthenticationFailed, BadAnswer) as error:
             raise NewTokenNeeded(
                 f"The signing request went wrong and its token is gone: {error.message}", remedy=_GET_ONE, **error.data
             ) from None
@@ -134,7 +140,13 @@ class Establishment(Procedure):
             return client.call(operation, variables)
 
     def _consent(self, configuration: Configuration) -> None:
-        """A new client id, so a new subject: nothing to consent to."""
+        """A new client id, so a new subject: nothing to consent to. But a way to verify it there has to be.
+
+        Raises:
+            BadAnswer: UCL names no certificate endpoint. Nothing was signed.
+        """
+        if configuration.certificate_secured_connector_url is None:
+            raise BadAnswer("UCL names no certificate endpoint.", remedy="Nothing was signed; report it to UCL.")
 
     def _configuration(self) -> Configuration:
         configuration = super()._configuration()
@@ -158,13 +170,16 @@ def establish(
 
     With access to the Director a token that got lost is replaced, once.
     """
-    lost = None
+    lost: UCLError | None = None
+    by_director = isinstance(access, DirectorAccess)
     with connection.lock.held():
         # What an interrupted run left comes first: its token may be the very one that is given again.
         for token in chain([None], _tokens(access)):
             try:
                 return Establishment.begin(connection, token, ca_file=ca_file, key_length=key_length, clock=clock).run()
-            except NewTokenNeeded as error:
+            except (NewTokenNeeded, RetryLater) as error:
+                if not (isinstance(error, NewTokenNeeded) or (by_director and error.data.get("token_lost"))):
+                    raise
                 lost = error
     raise lost or AssertionError("the first try either returns or raises")
 

@@ -69,6 +69,11 @@ class Generation:
         path = self.path / "server-ca.pem"
         return path if path.exists() else None
 
+    def reaches(self, url: str | None, server_ca: bytes | None) -> bool:
+        """Whether it calls this URL, and trusts this CA there (PEM; None for the system's)."""
+        trusted = self.server_ca.read_bytes() if self.server_ca else None
+        return self.facts.get("connectorUrl") == url and trusted == server_ca
+
     @property
     def credentials(self) -> Credentials:
         """What is shown to the server."""

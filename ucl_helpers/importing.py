@@ -14,8 +14,8 @@ from ucl_helpers import files
 from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.crypto import dump_key, load_bundle, load_key, read_certificates
-from ucl_helpers.errors import SettledElsewhere, UsageError
+from ucl_helpers.crypto import dump_key, load_bundle, load_key, public_key_of, read_certificates
+from ucl_helpers.errors import BadAnswer, SettledElsewhere, UsageError
 from ucl_helpers.establish import must_be_needed
 from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import CONFIGURATION, configuration_from
@@ -52,14 +52,18 @@ def read_identity(
     Raises:
         UsageError: a file is missing or unreadable, the key is not RSA, or no certificate belongs to it; names it.
     """
-    secret = passphrase.encode() if passphrase else None
+    secret, data = passphrase.encode() if passphrase else None, _read(key_file)
+    if b"-----BEGIN CERTIFICATE" in data and b"PRIVATE KEY-----" not in data:
+        raise UsageError(f"{key_file} holds a certificate, not a key.", remedy="Are key and certificate exchanged?")
+    if certificate_file is None and b"-----BEGIN" in data:
+        raise UsageError(f"{key_file} is PEM, not PKCS #12.", remedy="Give its certificate as well: --certificate.")
     if certificate_file is None:
-        key, found = load_bundle(_read(key_file), secret, where=str(key_file))
+        key, found = load_bundle(data, secret, where=str(key_file))
     else:
-        key, found = load_key(_read(key_file), secret, where=str(key_file)), []
+        key, found = load_key(data, secret, where=str(key_file)), []
     for path in filter(None, (certificate_file, chain_file)):
-        found += read_certificates(_read(path), name=str(path))
-    leaf = next((one for one in found if one.public_key() == key.public_key()), None)
+        found += _certificates(path)
+    leaf = next((one for one in found if public_key_of(one) == key.public_key()), None)
     if leaf is None:
         raise UsageError(
             f"No certificate in {certificate_file or key_file} belongs to the key in {key_file}.",
@@ -81,7 +85,8 @@ def import_identity(
 
     Args:
         home: where connections lie.
-        name: of the connection; it must be new, or its identity expired or revoked.
+        name: of the connection; it must be new, its identity expired or revoked, or this very one, whose URL or CA
+            has changed.
         identity: see :func:`read_identity`.
         connector_url: the *certificate* endpoint (``certificateSecuredConnectorURL``).
         ca_file: PEM of what verifies UCL's servers; None for the system's trust.
@@ -93,7 +98,10 @@ def import_identity(
     """
     connection, url = Connection(home, name), check_url(connector_url, what="--connector-url")
     server_ca, before = _read(ca_file) if ca_file else None, connection.current
-    must_be_needed(connection, clock)
+    if ca_file:
+        _certificates(ca_file)
+    if mark_of(before) != fingerprint(identity.chain[0]):  # else it is the same one, with another URL or CA
+        must_be_needed(connection, clock)
     answer = _try(home, identity, url, ca_file)
     configuration = configuration_from(answer.result)
     expected = Expected(identity.key.public_key(), subject=None, server_now=answer.date, local_now=clock())
@@ -138,6 +146,16 @@ def _ordered(leaf: x509.Certificate, found: Sequence[x509.Certificate]) -> tuple
         chain.append(issuer)
         left.remove(issuer)
     return tuple(chain)
+
+
+def _certificates(path: Path) -> tuple[x509.Certificate, ...]:
+    data = _read(path)
+    if b"-----BEGIN CERTIFICATE REQUEST-----" in data:
+        raise UsageError(f"{path} holds a certificate request.", remedy="Give the certificate that was signed for it.")
+    try:
+        return read_certificates(data, name=str(path))
+    except BadAnswer as error:  # nobody answered: it is a file of the user's
+        raise UsageError(error.message, remedy=error.remedy) from None
 
 
 def _read(path: Path) -> bytes:

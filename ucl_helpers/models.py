@@ -132,6 +132,12 @@ class Identity(Shown):
         return fingerprint(self.certificate)
 
     @property
+    def warnings(self) -> str | None:
+        """What the checks warn of, in one line, or None."""
+        warned = [one for one in self.checks if one.status == "warning"]
+        return "; ".join(f"{one.name}: expected {one.expected}, found {one.found}" for one in warned) or None
+
+    @property
     def ok(self) -> bool:
         """True when no check failed; warnings are allowed."""
         return all(check.status != "failed" for check in self.checks)

@@ -32,7 +32,9 @@ def mark_of(generation: Generation | None) -> str | None:
         return None
 
 
-def outcome_of(connection: Connection, done: str, now: datetime, *, previous: str | None = None) -> Outcome:
+def outcome_of(
+    connection: Connection, done: str, now: datetime, *, previous: str | None = None, warnings: str | None = None
+) -> Outcome:
     """What a procedure came to, told from the generation that is current now."""
     current, due_now = connection.require_current(), connection.due(now)
     facts = {
@@ -41,8 +43,9 @@ def outcome_of(connection: Connection, done: str, now: datetime, *, previous: st
         "fingerprint": current.fingerprint,
         "not_before": moment(current.validity.not_before),
         "not_after": moment(current.validity.not_after),
-        "next_due": moment(due_now.at),
+        "due_at": moment(due_now.at),
         "generation": current.name,
+        "warnings": warnings,
         "identity_file": str(connection.path / "current" / "identity.pem"),
     }
     return Outcome(done, connection.name, facts)

@@ -68,7 +68,7 @@ class Pending:
         self.discard()
         files.make_directory(self.path)
         if server_ca is not None:
-            files.write(self.path / "server-ca.pem", server_ca)
+            self.keep_server_ca(server_ca)
         self.keep_token(configuration.token)
         told = {**asdict(configuration), "token": None}
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -90,6 +90,10 @@ class Pending:
         """What verifies the server, or None for the system's trust."""
         path = self.path / "server-ca.pem"
         return path if path.exists() else None
+
+    def keep_server_ca(self, pem: bytes) -> None:
+        """Keep what verifies the server."""
+        files.write(self.path / "server-ca.pem", pem)
 
     def update(self, **facts: Any) -> None:
         """Change facts of the state."""
@@ -129,10 +133,10 @@ class Pending:
             path.unlink(missing_ok=True)
             files.sync_directory(self.path)
 
-    def token(self, now: datetime) -> str | None:
-        """The kept token, if it can still be good."""
+    def token(self) -> str | None:
+        """The kept token, if it can still be good by the system's clock, which stamped it."""
         with suppress(OSError, KeyError, ValueError, TypeError):
-            if now - datetime.fromisoformat(self.state["created"]) < _TOKEN_LIFETIME:
+            if datetime.now(UTC) - datetime.fromisoformat(self.state["created"]) < _TOKEN_LIFETIME:
                 return (self.path / "token").read_text()
         return None
 
@@ -195,8 +199,9 @@ class Pending:
         if not self.state.get("sent"):
             self.discard()
             return
-        certificate = self.certificate()
-        until = certificate.not_valid_after_utc if certificate else datetime.now(UTC) + _UNKNOWN_LIFETIME
+        known = [one.certificate.not_valid_after_utc for one in self.signed()]
+        lost = [] if known and self.answer() else [datetime.now(UTC) + _UNKNOWN_LIFETIME]
+        until = max([*known, *lost])
         with suppress(OSError):
             (self.path / "token").unlink()
         self.update(aside=reason, keep_until=until.isoformat())

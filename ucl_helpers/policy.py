@@ -45,7 +45,8 @@ def due(validity: Validity, *, seed: str, now: datetime, renew_before: timedelta
     if renew_before is not None:
         before = min(renew_before, lifetime / 2)
         at = validity.not_after - before
-        reason = f"renew_before = {span(before)}" + (", half of the lifetime" if before < renew_before else "")
+        cut = f", half of the lifetime instead of {span(renew_before)}" if before < renew_before else ""
+        reason = f"renew_before = {span(before)}{cut}"
     else:
         share, name = (1 / 2, "half") if lifetime < SHORT_LIFETIME else (2 / 3, "two thirds")
         early = lifetime * (JITTER * _fraction(seed))

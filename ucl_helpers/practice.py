@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ucl_helpers.client import Client
 from ucl_helpers.clock import utc_now
-from ucl_helpers.errors import Busy, Refused, RetryLater, ServerNotTrusted, StorageFailed, UCLError, UsageError
+from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, UCLError, UsageError
 from ucl_helpers.establish import DirectorAccess, establish, is_accepted
 from ucl_helpers.files import Lock, remove_tree, storage
 from ucl_helpers.importing import import_identity, read_identity
@@ -89,7 +89,7 @@ def way_in(name: str = "", home: str | Path | None = None, *, practice: str, **g
         UsageError: what is given is not whole, or belongs to no ``name``.
     """
     folder = Home(home)
-    ca_file = Path(given["ca_file"]) if given.get("ca_file") else None
+    ca_file = Path(given["ca_file"]).expanduser() if given.get("ca_file") else None
     access = access_from(given, ca_file)
     there = Connection(folder, name) if name or access else None
     if there and access:
@@ -148,7 +148,7 @@ def _practice(home: Home, name: str) -> Connection:
         connection.write_settings({"sandbox": str(ucl.state / "ready.json")})
     if not connection.is_sandbox:
         raise UsageError(f"{name} is a real connection, not one for practice.", remedy="Choose another name.")
-    with suppress(RetryLater, ServerNotTrusted, StorageFailed):
+    with suppress(ServerNotTrusted, StorageFailed):
         is_accepted(connection, utc_now)
         return connection
     return _anew(connection)
@@ -176,7 +176,7 @@ def _own(home: Home, name: str) -> str:
 
 
 def _import(home: Home, name: str, given: dict[str, str]) -> None:
-    files = {key: Path(value) for key, value in given.items() if key.endswith("_file") and value}
+    files = {key: Path(value).expanduser() for key, value in given.items() if key.endswith("_file") and value}
     secret = resolve(given["passphrase"], what="passphrase") if given.get("passphrase") else None
     identity = read_identity(
         files["key_file"], files.get("certificate_file"), files.get("chain_file"), passphrase=secret

@@ -13,20 +13,27 @@ Subclasses say how UCL is asked: with the certificate in use, or with a one-time
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers.checks import Expected
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock
-from ucl_helpers.crypto import encode, key_length, make_csr, make_key, parse_subject
-from ucl_helpers.errors import AuthenticationFailed, BadAnswer, ChecksFailed, SettledElsewhere, UCLError, UsageError
+from ucl_helpers.crypto import encode, key_length, make_csr, parse_subject
+from ucl_helpers.errors import (
+    AuthenticationFailed,
+    BadAnswer,
+    CertificateRejected,
+    ChecksFailed,
+    SettledElsewhere,
+    UCLError,
+    UsageError,
+)
 from ucl_helpers.exchange import Exchange
+from ucl_helpers.keymaker import KeyMaker
 from ucl_helpers.models import (
     Configuration,
     Identity,
@@ -60,7 +67,7 @@ class Procedure(ABC):
         self.bits = key_length(connection.settings.key_length if bits is None else bits)
         self.pending = Pending(connection.path / "pending")
         self._server_ca, self._clock = server_ca, clock
-        self._key: Future[rsa.RSAPrivateKey] | None = None
+        self._key = KeyMaker(self.bits)
         self._client: Client | None = None
         self._results: dict[str, Any] = {}
         self._id: str | None = None
@@ -167,6 +174,8 @@ class Procedure(ABC):
             self._consent(kept)
             open_pending(self.pending, kept, kind=self.kind, base=self._base, bits=self.bits, server_ca=self._server_ca)
             self._note_time(answer)
+        elif self._server_ca:  # it may be another than the one that did not do
+            self.pending.keep_server_ca(self._server_ca.read_bytes())
         if self._id != self.pending.state["id"]:
             self._results.clear()
         self._id = self.pending.state["id"]
@@ -176,7 +185,7 @@ class Procedure(ABC):
         subject = self._results["configuration"].subject
         reused = self.pending.has_request
         if not reused:
-            key = self._new_key().result()
+            key = self._key.key()
             self.pending.keep_request(key, make_csr(key, parse_subject(subject)))
         csr = self.pending.csr().decode("ascii")
         return SigningRequest(subject, self.bits, csr, str(self.pending.key_path), reused)
@@ -184,14 +193,7 @@ class Procedure(ABC):
     def start_key(self) -> None:
         """Begin to make the key in a thread, unless one is pending."""
         if not (self.pending.has_request and self.pending.state.get("bits") == self.bits):
-            self._new_key()
-
-    def _new_key(self) -> Future[rsa.RSAPrivateKey]:
-        if self._key is None:
-            with_one_thread = ThreadPoolExecutor(1, thread_name_prefix="key")
-            self._key = with_one_thread.submit(make_key, self.bits)
-            with_one_thread.shutdown(wait=False)
-        return self._key
+            self._key.start()
 
     def _sign(self) -> SignedCertificates:
         if (kept := self.pending.answer()) is not None:
@@ -245,10 +247,11 @@ class Procedure(ABC):
 
     def _verify(self) -> Verification:
         identity: Identity = self._results["decode"]
-        told = self._results["configuration"].certificate_secured_connector_url
+        configuration: Configuration = self._results["configuration"]
+        told = self.connection.sandbox_url or configuration.certificate_secured_connector_url
         try:
             verification = verify(self.pending, identity, [told, self._known_url()], self._server_now())
-        except AuthenticationFailed as error:  # not only for a moment: see verification.py
+        except (AuthenticationFailed, CertificateRejected) as error:  # not only for a moment: see verification.py
             self._reject(error)
             raise
         self.pending.update(verified=identity.fingerprint, url=verification.url)
@@ -256,16 +259,19 @@ class Procedure(ABC):
 
     def _activate(self) -> Outcome:
         identity: Identity = self._results["decode"]
+        if identity.certificate.not_valid_after_utc <= self._server_now():
+            raise UsageError("The new certificate has expired since it was verified.", remedy="Begin anew.")
         previous = mark_of(self._base)
         told: Configuration = self._results["configuration"]
         now = self._clock()
         facts = facts_of(self.kind, told, self.pending.state["url"], identity.fingerprint, now=now, previous=previous)
         server_ca = self.pending.server_ca.read_bytes() if self.pending.server_ca else None
         new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)
-        self.connection.record(self.done, fingerprint=identity.fingerprint, previous=previous, generation=new.name)
+        marks = {"fingerprint": identity.fingerprint, "previous": previous, "generation": new.name}
+        self.connection.record(self.done, **marks, warnings=identity.warnings)
         self.pending.discard()
         prune_aside(self.connection.path, now)
-        self._outcome = outcome_of(self.connection, self.done, now, previous=previous)
+        self._outcome = outcome_of(self.connection, self.done, now, previous=previous, warnings=identity.warnings)
         return self._outcome
 
     def close(self) -> None:
@@ -277,12 +283,8 @@ class Procedure(ABC):
     def run(self) -> Outcome:
         """All steps in their order, the lock held throughout."""
         with self.connection.lock.held():
-            self.configuration()
-            self.request()
-            self.sign()
-            self.decode()
-            self.verify()
-            self.activate()
+            for step in (self.configuration, self.request, self.sign, self.decode, self.verify, self.activate):
+                step()
         return self.outcome()
 
     def outcome(self) -> Outcome:

@@ -68,7 +68,7 @@ class Renewal(Procedure):
             renewal.accept_new_subject = accept_new_subject
             renewal.due = connection.due(clock())
             state = renewal.pending.state
-            if state.get("kind") == "establish" and renewal.pending.answer():
+            if state.get("kind") == "establish" and state["base"] == current.name and renewal.pending.answer():
                 raise UsageError(
                     f"An establishment of {connection.name} waits to be finished.",
                     remedy=f"Run: ucl establish {connection.name}",
@@ -78,7 +78,8 @@ class Renewal(Procedure):
                     f"The certificate of {connection.name} was revoked {when[:19]}Z and cannot be renewed.",
                     remedy=f"Establish the connection anew: ucl establish {connection.name}",
                 )
-            if only_if_due and not renewal.due.due and not state.get("sent"):
+            sent = state.get("kind") == cls.kind and state.get("sent")
+            if only_if_due and not renewal.due.due and not sent:
                 renewal.not_needed = NotNeeded(renewal.due.at, renewal.due.reason)
             else:
                 renewal.start_key()

@@ -50,7 +50,7 @@ def resume(
     if pending.state["bits"] != bits:
         return None
     if pending.answer() is None:
-        return configuration if pending.token(datetime.now(UTC)) else None
+        return configuration if pending.token() else None
     certificate = pending.certificate()
     if certificate is None or is_due(certificate):
         pending.drop_answer()

@@ -11,15 +11,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, overload
 
+import requests
+
 from ucl_helpers.client import Client
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import AuthenticationFailed, BadAnswer, Refused, RequestRejected, UCLError, UsageError
+from ucl_helpers.errors import (
+    BadAnswer,
+    NotYetAccepted,
+    Refused,
+    RequestRejected,
+    ServerNotTrusted,
+    UCLError,
+    UsageError,
+)
 from ucl_helpers.models import Outcome, Validity, fingerprint
 from ucl_helpers.operations import REVOKE
 from ucl_helpers.pending import Pending, set_aside
 from ucl_helpers.show import Row, Shown, moment
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import Credentials, check_url
+from ucl_helpers.verification import FIRST_MINUTES
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,8 @@ def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIde
     """Every identity of this connection that UCL may still accept; the one in use is the last."""
     now = clock()
     current, found = connection.current, dict[str, ValidIdentity]()
-    for generation in connection.generations():
+    # The one in use first: another generation may hold the same identity.
+    for generation in sorted(connection.generations(), key=lambda one: one != current):
         if not generation.is_readable:
             continue  # its key is lost: it can no more be used than revoked
         where = "in use" if generation == current else f"generation {generation.name}"
@@ -99,18 +111,27 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
             connection.require_current().check_whole()
         valid = valid_identities(connection, clock)
         chosen = valid if everything else [one for one in valid if one.where == "in use"]
-        refusals = [refusal for one in chosen if (refusal := _revoke_one(connection, one))]
+        refusals = [refusal for one in chosen if (refusal := _revoke_one(connection, one, clock()))]
         if refusals:
             raise refusals[0]
         left = [one for one in valid_identities(connection, clock) if one not in chosen]
     facts = {
         "revoked": ", ".join(one.fingerprint for one in chosen) or "nothing was left to revoke",
         "still_valid": _listed(left) or "none",
+        "unsettled": _unsettled(connection),
     }
-    return Outcome("revoked", connection.name, facts)
+    return Outcome("revoked" if chosen else "nothing-to-revoke", connection.name, facts)
 
 
-def _revoke_one(connection: Connection, identity: ValidIdentity) -> Refused | None:
+def _unsettled(connection: Connection) -> str | None:
+    """A certificate that may have been signed and whose answer got lost: without it, it cannot be revoked."""
+    pending = Pending(connection.path / "pending")
+    if not pending.state.get("sent") or pending.signed():
+        return None
+    return f"a signing request of {pending.state['sent']} was not answered; what came of it is valid until it expires"
+
+
+def _revoke_one(connection: Connection, identity: ValidIdentity, now: datetime) -> Refused | None:
     # Asked for before and never answered: then a refusal now means that it was done.
     asked = _last_event(connection, identity.fingerprint) == "revoke-intended"
     connection.record("revoke-intended", fingerprint=identity.fingerprint)
@@ -122,10 +143,20 @@ def _revoke_one(connection: Connection, identity: ValidIdentity) -> Refused | No
                 raise BadAnswer("UCL did not confirm the revocation.", remedy="Run it again.")
     except RequestRejected as error:  # it may be done all the same: then the next try is refused, which settles it
         return error
+    except ServerNotTrusted:
+        if not asked:
+            connection.record("revoke-not-sent", fingerprint=identity.fingerprint)
+        raise
     except Refused as error:
-        if not (asked and isinstance(error, AuthenticationFailed)):
+        if not asked:
             connection.record("revoke-refused", fingerprint=identity.fingerprint, reason=error.message[:500])
-            return error
+        if not asked or error.data.get("status") != requests.codes.bad_request:
+            return error  # a gateway's word settles nothing
+        if now - identity.credentials.certificate.not_valid_before_utc < FIRST_MINUTES:
+            raise NotYetAccepted(
+                f"Revoked, or not accepted yet: the certificate is new. {error.message}",
+                remedy="Run it again when it is ten minutes old; then a refusal means that it was revoked.",
+            ) from None
         how = "settled by the refusal of a repeated request"
     connection.record("revoked", fingerprint=identity.fingerprint, how=how)
     return None

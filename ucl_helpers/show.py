@@ -48,8 +48,8 @@ def html_table(title: str, header: Row, rows: Sequence[Row]) -> str:
 
 
 def moment(at: datetime) -> str:
-    """A UTC moment to the second, as ISO 8601 with a blank and ``Z``."""
-    return at.strftime("%Y-%m-%d %H:%M:%SZ")
+    """A UTC moment to the second, as ISO 8601: ``2026-04-15T09:00:00Z``."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def span(length: timedelta) -> str:
@@ -78,7 +78,8 @@ class Shown:
         raise NotImplementedError
 
     def __str__(self) -> str:
-        table = text_table(self.rows())
+        named = [self.header] if any(self.header) else []
+        table = text_table([*named, *self.rows()])
         return f"{printable(self.caption())}\n{table}"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import subject_text
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import InvalidSettings, UCLError
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.pending import Pending
 from ucl_helpers.policy import state
@@ -18,7 +18,8 @@ from ucl_helpers.store import Connection
 class Status(Shown):
     """What is known of a connection at ``now`` (UTC).
 
-    ``state`` is ``valid``, ``due``, ``expired``, ``not yet valid``, ``revoked``, ``not established`` or ``damaged``.
+    ``state`` is ``valid``, ``due``, ``expired``, ``not yet valid``, ``revoked``, ``not established``,
+    ``settings not usable`` or ``damaged``.
     ``pending`` says what an interrupted run left, or None.
     """
 
@@ -43,11 +44,13 @@ class Status(Shown):
 
     def rows(self) -> list[Row]:
         """What there is to tell."""
+        lost = self.state in {"expired", "revoked"}
         facts = {
             "fingerprint": self.fingerprint,
             "subject": self.subject,
             "valid to": self._left(),
-            "renewal due": f"{moment(self.due.at)} ({self.due.reason})" if self.due else None,
+            "renewal due": f"{moment(self.due.at)} ({self.due.reason})" if self.due and not lost else None,
+            "to come back": f"ucl establish {self.name}, with a one-time token" if lost else None,
             "certificate endpoint": self.url,
             "generation": self.generation,
             "under way": self.pending,
@@ -71,10 +74,10 @@ class Status(Shown):
             "generation": self.generation,
             "fingerprint": self.fingerprint,
             "subject": self.subject,
-            "notBefore": validity and validity.not_before.isoformat(),
-            "notAfter": validity and validity.not_after.isoformat(),
+            "notBefore": validity and moment(validity.not_before),
+            "notAfter": validity and moment(validity.not_after),
             "due": due and due.due,
-            "dueAt": due and due.at.isoformat(timespec="seconds"),
+            "dueAt": due and moment(due.at),
             "dueReason": due and due.reason,
             "certificateSecuredConnectorUrl": self.url,
             "pending": self.pending,
@@ -106,6 +109,8 @@ def status_of(connection: Connection, clock: Clock = utc_now) -> Status:
             url=connection.url,
             pending=pending,
         )
+    except InvalidSettings as error:
+        return Status(connection.name, "settings not usable", now, pending=pending, problem=str(error))
     except UCLError as error:
         return Status(connection.name, "damaged", now, pending=pending, problem=str(error))
 

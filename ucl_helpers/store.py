@@ -154,9 +154,14 @@ class Connection:
     @property
     def url(self) -> str:
         """The certificate endpoint: the generation's, or the sandbox's where this connection follows one."""
-        ready = self._ready_file()
-        known = ready.get("certificateSecuredConnectorUrl") or self.require_current().facts.get("connectorUrl")
+        known = self.sandbox_url or self.require_current().facts.get("connectorUrl")
         return check_url(known, what=f"The certificate endpoint of {self.name}")
+
+    @property
+    def sandbox_url(self) -> str | None:
+        """The certificate endpoint of the sandbox that this connection follows, or None."""
+        url = self._ready_file().get("certificateSecuredConnectorUrl")
+        return url if isinstance(url, str) else None
 
     @property
     def is_sandbox(self) -> bool:
@@ -211,9 +216,9 @@ class Connection:
         Raises:
             StorageFailed: the generation before stays current.
         """
-        new = fingerprint(chain[0])
-        found = self.generations()
-        generation = next((one for one in reversed(found) if one.name.endswith(new[:12]) and one.is_readable), None)
+        new, url, found = fingerprint(chain[0]), facts.get("connectorUrl"), self.generations()
+        same = [one for one in found if one.name.endswith(new[:12]) and one.is_readable and one.reaches(url, server_ca)]
+        generation = same[-1] if same else None
         if generation is None:  # else an earlier run was cut off just before the switch
             number = int(found[-1].name.split("-")[0]) + 1 if found else 1
             staged = files.temporary(self.path / "generations" / "new")

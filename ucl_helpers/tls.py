@@ -38,11 +38,12 @@ def check_url(url: object, *, what: str = "The URL") -> str:
     try:
         parts = urlsplit(str(url))
         usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        usable = usable and "token=" not in parts.query.lower()
     except ValueError:
         usable = False
     if not usable or not isinstance(url, str) or not url.isprintable() or " " in url:
         shown = re.sub(r"//[^/]*@|\?.*", "…", str(url), flags=re.DOTALL)  # a password or a token may stand there
-        raise UsageError(f"{what} must be an https URL, not {shown!r}.", remedy="Copy it from UCL's answer.")
+        raise UsageError(f"{what} must be an https URL without a token, not {shown!r}.", remedy="Copy it from UCL.")
     return url
 
 

@@ -12,6 +12,7 @@ from ucl_helpers.operations import read_token
 from ucl_helpers.references import resolve
 from ucl_helpers.show import Row, Shown
 from ucl_helpers.store import Connection
+from ucl_helpers.tls import check_url
 
 Access = DirectorAccess | OneTimeToken | None
 DIRECTOR = ("director_url", "tenant", "application_id", "bearer")
@@ -26,7 +27,7 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None) -> Access
         ca_file: PEM of what verifies UCL's servers; None for the system's trust.
 
     Raises:
-        UsageError: both ways are given, or one only in part; names what is missing.
+        UsageError: both ways are given, or one only in part, or a token without its endpoint; names what is missing.
     """
     director = {name: given.get(name) or "" for name in DIRECTOR}
     token = given.get("token")
@@ -34,7 +35,10 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None) -> Access
         raise UsageError("Both a token and access to the Director are given.", remedy="Give one of them.")
     if token:
         found = read_token(resolve(token, what="token"))
-        return replace(found, connector_url=given.get("connector_url") or found.connector_url)
+        url = given.get("connector_url") or found.connector_url
+        if url is None:
+            raise UsageError("The token does not name its endpoint.", remedy="Give the token-secured Connector URL.")
+        return replace(found, connector_url=check_url(url, what="The token's endpoint"))
     if not any(director.values()):
         return None
     missing = [name for name, value in director.items() if not value]

@@ -23,13 +23,16 @@ def find_notebook(name: str) -> Path:
     path = Path(name)
     if path.suffix == ".ipynb" and path.is_file():
         return path.resolve()
+    if len(path.parts) > 1:
+        raise UsageError(f"There is no notebook {name}.", remedy="Check the path; it must end in .ipynb.")
     ours = sorted(notebooks_directory().glob("*.ipynb"))
     exact = [notebook for notebook in ours if name in (notebook.name, notebook.stem)]
+    names = ", ".join(notebook.stem for notebook in ours)
     found = exact or [notebook for notebook in ours if name and notebook.stem.startswith(name)]
     if len(found) != 1:
         raise UsageError(
             f"{name!r} names {'more than one notebook' if found else 'no notebook'}.",
-            remedy=f"Give a path that ends in .ipynb, or one of {', '.join(notebook.stem for notebook in ours)}.",
+            remedy=f"Give the path of an .ipynb file that is there, or one of {names}.",
         )
     return found[0]
 

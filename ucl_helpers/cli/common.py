@@ -99,7 +99,10 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     click.echo(f"{question} [y/N]: ", nl=False, err=True)
-    if (sys.stdin.readline() if sys.stdin else "").strip().lower() not in {"y", "yes"}:
+    answer = sys.stdin.readline() if sys.stdin else ""
+    if not answer.endswith("\n"):
+        click.echo(err=True)
+    if answer.strip().lower() not in {"y", "yes"}:
         raise UsageError("Not confirmed; nothing was done.", remedy="Answer y, or say --yes.")
 
 

@@ -11,7 +11,6 @@ from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.establish import establish
 from ucl_helpers.files import remove_tree
 from ucl_helpers.importing import import_identity, read_identity
-from ucl_helpers.models import OneTimeToken
 from ucl_helpers.references import resolve
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.ways_in import access_from
@@ -54,12 +53,10 @@ def establish_command(
     A token is used up by the first request that carries it. If that goes wrong, key and CSR are kept; run it again
     with a new token. Without a token, what an interrupted run left is finished.
     """
+    if sandbox and (ca_file or any(given.values())):
+        raise UsageError("--sandbox brings its own way in.", remedy="Leave the other options out, or --sandbox.")
     access = access_from(given, ca_file)
-    if isinstance(access, OneTimeToken) and access.connector_url is None:
-        raise UsageError("The token does not name its endpoint.", remedy="Give --connector-url, too.")
     if sandbox:
-        if access or ca_file:
-            raise UsageError("--sandbox brings its own way in.", remedy="Leave the other options out, or --sandbox.")
         need("tornado", "sandbox")
         from ucl_helpers.practice import practise
 
@@ -69,6 +66,8 @@ def establish_command(
         with _new(home, name) as connection:
             outcome = establish(connection, access, ca_file=ca_file, key_length=key_length)
     else:
+        if not Connection(home, name).path.is_dir():
+            raise UsageError("No way in is given.", remedy="Give --token, or --director-url …, or --sandbox.")
         outcome = establish(home.connection(name), None, ca_file=ca_file, key_length=key_length)
     show(outcome, json_output=json_output)
 

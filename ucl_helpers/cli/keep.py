@@ -54,6 +54,8 @@ def renew_command(
 
 
 def _rehearse(renewal: Renewal) -> Outcome:
+    if renewal.pending.state.get("sent"):
+        raise UsageError("A signing request is under way.", remedy="The next renewal goes on with it: ucl renew.")
     configuration, request = renewal.configuration(), renewal.request()
     renewal.close()
     if isinstance(configuration, NotNeeded) or isinstance(request, NotNeeded):

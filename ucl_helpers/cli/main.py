@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> Any:
         code = _end(error, given)
     except OSError as error:
         code = _end(StorageFailed(f"The system said no: {error}.", remedy="Mend that, then run it again."), given)
+        _silence()
     except click.exceptions.Abort:
         code = _end(UCLError("Interrupted.", remedy="Nothing is lost; run it again to go on."), given, INTERRUPTED)
     except click.ClickException as error:
@@ -62,9 +63,14 @@ def _end(error: UCLError, given: list[str], code: int | None = None) -> int:
     code = error.exit_code if code is None else code
     try:
         complain(error, code, json_output="--json" in given)
-    except OSError:  # nobody can be told: let the interpreter not try once more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError:  # nobody can be told
+        _silence()
     return code
+
+
+def _silence() -> None:
+    """Let the interpreter not try once more, at its end, to write what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

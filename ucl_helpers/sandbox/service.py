@@ -23,7 +23,12 @@ from ucl_helpers.sandbox.state import lock_at_once
 USERS_LOCK = "users.lock"
 _NOTICE = """\
 UCL sandbox, for practice only: it listens on this machine's loopback, and anyone here who can read its state folder
-may use it. State: {state}. Ctrl-C or SIGTERM ends it.
+may use it. Ctrl-C or SIGTERM ends it.
+  state                 {0.state}
+  Director              {0.director_url}
+  token endpoint        {0.connector_url}
+  certificate endpoint  {0.certificate_secured_connector_url}
+  CA of the servers     {0.ca_file}
 """
 _ENDING = {signal.SIGTERM, signal.SIGINT}
 _LOOKS = 10
@@ -62,7 +67,7 @@ def serve(
             running = stack.enter_context(sandbox)
             if ready is not None:
                 stack.enter_context(ready_file(ready, running))
-            sys.stderr.write(_NOTICE.format(state=running.state))
+            sys.stderr.write(_NOTICE.format(running))
             sys.stderr.flush()
             if linger is not None:
                 watcher = threading.Thread(target=_end_when_unused, args=(state, linger), daemon=True)

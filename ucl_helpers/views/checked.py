@@ -64,7 +64,7 @@ def _check(name: str, expected: str, found: object, *, passed: bool) -> Check:
 
 @_look.register
 def _(result: NotNeeded) -> Iterator[Check]:
-    yield _check("needed", f"not before {moment(result.until)}", result.reason, passed=True)
+    yield _check("not needed", "a reason", f"until {moment(result.until)}: {result.reason}", passed=True)
 
 
 @_look.register

@@ -1,0 +1,27 @@
+"""A key that is made in a thread, while UCL is asked for a configuration."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ucl_helpers.crypto import make_key
+
+
+class KeyMaker:
+    """Makes one RSA key of ``bits`` bits."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+        self._key: Future[rsa.RSAPrivateKey] | None = None
+
+    def start(self) -> Future[rsa.RSAPrivateKey]:
+        """Begin, unless it has begun."""
+        if self._key is None:
+            with_one_thread = ThreadPoolExecutor(1, thread_name_prefix="key")
+            self._key = with_one_thread.submit(make_key, self._bits)
+            with_one_thread.shutdown(wait=False)
+        return self._key
+
+    def key(self) -> rsa.RSAPrivateKey:
+        """The key, waited for if need be."""
+        return self.start().result()
