@@ -105,6 +105,7 @@ def test_without_a_remedy_the_text_is_the_message():
 )
 def test_what_a_server_wrote_can_be_printed(written, shown):
     error = RequestRejected(f"UCL says: {written}", remedy=written, errors=[written])
-    assert str(error) == f"UCL says: {shown} {shown}"
+    between = "\n" if "\n" in shown else " "  # a message of several lines stays apart from its remedy
+    assert str(error) == f"UCL says: {shown}{between}{shown}"
     assert error.args == (f"UCL says: {shown}",)
     assert str(through_pickle(error)).encode() == str(error).encode()

@@ -21,23 +21,25 @@ README = PAGES[0].read_text("utf-8")
 PROGRAMS = Path(sys.executable).parent
 
 
+def blocks(text):
+    """What stands inside fences for a shell, long lines joined."""
+    found = re.findall(r"^```(?:bash|console|cron)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block.replace("\\\n", " ") for block in found]
+
+
 def fenced(text):
     """The lines inside fences, without prompts and comments."""
-    for block in re.findall(r"^```(?:bash|console|cron)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+    for block in blocks(text):
         yield from (line.removeprefix("$ ").partition("  #")[0] for line in block.splitlines())
 
 
 def commands(text, program):
     """Every call of a program, in fences and in code spans, as its arguments."""
-    lines = [
-        *fenced(text),
-        *re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)),
-    ]
-    for line in lines:
-        for command in re.split(r"&&|\|\|", re.sub(r"^[\d* ]{5,}  ", "", line)):
-            words = shlex.split(command)
-            if words[:1] == [program] and len(words) > 1:
-                yield words[1:]
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for line in [*fenced(text), *re.findall(r"`([^`\n]+)`", prose)]:
+        for command in line.split("&&"):
+            if command.strip().startswith(f"{program} "):
+                yield shlex.split(command)[1:]
 
 
 def wrong(arguments):
@@ -98,7 +100,7 @@ def reader(tmp_path):
     with Sandbox() as ucl:
 
         def run(script, given="", **variables):
-            script = re.sub(r"(?m)^(ucl (?:import|establish) .*)$", r'\1 --ca-file "$CA_FILE"', script)
+            script = re.sub(r"(?m)^(ucl (?:import|establish) \S+)", r'\1 --ca-file "$CA_FILE"', script)
             environment = {
                 "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
                 "HOME": str(tmp_path),
@@ -150,3 +152,11 @@ def test_i_have_access_to_the_director(reader):
     access = {"DIRECTOR_URL": ucl.director_url, "TENANT": ucl.tenant, "APPLICATION_ID": ucl.application_id}
     assert run(line, BEARER=ucl.director_token, **access).returncode == 0
     assert run(line.replace("prod", "other"), BEARER="no", **access).returncode == 4
+
+
+def test_by_hand_at_a_sandbox(reader, tmp_path):
+    ucl, run = reader
+    (tmp_path / "ready.json").write_text(ucl.to_json())
+    (script,) = blocks((ROOT / "docs/reference/sandbox.md").read_text("utf-8"))
+    done = run(script.replace('--ca-file "$(get caFile)"', ""))
+    assert (done.returncode, "prod: established" in done.stdout) == (0, True), done.stderr

@@ -28,7 +28,7 @@ may use it. Ctrl-C or SIGTERM ends it.
   Director              {0.director_url}
   token endpoint        {0.connector_url}
   certificate endpoint  {0.certificate_secured_connector_url}
-  CA of the servers     {0.ca_file}
+  server CA             {0.ca_file}
 """
 _ENDING = {signal.SIGTERM, signal.SIGINT}
 _LOOKS = 10
