@@ -15,11 +15,19 @@ from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
 from ucl_helpers.errors import StorageFailed, UCLError, UsageError
 
 INTERRUPTED = 130
+_HELP = """Keep a UCL client certificate alive: establish a connection, renew it, revoke it.
+
+\b
+Examples:
+  ucl establish practice --sandbox
+  ucl status
+  ucl renew practice --force
+"""
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    help="Keep a UCL client certificate alive: establish a connection, renew it, revoke it.",
+    help=_HELP,
     epilog=EXIT_CODES,
 )
 @click.version_option(__version__, prog_name="ucl")
