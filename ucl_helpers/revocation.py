@@ -26,6 +26,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import Outcome, Validity, fingerprint
 from ucl_helpers.operations import REVOKE
+from ucl_helpers.outcomes import mark_of
 from ucl_helpers.pending import Pending, set_aside
 from ucl_helpers.show import Row, Shown, moment
 from ucl_helpers.store import Connection
@@ -120,7 +121,8 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
         "still_valid": _listed(left) or "none",
         "unsettled": _unsettled(connection),
     }
-    return Outcome("revoked" if chosen else "nothing-to-revoke", connection.name, facts)
+    done = chosen or mark_of(connection.current) in connection.revoked()
+    return Outcome("revoked" if done else "nothing-to-revoke", connection.name, facts)
 
 
 def _unsettled(connection: Connection) -> str | None:
