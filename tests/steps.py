@@ -1,5 +1,7 @@
 """What the tests of procedures share: the steps by name, what lies on disk, a connection that is there at once."""
 
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from contract_replay import Landscape, rsa_key
@@ -51,6 +53,26 @@ def aside(connection):
 
 def events(connection):
     return [one["event"] for one in connection.journal()]
+
+
+@contextmanager
+def in_other_hands(connection):
+    """Somebody else holds the connection's lock meanwhile."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with connection.home.connection(connection.name).lock.held():
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def install(home, ucl, folder, *, url=None, name="prod"):

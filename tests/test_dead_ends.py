@@ -11,6 +11,7 @@ from ucl_helpers import (
     Establishment,
     Renewal,
     establish,
+    forget,
     import_identity,
     read_identity,
     renew,
@@ -218,3 +219,7 @@ def test_a_signature_whose_answer_got_lost_is_named(secure, between):
     with pytest.raises(Unreachable):
         renew(secure)
     assert "was not answered" in revoke(secure, everything=True).facts["unsettled"]
+    with pytest.raises(UsageError, match="keeps the key of what may be valid"):
+        forget(secure)
+    forget(secure, even_if_valid=True)
+    assert not secure.path.exists()

@@ -1,10 +1,8 @@
 """Going back to an earlier generation, tried before it becomes current; and forgetting a connection."""
 
-import threading
-
 import pytest
 from meddler import answers, lost_on_the_way, refused
-from steps import Clock, events, go, install, pending_of, tree
+from steps import Clock, events, go, in_other_hands, install, pending_of, tree
 
 from ucl_helpers import Renewal, forget, renew, revoke, rollback, status_of
 from ucl_helpers.errors import (
@@ -144,23 +142,10 @@ def test_what_is_damaged_can_be_forgotten(secure):
 
 def test_while_another_process_is_at_work_nothing_is_rolled_back_or_forgotten(secure):
     renewed(secure, 1)
-    held, done = threading.Event(), threading.Event()
-
-    def hold():
-        with secure.home.connection("prod").lock.held():
-            held.set()
-            done.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
     before = tree(secure.path)
-    try:
+    with in_other_hands(secure):
         for attempt in (rollback, lambda one: forget(one, even_if_valid=True)):
             with pytest.raises(Busy):
                 attempt(secure)
-    finally:
-        done.set()
-        thread.join()
     assert tree(secure.path) == before
     assert not pending_of(secure)

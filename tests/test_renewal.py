@@ -1,12 +1,11 @@
 """The tutorial's four steps, verify and activate: step by step, at once, interrupted, twice, and by two at a time."""
 
 import base64
-import threading
 from itertools import pairwise
 
 import pytest
 from meddler import changes, lost_on_the_way, lost_on_the_way_back
-from steps import STEPS, Clock, events, go, install, pending_of, tree
+from steps import STEPS, Clock, events, go, in_other_hands, install, pending_of, tree
 
 from ucl_helpers import Renewal, renew
 from ucl_helpers.crypto import common_name
@@ -252,22 +251,9 @@ def test_what_was_set_aside_meanwhile_is_not_gone_on_with(secure):
 def test_a_step_waits_for_nobody_long_and_says_who_is_at_work(secure, monkeypatch):
     monkeypatch.setattr("ucl_helpers.procedure.STEP_WAIT_SECONDS", 0.05)
     renewal = Renewal.begin(secure)
-    held, done = threading.Event(), threading.Event()
-
-    def hold():
-        with secure.home.connection("prod").lock.held():
-            held.set()
-            done.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    try:
+    with in_other_hands(secure):
         for attempt in (renewal.configuration, lambda: renew(secure)):
             with pytest.raises(Busy, match=r"in the hands of process \d+") as busy:
                 attempt()
             assert busy.value.exit_code == 8
-    finally:
-        done.set()
-        thread.join()
     assert go(renewal).outcome == "renewed"

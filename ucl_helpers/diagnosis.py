@@ -76,7 +76,7 @@ def refusal_causes(endpoint: Endpoint, certificate: x509.Certificate | None, now
         *certificate_causes(certificate, now),
         "the client certificate was revoked",
         "its client was deleted at UCL (the application or its authentication)",
-        "it was issued by the right CA for another landscape or subject",
+        "it is of another landscape or subject (its CA is right: the handshake took it)",
         "the URL is the token-secured Connector's; this call belongs to the certificate-secured one",
     ]
 

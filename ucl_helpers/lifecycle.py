@@ -8,7 +8,7 @@ from ucl_helpers.generation import Generation
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.outcomes import mark_of, outcome_of
-from ucl_helpers.revocation import valid_identities
+from ucl_helpers.revocation import unsettled, valid_identities
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import check_url
 
@@ -42,7 +42,8 @@ def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock 
     """Remove a connection from disk, keys and all. Nothing is revoked by this.
 
     Raises:
-        UsageError: an identity of it is still valid, and ``even_if_valid`` is not set.
+        UsageError: an identity of it is still valid, or may have been signed without an answer, and ``even_if_valid``
+            is not set.
     """
     with connection.lock.held():
         valid = valid_identities(connection, clock)
@@ -51,6 +52,11 @@ def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock 
                 f"{connection.name} has {len(valid)} identities that UCL still accepts; with their keys gone nobody "
                 "could use or revoke them.",
                 remedy=f"Revoke them first: ucl revoke {connection.name} --all; or add --even-if-valid.",
+            )
+        if (lost := unsettled(connection)) and not even_if_valid:
+            raise UsageError(
+                f"{connection.name} keeps the key of what may be valid: {lost}.",
+                remedy="Settle it first with ucl renew or ucl establish; or add --even-if-valid.",
             )
         files.remove_tree(connection.path)
     return Outcome("forgotten", connection.name, {"removed": str(connection.path)})

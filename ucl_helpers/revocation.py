@@ -119,13 +119,13 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
     facts = {
         "revoked": ", ".join(one.fingerprint for one in chosen) or "nothing was left to revoke",
         "still_valid": _listed(left) or "none",
-        "unsettled": _unsettled(connection),
+        "unsettled": unsettled(connection),
     }
     done = chosen or mark_of(connection.current) in connection.revoked()
     return Outcome("revoked" if done else "nothing-to-revoke", connection.name, facts)
 
 
-def _unsettled(connection: Connection) -> str | None:
+def unsettled(connection: Connection) -> str | None:
     """A certificate that may have been signed and whose answer got lost: without it, it cannot be revoked."""
     pending = Pending(connection.path / "pending")
     if not pending.state.get("sent") or pending.signed():
