@@ -9,7 +9,7 @@ from certificates import CA, NOW, certificate, checks, key
 
 from ucl_helpers.crypto import dump_certificates, dump_key, load_key, read_certificates
 from ucl_helpers.exchange import Exchange
-from ucl_helpers.exports import KEY_FILES, generation_files
+from ucl_helpers.exports import generation_files
 from ucl_helpers.models import (
     OUTCOME_MIME,
     Configuration,
@@ -206,4 +206,4 @@ def test_a_generation_is_one_identity_and_its_parts():
 def test_what_there_is_not_is_no_file():
     files = generation_files(key("leaf"), (certificate(),), (), None)
     assert set(files) == {"identity.pem", "key.pem", "certificate.pem", "chain.pem"}
-    assert {name for name, data in files.items() if dump_key(key("leaf")) in data} == KEY_FILES
+    assert {name for name, data in files.items() if dump_key(key("leaf")) in data} == {"identity.pem", "key.pem"}

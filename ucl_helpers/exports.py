@@ -7,9 +7,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers.crypto import dump_certificates, dump_key
 
-KEY_FILES = frozenset({"identity.pem", "key.pem"})
-"""The files that hold a private key: 0600."""
-
 
 def generation_files(
     key: rsa.RSAPrivateKey,

@@ -49,11 +49,6 @@ mutation ($id: ID!) {
   result: requestOneTimeTokenForApplication(id: $id) { token connectorURL }
 }"""
 
-REGISTER_APPLICATION = """\
-mutation ($name: String!) {
-  result: registerApplication(in: { name: $name }) { id }
-}"""
-
 
 def result_of(answer: object, *, where: str = "the answer") -> Any:
     """Unwrap ``{"data": {"result": …}}``.
