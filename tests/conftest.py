@@ -1,4 +1,4 @@
-"""What holds for the whole run: how much of the long proofs is run, signals, and what is counted and told at the end."""
+"""What holds for the whole run: how much of the long proofs is run, signals, and what is told at the end."""
 
 import signal
 from collections import Counter
