@@ -4,6 +4,7 @@ import signal
 from collections import Counter
 
 import pytest
+from secrets_watch import Watch
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,6 +18,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.whole:
         config.option.timeout = 0
+    config.addinivalue_line("markers", "plants_secrets: lets secrets out on purpose, to see that they are found")
+    config.pluginmanager.register(Watch())
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import BITS, Shell, made_by_hand, tool
+from secrets_watch import CANARY
 
 from ucl_helpers.establish import Establishment
 from ucl_helpers.models import OneTimeToken
@@ -154,9 +155,9 @@ def hand(tmp_path_factory, ucl):
     made_by_hand(folder, ucl)
     tool(folder, "openssl", "genrsa", "-out", "other.key", "2048")
     pack = ("openssl", "pkcs12", "-export", "-inkey", "ucl-app.key", "-in", "ucl-app.crt", "-out", "ucl-app.p12")
-    tool(folder, *pack, "-passout", "pass:words of passage")
+    tool(folder, *pack, "-passout", "stdin", given=CANARY)
     encrypt = ("openssl", "pkcs8", "-topk8", "-in", "ucl-app.key", "-out", "locked.key")
-    tool(folder, *encrypt, "-passout", "pass:words of passage")
+    tool(folder, *encrypt, "-passout", "stdin", given=CANARY)
     return folder
 
 
@@ -176,7 +177,7 @@ def test_files_made_elsewhere_are_imported_if_they_fit(case, hand, ucl, fresh):
     options, code, text = case
     trust = ("--connector-url", ucl.certificate_secured_connector_url, "--ca-file", "server-ca.pem")
     fresh.folder = hand
-    said = fresh.ucl("import", "prod", *options, *trust, P="words of passage", WRONG="open sesame")
+    said = fresh.ucl("import", "prod", *options, *trust, P=CANARY, WRONG="open sesame")
     assert (said.code, text in said.out + said.err) == (code, True), said
     assert connections(fresh) == (["prod"] if code == 0 else [])
     assert "sesame" not in said.out + said.err

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     pkcs12,
 )
+from secrets_watch import CANARY
 
 from ucl_helpers.crypto import (
     MAX_CERTIFICATES,
@@ -35,7 +36,7 @@ from ucl_helpers.errors import BadAnswer, UsageError
 
 CHAIN = (certificate(), *CA)
 PEM = dump_certificates(*CHAIN)
-PASSPHRASE = BestAvailableEncryption(b"secret")
+PASSPHRASE = BestAvailableEncryption(CANARY.encode())
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
@@ -73,20 +74,20 @@ def test_a_key_is_made_as_long_as_asked_for():
 )
 def test_a_key_is_read_in_any_form(encoding, form, protection):
     data = key("leaf").private_bytes(encoding, form, protection)
-    passphrase = b"secret" if protection is PASSPHRASE else None
+    passphrase = CANARY.encode() if protection is PASSPHRASE else None
     assert load_key(data, passphrase).private_numbers() == key("leaf").private_numbers()
 
 
 def test_a_key_is_written_encrypted_when_there_is_a_passphrase():
     assert load_pem_private_key(dump_key(key("leaf")), None).key_size == 2048
-    assert dump_key(key("leaf"), b"secret").startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    assert dump_key(key("leaf"), CANARY.encode()).startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
 
 
 @pytest.mark.parametrize(
     ("data", "passphrase", "reason"),
     [
-        (dump_key(key("leaf"), b"secret"), None, "is encrypted"),
-        (dump_key(key("leaf"), b"secret"), b"wrong", "or the passphrase is wrong"),
+        (dump_key(key("leaf"), CANARY.encode()), None, "is encrypted"),
+        (dump_key(key("leaf"), CANARY.encode()), b"wrong", "or the passphrase is wrong"),
         (dump_key(key("leaf")), b"needless", "is not encrypted"),
         (b"", None, "cannot be read"),
         (PEM, None, "cannot be read"),
@@ -103,7 +104,7 @@ def bundle(of, leaf, *others, name=b"ucl"):
 
 
 def test_pkcs12_holds_key_and_chain():
-    found, certificates = load_bundle(bundle(key("leaf"), *CHAIN), b"secret", where="here.p12")
+    found, certificates = load_bundle(bundle(key("leaf"), *CHAIN), CANARY.encode(), where="here.p12")
     assert found.private_numbers() == key("leaf").private_numbers()
     assert certificates[0] == CHAIN[0]
     assert set(certificates) == set(CHAIN)
@@ -113,9 +114,9 @@ def test_pkcs12_holds_key_and_chain():
     ("data", "passphrase", "reason"),
     [
         (bundle(key("leaf"), *CHAIN), b"wrong", "or the passphrase is wrong"),
-        (PEM, b"secret", "cannot be read"),
-        (bundle(None, None, *CA), b"secret", "does not hold an RSA key"),
-        (bundle(key("ec"), certificate(of="ec")), b"secret", "does not hold an RSA key"),
+        (PEM, CANARY.encode(), "cannot be read"),
+        (bundle(None, None, *CA), CANARY.encode(), "does not hold an RSA key"),
+        (bundle(key("ec"), certificate(of="ec")), CANARY.encode(), "does not hold an RSA key"),
     ],
 )
 def test_pkcs12_that_cannot_be_used_names_the_file_and_the_reason(data, passphrase, reason):

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from meddler import answers, lost_on_the_way, refused
+from secrets_watch import CANARY
 from steps import Clock, events, install, tree
 
 from ucl_helpers import import_identity, read_identity, renew
@@ -29,7 +30,6 @@ from ucl_helpers.errors import (
 from ucl_helpers.pending import Pending
 
 pytest_plugins = ["procedure_fixtures"]
-SECRET = "correct horse"
 
 
 @pytest.fixture
@@ -83,10 +83,10 @@ def test_the_tutorials_files_become_a_connection_that_renews(home, chain, taken,
 KEYS = {
     "PKCS #8": {},
     "PKCS #1": {"format_": PrivateFormat.TraditionalOpenSSL},
-    "PKCS #8, encrypted": {"secret": SECRET},
-    "PKCS #1, encrypted": {"format_": PrivateFormat.TraditionalOpenSSL, "secret": SECRET},
+    "PKCS #8, encrypted": {"secret": CANARY},
+    "PKCS #1, encrypted": {"format_": PrivateFormat.TraditionalOpenSSL, "secret": CANARY},
     "DER": {"encoding": Encoding.DER},
-    "DER, encrypted": {"encoding": Encoding.DER, "secret": SECRET},
+    "DER, encrypted": {"encoding": Encoding.DER, "secret": CANARY},
 }
 
 
@@ -106,7 +106,7 @@ def test_with_another_passphrase_it_is_not(chain, tmp_path, form):
         assert "wrong" not in str(told.value).replace("passphrase is wrong", "")
 
 
-@pytest.mark.parametrize("secret", [None, SECRET])
+@pytest.mark.parametrize("secret", [None, CANARY])
 def test_pkcs_12_holds_it_all(chain, taken, tmp_path, secret):
     protection = BestAvailableEncryption(secret.encode()) if secret else NoEncryption()
     bundle = serialize_key_and_certificates(b"app", rsa_key(), chain[0], chain[1:], protection)

@@ -137,6 +137,7 @@ def test_a_token_that_came_with_a_configuration_lies_in_its_own_file_only(home, 
     assert not any(kept in text for text in texts_on_disk(home))
 
 
+@pytest.mark.plants_secrets
 def test_the_watch_would_see_it(home, secure):
     """One leak of each kind is found."""
     key = (secure.current.path / "key.pem").read_text()

@@ -15,6 +15,7 @@ from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import dump_key, load_bundle, load_key, public_key_of, read_certificates
+from ucl_helpers.dumps import no_core_dumps
 from ucl_helpers.errors import BadAnswer, SettledElsewhere, UsageError
 from ucl_helpers.establish import must_be_needed
 from ucl_helpers.models import Outcome, fingerprint
@@ -52,6 +53,7 @@ def read_identity(
     Raises:
         UsageError: a file is missing or unreadable, the key is not RSA, or no certificate belongs to it; names it.
     """
+    no_core_dumps()
     secret, data = passphrase.encode() if passphrase else None, _read(key_file)
     if b"-----BEGIN CERTIFICATE" in data and b"PRIVATE KEY-----" not in data:
         raise UsageError(f"{key_file} holds a certificate, not a key.", remedy="Are key and certificate exchanged?")
@@ -121,9 +123,10 @@ def import_identity(
 def _try(home: Home, identity: ImportedIdentity, url: str, ca_file: Path | None) -> Answer:
     """Call with it; the handshake wants files, so it lies in a folder of its own meanwhile. One at a time."""
     folder = home.path / "importing"
+    files.must_be_ours(home.path, folder)
     files.make_directory(folder)
     staged = Pending(folder / "identity")
-    with files.Lock(folder / "lock").held(wait=STEP_WAIT_SECONDS):
+    with files.Lock(folder / "lock", home.path, folder).held(wait=STEP_WAIT_SECONDS):
         for left in filter(Path.is_dir, folder.iterdir()):  # by an import that was killed
             files.remove_tree(left)
         try:

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from ucl_helpers import __version__
-from ucl_helpers.cli import connect, keep, tools
+from ucl_helpers.cli import connect, doctor, keep, tools
 from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
+from ucl_helpers.dumps import no_dumps_at_all
 from ucl_helpers.errors import StorageFailed, UCLError, UsageError
 
 INTERRUPTED = 130
@@ -38,12 +39,13 @@ def group(context: click.Context, home: Path | None) -> None:
     context.obj = {"home": home}
 
 
-for command in (*connect.COMMANDS, *keep.COMMANDS, *tools.COMMANDS):
+for command in (*connect.COMMANDS, *keep.COMMANDS, *doctor.COMMANDS, *tools.COMMANDS):
     group.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run ``ucl`` and end with its exit code."""
+    no_dumps_at_all()
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

@@ -1,0 +1,158 @@
+"""No secret leaves a process: not by the arguments of what it starts, not by their environment, not by a core dump.
+
+What every test says and leaves is watched as well (``secrets_watch.py``); here the watch itself is tried.
+"""
+
+import base64
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from command_line import UCL, Shell, environment, made_by_hand, tool
+from contract_replay import rsa_key
+from secrets_watch import CANARY, leaks_below, leaks_in
+from steps import install
+
+from ucl_helpers.crypto import dump_key
+from ucl_helpers.sandbox import Sandbox
+from ucl_helpers.store import Home
+
+
+@pytest.fixture(scope="module")
+def ucl():
+    with Sandbox() as running:
+        yield running
+
+
+# -- what is started ---------------------------------------------------------------------------------------------------
+
+
+def traced(shell, log, *arguments, **more):
+    """Run ``ucl`` and note every program that it, or any of its children, starts: (arguments, environment) each."""
+    command = ["strace", "-f", "-qq", "-v", "-s", "100000", "-e", "trace=execve", "-o", log, UCL, *arguments]
+    done = subprocess.run(
+        [str(part) for part in command], env=environment(shell.home, **more), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done
+    lines = [line for line in log.read_text().splitlines() if "execve(" in line and line.endswith("= 0")]
+    return [tuple(line.split("execve(", 1)[1].split("], [", 1)) for line in lines]
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_no_program_that_is_started_has_a_secret_among_its_arguments(ucl, tmp_path, proof):
+    shell, hand, log = Shell(tmp_path / "home"), tmp_path / "hand", tmp_path / "trace"
+    made_by_hand(hand, ucl)
+    lock = ("openssl", "pkcs8", "-topk8", "-in", "ucl-app.key", "-out", "locked.key", "-passout", "stdin")
+    tool(hand, *lock, given=CANARY)
+    token = ucl.one_time_token()
+    files = ("--key", hand / "locked.key", "--certificate", hand / "ucl-app.crt", "--ca-file", ucl.ca_file)
+    where = ("--connector-url", ucl.certificate_secured_connector_url)
+    started = traced(shell, log, "import", "a", *files, *where, "--passphrase", "env:P", P=CANARY)
+    by_token = ("--token", "env:T", "--connector-url", ucl.connector_url, "--ca-file", ucl.ca_file)
+    started += traced(shell, log, "establish", "b", *by_token, T=token)
+    practice = traced(shell, log, "establish", "c", "--sandbox", T=token, P=CANARY)
+    started += traced(shell, log, "run", "02_maintain_connection", "-p", "connection", "c")
+    known = {line for key in shell.home.rglob("key.pem") for line in key.read_text().split("\n")} | {token}
+    arguments = [given for given, _ in started + practice]
+    assert [leak for given in arguments for leak in leaks_in(given, known)] == []
+    assert any("ipykernel" in given for given in arguments)
+    # The first is the operator's own `ucl`; the sandbox it starts is handed nothing of the operator's environment.
+    own, *of_the_sandbox = (with_what for _, with_what in practice)
+    assert leaks_in(own, known)
+    assert any("ucl_helpers.sandbox" in given for given, _ in practice)
+    assert [leak for with_what in of_the_sandbox for leak in leaks_in(with_what, known)] == []
+    proof("secrets", "programs started, their arguments searched", len(arguments))
+
+
+# -- core dumps --------------------------------------------------------------------------------------------------------
+
+HOLDS_A_KEY = """
+import os, sys
+from ucl_helpers import Home
+key = (Home(sys.argv[1]).connection("prod").current.path / "key.pem").read_bytes()
+os.abort()
+"""
+
+
+def left_by(folder, *command):
+    """What a program leaves that dies by SIGABRT in a new folder, where it may leave core files of any size."""
+    folder.mkdir()
+    allow = ("sh", "-c", 'ulimit -c unlimited; exec "$@"', "sh")
+    done = subprocess.run([*allow, *map(str, command)], cwd=folder, stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode == -signal.SIGABRT
+    return list(folder.iterdir())
+
+
+@pytest.fixture
+def dumping(tmp_path):
+    """This system leaves core files in the folder where a program dies."""
+    if not left_by(tmp_path / "any", sys.executable, "-c", "import os; os.abort()"):
+        pytest.skip("this system leaves no core files beside a program")
+
+
+@pytest.mark.usefixtures("dumping")
+def test_a_program_that_holds_a_connection_leaves_no_core_dump(ucl, tmp_path):
+    install(Home(tmp_path / "home"), ucl, tmp_path)
+    assert left_by(tmp_path / "here", sys.executable, "-c", HOLDS_A_KEY, tmp_path / "home") == []
+
+
+DUMPABLE = "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+UCL_INSIDE = """
+from ucl_helpers.cli import main
+try:
+    main(["--help"])
+finally:
+"""
+
+
+def test_of_ucl_itself_no_dump_is_made_at_all():
+    """Nor by a handler that the kernel pipes to; and its own user's debuggers are kept out."""
+    as_it_is, as_ucl = (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stdout.split()[-1]
+        for script in (DUMPABLE, f"{UCL_INSIDE}    {DUMPABLE}")
+    )
+    assert (as_it_is, as_ucl) == ("1", "0")
+
+
+# -- the watch over all tests ------------------------------------------------------------------------------------------
+
+TOKEN = base64.urlsafe_b64encode(bytes(64)).decode()
+LEAKS = {
+    "a key": dump_key(rsa_key()).decode(),
+    "a key on one line": dump_key(rsa_key()).decode().replace("\n", " "),
+    "a token": f"token {TOKEN}, used",
+    "a passphrase": f"it is {CANARY}!",
+    "a known word": f"it says {'w' * 48}.",
+}
+
+
+@pytest.mark.parametrize("text", LEAKS.values(), ids=LEAKS)
+def test_the_watch_finds(text):
+    assert leaks_in(text, {"w" * 48})
+
+
+@pytest.mark.parametrize("text", ["a" * 64, "-----BEGIN CERTIFICATE-----\nMIIB", "PRIVATE KEY", "x" * 90 + "=="])
+def test_the_watch_finds_nothing_in(text):
+    assert not leaks_in(text, {"w" * 48})
+
+
+@pytest.mark.parametrize(
+    ("file", "mode", "found"),
+    [
+        ("runs/02.ipynb", 0o600, "holds a secret"),
+        ("connections/prod/journal.jsonl", 0o600, "holds a secret"),
+        ("connections/prod/pending/state.json", 0o600, "holds a secret"),
+        ("connections/prod/pending/token", 0o640, "may be read by others"),
+        ("connections/prod/pending/token", 0o600, None),
+        ("elsewhere.txt", 0o644, None),
+    ],
+)
+@pytest.mark.plants_secrets
+def test_the_watch_looks_into_files(tmp_path, file, mode, found):
+    path = tmp_path / "home" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(TOKEN)
+    path.chmod(mode)
+    assert [leak.rpartition(f"{path.name} ")[2] for leak in leaks_below(tmp_path)] == ([found] if found else [])
