@@ -95,6 +95,7 @@ def make_a_folder(generation):
     (generation.path / "key.pem").mkdir()
 
 
+@pytest.mark.plants_secrets  # damaged files are written anew, open to others
 @pytest.mark.parametrize(
     ("harm", "named"),
     [

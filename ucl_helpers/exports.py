@@ -1,6 +1,8 @@
-"""An identity → the files of a generation. Pure: names and bytes; the store writes them."""
+"""An identity → the files of a generation, and JSON files → what they hold. Pure; the store writes and reads them."""
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -31,3 +33,12 @@ def generation_files(
     if server_ca is not None:
         files["server-ca.pem"] = server_ca
     return files
+
+
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """The JSON object that a file holds, or None: it holds something else, no JSON, or JSON nested too deep."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -10,8 +10,10 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import socket
+import stat
 import sys
 import threading
 import time
@@ -31,7 +33,7 @@ except ImportError:  # plain Windows
     ) from None
 
 POLL_SECONDS = 0.05
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
@@ -69,8 +71,9 @@ def sweep(folder: Path, *, older_than: float = 0) -> None:
     """
     with storage("tidy up", folder), suppress(FileNotFoundError):
         for one in list(folder.iterdir()):
-            if _TEMPORARY.fullmatch(one.name) and time.time() - one.lstat().st_ctime >= older_than:
+            if TEMPORARY.fullmatch(one.name) and time.time() - one.lstat().st_ctime >= older_than:
                 _remove(one)
+        sync_directory(folder)  # a run that was killed may have renamed something there just before
 
 
 def _remove(path: Path) -> None:
@@ -92,6 +95,7 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
         try:
             descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, mode)  # whatever the umask says
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -110,15 +114,15 @@ def append_line(path: Path, line: str) -> None:
         StorageFailed: it could not be written.
     """
     with storage("append to", path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "ab") as file:
-            size = os.fstat(descriptor).st_size
+            if (size := os.fstat(descriptor).st_size) == 0:
+                os.fchmod(descriptor, 0o600)
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             file.write((("\n" if torn else "") + line + "\n").encode())
             file.flush()
             os.fsync(descriptor)
-        if size == 0:
-            sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def make_directory(path: Path) -> None:
@@ -128,12 +132,39 @@ def make_directory(path: Path) -> None:
         StorageFailed: it could not be made.
     """
     with storage("make", path):
-        if path.is_dir():
-            return
-        if not path.parent.is_dir():
-            make_directory(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
-        sync_directory(path.parent)
+        if not path.is_dir():
+            if not path.parent.is_dir():
+                make_directory(path.parent)
+            path.mkdir(mode=0o700, exist_ok=True)
+            path.chmod(0o700)
+        with suppress(PermissionError):  # what may not be read cannot be synced
+            sync_directory(path.parent)  # also if it is there: a run that was killed may have made it just before
+
+
+def must_be_ours(home: Path, *below: Path) -> None:
+    """Folders that may be written in: nobody else can put a link or a file there for us to follow or to replace.
+
+    Args:
+        home: the user may have made it a symlink.
+        below: what is missing is nobody's; a symlink is refused.
+
+    Raises:
+        StorageFailed: one belongs to another user, others may write in it, or it is a symlink; names it, and the
+            command that mends it.
+    """
+    for folder in (home, *below):
+        with storage("look at", folder), suppress(FileNotFoundError):
+            found, problem, us = folder.stat(follow_symlinks=folder == home), "", os.geteuid()
+            if stat.S_ISLNK(found.st_mode):
+                problem, mend = "is a symlink", "Put the folder itself there, or make the whole home folder a symlink."
+            elif found.st_uid not in {us, 0}:
+                problem = f"belongs to user {found.st_uid}, and this is user {us}"
+                mend = f"Run it as that user, or: chown -R {us} {shlex.quote(str(home))}"
+            elif found.st_mode & 0o022:
+                problem = f"can be changed by others (mode {stat.S_IMODE(found.st_mode):04o})"
+                mend = f"Run: chmod go-w {shlex.quote(str(folder))}; or choose a folder in it with --home or UCL_HOME."
+            if problem:
+                raise StorageFailed(f"{folder} {problem}.", remedy=mend, path=str(folder))
 
 
 def point(link: Path, target: str) -> None:
@@ -179,11 +210,12 @@ def sync_directory(path: Path) -> None:
 class Lock:
     """The lock of a connection: one writer at a time, within this process and among all.
 
-    ``with lock.held(wait=10):`` may be nested in one thread. ``wait`` is in seconds.
+    ``with lock.held(wait=10):`` may be nested in one thread. ``wait`` is in seconds. ``folders`` are those that its
+    holder writes in, the home folder first: see :func:`must_be_ours`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *folders: Path) -> None:
+        self.path, self._folders = path, folders
         self._thread = threading.RLock()
         self._descriptor: int | None = None
 
@@ -217,7 +249,7 @@ class Lock:
         try:
             told = json.loads(self.path.read_text())
             return f"process {told['pid']} on {told['host']} ({told['program']}), since {told['since']}"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "an unknown process"
 
     def _acquire(self, until: float) -> int:
@@ -229,9 +261,10 @@ class Lock:
 
     def _try(self) -> int | None:
         """The locked file, or None: another holds it, or it was removed with its folder and keeps nobody out."""
+        must_be_ours(*self._folders or (self.path.parent,))
         with storage("lock", self.path), ExitStack() as undo:
             try:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             except FileNotFoundError:
                 raise UnknownConnection(
                     f"{self.path.parent} is not there, or no longer.", remedy="Another process may have forgotten it."
@@ -252,6 +285,7 @@ class Lock:
             "program": Path(sys.argv[0]).name or "python",
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        os.fchmod(descriptor, 0o600)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(about).encode(), 0)
 

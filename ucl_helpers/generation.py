@@ -3,8 +3,8 @@
 The files are those of :mod:`ucl_helpers.exports` and ``connection.json`` (URLs, where it came from, when).
 """
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 
 from cryptography import x509
 
-from ucl_helpers.crypto import load_key, read_certificates
+from ucl_helpers.crypto import load_key, public_key_of, read_certificates
 from ucl_helpers.errors import BadAnswer, StorageFailed, UCLError
+from ucl_helpers.exports import json_object
 from ucl_helpers.models import Validity, fingerprint
 from ucl_helpers.tls import Credentials
 
@@ -32,11 +33,9 @@ class Generation:
     @cached_property
     def facts(self) -> Mapping[str, Any]:
         """``connection.json``: URLs, where it came from, when."""
-        try:
-            facts = json.loads(self._read("connection.json"))
-        except ValueError as error:
-            raise _damaged(self.path / "connection.json", error) from None
-        return facts if isinstance(facts, dict) else {}
+        if (facts := json_object(self._read("connection.json"))) is None:
+            raise _damaged(self.path / "connection.json", ValueError("it is not a JSON object"))
+        return facts
 
     @cached_property
     def chain(self) -> tuple[x509.Certificate, ...]:
@@ -69,10 +68,13 @@ class Generation:
         path = self.path / "server-ca.pem"
         return path if path.exists() else None
 
-    def reaches(self, url: str | None, server_ca: bytes | None) -> bool:
-        """Whether it calls this URL, and trusts this CA there (PEM; None for the system's)."""
-        trusted = self.server_ca.read_bytes() if self.server_ca else None
-        return self.facts.get("connectorUrl") == url and trusted == server_ca
+    def holds(self, chain: tuple[x509.Certificate, ...], url: str | None, server_ca: bytes | None) -> bool:
+        """Whether it is whole, with this chain, calls this URL, and trusts this CA there (PEM; None: the system's)."""
+        with suppress(StorageFailed):
+            self.check_whole()
+            trusted = self.server_ca.read_bytes() if self.server_ca else None
+            return (self.chain, self.facts.get("connectorUrl"), trusted) == (chain, url, server_ca)
+        return False
 
     @property
     def credentials(self) -> Credentials:
@@ -90,7 +92,7 @@ class Generation:
             key = load_key(key_pem)
         except UCLError as error:
             raise _damaged(self.path / "key.pem", error) from None
-        if key.public_key() != self.certificate.public_key():
+        if key.public_key() != public_key_of(self.certificate):
             raise _damaged(self.path, ValueError("key and certificate do not belong together"))
         if self._read("identity.pem") != key_pem + chain_pem:
             raise _damaged(self.path / "identity.pem", ValueError("it is not the key and the chain beside it"))
@@ -98,11 +100,10 @@ class Generation:
     @property
     def is_readable(self) -> bool:
         """True when :meth:`check_whole` passes."""
-        try:
+        with suppress(StorageFailed):
             self.check_whole()
-        except StorageFailed:
-            return False
-        return True
+            return True
+        return False
 
     def _certificates(self, name: str) -> tuple[x509.Certificate, ...]:
         try:

@@ -28,8 +28,9 @@ from platformdirs import user_data_path
 
 from ucl_helpers import files
 from ucl_helpers.crypto import common_name
+from ucl_helpers.dumps import no_core_dumps
 from ucl_helpers.errors import InvalidSettings, StorageFailed, UnknownConnection, UsageError
-from ucl_helpers.exports import generation_files
+from ucl_helpers.exports import generation_files, json_object
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Due, Validity, fingerprint
 from ucl_helpers.policy import due
@@ -39,6 +40,7 @@ from ucl_helpers.tls import check_url
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _GENERATION = re.compile(r"\d{6,}-[0-9a-f]{12}")
 _KEEP_YOUNGER = timedelta(days=1)
+_KEEP_EVENTS = 1000
 
 
 class Home:
@@ -69,7 +71,9 @@ class Home:
             UsageError: this cannot be a name.
         """
         connection = Connection(self, name)
-        if not connection.path.is_dir():
+        with files.storage("look into", connection.path):
+            there = connection.path.is_dir()
+        if not there:
             known = ", ".join(one.name for one in self.connections()) or "none yet"
             raise UnknownConnection(
                 f"There is no connection {name!r} in {self.path} (there: {known}).",
@@ -85,7 +89,9 @@ class Home:
             StorageFailed: the folder cannot be made.
         """
         connection = Connection(self, name)
-        files.make_directory(connection.path / "generations")
+        files.must_be_ours(*connection.folders)
+        for folder in connection.folders[:4]:
+            files.make_directory(folder)
         files.sweep(self.path / "connections", older_than=_KEEP_YOUNGER.total_seconds())
         return connection
 
@@ -98,9 +104,12 @@ class Connection:
             raise UsageError(
                 f"{name!r} cannot name a connection.", remedy="Use letters, digits, dot, dash, underscore; at most 64."
             )
+        no_core_dumps()
         self.home, self.name = home, name
         self.path = home.path / "connections" / name
-        self.lock = files.Lock(self.path / "lock")
+        below = [self.path / one for one in ("generations", "pending", "aside")]
+        self.folders = (home.path, self.path.parent, self.path, *below)
+        self.lock = files.Lock(self.path / "lock", *self.folders)
 
     def __repr__(self) -> str:
         return f"Connection({self.name!r}, {str(self.home.path)!r})"
@@ -179,11 +188,9 @@ class Connection:
 
     def _ready_file(self) -> Mapping[str, Any]:
         path = self.settings.sandbox
-        try:
-            ready = json.loads(Path(path).read_bytes()) if path else {}
-        except (OSError, ValueError):
-            return {}  # no sandbox runs now: the URL last known will say so
-        return ready if isinstance(ready, dict) else {}
+        with suppress(OSError, ValueError):  # no sandbox runs now: the URL last known will say so
+            return (json_object(Path(path).read_bytes()) if path else None) or {}
+        return {}
 
     def record(self, event: str, **facts: str | float | None) -> None:
         """Append to the journal; facts are fingerprints, names and numbers, never a secret."""
@@ -194,7 +201,7 @@ class Connection:
         """What happened when, oldest first; a line cut off by a crash is left out."""
         path = self.path / "journal.jsonl"
         with files.storage("read", path), suppress(FileNotFoundError):
-            return [one for one in map(_json_line, path.read_bytes().split(b"\n")) if one is not None]
+            return [one for one in map(json_object, path.read_bytes().split(b"\n")) if one is not None]
         return []
 
     def revoked(self) -> dict[str, str]:
@@ -217,7 +224,7 @@ class Connection:
             StorageFailed: the generation before stays current.
         """
         new, url, found = fingerprint(chain[0]), facts.get("connectorUrl"), self.generations()
-        same = [one for one in found if one.name.endswith(new[:12]) and one.is_readable and one.reaches(url, server_ca)]
+        same = [one for one in found if one.name.endswith(new[:12]) and one.holds(chain, url, server_ca)]
         generation = same[-1] if same else None
         if generation is None:  # else an earlier run was cut off just before the switch
             number = int(found[-1].name.split("-")[0]) + 1 if found else 1
@@ -229,7 +236,6 @@ class Connection:
             generation = Generation(staged.with_name(f"{number:06d}-{new[:12]}"))
             with files.storage("name", generation.path):
                 staged.rename(generation.path)
-                files.sync_directory(generation.path.parent)
         self.switch(generation)
         self._prune()
         return generation
@@ -241,6 +247,8 @@ class Connection:
             StorageFailed: it is not whole, or the switch failed; the generation before stays current.
         """
         generation.check_whole()
+        with files.storage("name", generation.path):
+            files.sync_directory(generation.path.parent)
         files.point(self.path / "current", f"generations/{generation.name}")
 
     def _prune(self) -> None:
@@ -254,14 +262,12 @@ class Connection:
         self.sweep()
 
     def sweep(self) -> None:
-        """Remove what killed runs left half written or half removed; the caller holds the lock."""
+        """Remove what killed runs left half written or half removed, and old events; the caller holds the lock."""
         for folder in (".", "generations", "pending", "aside"):
             files.sweep(self.path / folder)
-
-
-def _json_line(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        if len(events := self.journal()) > 2 * _KEEP_EVENTS:
+            last = {one.get("fingerprint"): one for one in events}
+            asked = [one for one in last.values() if one.get("event") == "revoke-intended"]
+            kept = [one for one in events[:-_KEEP_EVENTS] if one.get("event") == "revoked" or one in asked]
+            lines = [json.dumps(one) + "\n" for one in kept + events[-_KEEP_EVENTS:]]
+            files.write(self.path / "journal.jsonl", "".join(lines).encode())

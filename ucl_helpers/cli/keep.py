@@ -83,7 +83,7 @@ def status_command(name: str | None, home: Home, *, json_output: bool) -> None:
 
     It reads the disk only; nobody is called. The exit code is 0 whatever the state.
     """
-    if name:
+    if name is not None:
         status = status_of(home.connection(name))
         click.echo(json.dumps(status.as_json(), indent=1) if json_output else str(status))
         return

@@ -9,6 +9,7 @@ import click
 
 from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
 from ucl_helpers.errors import UCLError
+from ucl_helpers.show import printable
 from ucl_helpers.store import Home
 
 
@@ -45,9 +46,10 @@ def run_command(
         click.echo(json.dumps(told, indent=1))
     else:
         if result.error:
-            click.echo(result.error, err=True)
+            click.echo(printable(result.error), err=True)
         until = f" until {told['notNeededUntil']} ({told['rule']})" if "notNeededUntil" in told else ""
-        click.echo(f"{told.get('connection', path.stem)}: {told['outcome']}{until}\nexecuted notebook  {result.output}")
+        done = f"{told.get('connection', path.stem)}: {told['outcome']}{until}\nexecuted notebook  {result.output}"
+        click.echo(printable(done))
     click.get_current_context().exit(result.exit_code)
 
 
@@ -71,22 +73,34 @@ def notebooks_command(directory: Path) -> None:
 @click.option("--ready-file", type=FILE, help="JSON with URLs and credentials, written (0600) once all answer.")
 @click.option("--validity", type=Duration(), default="90d", show_default=True, help="Of the certificates it signs.")
 @click.option("--ca-layout", type=click.Choice(["root", "intermediate"]), default="intermediate", show_default=True)
+@click.option("--faults", "misbehaviour", metavar="FILE|NAME", help="What goes wrong on purpose, e.g. grumpy:0.2.")
 @with_home
 def sandbox_command(
-    state: Path | None, ready_file: Path | None, validity: timedelta, ca_layout: str, home: Home
+    state: Path | None,
+    ready_file: Path | None,
+    validity: timedelta,
+    ca_layout: str,
+    misbehaviour: str | None,
+    home: Home,
 ) -> None:
     """Serve a small UCL on loopback, for practice, until Ctrl-C or SIGTERM.
 
     \b
-    Example:
+    Examples:
       ucl sandbox --state ./sandbox --ready-file ./ready.json --validity 1h
+      ucl sandbox --faults grumpy
+      ucl sandbox --faults http-503:0.5
     """
     need("tornado", "sandbox")
-    from ucl_helpers.sandbox import SandboxError, serve
+    from ucl_helpers.sandbox import FaultsError, SandboxError, read_plan, serve
 
     try:
+        faults = read_plan(misbehaviour) if misbehaviour else None
+    except FaultsError as error:
+        raise click.BadParameter(str(error), param_hint="--faults") from None
+    try:
         layout: Literal["root", "intermediate"] = "root" if ca_layout == "root" else "intermediate"
-        serve(state or home.path / "sandbox", ready_file, validity=validity, ca_layout=layout)
+        serve(state or home.path / "sandbox", ready_file, validity=validity, ca_layout=layout, faults=faults)
     except SandboxError as error:
         raise UCLError(str(error), remedy="Choose another --state, or end that process.") from None
 

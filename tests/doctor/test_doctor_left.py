@@ -1,0 +1,240 @@
+"""What runs have left is named with how far it came and what the next run does; the next run, typed, ends it."""
+
+import subprocess
+import sys
+
+import pytest
+from examined import bad, mended, named, typed, well
+from meddler import lost_on_the_way_back, signs
+from steps import Clock, go, install, pending_of, tree
+
+from ucl_helpers import Establishment, Renewal, renew
+from ucl_helpers.automation.doctor import diagnose, diagnose_home
+from ucl_helpers.errors import ChecksFailed, Unreachable
+
+pytest_plugins = ["procedure_fixtures", "doctor_fixtures"]
+
+# -- a renewal ---------------------------------------------------------------------------------------------------------
+
+
+def stopped(connection, between, upto):
+    if upto == "sent":
+        between.on("sign", lost_on_the_way_back)
+        with pytest.raises(Unreachable):
+            renew(connection, key_length=2048)
+    else:
+        go(Renewal.begin(connection, key_length=2048), upto)
+
+
+STAGES = {
+    "request": ("ok", "nothing was sent; the next run goes on with its key and CSR"),
+    "sent": ("warning", "no answer; the next run has the same CSR signed again"),
+    "sign": ("warning", "signed, to be verified"),
+    "verify": ("warning", "signed, to be verified"),
+}
+
+
+@pytest.mark.parametrize("upto", STAGES)
+def test_a_renewal_is_told_at_each_stage_and_the_next_run_ends_it(secure, between, upto, count):
+    status, text = STAGES[upto]
+    stopped(secure, between, upto)
+    before = tree(secure.path)
+    told = diagnose(secure)
+    assert (bad(told), told.exit_code) == ({"under way": "warning"} if status == "warning" else {}, 0)
+    assert text in told["under way"].found
+    assert pending_of(secure).state["created"] in told["under way"].found
+    assert tree(secure.path) == before
+    if status == "warning":
+        mended(told["under way"], secure)
+        assert not pending_of(secure)
+    count(mended=status == "warning")
+
+
+def test_an_answer_that_was_cut_off_just_after_the_switch(secure, between, tmp_path, count):
+    go(Renewal.begin(secure, key_length=2048), "verify")
+    folder = pending_of(secure).path
+    kept = {one.name: one.read_bytes() for one in folder.iterdir()}
+    renew(secure, key_length=2048)
+    folder.mkdir(mode=0o700)
+    for name, data in kept.items():
+        (folder / name).touch(0o600)
+        (folder / name).write_bytes(data)
+    mended(named(secure, "under way", "just after its certificate came into use", status="warning"), secure)
+    count(mended=1)
+
+
+def test_answers_that_failed_their_checks_are_counted(secure, between, count):
+    between.on("sign", signs(days=(-3, -2)))
+    with pytest.raises(ChecksFailed):
+        renew(secure, key_length=2048)
+    named(secure, "under way", "(1 answers failed", "signed again", status="warning")
+    count()
+
+
+@pytest.mark.parametrize("text", ["{", "", "[]"])
+def test_a_state_that_cannot_be_read(secure, text, count):
+    go(Renewal.begin(secure, key_length=2048), "request")
+    (pending_of(secure).path / "state.json").write_text(text)
+    mended(named(secure, "under way", "state.json cannot be read", status="warning"), secure)
+    assert "1, kept until" in diagnose(secure)["set aside"].found
+    count(mended=1)
+
+
+def test_what_was_set_aside_and_cannot_be_read_is_named(secure, count):
+    (secure.path / "aside" / "20260101T000000-00000000").mkdir(parents=True, mode=0o700)
+    (secure.path / "aside").chmod(0o700)
+    (secure.path / "aside" / "20260101T000000-00000000" / "state.json").write_text("{")
+    mended(named(secure, "set aside", "cannot be read", status="warning"), secure)
+    count(mended=1)
+
+
+def test_certificates_that_are_valid_and_not_in_use_are_listed(secure, between):
+    first = secure.current.name
+    renew(secure, key_length=2048)
+    go(Renewal.begin(secure, key_length=2048), "sign")
+    told = diagnose(secure)["other valid certificates"]
+    assert told.status == "ok"
+    assert [text in told.found for text in (f"generation {first}, to 20", "signed, never used (pending)")] == [True] * 2
+    assert secure.current.name not in told.found
+    assert diagnose(secure, offline=True, clock=Clock(days=91))["other valid certificates"].found == "none"
+
+
+# -- an establishment --------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_was_never_established(home, ucl, count):
+    finding = named(home.new("prod"), "identity in use", "not established yet", code=2)
+    assert "ucl establish prod --token prompt" in finding.remedy
+    count()
+
+
+def begun(home, ucl, token, upto):
+    new = home.new("prod")
+    go(Establishment.begin(new, token, ca_file=ucl.ca_file, key_length=2048), upto)
+    return new
+
+
+@pytest.mark.parametrize("stage", [("request", "nothing was sent"), ("sign", "signed, to be verified")])
+def test_an_establishment_that_can_go_on(home, ucl, token, stage, count):
+    upto, text = stage
+    new = begun(home, ucl, token, upto)
+    new.write_settings({"key_length": 2048})
+    mended(named(new, "under way", text, code=3), new)
+    count(mended=1)
+
+
+def test_a_one_time_token_that_was_used(home, ucl, token, between, count):
+    new = begun(home, ucl, token, "request")
+    (pending_of(new).path / "token").unlink()
+    new.write_settings({"key_length": 2048})
+    finding = named(new, "one-time token", "used up", "key and CSR are kept", code=11)
+    assert between.connector_url in finding.remedy
+    with_ca = finding.remedy.replace("prompt", "env:T") + f" --ca-file {ucl.ca_file}"
+    done = typed(with_ca, new, T=ucl.one_time_token())
+    assert done.returncode == 0, done
+    well(new)
+    count(mended=1)
+
+
+def test_a_one_time_token_that_expired(home, ucl, token, count):
+    new = begun(home, ucl, token, "request")
+    then = pending_of(new).state["created"].replace("+00:00", "")
+    pending_of(new).update(created=f"{int(then[:4]) - 1}{then[4:]}+00:00")
+    named(new, "one-time token", "expired, 5 minutes after", code=11)
+    count()
+
+
+# -- the lock ----------------------------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys
+from ucl_helpers import Home
+with Home(sys.argv[1]).connection("prod").lock.held():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(secure):
+    """Another process that holds the lock."""
+    command = [sys.executable, "-c", HOLDER, str(secure.home.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_the_process_that_holds_the_lock_is_named_until_it_is_done(secure, holder, count):
+    finding = named(secure, "lock", f"process {holder.pid}", "since", "alive", status="warning")
+    assert finding.remedy == "Wait until it is done."
+    holder.communicate()
+    well(secure)
+    count(mended=1)
+
+
+def test_a_process_that_holds_it_for_too_long_is_to_be_ended(secure, holder, count):
+    later = Clock(minutes=11)
+    finding = named(secure, "lock", "no run takes that long", code=8, clock=later, also=["clock"])
+    assert typed(finding.remedy, secure).returncode == 0
+    holder.wait()
+    assert bad(diagnose(secure, clock=later)) == {"clock": "warning"}
+    count(mended=1)
+
+
+def test_a_holder_that_died_holds_nothing(secure, holder, count):
+    holder.kill()
+    holder.wait()
+    assert str(holder.pid) in (secure.path / "lock").read_text()
+    assert well(secure)["lock"].found == "free"
+
+
+# -- under temporary names ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_killed_run_left_is_named_and_the_next_run_removes_it(secure, count):
+    for name in ("generations/.new.0123abcd.tmp", ".current.0123abcd.tmp"):
+        (secure.path / name).mkdir(mode=0o700)
+    with secure.lock.held():
+        assert "lock" in bad(diagnose(secure))
+        assert diagnose(secure)["leftovers"].found == "those of the run that holds the lock"
+    mended(named(secure, "leftovers", ".current.0123abcd.tmp, generations/.new", status="warning"), secure)
+    count(mended=1)
+
+
+def test_a_key_left_by_an_import_that_was_killed_is_named(secure, count):
+    left = secure.home.path / "importing" / "identity"
+    left.mkdir(parents=True, mode=0o700)
+    left.parent.chmod(0o700)
+    mended(named(secure, "home folder", str(left), status="warning"), secure)
+    assert not left.exists()
+    count(mended=1)
+
+
+# -- all at once -------------------------------------------------------------------------------------------------------
+
+
+def test_all_connections_are_one_line_each_with_the_worst(secure, ucl, tmp_path, count):
+    other = install(secure.home, ucl, tmp_path, name="other")
+    everything = diagnose_home(secure.home)
+    assert [(one.name, one.summary()) for one in everything.diagnoses] == [
+        *((str(secure.home.path), "all is well"), ("other", "all is well"), ("prod", "all is well")),
+    ]
+    (other.current.path / "key.pem").unlink()
+    renew(secure, key_length=2048)
+    (secure.current.path / "key.pem").chmod(0o644)
+    everything = diagnose_home(secure.home)
+    assert [one.exit_code for one in everything.diagnoses] == [0, 10, 9]
+    assert everything.exit_code == 10
+    assert "→ ucl import other" in str(everything)
+    (secure.current.path / "key.pem").chmod(0o600)
+    count()
+    count()
+
+
+def test_a_home_without_connections_is_well(home, count):
+    (alone,) = diagnose_home(home).diagnoses
+    assert (alone.ok, "will be made" in alone.worst.found) == (True, True)
+    home.path.write_text("a file")
+    assert diagnose_home(home).exit_code == 10
+    count()

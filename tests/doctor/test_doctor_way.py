@@ -1,0 +1,111 @@
+"""What is wrong on the way to UCL is named, it alone, at the step where it is; of a proxy, host and port are told."""
+
+import json
+import socket
+
+import pytest
+from examined import named, right_url, typed, well
+from tls_servers import accepting, proxying
+
+pytest_plugins = ["procedure_fixtures", "doctor_fixtures"]
+
+
+# -- the way -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_nobody_knows(at, ucl, count):
+    finding = named(at("https://nothing.invalid/graphql"), "name resolution", "nothing.invalid", code=3)
+    assert "ucl import prod" in finding.remedy
+    count()
+
+
+def test_nobody_listens(at, count):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    named(at(f"https://localhost:{port}/graphql"), "TCP connection", f"localhost:{port}: connection refused", code=3)
+    count()
+
+
+def test_the_url_that_is_kept_is_of_another_port_and_importing_it_with_the_right_one_mends_that(at, ucl, count):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    prod = at(f"https://localhost:{port}/graphql")
+    remedy = named(prod, "TCP connection", code=3).remedy.partition("has changed: ")[2]
+    assert typed(remedy, prod, **right_url(ucl)).returncode == 0
+    well(prod)
+    count(mended=1)
+
+
+def hangs_up(raw, server, closing):
+    raw.recv(1)
+
+
+def speaks_no_tls(raw, server, closing):
+    raw.recv(1000)
+    raw.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.mark.parametrize(("behaviour", "text", "code"), [(hangs_up, "No answer", 3), (speaks_no_tls, "no TLS", 5)])
+def test_a_handshake_that_fails(at, behaviour, text, code, count):
+    with accepting(behaviour) as server:
+        named(at(server.url), "TLS handshake", text, code=code)
+    count()
+
+
+def test_nothing_comes_at_all(at, count):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"https://localhost:{listening.getsockname()[1]}/graphql"
+        named(at(url), "TLS handshake", "timed out", code=3, seconds=0.2)
+    count()
+
+
+# -- the proxy ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_proxy_is_told_by_host_alone(secure, monkeypatch, count):
+    with proxying() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t@localhost:{proxy.port}")
+        told = well(secure)
+        assert told["proxy"].found == f"localhost:{proxy.port}, by HTTPS_PROXY"
+        assert "the proxy" in told["name resolution"].found
+        assert ["Proxy-Authorization" in one.headers for one in proxy.requests] == [True, True]
+        monkeypatch.setenv("NO_PROXY", "localhost")
+        assert well(secure)["proxy"].found == "none: NO_PROXY excepts this host from HTTPS_PROXY"
+        assert len(proxy.requests) == 2
+    assert "s3cr3t" not in str(told) + json.dumps(told.as_json())
+
+
+PROXIES = {
+    "refuses": (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "403 forbidden"),
+    "wants a password": (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "407 proxy"),
+    "is none": (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak as a proxy does"),
+}
+
+
+@pytest.mark.parametrize("fault", PROXIES)
+def test_a_proxy_that_lets_nobody_through(secure, monkeypatch, fault, count):
+    greeting, text = PROXIES[fault]
+
+    def handle(raw, server, closing):
+        raw.recv(10_000)
+        raw.sendall(greeting)
+
+    with accepting(handle) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t@localhost:{proxy.port}")
+        finding = named(secure, "proxy", f"localhost:{proxy.port}", text, code=3)
+    assert "s3cr3t" not in str(finding)
+    count()
+
+
+@pytest.mark.parametrize(
+    ("proxy", "name"),
+    [
+        ("http://u:s3cr3t@nothing.invalid:3128", "name resolution"),
+        ("http://u:s3cr3t@localhost:1", "TCP connection"),
+        ("http://u:s3cr3t@[", "proxy"),
+    ],
+)
+def test_a_proxy_that_cannot_be_reached(secure, monkeypatch, proxy, name, count):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    assert "s3cr3t" not in str(named(secure, name, code=3))
+    count()

@@ -1,0 +1,225 @@
+"""What a doctor looks at in a connection: its settings, the identity in use, and what runs have left there.
+
+Nothing is changed, no lock is taken, nobody is called.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from ucl_helpers.automation.doctor.findings import Commands, Finding, failed, ok, shell, skipped, warning
+from ucl_helpers.checks import TOLERANCE, Expected, check_identity
+from ucl_helpers.crypto import common_name, load_key, public_key_of, read_certificates
+from ucl_helpers.errors import (
+    CertificateRejected,
+    ChecksFailed,
+    NotYetAccepted,
+    Refused,
+    StorageFailed,
+    UCLError,
+    UnknownConnection,
+)
+from ucl_helpers.generation import Generation
+from ucl_helpers.models import fingerprint
+from ucl_helpers.pending import Pending
+from ucl_helpers.policy import due
+from ucl_helpers.settings import Settings
+from ucl_helpers.show import moment, span
+from ucl_helpers.store import Connection
+from ucl_helpers.tls import check_url
+
+REQUIRED = ("identity.pem", "key.pem", "certificate.pem", "chain.pem", "connection.json")
+SOURCES = (("identity.pem", "identity.pem"), ("key.pem", "chain.pem"), ("key.pem", "certificate.pem"))
+_OF_TIME = {"key", "valid now", "our clock"}  # checks that are findings of their own
+
+
+class Kept:
+    """A connection as it lies on disk, read once."""
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self.connection, self.name, self.now = connection, connection.name, now
+        self.settings = Settings()
+        with suppress(UCLError):
+            self.settings = connection.settings
+        self.current: Generation | None = None
+        with suppress(UCLError, OSError):
+            self.current = connection.current
+        self.generations: list[Generation] = []
+        with suppress(UCLError):
+            self.generations = connection.generations()
+        self.pending = Pending(connection.path / "pending")
+        self.practice = self.settings.sandbox is not None
+        self.commands = Commands(connection, practice=self.practice, url=self._url(), server_ca=self._server_ca())
+
+    def _server_ca(self) -> Path | None:
+        """What verifies the server, by a path that stays."""
+        with suppress(OSError):
+            if self.current and self.current.server_ca:
+                return self.connection.path / "current" / "server-ca.pem"
+        return None
+
+    def _url(self) -> str | None:
+        """The certificate endpoint of the identity in use, else the last one known."""
+        every = filter(None, [self.current, *reversed(self.generations)])
+        return next((url for one in every if (url := self._url_of(one))), None)
+
+    @staticmethod
+    def _url_of(generation: Generation) -> str | None:
+        with suppress(UCLError, OSError):
+            return check_url(generation.facts.get("connectorUrl"))
+        return None
+
+    def sandbox_url(self) -> str | None:
+        """The certificate endpoint of the sandbox that a practice connection follows, if one runs."""
+        with suppress(UCLError):
+            return self.connection.sandbox_url
+        return None
+
+    # -- settings and the identity in use ------------------------------------------------------------------------------
+
+    def settings_file(self) -> Finding:
+        """``settings.toml`` says what it may."""
+        name, path = "settings", self.connection.path / "settings.toml"
+        try:
+            settings = self.connection.settings
+        except UCLError as error:
+            return failed(name, str(error), f"${{EDITOR:-vi}} {shell(path)}", type(error))
+        if self.practice:
+            return ok(name, f"for practice, in the sandbox; {settings.key_length} bits")
+        return ok(name, f"{settings.key_length} bits" + ("" if path.exists() else ", all as by default"))
+
+    def identity(self) -> Finding:
+        """``current`` leads to a generation, and all its files are there."""
+        name, link, current = "identity in use", self.connection.path / "current", self.current
+        if current is not None:
+            problem = self._incomplete(current)
+            if problem:
+                return failed(name, problem, self._lost(), StorageFailed)
+            return ok(name, f"generation {current.name}, all files are there")
+        if link.exists():
+            return failed(name, f"{link} is not a symlink", shell("mv", link, f"{link}.old"), StorageFailed)
+        if self.generations:
+            return failed(name, f"{link} is missing, though there are generations", self._lost(), StorageFailed)
+        if self.pending:
+            return skipped(name, "none yet: see what is under way")
+        return failed(name, "not established yet", self.commands.establish(), UnknownConnection)
+
+    def _incomplete(self, current: Generation) -> str:
+        folder = current.path
+        if folder.parent != self.connection.path / "generations" or not folder.is_dir():
+            return f"current leads to {folder}, which is no generation"
+        missing = [one for one in REQUIRED if not (folder / one).is_file()]
+        if missing:
+            return f"{folder} lacks {', '.join(missing)}"
+        try:
+            check_url(current.facts.get("connectorUrl"), what=f"connectorUrl in {folder / 'connection.json'}")
+        except UCLError as error:
+            return error.message
+        return ""
+
+    def key_and_certificate(self, current: Generation) -> Finding:
+        """Key, certificate and chain can be read and belong together."""
+        name = "key and certificate"
+        try:
+            current.check_whole()
+        except UCLError as error:
+            return failed(name, error.message, self._lost(), StorageFailed)
+        if not _is_leaf(current):
+            found = f"{current.path / 'certificate.pem'} is not the first certificate of chain.pem"
+            return failed(name, found, self._from_chain(), StorageFailed)
+        return ok(name, f"they belong together, SHA-256 {current.fingerprint}")
+
+    def chain(self, current: Generation, now: datetime) -> Finding:
+        """The chain is one, and the certificate is for clients."""
+        name, leaf = "chain", current.certificate
+        key = load_key((current.path / "key.pem").read_bytes()).public_key()
+        checks = check_identity(current.chain, Expected(key, subject=None, server_now=None, local_now=now))
+        bad = [one for one in checks if one.status != "ok" and one.name not in _OF_TIME]
+        found = "; ".join(f"{one.name}: expected {one.expected}, found {one.found}" for one in bad)
+        mend = f"{self.commands.again()} --chain {shell('MISSING.pem')}"
+        if any(one.status == "failed" for one in bad):
+            return failed(name, found, mend if len(current.chain) == 1 else self.commands.establish(), ChecksFailed)
+        if bad:
+            return warning(name, found, mend)
+        return ok(name, f"{len(current.chain)} certificates, from {common_name(leaf.subject)}")
+
+    def validity(self, current: Generation, now: datetime) -> Finding:
+        """The certificate is valid now; by UCL's clock, if that is known."""
+        name, validity = "validity", current.validity
+        period = f"{moment(validity.not_before)} to {moment(validity.not_after)}"
+        if now >= validity.not_after:
+            gone = f"expired {span(now - validity.not_after)} ago ({period})"
+            return failed(name, gone, self.commands.establish(), CertificateRejected)
+        if now < validity.not_before - TOLERANCE:
+            ahead = f"not valid yet, for {span(validity.not_before - now)} ({period})"
+            return failed(name, ahead, "timedatectl set-ntp true", NotYetAccepted)
+        seed = f"{self.name}/{common_name(current.certificate.subject)}"
+        when = due(validity, seed=seed, now=now, renew_before=self.settings.renew_before)
+        if when.due:
+            return warning(name, f"{period}; due since {moment(when.at)} ({when.reason})", self.commands.renew())
+        return ok(name, f"{period}; due {moment(when.at)}")
+
+    def revocation(self, current: Generation) -> Finding:
+        """The journal does not know it as revoked."""
+        when = self.connection.revoked().get(current.fingerprint)
+        if when is not None:
+            return failed("revocation", f"revoked {when[:19]}Z", self.commands.establish(), Refused)
+        return ok("revocation", "not revoked by this toolkit")
+
+    def _from_chain(self) -> str:
+        folder = self.connection.path / "current"
+        return shell("openssl", "x509", "-in", folder / "chain.pem", "-out", folder / "certificate.pem")
+
+    def _lost(self) -> str:
+        """What brings back an identity whose files are not whole: what of them is left, an earlier one, a new one."""
+        gone, folder = self.revoked(), self.connection.path / "current"
+        if self.current and self.current.is_readable and self._url_of(self.current):
+            return self._from_chain()  # all that can be lacking is certificate.pem
+        pairs = [(folder / key, folder / certificate) for key, certificate in SOURCES]
+        best = max(pairs, key=lambda files: len(_pair(*files)))  # part of a chain may have been lost
+        leaf = next(iter(_pair(*best)), None)
+        if leaf and leaf.not_valid_after_utc > self.now and fingerprint(leaf) not in gone:
+            return self.commands.again(*best)
+        if any(fingerprint(one.certificate) not in gone for one in self.whole() if one != self.current):
+            return self.commands.ucl("rollback", self.name)
+        return self.commands.establish()
+
+    def revoked(self) -> set[str]:
+        """Fingerprints that the journal knows as revoked."""
+        with suppress(UCLError):
+            return set(self.connection.revoked())
+        return set()
+
+    def whole(self) -> list[Generation]:
+        """Generations whose files belong together and whose certificate has not expired."""
+        return [one for one in self.generations if one.is_readable and self.now < one.validity.not_after]
+
+
+def guarded(name: str, look: Callable[[], Finding]) -> Finding:
+    """A look that comes to nothing is a finding as well."""
+    try:
+        return look()
+    except UCLError as error:
+        return failed(name, error.message, error.remedy, type(error))
+    except OSError as error:
+        found = f"{error.filename or name}: {str(error.strerror or error).lower()}"
+        return failed(name, found, "Mend that, then look again.", StorageFailed)
+
+
+def _pair(key_file: Path, certificate_file: Path) -> tuple[x509.Certificate, ...]:
+    """A key's certificate and its chain, if both can be read and belong together; else nothing."""
+    with suppress(UCLError, OSError):
+        key = load_key(key_file.read_bytes()).public_key()
+        chain = read_certificates(certificate_file.read_bytes(), name=certificate_file.name)
+        return chain if public_key_of(chain[0]) == key else ()
+    return ()
+
+
+def _is_leaf(current: Generation) -> bool:
+    with suppress(UCLError):
+        pem = (current.path / "certificate.pem").read_bytes()
+        return read_certificates(pem, name="certificate.pem") == (current.certificate,)
+    return False

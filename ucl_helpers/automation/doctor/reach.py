@@ -1,0 +1,281 @@
+"""What a doctor looks at beyond this machine: the way to UCL, its server, and what it says to the identity in use.
+
+One ``configuration`` call, without a one-time token; nothing is signed. Before it a connection is opened that says
+nothing, so that each step of the way shows by itself.
+"""
+
+import errno
+import http.client
+import os
+import socket
+import ssl
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, select_proxy
+from urllib3.exceptions import LocationParseError
+from urllib3.util import Url, parse_url
+
+from ucl_helpers.automation.doctor.findings import Commands, Finding, failed, ok, skipped, warning
+from ucl_helpers.checks import TOLERANCE
+from ucl_helpers.client import Client
+from ucl_helpers.clock import Clock
+from ucl_helpers.crypto import parse_subject, same_subject, subject_text
+from ucl_helpers.diagnosis import transport_error
+from ucl_helpers.errors import (
+    AuthenticationFailed,
+    CertificateRejected,
+    ServerNotTrusted,
+    StorageFailed,
+    SubjectChanged,
+    UCLError,
+    Unreachable,
+    UsageError,
+)
+from ucl_helpers.generation import Generation
+from ucl_helpers.models import Configuration
+from ucl_helpers.operations import CONFIGURATION, configuration_from
+from ucl_helpers.show import span
+from ucl_helpers.tls import Credentials, check_url, tls_context
+
+NAMES = (
+    *("certificate endpoint", "proxy", "name resolution", "TCP connection", "TLS handshake", "server trust"),
+    *("client certificate", "UCL's answer", "clock", "subject", "URLs"),
+)
+SECONDS = 15.0
+_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+_PROXY = "Mend HTTPS_PROXY, or name UCL's host in NO_PROXY."
+_OTHER_CA = ("its CA is unknown", "self-signed", "cannot be verified")
+_OTHER_HOST = ("for another host", "for another address")
+
+
+@dataclass
+class Reach:
+    """How far one comes: the findings so far, by name."""
+
+    url: str
+    generation: Generation
+    commands: Commands
+    clock: Clock
+    seconds: float = SECONDS
+    found: dict[str, Finding] = field(default_factory=dict)
+    ahead: float | None = None  # seconds, UCL's clock minus ours
+
+    def look(self) -> None:
+        """Go as far as one comes."""
+        try:
+            self._say(ok("certificate endpoint", check_url(self.url)))
+            self._probe()
+            self._call()
+        except UCLError as error:
+            self._blame(error)
+        if self.ahead is not None:
+            self._say(_clock(self.ahead))
+
+    def findings(self, why: str = "not reached") -> list[Finding]:
+        """All of :data:`NAMES`, in their order."""
+        return [self.found.get(name) or skipped(name, why) for name in NAMES]
+
+    @property
+    def server_now(self) -> datetime:
+        """UCL's clock as far as it is known, else ours."""
+        return self.clock() + timedelta(seconds=self.ahead or 0.0)
+
+    def _say(self, finding: Finding) -> None:
+        self.found.setdefault(finding.name, finding)
+
+    def _probe(self) -> None:
+        """Connect, through the proxy if there is one, shake hands, and hang up."""
+        url = urlsplit(self.url)
+        host, port = url.hostname or "", url.port or 443
+        proxy = self._proxy()
+        near = (
+            ((proxy.host or "").strip("[]"), proxy.port or (443 if proxy.scheme == "https" else 80))
+            if proxy
+            else (host, port)
+        )
+        self._resolve(*near, of_proxy=proxy is not None)
+        connection = http.client.HTTPConnection(*near, timeout=self.seconds)
+        if proxy and proxy.scheme == "http":
+            connection.set_tunnel(host, port, HTTPAdapter().proxy_headers(proxy.url))
+        try:
+            connection.connect()
+            self._say(ok("TCP connection", f"{near[0]}:{near[1]} answers"))
+            if proxy is None or proxy.scheme == "http":
+                self._say(ok("TLS handshake", self._handshake(connection.sock, self.generation.credentials)))
+        except http.client.HTTPException as error:
+            raise _At(
+                "proxy", f"{near[0]}:{near[1]} does not speak as a proxy does ({type(error).__name__})", _PROXY
+            ) from None
+        except OSError as error:
+            raise _on_the_way(error, f"{near[0]}:{near[1]}", of_proxy=proxy is not None) from None
+        finally:
+            connection.close()
+
+    def _proxy(self) -> Url | None:
+        """The proxy that is used; its host and port are told, and nothing else of it."""
+        variable = next((name for name in _VARIABLES if os.environ.get(name)), None)
+        chosen = select_proxy(self.url, get_environ_proxies(self.url))
+        if not chosen:
+            self._say(ok("proxy", f"none: NO_PROXY excepts this host from {variable}" if variable else "none"))
+            return None
+        try:
+            proxy = parse_url(chosen if "://" in chosen else f"http://{chosen}")
+        except LocationParseError:
+            raise _At("proxy", f"{variable} is no URL", f"unset {variable}") from None
+        self._proxy_text = f"{proxy.host}:{proxy.port or '(default port)'}, by {variable or 'the system'}"
+        return proxy
+
+    _proxy_text = ""
+
+    def _resolve(self, host: str, port: int, *, of_proxy: bool) -> None:
+        try:
+            found = {entry[4][0] for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        except (OSError, UnicodeError) as error:
+            text = str(getattr(error, "strerror", None) or error).lower()
+            raise _At("name resolution", f"{host}: {text}") from None
+        what = " (the proxy; it looks up UCL's)" if of_proxy else ""
+        self._say(ok("name resolution", f"{host}{what}: {', '.join(sorted(map(str, found)))}"))
+
+    def _handshake(self, connection: socket.socket, shown: Credentials | None, **limits: ssl.TLSVersion) -> str:
+        """Shake hands and hang up; says what was agreed on."""
+        context = tls_context(self.generation.server_ca, shown)
+        for name, version in limits.items():
+            setattr(context, name, version)
+        try:
+            with context.wrap_socket(connection, server_hostname=urlsplit(self.url).hostname) as tls:
+                return f"{tls.version()}, {(tls.cipher() or ('?',))[0]}"
+        except OSError as error:
+            leaf, now = shown.certificate if shown else None, self.clock()
+            raise transport_error(error, url=self.url, request_id="", certificate=leaf, now=now) from None
+
+    def _opinion(self, shown: Credentials | None) -> UCLError | None:
+        """What the server says to a certificate, or to none: in a handshake of TLS 1.2 it says so at once."""
+        url = urlsplit(self.url)
+        if self._proxy_text:
+            return Unreachable("through a proxy it is not asked")
+        try:
+            with socket.create_connection((url.hostname or "", url.port or 443), self.seconds) as plain:
+                self._handshake(plain, shown, maximum_version=ssl.TLSVersion.TLSv1_2)
+        except OSError as error:
+            return Unreachable(str(error))
+        except UCLError as error:
+            return error
+        return None
+
+    def _call(self) -> None:
+        ca, credentials = self.generation.server_ca, self.generation.credentials
+        options: dict[str, Any] = {"ca_file": ca, "credentials": credentials, "retry": False, "deadline": self.seconds}
+        with Client(self.url, "certificate", **options) as client:
+            answer = client.call(CONFIGURATION)
+        self._way_is_fine()
+        self._say(ok("client certificate", "UCL accepts it"))
+        if answer.date is not None:
+            self.ahead = (answer.date - self.clock()).total_seconds()
+        configuration = configuration_from(answer.result)
+        self._say(ok("UCL's answer", "a configuration"))
+        self._say(self._subject(configuration))
+        self._say(self._urls(configuration))
+
+    def _way_is_fine(self) -> None:
+        if self._proxy_text:
+            self._say(ok("proxy", self._proxy_text))
+        self._say(ok("TLS handshake", "done"))
+        verified = "the connection's server-ca.pem" if self.generation.server_ca else "the system's CAs"
+        self._say(ok("server trust", f"verified by {verified}"))
+
+    def _blame(self, error: UCLError) -> None:
+        """Put an error where it belongs, and what came before it as well."""
+        if (difference := error.data.get("clock_difference")) is not None:
+            self.ahead = (datetime.now(UTC) - self.clock()).total_seconds() + difference
+        if isinstance(error, Unreachable) and "TLS handshake" in self.found:
+            opinion = self._opinion(self.generation.credentials)  # with TLS 1.3 a server may just hang up on it
+            error = opinion if isinstance(opinion, CertificateRejected) else error
+        if isinstance(error, CertificateRejected | AuthenticationFailed):
+            self._way_is_fine()
+            self._say(self._refused(error))
+            return
+        where, remedy = self._place(error)
+        if self._proxy_text and where != "proxy":
+            self._say(ok("proxy", self._proxy_text))
+        if where in {"proxy", "TLS handshake"} and "name resolution" in self.found:
+            self._say(ok("TCP connection", "done"))
+        if where == "UCL's answer":
+            self._way_is_fine()
+        self._say(failed(where, error.message, remedy, Unreachable if isinstance(error, _At) else type(error)))
+
+    def _place(self, error: UCLError) -> tuple[str, str]:
+        """Where on the way an error is, and what mends it."""
+        if isinstance(error, _At):
+            other = self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
+            return error.where, error.remedy or f"Check network and firewall; or, if UCL's URL has changed: {other}"
+        if isinstance(error, UsageError):
+            return "certificate endpoint", self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
+        if isinstance(error, StorageFailed):
+            return "server trust", self.commands.again(ca="$SERVER_CA_FILE")
+        if isinstance(error, ServerNotTrusted) and "speaks no TLS" not in error.message:
+            return "server trust", self._trust(error)
+        return ("UCL's answer" if "TLS handshake" in self.found else "TLS handshake"), error.remedy
+
+    def _trust(self, error: ServerNotTrusted) -> str:
+        if any(text in error.message for text in _OTHER_CA):
+            return self.commands.again(ca="$SERVER_CA_FILE")
+        if any(text in error.message for text in _OTHER_HOST):
+            return self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
+        return error.remedy
+
+    def _refused(self, error: UCLError) -> Finding:
+        name = "client certificate"
+        if isinstance(error, AuthenticationFailed) and self._opinion(None) is None:
+            found = "the server wants none, so this is not the certificate-secured Connector URL"
+            return failed(name, found, self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL"), type(error))
+        return failed(name, error.message, self.commands.establish(), type(error))
+
+    def _subject(self, configuration: Configuration) -> Finding:
+        used = self.generation.certificate.subject
+        if same_subject(used, parse_subject(configuration.subject)):
+            return ok("subject", "UCL wants the one in use")
+        found = f"UCL wants {configuration.subject}; in use is {subject_text(used)}"
+        return failed("subject", found, self.commands.renew("--force", "--accept-new-subject"), SubjectChanged)
+
+    def _urls(self, configuration: Configuration) -> Finding:
+        kept = {"certificate endpoint": self.url, "Director": self.generation.facts.get("directorUrl")}
+        told = {
+            "certificate endpoint": configuration.certificate_secured_connector_url,
+            "Director": configuration.director_url,
+        }
+        changed = [
+            f"the {what} is {url} by UCL, and {kept[what]} here"
+            for what, url in told.items()
+            if url and kept[what] and url != kept[what]
+        ]
+        if changed:
+            return warning("URLs", "; ".join(changed), self.commands.renew("--force"))
+        return ok("URLs", "those that UCL names")
+
+
+class _At(UCLError):
+    """Where on the way it went wrong."""
+
+    def __init__(self, where: str, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.where = where
+
+
+def _on_the_way(error: OSError, where: str, *, of_proxy: bool) -> _At:
+    """What broke a connection off; only one that was there can be reset."""
+    text = str(error.strerror or error).lower()
+    if of_proxy and ((error.errno is None and not isinstance(error, TimeoutError)) or error.errno == errno.ECONNRESET):
+        return _At("proxy", f"{where} lets nobody through: {text}", _PROXY)
+    return _At("TLS handshake" if error.errno == errno.ECONNRESET else "TCP connection", f"{where}: {text}")
+
+
+def _clock(ahead: float) -> Finding:
+    difference = timedelta(seconds=abs(ahead))
+    if difference <= TOLERANCE:
+        return ok("clock", "within 5 min of UCL's")
+    way = "behind" if ahead > 0 else "ahead of"
+    return warning("clock", f"ours is {span(difference)} {way} UCL's", "timedatectl set-ntp true")

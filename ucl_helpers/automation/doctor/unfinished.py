@@ -1,0 +1,104 @@
+"""What a doctor looks at of what runs have left: a procedure under way, its token, what was set aside, half files."""
+
+from contextlib import suppress
+from datetime import datetime
+
+from ucl_helpers.automation.doctor import folders
+from ucl_helpers.automation.doctor.findings import Finding, failed, ok, shell, skipped, warning
+from ucl_helpers.automation.doctor.kept import Kept
+from ucl_helpers.errors import NewTokenNeeded, RetryLater, UCLError
+from ucl_helpers.models import Validity, fingerprint
+from ucl_helpers.pending import Pending, set_aside
+from ucl_helpers.show import moment
+from ucl_helpers.tls import Credentials
+
+
+def under_way(kept: Kept, now: datetime) -> Finding:
+    """A renewal or an establishment that was cut off: how far it came, and what the next run does."""
+    name, told, pending = "under way", kept.pending.state, kept.pending
+    if not told:
+        return ok(name, "nothing")
+    if told["kind"] == "damaged":
+        found = f"{pending.path / 'state.json'} cannot be read; the next run sets it aside and begins anew"
+        return warning(name, found, kept.commands.renew("--force") if kept.current else kept.commands.establish())
+    found = f"{told['kind']} since {told.get('created')}: {_stage(kept, now)}"
+    if told.get("rejected"):
+        found += f" ({told['rejected']} answers failed their checks)"
+    finish = kept.commands.renew() if told["kind"] == "renew" else kept.commands.finish()
+    if kept.current is None:
+        can_go_on = pending.answer() or pending.token()
+        return failed(name, found, finish, RetryLater) if can_go_on else ok(name, found)
+    return warning(name, found, finish) if told.get("sent") else ok(name, found)
+
+
+def _stage(kept: Kept, now: datetime) -> str:
+    pending, certificate = kept.pending, kept.pending.certificate()
+    if not pending.state.get("sent"):
+        return "begun, nothing was sent; the next run goes on with its key and CSR"
+    if not pending.answer():
+        return f"sent for signing {pending.state['sent']}, no answer; the next run has the same CSR signed again"
+    if certificate and fingerprint(certificate) in {one.fingerprint for one in kept.whole() if one == kept.current}:
+        return "cut off just after its certificate came into use; the next run tidies up"
+    if certificate is None or certificate.not_valid_after_utc <= now:
+        return "signed, but of no use any more; the next run has the same CSR signed again"
+    return "signed, to be verified; the next run goes on with that"
+
+
+def one_time_token(kept: Kept) -> Finding:
+    """The one-time token that an establishment keeps until it is used."""
+    name, told = "one-time token", kept.pending.state
+    if told.get("kind") != "establish" or kept.pending.answer():
+        return skipped(name, "none is needed")
+    if kept.pending.token():
+        return ok(name, "kept, not used yet")
+    gone = "expired, 5 minutes after it was issued" if (kept.pending.path / "token").exists() else "used up"
+    found, mend = f"{gone}; key and CSR are kept", kept.commands.establish(told.get("token_url"))
+    return warning(name, found, mend) if kept.current else failed(name, found, mend, NewTokenNeeded)
+
+
+def aside(kept: Kept) -> Finding:
+    """What was set aside, because a certificate may exist for its key."""
+    every = set_aside(kept.connection.path)
+    damaged = [str(one.path) for one in every if "keep_until" not in one.state]
+    if damaged:
+        return warning("set aside", f"cannot be read, so it stays: {', '.join(damaged)}", shell("rm", "-r", *damaged))
+    until = max((str(one.state["keep_until"])[:10] for one in every), default="")
+    return ok("set aside", f"{len(every)}, kept until {until}" if every else "nothing")
+
+
+def leftovers(kept: Kept) -> Finding:
+    """What a run that was killed was writing or removing."""
+    found = folders.leftovers(kept.connection)
+    if found and folders.held(kept.connection.lock.path):
+        return ok("leftovers", "those of the run that holds the lock")
+    if found:
+        names = ", ".join(str(one.relative_to(kept.connection.path)) for one in found)
+        mend = kept.commands.renew() if kept.current else kept.commands.finish()
+        return warning("leftovers", f"of a run that was killed: {names}; the next run removes them", mend)
+    return ok("leftovers", "none")
+
+
+def others(kept: Kept, now: datetime) -> Finding:
+    """Certificates that UCL may accept besides the one in use."""
+    used, found = kept.revoked(), dict[str, str]()
+
+    def note(where: str, credentials: Credentials) -> None:
+        mark, end = fingerprint(credentials.certificate), Validity.of(credentials.certificate).not_after
+        if mark not in used and now < end:
+            found.setdefault(mark, f"{where}, to {moment(end)}")
+
+    for one in kept.whole():
+        if one == kept.current:
+            used.add(one.fingerprint)
+    for one in kept.whole():
+        note(f"generation {one.name}", one.credentials)
+    for pending in [kept.pending, *set_aside(kept.connection.path)]:
+        for credentials in _signed(pending):
+            note(f"signed, never used ({pending.path.name})", credentials)
+    return ok("other valid certificates", "; ".join(found.values()) or "none")
+
+
+def _signed(pending: Pending) -> list[Credentials]:
+    with suppress(UCLError):
+        return pending.signed()
+    return []

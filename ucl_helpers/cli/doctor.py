@@ -1,0 +1,37 @@
+"""What is wrong, and what mends it: ``ucl doctor``."""
+
+import json
+
+import click
+
+from ucl_helpers.cli.common import as_json, with_home
+from ucl_helpers.store import Connection, Home
+
+
+@click.command("doctor")
+@click.argument("name", required=False)
+@click.option("--offline", is_flag=True, help="Call nobody: look at this machine only.")
+@with_home
+@as_json
+def doctor_command(name: str | None, home: Home, *, offline: bool, json_output: bool) -> None:
+    """Look at everything that can be wrong with connection NAME, or with all connections.
+
+    \b
+    Examples:
+      ucl doctor
+      ucl doctor prod
+      ucl doctor prod --offline --json
+
+    For each thing it says what was found and the one command that mends it. It changes nothing, takes no lock and has
+    nothing signed; one call asks UCL for the configuration. The exit code is 0 when nothing failed (warnings allowed),
+    else that of the error which the first failure stands for.
+    """
+    from ucl_helpers.automation.doctor import diagnose, diagnose_home
+
+    one = Connection(home, name) if name else None
+    found = diagnose(one, offline=offline) if one else diagnose_home(home, offline=offline)
+    click.echo(json.dumps(found.as_json(), indent=1) if json_output else str(found))
+    click.get_current_context().exit(found.exit_code)
+
+
+COMMANDS = (doctor_command,)
