@@ -91,5 +91,8 @@ class Watch:
             ]
             self._told = len(self.known)
         self._started.clear()
-        if found:
-            report.outcome, report.longrepr = "failed", "\n".join(["secrets are out:", *found])
+        told = "\n".join(["secrets are out:", *found])
+        if found and report.failed:
+            report.sections.append(("secrets", told))
+        elif found:
+            report.outcome, report.longrepr = "failed", told

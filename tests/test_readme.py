@@ -157,6 +157,8 @@ def test_i_have_access_to_the_director(reader):
 def test_by_hand_at_a_sandbox(reader, tmp_path):
     ucl, run = reader
     (tmp_path / "ready.json").write_text(ucl.to_json())
-    (script,) = blocks((ROOT / "docs/reference/sandbox.md").read_text("utf-8"))
-    done = run(script.replace('--ca-file "$(get caFile)"', ""))
+    text = (ROOT / "docs/reference/sandbox.md").read_text("utf-8")
+    establish, misbehave = [one for one in blocks(text) if "curl" in one]
+    done = run(establish.replace('--ca-file "$(get caFile)"', "") + misbehave)
     assert (done.returncode, "prod: established" in done.stdout) == (0, True), done.stderr
+    assert [one.kind for one in ucl.faults.plan] == ["reset-after-acting"]

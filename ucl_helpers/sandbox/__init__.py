@@ -5,6 +5,7 @@ Run it in this process (`with Sandbox() as ucl:`), as a process of its own (`ser
 """
 
 from ucl_helpers.sandbox.access import Access
+from ucl_helpers.sandbox.faults import Fault, Faults, FaultsError, read_plan
 from ucl_helpers.sandbox.server import RunningSandbox, Sandbox
 from ucl_helpers.sandbox.service import serve
 from ucl_helpers.sandbox.shared import SharedSandbox, join, shared
@@ -12,11 +13,15 @@ from ucl_helpers.sandbox.state import SandboxError
 
 __all__ = [
     "Access",
+    "Fault",
+    "Faults",
+    "FaultsError",
     "RunningSandbox",
     "Sandbox",
     "SandboxError",
     "SharedSandbox",
     "join",
+    "read_plan",
     "serve",
     "shared",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from ucl_helpers.sandbox.ca import CaLayout
+from ucl_helpers.sandbox.faults import FaultsError, read_plan
 from ucl_helpers.sandbox.service import serve
 from ucl_helpers.sandbox.state import SandboxError
 
@@ -40,9 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--token-lifetime", type=duration, default="5m", help="of one-time tokens")
     parser.add_argument("--ca-layout", choices=get_args(CaLayout), default="intermediate", help="of the client CA")
     parser.add_argument("--linger", type=duration, help="end when nobody has used the state folder for so long")
+    parser.add_argument("--faults", metavar="FILE|NAME", help="what goes wrong on purpose, e.g. grumpy:0.2")
     parser.add_argument("--detach", action="store_true", help="go on in the background")
     parser.add_argument("--notify", type=int, metavar="FD", help="file descriptor to write to once it is ready")
     given = parser.parse_args(arguments)
+    try:
+        faults = read_plan(given.faults) if given.faults else None
+    except FaultsError as error:
+        parser.error(str(error))
 
     if given.detach and os.fork():
         os._exit(0)
@@ -60,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ca_layout=given.ca_layout,
             token_lifetime=given.token_lifetime,
             linger=given.linger,
+            faults=faults,
             announce=announce,
         )
     except SandboxError as error:

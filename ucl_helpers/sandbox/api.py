@@ -2,7 +2,8 @@
 
 graphql-core does the work. What differs is bent here: an empty list of arguments is allowed, type definitions are
 syntax errors, a document without an operation is a fault of its own, every fault carries gqlgen's code, and
-introspection lists all built-in scalars, sorted.
+introspection lists all built-in scalars, sorted. And a request is bounded: in its tokens, in how deep it nests, and in
+the fields it is answered, which aliases and fragments multiply.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,6 +40,8 @@ from graphql.language.parser import Parser
 from ucl_helpers.sandbox.variables import VariableError, variable_values
 
 PARSE_FAILED, VALIDATION_FAILED = "GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"
+TOO_COMPLEX = "COMPLEXITY_LIMIT_EXCEEDED"
+MOST_TOKENS, MOST_FIELDS = 1000, 20_000
 _UNKNOWN_RULES = {"ExecutableDefinitionsRule", "MaxIntrospectionDepthRule"}
 _EXECUTABLE = {"query", "mutation", "subscription", "fragment"}
 
@@ -133,6 +136,19 @@ class _Parser(Parser):
         raise self.unexpected(token)
 
 
+class _Budget:
+    """Middleware that counts the fields a request is answered, and answers no more when they are too many."""
+
+    left = MOST_FIELDS
+
+    def resolve(self, resolver: Resolver, source: object, info: ResolveInfo, **arguments: Any) -> Any:
+        """Goes on to the field's own resolver."""
+        self.left -= 1
+        if self.left < 0:
+            raise ApiError("too many fields")
+        return resolver(source, info, **arguments)
+
+
 _RULES = [
     *(rule for rule in specified_rules if rule.__name__ not in _UNKNOWN_RULES),
     _FieldsOfLeavesRule,
@@ -173,24 +189,30 @@ class Api:
         Raises:
             FaultyRequestError: It is not one that can be executed.
         """
-        document = self._parse(params.query)
-        definition = _find_operation(document, params.operation_name)
         try:
+            document = self._parse(params.query)
+            definition = _find_operation(document, params.operation_name)
             values = variable_values(self._schema, definition, params.variables or {})
+        except RecursionError:
+            raise FaultyRequestError(Fault("exceeded max depth", PARSE_FAILED, located=True)) from None
         except VariableError as error:
             raise FaultyRequestError(Fault(str(error), VALIDATION_FAILED, error.path)) from None
         return Operation(document, definition, values)
 
     def execute(self, operation: Operation, caller: object) -> dict[str, Any]:
         """Executes a request; `caller` is what its resolvers find as context."""
-        name = operation.definition.name
+        name, budget = operation.definition.name, _Budget()
         result = execute_sync(
             self._schema if operation.is_query else self._for_mutations,
             operation.document,
             context_value=caller,
             variable_values=operation.variables,
             operation_name=name.value if name else None,
+            middleware=[budget],
         )
+        if budget.left < 0:
+            fault = Fault(f"operation is answered with more than {MOST_FIELDS} fields", TOO_COMPLEX)
+            return {"errors": [self.present(fault)], "data": None}
         data = result.data
         if not operation.is_query and data and None in data.values():
             data = None
@@ -200,7 +222,7 @@ class Api:
 
     def _parse(self, query: str) -> DocumentNode:
         try:
-            document = _Parser(Source(query)).parse_document()
+            document = _Parser(Source(query), max_tokens=MOST_TOKENS).parse_document()
         except GraphQLSyntaxError as error:
             if not _only_ignored(query):
                 raise FaultyRequestError(Fault(error.message, PARSE_FAILED, located=True)) from None

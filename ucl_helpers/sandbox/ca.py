@@ -25,7 +25,12 @@ CaLayout = Literal["root", "intermediate"]
 
 # Far apart: how old a state folder gets and how long certificates are valid is the user's choice.
 _CA_FROM, _CA_UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC)
-_SERVER_LIFETIME = timedelta(days=365)
+_SERVER_ROOT, _SERVER_LIFETIME = "server-root.pem", timedelta(days=365)
+_LOOPBACK: tuple[x509.GeneralName, ...] = (
+    x509.DNSName("localhost"),
+    x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")),
+    x509.IPAddress(ipaddress.IPv6Address("::1")),
+)
 _SERIAL = 2
 # Among the elements of a TBSCertificate, RFC 5280 section 4.1.
 _ALGORITHM_PLACE, SUBJECT_PLACE = 2, 5
@@ -101,18 +106,23 @@ class ClientCa:
     Args:
         folder: Where its keys are, or will be.
         layout: "root" for one self-signed CA, "intermediate" for a root and an intermediate that signs.
+
+    Attributes:
+        authorities: The signing one first.
     """
 
     def __init__(self, folder: Path, layout: CaLayout) -> None:
-        self._chain = [Authority.load_or_create(folder / "client-root.pem", "Sandbox Client Root")]
+        self.authorities = [Authority.load_or_create(folder / "client-root.pem", "Sandbox Client Root")]
         if layout == "intermediate":
             path = folder / "client-intermediate.pem"
-            self._chain.insert(0, Authority.load_or_create(path, "Sandbox Client Intermediate", self._chain[0]))
+            self.authorities.insert(
+                0, Authority.load_or_create(path, "Sandbox Client Intermediate", self.authorities[0])
+            )
 
     @property
     def pem(self) -> bytes:
         """The CA certificates, the signing one first: what `caCertificate` carries."""
-        return b"".join(authority.pem for authority in self._chain)
+        return b"".join(authority.pem for authority in self.authorities)
 
     def sign(self, csr: AcceptedCsr, not_before: datetime, validity: timedelta) -> x509.Certificate:
         """Issues a certificate as the real Connector does.
@@ -121,7 +131,7 @@ class ClientCa:
         backdating; KeyUsage, ExtendedKeyUsage and AuthorityKeyIdentifier and no other extension. The signature
         algorithm is the CSR's, but SHA-256 for SHA-1, which `cryptography` does not sign with.
         """
-        issuer = self._chain[0]
+        issuer = self.authorities[0]
         hash_ = hashes.SHA256() if isinstance(csr.scheme.hash, hashes.SHA1) else csr.scheme.hash
         pss = padding.PSS(padding.MGF1(hash_), salt_length=hash_.digest_size) if csr.scheme.pss else None
         draft = (
@@ -161,31 +171,65 @@ def make_server_certificate(folder: Path, now: datetime) -> tuple[Path, Path]:
     Returns:
         The file with certificate and key, and the file with the CA certificate that a client has to trust.
     """
-    authority = Authority.load_or_create(folder / "server-root.pem", "Sandbox Server Root", ec_key=True)
+    authority = Authority.load_or_create(folder / _SERVER_ROOT, "Sandbox Server Root", ec_key=True)
+    server, ca = folder / "server.pem", folder / "server-ca.pem"
+    _issue_server_certificate(server, authority, now - timedelta(days=1), now + _SERVER_LIFETIME)
+    write_private(ca, authority.pem)
+    return server, ca
+
+
+def change_server_ca(folder: Path, now: datetime) -> tuple[Path, Path]:
+    """Makes a new server CA and a certificate of it; from now on the folder has no other."""
+    (folder / _SERVER_ROOT).unlink(missing_ok=True)
+    return make_server_certificate(folder, now)
+
+
+def make_wrong_server_certificate(folder: Path, now: datetime, wrong: str) -> Path:
+    """Makes a server certificate that no client may accept.
+
+    Args:
+        folder: The state folder.
+        now: The system's time, by which TLS goes.
+        wrong: "expired", "wrong-host" or "unknown-ca".
+
+    Returns:
+        The file with certificate and key.
+    """
+    authority = Authority.load_or_create(folder / _SERVER_ROOT, "Sandbox Server Root", ec_key=True)
+    if wrong == "unknown-ca":
+        authority = Authority.create("Unknown Server Root", _new_ec_key())
+    since = now - timedelta(days=2)
+    until = now - timedelta(days=1) if wrong == "expired" else now + _SERVER_LIFETIME
+    names = [x509.DNSName("elsewhere.invalid")] if wrong == "wrong-host" else _LOOPBACK
+    path = folder / f"server-{wrong}.pem"
+    _issue_server_certificate(path, authority, since, until, names)
+    return path
+
+
+def _issue_server_certificate(
+    path: Path,
+    authority: Authority,
+    since: datetime,
+    until: datetime,
+    names: Iterable[x509.GeneralName] = _LOOPBACK,
+) -> None:
+    """Writes a server's certificate and its key into one file."""
     key = _new_ec_key()
-    loopback: Iterable[x509.GeneralName] = (
-        x509.DNSName("localhost"),
-        x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")),
-        x509.IPAddress(ipaddress.IPv6Address("::1")),
-    )
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     certificate = (
         _builder(subject, authority.certificate.subject, key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + _SERVER_LIFETIME)
+        .not_valid_before(since)
+        .not_valid_after(until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(loopback), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(_authority_key_identifier(authority.certificate), critical=False)
         .sign(authority.key, hashes.SHA256())
     )
-    server, ca = folder / "server.pem", folder / "server-ca.pem"
-    write_private(server, certificate.public_bytes(serialization.Encoding.PEM) + _key_pem(key))
-    write_private(ca, authority.pem)
-    return server, ca
+    write_private(path, certificate.public_bytes(serialization.Encoding.PEM) + _key_pem(key))
 
 
 def _builder(

@@ -8,11 +8,14 @@ import base64
 from typing import Any
 from urllib.parse import parse_qs
 
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 
 from ucl_helpers.sandbox.api import Api, ApiError, Fault, ResolveInfo
 from ucl_helpers.sandbox.csr import CsrRefusedError, ExpectedSubject, accept
+from ucl_helpers.sandbox.defects import DEFECTS, Asked, right
+from ucl_helpers.sandbox.faults import CERTIFICATES, URLS
 from ucl_helpers.sandbox.landscape import Client, ClientCertificate, Landscape, authenticate_certificate
+from ucl_helpers.sandbox.spoil import misled
 from ucl_helpers.sandbox.transport import Request, Response, respond
 
 TOKEN_HEADER, TOKEN_PARAMETER = "connector-token", "token"
@@ -49,7 +52,7 @@ class Connector:
 
     def _configuration(self, _: object, info: ResolveInfo) -> dict[str, Any]:
         client: Client = info.context
-        urls = self._landscape.urls
+        director, connector = self._urls(client)
         return {
             "token": {"token": self._landscape.state.issue_token(client.id)["token"]},
             "certificateSigningRequestInfo": {
@@ -57,10 +60,18 @@ class Connector:
                 "keyAlgorithm": "rsa2048",
             },
             "managementPlaneInfo": {
-                "directorURL": urls.certificate_director,
-                "certificateSecuredConnectorURL": urls.certificate_connector,
+                "directorURL": director,
+                "certificateSecuredConnectorURL": connector,
             },
         }
+
+    def _urls(self, client: Client) -> tuple[str | None, str | None]:
+        """The URLs of the Director and of the certificate endpoint, or what a fault makes of one of them."""
+        urls = self._landscape.urls
+        given = {"director": urls.certificate_director, "connector": urls.certificate_connector}
+        fault = self._landscape.faults.draw(client.endpoint, "configuration", URLS)
+        director, connector = (misled(fault, which, url) if fault else url for which, url in given.items())
+        return director, connector
 
     def _sign(self, _: object, info: ResolveInfo, csr: str) -> dict[str, str]:
         client: Client = info.context
@@ -69,13 +80,15 @@ class Connector:
             accepted = accept(csr, ExpectedSubject(client.id))
         except CsrRefusedError as error:
             raise ApiError(str(error)) from error
-        certificate = here.ca.sign(accepted, here.clock(), here.validity)
-        here.state.issued(certificate.fingerprint(hashes.SHA256()).hex(), client.id, certificate.not_valid_after_utc)
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
+        fault = here.faults.draw(client.endpoint, "sign", CERTIFICATES)
+        old = client.certificate.certificate if client.certificate else None
+        asked = Asked(here.ca, accepted, here.clock(), here.validity, old, fault.value if fault else None)
+        answer = DEFECTS[fault.kind](asked) if fault else right(asked)
+        here.state.issued(answer.leaf.fingerprint(hashes.SHA256()).hex(), client.id, answer.leaf.not_valid_after_utc)
         return {
-            "certificateChain": _base64(pem + here.ca.pem),
-            "caCertificate": _base64(here.ca.pem),
-            "clientCertificate": _base64(pem),
+            "certificateChain": _base64(answer.chain),
+            "caCertificate": _base64(answer.ca),
+            "clientCertificate": _base64(answer.client),
         }
 
     def _revoke(self, _: object, info: ResolveInfo) -> bool:

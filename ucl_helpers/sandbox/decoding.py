@@ -21,47 +21,24 @@ def decode_base64(data: bytes) -> bytes | None:
 
 def first_pem_block(data: bytes) -> bytes | None:
     """Returns the content of the first well-formed PEM block as Go's `pem.Decode` does; None without one."""
-    while (end := data.find(_END)) >= 0:
-        begin = data.rfind(_BEGIN, 0, end)
-        if begin >= 0 and (begin == 0 or data[begin - 1 : begin] == b"\n"):
-            content = _block(data[begin + len(_BEGIN) :])
+    start = 0
+    while (end := data.find(_END, start)) >= 0:
+        begin = data.rfind(_BEGIN, start, end)
+        if begin >= 0 and (begin == start or data[begin - 1 : begin] == b"\n"):
+            line_end = data.find(b"\n", end + len(_END))
+            content = _block(data[begin + len(_BEGIN) : line_end if line_end >= 0 else len(data)])
             if content is not None:
                 return content
-        data = data[end + len(_END) :]
+        start = end + len(_END)
     return None
 
 
 def _block(data: bytes) -> bytes | None:
-    """Decodes one block that starts after its `-----BEGIN `; None if it is not well-formed."""
-    label_line, rest = _line(data)
-    if not label_line.endswith(_DASHES):
+    """Decodes one block, from after its `-----BEGIN ` to the end of its END line; None if it is not well-formed."""
+    label, *lines = (line.rstrip(b" \t\r") for line in data.split(b"\n"))
+    headers = next((at for at, line in enumerate(lines) if b":" not in line), len(lines))  # Key: value (RFC 1421)
+    *body, last = lines[headers:] or [b""]
+    # An empty block may end right after its first line, but not right after a header.
+    if not label.endswith(_DASHES) or last != _END[1:] + label or (headers and not body):
         return None
-    headers, rest = _without_headers(rest)
-    # An empty block may end right after its first line, whose line end is gone by now; a header's may not.
-    if rest.startswith(_END[1:]) and not headers:
-        body, trailer = b"", rest[len(_END) - 1 :]
-    else:
-        body, found, trailer = rest.partition(_END)
-        if not found:
-            return None
-    last_line, _ = _line(trailer)
-    if last_line != label_line:
-        return None
-    return decode_base64(body.replace(b" ", b"").replace(b"\t", b""))
-
-
-def _without_headers(rest: bytes) -> tuple[bool, bytes]:
-    """Skips `Key: value` lines (RFC 1421); says whether there were any."""
-    headers = False
-    while rest:
-        line, following = _line(rest)
-        if b":" not in line:
-            break
-        headers, rest = True, following
-    return headers, rest
-
-
-def _line(data: bytes) -> tuple[bytes, bytes]:
-    """Splits after the first line, without its trailing blanks and line end."""
-    line, _, rest = data.partition(b"\n")
-    return line.rstrip(b" \t\r"), rest
+    return decode_base64(b"".join(body).replace(b" ", b"").replace(b"\t", b""))

@@ -61,17 +61,17 @@ def elements(data: bytes) -> list[tuple[int, bytes, bytes]]:
     Raises:
         ValueError: The data end too early.
     """
-    found = []
-    while data:
-        start, size = _HEAD, data[1] if data[1:] else 0
+    found, at = [], 0
+    while at < len(data):
+        start, size = at + _HEAD, int.from_bytes(data[at + 1 : at + _HEAD])
         if size & _LONG_FORM:
             start += size ^ _LONG_FORM
-            size = int.from_bytes(data[_HEAD:start], "big")
+            size = int.from_bytes(data[at + _HEAD : start])
         end = start + size
         if end > len(data):
             raise ValueError("syntax error: data truncated")
-        found.append((data[0], data[start:end], data[:end]))
-        data = data[end:]
+        found.append((data[at], data[start:end], data[at:end]))
+        at = end
     return found
 
 

@@ -6,6 +6,7 @@ runtimes, labels beyond those of a fresh application, filters.
 """
 
 import json
+import secrets
 import uuid
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -55,7 +56,7 @@ class Director:
         bearer = request.headers.get("Authorization", "")
         if not bearer:
             return _refusal(400, "Unauthorized [reason=invalid bearer token]", "Unauthorized", 26)
-        if bearer.removeprefix("Bearer ") != self._state.bearer:
+        if not secrets.compare_digest(bearer.removeprefix("Bearer ").encode(), self._state.bearer.encode()):
             reason = "token contains an invalid number of segments"
             return _refusal(401, f"Unauthorized [reason={reason}]", "Unauthorized", 26)
         tenant = request.headers.get("Tenant", "")

@@ -1,4 +1,4 @@
-"""What the endpoints have in common: the state, the client CA, the clock, and where each of them is."""
+"""What the endpoints have in common: the state, the client CA, the clock, where each is, and the faults."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from ucl_helpers.sandbox.ca import SUBJECT_PLACE, ClientCa
 from ucl_helpers.sandbox.csr import ExpectedSubject
 from ucl_helpers.sandbox.der import Attribute, elements, read_name
+from ucl_helpers.sandbox.faults import Faults
 from ucl_helpers.sandbox.state import State
 
 
@@ -33,6 +34,7 @@ class Landscape:
     clock: Callable[[], datetime]
     validity: timedelta
     urls: Urls
+    faults: Faults
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Client:
     id: str
     application_id: str
     certificate: ClientCertificate | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where it has come in: "token" or "certificate"."""
+        return "certificate" if self.certificate else "token"
 
 
 def authenticate_certificate(state: State, certificate: ClientCertificate) -> Client | None:

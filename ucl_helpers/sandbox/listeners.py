@@ -4,31 +4,40 @@ TLS 1.2 or later. The certificate endpoint requires a client certificate of the 
 TLS 1.3 a client may see its refusal only when it reads the answer.
 """
 
+import asyncio
 import itertools
 import socket
-import ssl
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import format_datetime
+from functools import partial
 from http.client import responses as reasons
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from cryptography import x509
 from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from ucl_helpers.sandbox.connector import Connector
+from ucl_helpers.sandbox.control import FAULTS_PATH, by_control
 from ucl_helpers.sandbox.director import Director
+from ucl_helpers.sandbox.doors import Door, Handshakes, in_loop
+from ucl_helpers.sandbox.faults import Fault
 from ucl_helpers.sandbox.landscape import ClientCertificate, Landscape
+from ucl_helpers.sandbox.spoil import Place, Script, abort, operation_of, play, reset, spoil
 from ucl_helpers.sandbox.transport import Request, Response
 
 DIRECTOR_PATH, CONNECTOR_PATH = "/director/graphql", "/connector/graphql"
 LEGACY_PATH = "/v1/applications/signingRequests/info"
-_BODY_LIMIT = 16 * 1024 * 1024
+_GRAPHQL_PATHS, _CALLS = {DIRECTOR_PATH, CONNECTOR_PATH}, {"GET", "POST"}
+_BODY_LIMIT = 3 * 1024 * 1024
+_PATIENCE = 60.0  # seconds until a whole head has come, and as many until its body has
 _LOG_LENGTH = 1000
 _SECRET_HEADERS = {"authorization", "connector-token", "cookie"}
 
@@ -40,9 +49,11 @@ class Received:
     """One request as the sandbox saw it.
 
     Attributes:
+        status: Of the answer; 0 if a fault left none that is whole.
         connection: Counts TLS connections from 1; the same number means the same connection.
         resumed: Whether the connection's handshake was abbreviated.
         headers: Without those that carry secrets.
+        fault: The kind of fault that struck, if one did.
     """
 
     listener: str
@@ -52,6 +63,7 @@ class Received:
     status: int
     connection: int
     resumed: bool
+    fault: str | None = None
 
 
 class Listeners:
@@ -65,14 +77,18 @@ class Listeners:
 
     def __init__(self, landscape: Landscape, server_certificate: Path, client_ca: bytes) -> None:
         self.received: deque[Received] = deque(maxlen=_LOG_LENGTH)
-        self._clock = landscape.clock
+        self._clock, self._faults = landscape.clock, landscape.faults
         self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
+        self._peers: weakref.WeakKeyDictionary[IOStream, bytes | None] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count(1)
         self._servers: list[HTTPServer] = []
-        self._plain, self._mutual = _context(server_certificate), _context(server_certificate)
-        self._mutual.verify_mode = ssl.CERT_REQUIRED
-        self._mutual.load_verify_locations(cadata=client_ca.decode())
+        self._doors: dict[str, Door] = {}
+        self._handshakes = Handshakes(server_certificate, client_ca)
         self._connector, self._director = Connector(landscape), Director(landscape)
+        self._control: Route = lambda request, _: by_control(landscape.faults, landscape.state.bearer, request)
+        self._idle: weakref.WeakSet[IOStream] = weakref.WeakSet()
+        self._playing: set[asyncio.Task[None]] = set()
+        self._played: weakref.WeakSet[IOStream] = weakref.WeakSet()
 
     def start(
         self, director: list[socket.socket], token: list[socket.socket], certificate: list[socket.socket]
@@ -82,9 +98,9 @@ class Listeners:
         self._serve(
             "director",
             director,
-            self._plain,
             {
                 DIRECTOR_PATH: lambda request, _: management.by_bearer(request),
+                FAULTS_PATH: self._control,
                 "/healthz": lambda *_: Response(200, b"UP"),
                 "/livez": lambda *_: Response(200),
                 "/readyz": lambda *_: Response(200),
@@ -93,7 +109,6 @@ class Listeners:
         self._serve(
             "token",
             token,
-            self._plain,
             {
                 CONNECTOR_PATH: lambda request, _: connector.by_token(request),
             },
@@ -101,67 +116,146 @@ class Listeners:
         self._serve(
             "certificate",
             certificate,
-            self._mutual,
             {
-                CONNECTOR_PATH: lambda request, raw: connector.by_certificate(request, _peer(raw)),
-                DIRECTOR_PATH: lambda request, raw: management.by_certificate(request, _peer(raw)),
+                CONNECTOR_PATH: lambda request, raw: connector.by_certificate(request, self._peer(raw)),
+                DIRECTOR_PATH: lambda request, raw: management.by_certificate(request, self._peer(raw)),
             },
         )
+        self._apply_faults()
+        self._unwatch = self._faults.watch(in_loop(self._apply_faults))
 
     async def stop(self) -> None:
         """Stops listening and closes every connection."""
-        for server in self._servers:
-            server.stop()
+        self._unwatch()
+        for door in self._doors.values():
+            door.close()
         for server in self._servers:
             await server.close_all_connections()
 
-    def _serve(
-        self, name: str, sockets: list[socket.socket], context: ssl.SSLContext, routes: Mapping[str, Route]
-    ) -> None:
-        def answer(raw: HTTPServerRequest) -> None:
-            route = routes.get(raw.path)
-            body = raw.body if isinstance(raw.body, bytes) else b""
-            request = Request(str(raw.method), raw.headers, raw.query, body)
-            response = route(request, raw) if route else Response(404)
-            self._note(name, raw, response)
-            self._write(raw, response)
-
-        server = HTTPServer(answer, ssl_options=context, max_buffer_size=_BODY_LIMIT)
-        server.add_sockets(sockets)
+    def _serve(self, name: str, sockets: list[socket.socket], routes: Mapping[str, Route]) -> None:
+        server = HTTPServer(
+            partial(self._answer, name, routes),
+            max_buffer_size=_BODY_LIMIT,
+            idle_connection_timeout=_PATIENCE,
+            body_timeout=_PATIENCE,
+        )
         self._servers.append(server)
+        self._doors[name] = Door(sockets, partial(self._let_in, name, server))
+
+    def _answer(self, name: str, routes: Mapping[str, Route], raw: HTTPServerRequest) -> None:
+        stream = cast(HTTP1Connection, raw.connection).stream
+        self._idle.discard(stream)
+        body = raw.body if isinstance(raw.body, bytes) else b""
+        request = Request(str(raw.method), raw.headers, raw.query, body)
+        route = routes.get(raw.path, _not_found)
+        fault = None
+        if raw.path in _GRAPHQL_PATHS & set(routes) and request.method in _CALLS:
+            fault = self._faults.draw(name, operation_of(request))
+        if fault is None:
+            response: Response | Script = route(request, raw)
+        else:
+            place = Place(stream.socket.getsockname()[1], raw.path)
+            response = spoil(fault, place, partial(route, request, raw), self._head)
+        self._note(name, raw, response, fault)
+        if route is self._control and isinstance(response, Response):
+            response = Script([self._head(response) + response.body])  # another plan holds for the next connection
+        if isinstance(response, Response):
+            self._write(raw, response)
+            self._idle.add(stream)
+        else:
+            self._played.add(stream)
+            self._keep(play(stream, response))
+
+    def _let_in(self, name: str, server: HTTPServer, connection: socket.socket, address: Any) -> None:
+        """Begins the handshake with who has connected, or what a fault makes of it."""
+        fault = self._faults.draw(name)
+        kind = fault.kind if fault else ""
+        if kind == "reset-in-handshake":
+            abort(connection)
+            connection.close()
+            return
+        context = self._handshakes.context(fault, mutual=name == "certificate")
+        try:
+            secured = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        except OSError:  # it has gone already
+            connection.close()
+            return
+        stream = SSLIOStream(secured, max_buffer_size=_BODY_LIMIT)
+        if kind == "reset-before-reading":
+            self._keep(_reset_before_reading(stream))
+        else:
+            self._keep(self._remember(stream))
+            server.handle_stream(stream, address)
+
+    async def _remember(self, stream: SSLIOStream) -> None:
+        """Keeps whose certificate it is: a request is acted on even if its sender has gone meanwhile."""
+        with suppress(OSError):  # it went before the handshake was done
+            await stream.wait_for_handshake()
+            self._peers[stream] = stream.socket.getpeercert(binary_form=True)
+
+    def _peer(self, raw: HTTPServerRequest) -> ClientCertificate:
+        der = self._peers[cast(HTTP1Connection, raw.connection).stream]
+        if der is None:
+            raise TypeError("the handshake has required a client certificate")
+        return ClientCertificate(x509.load_der_x509_certificate(der))
+
+    def _apply_faults(self) -> None:
+        """Opens and shuts doors as the faults have it, and ends what belongs to the faults before.
+
+        As long as there are faults every call has a connection of its own: so each kind may strike each call.
+        """
+        for name, door in self._doors.items():
+            if self._faults.refuses(name):
+                door.shut()
+            else:
+                door.open()
+        for server in self._servers:
+            server.conn_params.no_keep_alive = bool(self._faults)
+        for stream in [*self._played, *(stream for stream in self._idle if not stream.writing())]:
+            stream.close()
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs something beside; the event loop itself would forget it."""
+        task = asyncio.ensure_future(work)
+        self._playing.add(task)
+        task.add_done_callback(self._playing.discard)
 
     def _write(self, raw: HTTPServerRequest, response: Response) -> None:
-        headers = HTTPHeaders(
-            {
-                "Content-Type": response.content_type,
-                "Content-Length": str(len(response.body)),
-                "Date": format_datetime(self._clock(), usegmt=True),
-                **response.headers,
-            }
-        )
         connection = cast(HTTP1Connection, raw.connection)
         start = ResponseStartLine("HTTP/1.1", response.status, reasons.get(response.status, ""))
-        connection.write_headers(start, headers, response.body)
+        connection.write_headers(start, HTTPHeaders(self._headers(response)), response.body)
         connection.finish()
 
-    def _note(self, listener: str, raw: HTTPServerRequest, response: Response) -> None:
+    def _headers(self, response: Response) -> dict[str, str]:
+        return {
+            "Content-Type": response.content_type,
+            "Content-Length": str(len(response.body)),
+            "Date": format_datetime(self._clock(), usegmt=True),
+            **response.headers,
+        }
+
+    def _head(self, response: Response) -> bytes:
+        """The head of an answer after which the connection ends."""
+        start = f"HTTP/1.1 {response.status} {reasons.get(response.status, '')}"
+        headers = {**self._headers(response), "Connection": "close"}
+        return "\r\n".join([start, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode("latin-1")
+
+    def _note(self, listener: str, raw: HTTPServerRequest, response: Response | Script, fault: Fault | None) -> None:
         stream = cast(HTTP1Connection, raw.connection).stream
         number = self._connections.get(stream) or next(self._numbers)
         self._connections[stream] = number
         resumed = bool(getattr(stream.socket, "session_reused", False))
         headers = {name: value for name, value in raw.headers.items() if name.lower() not in _SECRET_HEADERS}
-        self.received.append(Received(listener, str(raw.method), raw.path, headers, response.status, number, resumed))
+        status = response.status if isinstance(response, Response) else 0
+        kind = fault.kind if fault else None
+        self.received.append(Received(listener, str(raw.method), raw.path, headers, status, number, resumed, kind))
 
 
-def _context(server_certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(server_certificate)
-    return context
+async def _reset_before_reading(stream: SSLIOStream) -> None:
+    with suppress(StreamClosedError, TimeoutError):
+        await asyncio.wait_for(stream.wait_for_handshake(), _PATIENCE)
+    reset(stream)
 
 
-def _peer(raw: HTTPServerRequest) -> ClientCertificate:
-    der = raw.get_ssl_certificate(binary_form=True)
-    if not isinstance(der, bytes):
-        raise TypeError("the handshake has required a client certificate")
-    return ClientCertificate(x509.load_der_x509_certificate(der))
+def _not_found(*_: object) -> Response:
+    return Response(404)

@@ -35,6 +35,26 @@ def listen(wanted: int | None) -> list[socket.socket]:
     raise OSError(errno.EADDRINUSE, f"no free port on loopback after {_ATTEMPTS} attempts")
 
 
+def bound_like(closed: tuple[socket.AddressFamily, tuple[str, int]]) -> socket.socket:
+    """A socket that has an address and does not listen there: who connects is refused, and its port is not free.
+
+    Args:
+        closed: Family and address of a socket of `listen` that is closed now.
+    """
+    family, address = closed
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
 def _candidates() -> range:
     """The wider of the two stretches beside the ephemeral range, or low ports if it leaves hardly any."""
     try:

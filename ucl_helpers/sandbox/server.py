@@ -17,6 +17,7 @@ from types import TracebackType
 
 from ucl_helpers.sandbox.access import Access
 from ucl_helpers.sandbox.ca import CaLayout, ClientCa, make_server_certificate, write_private
+from ucl_helpers.sandbox.faults import Faults
 from ucl_helpers.sandbox.landscape import Landscape, Urls
 from ucl_helpers.sandbox.listeners import CONNECTOR_PATH, DIRECTOR_PATH, LEGACY_PATH, Listeners, Received
 from ucl_helpers.sandbox.ports import listen
@@ -30,8 +31,13 @@ _ENDPOINTS = ("director", "token", "certificate")
 
 @dataclass(frozen=True, repr=False)
 class RunningSandbox(Access):
-    """A sandbox that runs in this process."""
+    """A sandbox that runs in this process.
 
+    Attributes:
+        faults: What goes wrong on purpose; it may be changed at any time.
+    """
+
+    faults: Faults = field(kw_only=True)
     _memory: State = field(kw_only=True)
     _listeners: Listeners = field(kw_only=True)
 
@@ -56,6 +62,7 @@ class Sandbox:
         ca_layout: "intermediate" or "root"; fixed when the state folder is made.
         token_lifetime: How long one-time tokens are valid.
         clock: Gives the current time (aware); None for the system's clock. TLS always goes by the system's clock.
+        faults: What goes wrong on purpose; nothing by default.
 
     Raises:
         SandboxError: On entering: another process owns the state folder, or it was made with the other CA layout.
@@ -69,10 +76,12 @@ class Sandbox:
         ca_layout: CaLayout = "intermediate",
         token_lifetime: timedelta = DEFAULT_TOKEN_LIFETIME,
         clock: Callable[[], datetime] | None = None,
+        faults: Faults | None = None,
     ) -> None:
         self._folder, self._validity, self._ca_layout = state, validity, ca_layout
         self._token_lifetime = token_lifetime
         self._clock = clock or (lambda: datetime.now(UTC))
+        self._faults = faults if faults is not None else Faults()
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> RunningSandbox:
@@ -99,7 +108,7 @@ class Sandbox:
         sockets = _open_sockets(stack, memory)
         ports = [opened[0].getsockname()[1] for opened in sockets]
         urls = _urls(*ports)
-        landscape = Landscape(memory, ca, self._clock, self._validity, urls)
+        landscape = Landscape(memory, ca, self._clock, self._validity, urls, self._faults)
         listeners = Listeners(landscape, server_certificate, ca.pem)
         stack.enter_context(_serving(listeners, sockets))
         running = RunningSandbox(
@@ -112,6 +121,7 @@ class Sandbox:
             certificate_secured_connector_url=urls.certificate_connector,
             ca_file=ca_file,
             state=folder,
+            faults=self._faults,
             _memory=memory,
             _listeners=listeners,
         )

@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from ucl_helpers.sandbox.ca import CaLayout
+from ucl_helpers.sandbox.faults import Faults
 from ucl_helpers.sandbox.server import DEFAULT_TOKEN_LIFETIME, DEFAULT_VALIDITY, Sandbox, ready_file
 from ucl_helpers.sandbox.state import lock_at_once
 
@@ -30,6 +31,7 @@ may use it. Ctrl-C or SIGTERM ends it.
   certificate endpoint  {0.certificate_secured_connector_url}
   server CA             {0.ca_file}
 """
+_FAULTY = "  faults                it misbehaves on purpose (seed {0.seed}): {1}\n"
 _ENDING = {signal.SIGTERM, signal.SIGINT}
 _LOOKS = 10
 _LONGEST_PAUSE = 1.0
@@ -43,6 +45,7 @@ def serve(
     ca_layout: CaLayout = "intermediate",
     token_lifetime: timedelta = DEFAULT_TOKEN_LIFETIME,
     linger: timedelta | None = None,
+    faults: Faults | None = None,
     announce: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves until SIGTERM or Ctrl-C; to be called in the main thread, before it has started others.
@@ -54,6 +57,7 @@ def serve(
         ca_layout: "intermediate" or "root"; fixed when the state folder is made.
         token_lifetime: How long one-time tokens are valid.
         linger: End when the folder's `users.lock` has been free for so long; None for never.
+        faults: What goes wrong on purpose; nothing by default.
         announce: Called once all listeners answer and the ready files are there.
 
     Raises:
@@ -63,11 +67,15 @@ def serve(
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         with contextlib.ExitStack() as stack:
-            sandbox = Sandbox(state, validity=validity, ca_layout=ca_layout, token_lifetime=token_lifetime)
+            sandbox = Sandbox(
+                state, validity=validity, ca_layout=ca_layout, token_lifetime=token_lifetime, faults=faults
+            )
             running = stack.enter_context(sandbox)
             if ready is not None:
                 stack.enter_context(ready_file(ready, running))
             sys.stderr.write(_NOTICE.format(running))
+            if running.faults:
+                sys.stderr.write(_FAULTY.format(running.faults, ", ".join(one.kind for one in running.faults.plan)))
             sys.stderr.flush()
             if linger is not None:
                 watcher = threading.Thread(target=_end_when_unused, args=(state, linger), daemon=True)

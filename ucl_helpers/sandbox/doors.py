@@ -1,0 +1,119 @@
+"""The way in: sockets that listen or refuse, and which certificate a connection is shown."""
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tornado.netutil import add_accept_handler
+
+from ucl_helpers.sandbox.ca import change_server_ca, make_wrong_server_certificate
+from ucl_helpers.sandbox.faults import Fault
+from ucl_helpers.sandbox.ports import bound_like
+
+_BACKLOG = 128
+_SHOWN = "server-certificate-"
+_DEFAULT_ALERT = "internal_error"
+
+
+def in_loop(work: Callable[[], None]) -> Callable[[], None]:
+    """Makes a function of the running event loop one that any thread may call; it returns when the work is done."""
+    loop, thread = asyncio.get_running_loop(), threading.get_ident()
+
+    async def begun() -> None:
+        work()
+
+    def call() -> None:
+        if threading.get_ident() == thread:
+            work()
+        else:
+            asyncio.run_coroutine_threadsafe(begun(), loop).result()
+
+    return call
+
+
+class Door:
+    """One listener's sockets; to be used within a running event loop.
+
+    Args:
+        sockets: They listen already.
+        came: Is given each connection with the address it comes from.
+    """
+
+    def __init__(self, sockets: list[socket.socket], came: Callable[[socket.socket, Any], None]) -> None:
+        self._sockets, self._came = list(sockets), came
+        self._removers: list[Callable[[], None]] = []
+
+    def open(self) -> None:
+        """Lets connections in."""
+        if not self._removers:
+            for listening in self._sockets:
+                listening.listen(_BACKLOG)
+            self._removers = [add_accept_handler(listening, self._came) for listening in self._sockets]
+
+    def shut(self) -> None:
+        """Refuses connections, and keeps the port."""
+        self._ignore()
+        for place, listening in enumerate(self._sockets):
+            address = listening.family, listening.getsockname()[:2]
+            listening.close()
+            self._sockets[place] = bound_like(address)
+
+    def close(self) -> None:
+        """Gives the port up."""
+        self._ignore()
+        for one in self._sockets:
+            one.close()
+
+    def _ignore(self) -> None:
+        for remove in self._removers:
+            remove()
+        self._removers = []
+
+
+class Handshakes:
+    """The TLS contexts of the listeners: the right ones, and those of faults.
+
+    Args:
+        server_certificate: The file with the listeners' certificate and key; its folder is the state folder.
+        client_ca: The certificates that a client's certificate may come from, as PEM.
+    """
+
+    def __init__(self, server_certificate: Path, client_ca: bytes) -> None:
+        self._certificate, self._client_ca = server_certificate, client_ca.decode()
+        self._contexts: dict[tuple[Fault | None, bool], ssl.SSLContext] = {}
+
+    def context(self, fault: Fault | None, *, mutual: bool) -> ssl.SSLContext:
+        """The context for a new connection; `mutual` asks the client for a certificate.
+
+        A fault that is not of the handshake gets the right one. When the server's CA changes, it does so here.
+        """
+        if fault is not None and fault.kind == "server-ca-changed":
+            self._certificate, _ = change_server_ca(self._certificate.parent, datetime.now(UTC))
+            self._contexts.clear()
+        if fault is not None and fault.kind != "tls-alert" and not fault.kind.startswith(_SHOWN):
+            fault = None
+        key = fault, mutual
+        if key not in self._contexts:
+            self._contexts[key] = self._make(fault, mutual=mutual)
+        return self._contexts[key]
+
+    def _make(self, fault: Fault | None, *, mutual: bool) -> ssl.SSLContext:
+        certificate = self._certificate
+        if fault is not None and fault.kind.startswith(_SHOWN):
+            wrong = fault.kind.removeprefix(_SHOWN)
+            certificate = make_wrong_server_certificate(certificate.parent, datetime.now(UTC), wrong)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(certificate)
+        if fault is not None and fault.kind == "tls-alert":
+            alert = ssl.AlertDescription[f"ALERT_DESCRIPTION_{fault.value or _DEFAULT_ALERT}".upper()]
+            context.sni_callback = lambda *_: alert
+        if mutual:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=self._client_ca)
+        return context
