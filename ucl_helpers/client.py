@@ -5,14 +5,17 @@ https only; no redirect is followed; time and the size of an answer are bounded.
 """
 
 import json
+import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import requests
 import urllib3
@@ -33,14 +36,16 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.exchange import Exchange
 from ucl_helpers.operations import result_of
+from ucl_helpers.show import span
 from ucl_helpers.tls import Adapter, Credentials, check_url, tls_context
 
 CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 10.0, 30.0, 60.0
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
-PASSING_STATUS = {408, 500, 502, 503, 504}
+PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 RETRIED_STATUS = {429, 502, 503, 504}
 MAX_RETRY_AFTER = timedelta(days=1)
+_BLANKS = r"\s|\\[nrt]"  # also as JSON writes them
 _SECRET_HEADERS, _SECRET_LENGTH = ("Authorization", "connector-token"), 8  # what is shorter may be a common word
 
 
@@ -91,8 +96,8 @@ class Client:
     ) -> None:
         self.url = check_url(url)
         headers = {name: _sendable(name, value) for name, value in (headers or {}).items()}
-        told = [headers[name].split()[-1] for name in _SECRET_HEADERS if name in headers]
-        self._secrets = [one for one in told if len(one) >= _SECRET_LENGTH]
+        told = [headers[name].split()[-1].rstrip("=") for name in _SECRET_HEADERS if name in headers]
+        self._secrets = _echoes([one for one in told if len(one) >= _SECRET_LENGTH])
         self._endpoint = endpoint
         self._certificate = credentials.certificate if credentials else None
         self._retry, self._deadline, self._wait = retry, deadline, wait
@@ -161,25 +166,25 @@ class Client:
         return Answer(result, date, difference or 0.0, exchange)
 
     def _told(self, error: UCLError, request_id: str, note: str = "", **facts: Any) -> UCLError:
-        """The error with what helps to find it at UCL, and without our secrets, should the server have echoed one."""
+        """The error with what helps to find it at UCL."""
         facts = {**error.data, **facts, "url": self.url, "request_id": request_id}
-        if "errors" in facts:
-            facts["errors"] = [self._masked(text) for text in facts["errors"]]
-        first, *others = self._masked(error.message).split("\n")
+        first, *others = error.message.split("\n")
         message = "\n".join([f"{first}{note} (x-request-id {request_id})", *others])
         return type(error)(message, remedy=error.remedy, **facts)
 
     def _masked(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "…")
-        return text
+        """What a server said without our secrets, should it have echoed one: in any case, quoted, broken by blanks."""
+        squeezed = re.sub(_BLANKS, "", text).lower()
+        found = [one for one in self._secrets if one.lower() in squeezed]
+        forms = [f"(?:{_BLANKS})*".join(map(re.escape, one)) for one in sorted(found, key=len, reverse=True)]
+        return re.sub("|".join(forms), "…", text, flags=re.IGNORECASE) if forms else text
 
     def _interpret(self, response: requests.Response, body: bytes, date: datetime | None) -> Any:
         status = response.status_code
         if status == requests.codes.ok and not body:
             raise EmptyAnswer("UCL answered with nothing at all.", remedy="This passes by itself: run it again.")
         if status == requests.codes.ok:
-            return result_of(_json(body), where=self.url)
+            return result_of(_json(body, self._masked), where=self.url)
         if status in {401, 403} or (status == requests.codes.bad_request and not body.strip()):
             causes = refusal_causes(self._endpoint, self._certificate, date or datetime.now(UTC))
             raise AuthenticationFailed(
@@ -188,25 +193,19 @@ class Client:
                 causes=causes,
                 status=status,
             )
-        if status == requests.codes.too_many_requests:
-            after = _retry_after(response)
-            raise RateLimited(
-                f"{self.url} asks to slow down (429).", remedy="Run it again later.", retry_after=after, status=status
-            )
         if status in PASSING_STATUS:
-            after = _retry_after(response)
-            raise Unavailable(
-                f"{self.url} cannot answer now ({status}).",
-                remedy="Run it again later.",
-                retry_after=after,
-                status=status,
+            limited, after = status == requests.codes.too_many_requests, _retry_after(response)
+            kind, what = (RateLimited, "asks to slow down") if limited else (Unavailable, "cannot answer now")
+            when = f"in {span(timedelta(seconds=after))}" if after else "later"
+            raise kind(
+                f"{self.url} {what} ({status}).", remedy=f"Run it again {when}.", retry_after=after, status=status
             )
         if status == requests.codes.request_entity_too_large:
             raise Refused(f"{self.url} says the request is too large (413).", remedy="Check gateway and URL.")
         if status in {400, 422}:
-            result_of(_json(body), where=self.url)
-        to = response.headers.get("Location", "?")[:200]
-        where = f" to {to!r}, which is not followed" if response.is_redirect else ""
+            result_of(_json(body, self._masked), where=self.url)
+        to = "/".join(response.headers.get("Location", "").split("/")[:3])  # scheme and host: no secret of ours
+        where = f" to {to[:100] if '://' in to else 'itself'}, which is not followed" if response.is_redirect else ""
         raise BadAnswer(f"{self.url} answered {status}{where}.", remedy="Check that it is a Connector's GraphQL URL.")
 
 
@@ -236,12 +235,21 @@ def _read(response: requests.Response, until: float) -> bytes:
     return bytes(body)
 
 
-def _json(body: bytes) -> Any:
+def _echoes(secrets: Sequence[str]) -> list[str]:
+    """Secrets as they are, as URLs and JSON write them, and in base64."""
+    forms = {text for one in secrets for text in (one, quote(one), quote(one, safe=""), json.dumps(one)[1:-1])}
+    for raw in map(str.encode, secrets):  # within a longer text it begins at any of three places
+        forms |= {b64encode(bytes(at) + raw)[-(-at * 4 // 3) : (at + len(raw)) * 4 // 3].decode() for at in range(3)}
+    return sorted(forms)
+
+
+def _json(body: bytes, masked: Callable[[str], str]) -> Any:
     if len(body) > MAX_ANSWER_BYTES:
         raise BadAnswer(f"The answer is larger than {MAX_ANSWER_BYTES} bytes.", remedy="Check the URL.")
     try:
-        value = json.loads(body)
-        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate could be neither shown nor kept
+        text = json.dumps(json.loads(body), ensure_ascii=False)
+        text.encode()  # a lone surrogate could be neither shown nor kept
+        value = json.loads(masked(text))
     except (ValueError, RecursionError):
         # Its text stays out of the error: half an answer may hold a token.
         kind = "a web page" if body.lstrip()[:1] == b"<" else f"{len(body)} bytes of something else"

@@ -142,6 +142,7 @@ def _practice(home: Home, name: str) -> Connection:
     Raises:
         UsageError: there is a real connection of this name.
     """
+    Connection(home, name)  # a name that cannot be one starts no sandbox
     ucl = sandbox_of(home)
     connection = home.new(name)
     if connection.current is None and not (connection.path / "pending").exists():

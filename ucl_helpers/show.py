@@ -9,13 +9,17 @@ from typing import Any, ClassVar
 
 Row = Sequence[str]
 UNITS_SHOWN = 2
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    r"|[\ud800-\udfff\U000e0000-\U000e0fff]"
+)
 
 
 def printable(text: str) -> str:
     r"""The text with what a terminal or an encoder would trip over as escapes, such as ``\x1b`` and ``\ud800``.
 
-    Control characters other than newline and tab, marks that turn the direction of writing, lone surrogates.
+    Control characters other than newline and tab, marks that turn the direction of writing or cannot be seen, lone
+    surrogates.
     """
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
@@ -36,7 +40,7 @@ def _lines(row: Row) -> list[Row]:
 
 
 def html_table(title: str, header: Row, rows: Sequence[Row]) -> str:
-    """A captioned HTML table; every cell is escaped, since some of it came over the wire."""
+    """A captioned HTML table; every cell is escaped, since some came over the wire, and is no formula to MathJax."""
 
     def cells(row: Row, tag: str) -> str:
         style = "text-align:left;white-space:pre-wrap"
@@ -44,7 +48,8 @@ def html_table(title: str, header: Row, rows: Sequence[Row]) -> str:
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     caption = f'<caption style="text-align:left"><b>{escape(printable(title))}</b></caption>'
-    return f"<table>{caption}<thead><tr>{cells(header, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+    head = f"{caption}<thead><tr>{cells(header, 'th')}</tr></thead>"
+    return f'<table class="mathjax_ignore tex2jax_ignore">{head}<tbody>{body}</tbody></table>'
 
 
 def moment(at: datetime) -> str:
