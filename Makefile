@@ -1,8 +1,9 @@
 # Everything here makes .venv as it needs it; python3 with venv and pip is all that must be there.
 .DEFAULT_GOAL := help
-.PHONY: help run test lab lint notebooks bench lock clean
+.PHONY: help run test crash soak load fuzz lab lint notebooks bench lock clean
 
 PYTHON ?= python3
+SECONDS ?= 60
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -16,6 +17,19 @@ run: .venv/.run ## the main job: establish and renew a connection in the sandbox
 
 test: lint ## the linters, then every test
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# What make test runs shortened, in full; docs/reference/proof.md has the figures of one run of each.
+crash: .venv/.dev ## a program killed, or its system calls failed, at each of them; power cuts; cut notebooks (some 2 h)
+	$(BIN)/python -m pytest -n auto --dist worksteal --whole tests/crash
+
+soak: .venv/.dev ## a server that misbehaves in one of five calls, and in nine of ten
+	$(BIN)/python -m pytest --whole tests/faults/test_soak.py
+
+load: .venv/.dev ## 1,000 connections side by side, 10,000 calls, 100,000 guessed tokens
+	$(BIN)/python -m pytest --whole tests/load tests/hostile/test_door.py tests/hostile/test_floods.py
+
+fuzz: .venv/.dev ## what reads others' words, given what breaks it (SECONDS=60)
+	$(BIN)/python tests/hostile/fuzz_run.py --seconds $(SECONDS)
 
 lab: .venv/.lab ## JupyterLab on the notebooks, with the home folder ./.ucl
 	UCL_HOME="$(CURDIR)/.ucl" $(BIN)/jupyter lab --notebook-dir=notebooks
