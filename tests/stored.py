@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 
+import pytest
 from certificates import NOW, certificate, intermediate, key, root
 
 from ucl_helpers.crypto import dump_certificates, dump_key
@@ -59,3 +60,29 @@ def locked_out(path):
         if root_user:
             os.seteuid(0)
         path.chmod(mode)
+
+
+class KilledError(BaseException):
+    """What a killed process would have done next, it does not do; nor does it tidy up."""
+
+
+@contextmanager
+def killed_after(changes):
+    """Let this many changes of the file system happen, and then none."""
+    left = [changes]
+
+    def until_then(change, counts=lambda *_: True):
+        def attempt(*args, **kwargs):
+            if counts(*args):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KilledError
+            return change(*args, **kwargs)
+
+        return attempt
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "mkdir", "symlink", "unlink", "rmdir"):
+            patch.setattr(os, name, until_then(getattr(os, name)))
+        patch.setattr(os, "open", until_then(os.open, lambda _, flags, *__: flags & os.O_CREAT))
+        yield

@@ -1,5 +1,10 @@
 """What a connection is made from: an https URL, a CA file, key and certificate."""
 
+import os
+import select
+import socket
+import struct
+
 import pytest
 from contract_replay import rsa_key
 from cryptography import x509
@@ -68,3 +73,17 @@ def test_key_and_certificate_must_belong_together_and_be_in_the_clear(tmp_path):
     for key_file in (ca.issue("not mine"), encrypted, tmp_path / "missing.pem", tmp_path):
         with pytest.raises(StorageFailed, match="cannot be used"):
             tls_context(None, Credentials(good.certificate_file, key_file, good.certificate))
+
+
+def test_a_connection_that_is_reset_before_the_handshake_is_closed():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        select.select([ours], [], [])
+        descriptor = ours.fileno()
+        with pytest.raises(ConnectionResetError):
+            tls_context(None, None).wrap_socket(ours, server_hostname="localhost")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)

@@ -108,7 +108,7 @@ def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extens
     """An extension, or None when there is none or the extensions cannot be read."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return None
 
 

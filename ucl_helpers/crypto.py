@@ -5,6 +5,7 @@ certificate may be used: that is :mod:`ucl_helpers.checks`.
 """
 
 import base64
+import re
 from collections import Counter
 
 from cryptography import x509
@@ -114,7 +115,8 @@ def parse_subject(text: str) -> x509.Name:
     """
     try:
         name = x509.Name.from_rfc4514_string(text, {"E": x509.NameOID.EMAIL_ADDRESS})
-        problem = "" if all(str(one.value).isascii() for one in name if one.oid in _ASCII_ONLY) else "not ASCII"
+        fits = all(re.fullmatch(_ALPHABETS.get(one.oid, _ANY), str(one.value)) for one in name)
+        problem = "" if fits else "a value has characters that its field cannot hold"
     except ValueError as error:
         problem = str(error) or _FORM
     if problem or not name.rdns:
@@ -125,7 +127,12 @@ def parse_subject(text: str) -> x509.Name:
     return x509.Name(list(reversed(name.rdns)))
 
 
-_ASCII_ONLY = {x509.NameOID.COUNTRY_NAME, x509.NameOID.DOMAIN_COMPONENT, x509.NameOID.EMAIL_ADDRESS}
+_ANY, _ASCII, _PRINTABLE = r"[^\ud800-\udfff]*", r"[\x00-\x7f]*", r"[A-Za-z0-9 '()+,./:=?-]*"
+_ALPHABETS = {
+    **dict.fromkeys((x509.NameOID.DOMAIN_COMPONENT, x509.NameOID.EMAIL_ADDRESS), _ASCII),
+    **dict.fromkeys((x509.NameOID.COUNTRY_NAME, x509.NameOID.JURISDICTION_COUNTRY_NAME), _PRINTABLE),
+    **dict.fromkeys((x509.NameOID.SERIAL_NUMBER, x509.NameOID.DN_QUALIFIER), _PRINTABLE),
+}  # what `cryptography` writes as IA5String and PrintableString
 _FORM = "it is not of the form KEY=value,KEY=value"
 
 
@@ -191,7 +198,7 @@ def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
         for one in found:  # names are parsed late: better here than in the midst of something
             one.subject.public_bytes()
             one.issuer.public_bytes()
-    except (ValueError, x509.InvalidVersion, UserWarning):  # a warning, where warnings are errors
+    except (ValueError, TypeError, x509.InvalidVersion, UserWarning):  # a warning, where warnings are errors
         raise BadAnswer(f"{name} holds a certificate that cannot be read.", remedy="Look: openssl x509 -text") from None
     return tuple(found)
 

@@ -182,7 +182,7 @@ def _remedy_for(texts: list[str]) -> str:
 def _error_texts(errors: object) -> list[str]:
     listed = errors if isinstance(errors, list) else [errors]
     texts = [one.get("message") if isinstance(one, dict) else one for one in listed[:10]]
-    return [text[:500] if isinstance(text, str) else "an error without a text" for text in texts]
+    return [" ".join(text.split())[:500] if isinstance(text, str) else "an error without a text" for text in texts]
 
 
 def _kind(value: object) -> str:

@@ -19,7 +19,7 @@ from ucl_helpers.crypto import DEFAULT_BITS, key_length
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.policy import parse_duration
 
-MIN_KEEP, MAX_KEEP = 2, 1000
+MIN_KEEP, MAX_KEEP, MAX_CHARACTERS = 2, 1000, 10_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:
     Raises:
         InvalidSettings: not TOML, an unknown key, or a value that is not allowed; names ``where``, line and key.
     """
+    if len(text) > MAX_CHARACTERS:  # keys of many parts would take for ever
+        raise InvalidSettings(f"{where} is longer than {MAX_CHARACTERS} characters.", remedy="Leave out what is none.")
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # numbers too long and brackets too deep are none of tomllib's errors
@@ -57,6 +59,8 @@ def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:
             raise InvalidSettings(f"{place}: there is no such setting.", remedy=f"Known: {', '.join(readers)}.")
         try:
             values[key] = readers[key](value)
+        except ValueError:
+            raise InvalidSettings(f"{place}: the number is too long to be shown.", remedy="Mend that line.") from None
         except UsageError as error:
             raise InvalidSettings(f"{place}: {error.message}", remedy=error.remedy) from None
     return Settings(**values)

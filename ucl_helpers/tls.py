@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cryptography import x509
 from requests.adapters import HTTPAdapter
@@ -38,11 +38,11 @@ def check_url(url: object, *, what: str = "The URL") -> str:
     try:
         parts = urlsplit(str(url))
         usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
-        usable = usable and "token=" not in parts.query.lower()
+        usable = usable and "token=" not in unquote(str(url)).lower()
     except ValueError:
         usable = False
     if not usable or not isinstance(url, str) or not url.isprintable() or " " in url:
-        shown = re.sub(r"//[^/]*@|\?.*", "…", str(url), flags=re.DOTALL)  # a password or a token may stand there
+        shown = re.sub(r"(?is).*@|[?#&;].*|token=.*", "…", unquote(str(url)))  # where a password or a token may stand
         raise UsageError(f"{what} must be an https URL without a token, not {shown!r}.", remedy="Copy it from UCL.")
     return url
 
@@ -60,6 +60,13 @@ class _Socket(ssl.SSLSocket):
             raise TimeoutError("timed out while the answer dripped in")
         self.settimeout(min(left, self.gettimeout() or left))
         return super().recv_into(*args, **kwargs)
+
+    def recv(self, *args: Any, **kwargs: Any) -> bytes:
+        try:
+            return super().recv(*args, **kwargs)
+        except ConnectionError:  # reset before the handshake: CPython would leave it open
+            self.close()
+            raise
 
 
 def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Context:

@@ -81,9 +81,10 @@ def declared(notebook: Mapping[str, Any]) -> dict[str, Parameter]:
         if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", ()):
             try:
                 tree = ast.parse("".join(cell["source"]))
-            except SyntaxError as error:
-                raise UsageError(f"The notebook's parameters cell is not Python: {error}.") from error
-            return {found.name: found for statement in tree.body if (found := _parameter(statement))}
+                return {found.name: found for statement in tree.body if (found := _parameter(statement))}
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # a NUL, brackets too deep
+                reason = str(error) or "it nests too deep"
+                raise UsageError(f"The notebook's parameters cell is not Python: {reason}.") from error
     return {}
 
 
