@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 import pytest
 from contract_replay import rsa_key
@@ -24,6 +25,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operations import CONFIGURATION
+from ucl_helpers.pending import set_aside
 
 pytest_plugins = ["procedure_fixtures"]
 STRANGER = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stranger")])
@@ -86,8 +88,10 @@ def test_what_was_asked_for_otherwise_is_set_aside_if_it_was_sent(secure, betwee
 def test_what_was_set_aside_goes_when_its_certificate_must_have_expired(secure, between, days, left):
     sent_without_an_answer(secure, between)
     renew(secure, key_length=2056)
-    assert len(aside(secure)) == 1
-    renew(secure, clock=Clock(days=days))
+    (lost,) = set_aside(secure.path)
+    until = datetime.fromisoformat(lost.state["keep_until"]) - timedelta(days=days)
+    lost.update(keep_until=until.isoformat())
+    renew(secure)
     assert len(aside(secure)) == left
 
 

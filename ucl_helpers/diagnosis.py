@@ -30,7 +30,10 @@ _CERTIFICATE_ALERTS = {
     "HANDSHAKE_FAILURE": "the server broke off the handshake; it may want another client certificate",
     "DECRYPT_ERROR": "the server says our private key does not belong to our certificate",
 }
-_OTHER_CA = "Give its CA by --ca-file or ca_file; the CA in UCL's answers signs clients and does not help."
+_OTHER_CA = (
+    "Give its CA by --ca-file or ca_file (of a connection in use: ucl doctor says how); the CA in UCL's answers signs "
+    "clients and does not help."
+)
 _VERIFY_PROBLEMS = {
     9: ("its certificate is not valid yet", "Compare the clocks: ours may be behind."),
     10: ("its certificate has expired", "Compare the clocks; if ours is right, the server's operator must renew it."),
@@ -154,5 +157,8 @@ def _innermost(chain: list[BaseException]) -> str:
     system = [one for one in chain if isinstance(one, OSError) and one.strerror and not isinstance(one, ssl.SSLError)]
     if system:
         return str(system[-1].strerror).lower()
-    named = [one for one in chain if isinstance(one, TimeoutError) or "timed out" in str(one)]
-    return "timed out" if named else f"the connection broke off ({type(chain[-1]).__name__})"
+    if any(isinstance(one, TimeoutError) or "timed out" in str(one) for one in chain):
+        return "timed out"
+    reasons = [getattr(one, "reason", None) for one in chain if isinstance(one, ssl.SSLError)]
+    alert = next((reason for reason in reasons if reason and "ALERT" in reason), None)
+    return f"the server ended TLS ({alert})" if alert else f"the connection broke off ({type(chain[-1]).__name__})"

@@ -70,10 +70,10 @@ def sweep(folder: Path, *, older_than: float = 0) -> None:
         StorageFailed: it could not be removed.
     """
     with storage("tidy up", folder), suppress(FileNotFoundError):
+        sync_directory(folder)  # a run that was killed may have renamed something there just before
         for one in list(folder.iterdir()):
             if TEMPORARY.fullmatch(one.name) and time.time() - one.lstat().st_ctime >= older_than:
                 _remove(one)
-        sync_directory(folder)  # a run that was killed may have renamed something there just before
 
 
 def _remove(path: Path) -> None:

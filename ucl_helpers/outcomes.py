@@ -4,7 +4,7 @@ from datetime import datetime
 
 from ucl_helpers.errors import StorageFailed
 from ucl_helpers.generation import Generation
-from ucl_helpers.models import Configuration, NotNeeded, Outcome
+from ucl_helpers.models import Configuration, Identity, NotNeeded, Outcome, Verification
 from ucl_helpers.show import moment
 from ucl_helpers.store import Connection
 
@@ -30,6 +30,11 @@ def mark_of(generation: Generation | None) -> str | None:
         return generation.fingerprint if generation else None
     except StorageFailed:
         return None
+
+
+def warnings_of(identity: Identity, verification: Verification) -> str | None:
+    """What the checks and the verification warn of, in one line, or None."""
+    return "; ".join(filter(None, (identity.warnings, verification.note))) or None
 
 
 def outcome_of(

@@ -2,7 +2,7 @@
 
 ::
 
-    pending/    key.pem  csr.pem  answer.json  chain.pem  token  state.json
+    pending/    key.pem  csr.pem  answer.json  chain.pem  token  state.json  room (for the answer that is awaited)
     aside/…     the same, moved out of the way; pruned only after its certificate could have expired
 
 The law of this folder: key and CSR are here before the signing request leaves; ``state.json`` says ``sent`` before it
@@ -23,14 +23,32 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers import files
-from ucl_helpers.crypto import decode_certificates, dump_certificates, dump_key, load_key, read_certificates
+from ucl_helpers.crypto import (
+    decode_certificates,
+    dump_certificates,
+    dump_key,
+    load_key,
+    parse_subject,
+    public_key_of,
+    read_certificates,
+)
 from ucl_helpers.errors import BadAnswer, UCLError
+from ucl_helpers.exports import json_object
 from ucl_helpers.models import Configuration, SignedCertificates
 from ucl_helpers.tls import Credentials
 
 _UNKNOWN_LIFETIME = timedelta(days=366)
 _TOKEN_LIFETIME = timedelta(minutes=5)
-_FACTS = {"id", "kind", "base", "created", "bits", "configuration"}
+_ROOM = 128 * 1024  # bytes; an answer takes some 20 KiB, and the generation that is made of it some 40
+_FACTS: Mapping[str, Any] = {
+    **dict.fromkeys(("id", "kind", "created"), str),
+    **dict.fromkeys(("base", "url"), str | None),
+    "bits": int,
+    "rejected": int | None,
+    "clock_difference": float | int | None,
+    "configuration": dict,
+}
+_MOST_SECONDS = 1e10  # three centuries, as a clock may be wrong
 _DAMAGED = {"kind": "damaged", "created": "unknown", "sent": "unknown"}
 
 
@@ -49,12 +67,10 @@ class Pending:
         """
         path = self.path / "state.json"
         with files.storage("read", path), suppress(FileNotFoundError, NotADirectoryError):
-            try:
-                state = json.loads(path.read_bytes())
-            except ValueError:
-                state = None
-            whole = isinstance(state, dict) and (state.keys() >= _FACTS or "keep_until" in state)
-            return state if whole else dict(_DAMAGED)
+            state = json_object(path.read_bytes()) or {}
+            whole = all(isinstance(state.get(name), kind) for name, kind in _FACTS.items())
+            whole = whole and abs(state.get("clock_difference") or 0.0) < _MOST_SECONDS
+            return state if whole or "keep_until" in state else dict(_DAMAGED)
         return {}
 
     def __bool__(self) -> bool:
@@ -83,7 +99,7 @@ class Pending:
     @property
     def has_request(self) -> bool:
         """True when key and CSR are there."""
-        return (self.path / "csr.pem").exists()
+        return self.key_path.exists() and (self.path / "csr.pem").exists()
 
     @property
     def server_ca(self) -> Path | None:
@@ -94,6 +110,11 @@ class Pending:
     def keep_server_ca(self, pem: bytes) -> None:
         """Keep what verifies the server."""
         files.write(self.path / "server-ca.pem", pem)
+
+    def about_to_send(self, now: datetime) -> None:
+        """The signing request leaves now; room for its answer is taken before, so that no full disk loses it."""
+        files.write(self.path / "room", secrets.token_bytes(_ROOM))
+        self.update(sent=now.isoformat(timespec="seconds"))
 
     def update(self, **facts: Any) -> None:
         """Change facts of the state."""
@@ -119,8 +140,10 @@ class Pending:
 
     def configuration(self) -> Configuration | None:
         """What UCL answered when this was begun."""
-        with suppress(KeyError, TypeError):
-            return Configuration(**self.state["configuration"])
+        with suppress(KeyError, TypeError, BadAnswer):
+            told = Configuration(**self.state["configuration"])
+            if all(isinstance(one, str | None) for one in vars(told).values()) and parse_subject(told.subject):
+                return told
         return None
 
     def keep_token(self, token: str | None) -> None:
@@ -135,24 +158,28 @@ class Pending:
 
     def token(self) -> str | None:
         """The kept token, if it can still be good by the system's clock, which stamped it."""
-        with suppress(OSError, KeyError, ValueError, TypeError):
+        gone = (FileNotFoundError, NotADirectoryError)
+        with files.storage("read", self.path), suppress(*gone, KeyError, ValueError, TypeError):
             if datetime.now(UTC) - datetime.fromisoformat(self.state["created"]) < _TOKEN_LIFETIME:
                 return (self.path / "token").read_text()
         return None
 
     def keep_answer(self, signed: SignedCertificates) -> None:
         """Keep UCL's answer as it came and, if it can be read, before it its chain as PEM."""
+        with files.storage("make room in", self.path):
+            (self.path / "room").unlink(missing_ok=True)
         with suppress(BadAnswer):
             self.keep_chain(decode_certificates(signed.certificate_chain, name="certificateChain"))
         answer = {name: value for name, value in asdict(signed).items() if name != "reused"}
         files.write(self.path / "answer.json", json.dumps(answer).encode())
 
     def answer(self) -> SignedCertificates | None:
-        """The kept answer, or None."""
-        try:
-            return SignedCertificates(**json.loads((self.path / "answer.json").read_bytes()), reused=True)
-        except (OSError, ValueError, TypeError):
-            return None
+        """The kept answer, or None; raises StorageFailed: one that merely cannot be read now is not asked for again."""
+        with files.storage("read", self.path), suppress(FileNotFoundError, NotADirectoryError, TypeError):
+            told = json_object((self.path / "answer.json").read_bytes()) or {}
+            if all(isinstance(one, str) for one in told.values()):
+                return SignedCertificates(**told, reused=True)
+        return None
 
     def certificate(self) -> x509.Certificate | None:
         """The certificate of the kept answer, unchecked, or None."""
@@ -179,7 +206,7 @@ class Pending:
         for path in sorted(self.path.glob("chain*.pem")):
             with suppress(UCLError, OSError):
                 leaf = read_certificates(path.read_bytes(), name=str(path))[0]
-                if leaf.public_key() == self.key().public_key():
+                if public_key_of(leaf) == self.key().public_key():
                     found.append(Credentials(path, self.key_path, leaf))
         return found
 

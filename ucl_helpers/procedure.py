@@ -4,8 +4,7 @@ The law of this file:
 
 1.  Key and CSR are on disk before the signing request leaves, and that it leaves is on disk before it does.
 2.  A new identity becomes current only after its checks passed *and* it answered over a new, full handshake.
-3.  Each step takes the connection's lock, reads ``pending/`` again, acts, records, releases. What another process has
-    settled meanwhile is said, not repeated.
+3.  Each step takes the lock, reads ``pending/`` again, acts, records, releases; it tells what others have settled.
 4.  A failure leaves the identity in use untouched, and what a later run needs in ``pending/``.
 
 Subclasses say how UCL is asked: with the certificate in use, or with a one-time token.
@@ -44,9 +43,9 @@ from ucl_helpers.models import (
     Verification,
 )
 from ucl_helpers.operations import configuration_from, signed_from
-from ucl_helpers.outcomes import facts_of, mark_of, not_needed, outcome_of
+from ucl_helpers.outcomes import facts_of, mark_of, not_needed, outcome_of, warnings_of
 from ucl_helpers.pending import Pending, prune_aside
-from ucl_helpers.resumption import open_pending, resume, tidy
+from ucl_helpers.resumption import open_pending, resume, tidy, trust
 from ucl_helpers.store import Connection
 from ucl_helpers.verification import decoded, verify
 
@@ -174,8 +173,8 @@ class Procedure(ABC):
             self._consent(kept)
             open_pending(self.pending, kept, kind=self.kind, base=self._base, bits=self.bits, server_ca=self._server_ca)
             self._note_time(answer)
-        elif self._server_ca:  # it may be another than the one that did not do
-            self.pending.keep_server_ca(self._server_ca.read_bytes())
+        else:
+            trust(self.pending, self.kind, self._server_ca)
         if self._id != self.pending.state["id"]:
             self._results.clear()
         self._id = self.pending.state["id"]
@@ -198,7 +197,7 @@ class Procedure(ABC):
     def _sign(self) -> SignedCertificates:
         if (kept := self.pending.answer()) is not None:
             return kept
-        self.pending.update(sent=self._clock().isoformat(timespec="seconds"))
+        self.pending.about_to_send(self._clock())
         self.connection.record("signing-requested", pending=self._id)
         answer = self._ask_signature(encode(self.pending.csr()))
         self.exchange = answer.exchange
@@ -267,11 +266,12 @@ class Procedure(ABC):
         facts = facts_of(self.kind, told, self.pending.state["url"], identity.fingerprint, now=now, previous=previous)
         server_ca = self.pending.server_ca.read_bytes() if self.pending.server_ca else None
         new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)
+        warned = warnings_of(identity, self._results["verify"])
         marks = {"fingerprint": identity.fingerprint, "previous": previous, "generation": new.name}
-        self.connection.record(self.done, **marks, warnings=identity.warnings)
+        self.connection.record(self.done, **marks, warnings=warned)
+        prune_aside(self.connection.path, self._server_now())  # by what is noted in pending/
         self.pending.discard()
-        prune_aside(self.connection.path, now)
-        self._outcome = outcome_of(self.connection, self.done, now, previous=previous, warnings=identity.warnings)
+        self._outcome = outcome_of(self.connection, self.done, now, previous=previous, warnings=warned)
         return self._outcome
 
     def close(self) -> None:

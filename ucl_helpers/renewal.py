@@ -89,7 +89,9 @@ class Renewal(Procedure):
         try:
             return self._session().call(CONFIGURATION)
         except CertificateRejected as error:
-            remedy = f"If it has expired, establish the connection anew: ucl establish {self.connection.name}"
+            remedy = (
+                f"If it has expired or was revoked, establish the connection anew: ucl establish {self.connection.name}"
+            )
             raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
 
     def _ask_signature(self, csr: str) -> Answer:

@@ -70,6 +70,7 @@ def open_pending(
     """Go on with the key and CSR that are pending if they fit ``configuration``; else begin anew."""
     earlier = pending.configuration()
     if earlier and pending.state["bits"] == bits and _same(earlier, configuration):
+        trust(pending, kind, server_ca)
         pending.keep_token(configuration.token)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         pending.update(configuration={**asdict(configuration), "token": None}, created=now)
@@ -78,6 +79,16 @@ def open_pending(
     with files.storage("read", server_ca or pending.path):
         ca = server_ca.read_bytes() if server_ca else None
     pending.begin(kind, base.name if base else None, configuration, bits=bits, server_ca=ca)
+
+
+def trust(pending: Pending, kind: str, server_ca: Path | None) -> None:
+    """What verifies the server may be another by now. None is the system's trust for a renewal, else as before."""
+    if server_ca:
+        with files.storage("read", server_ca):
+            pending.keep_server_ca(server_ca.read_bytes())
+    elif kind == "renew" and pending.server_ca:
+        with files.storage("remove", pending.server_ca):
+            pending.server_ca.unlink()
 
 
 def _fits(pending: Pending, base: Generation | None, configuration: Configuration) -> bool:

@@ -266,7 +266,7 @@ class Connection:
         for folder in (".", "generations", "pending", "aside"):
             files.sweep(self.path / folder)
         if len(events := self.journal()) > 2 * _KEEP_EVENTS:
-            last = {one.get("fingerprint"): one for one in events}
+            last = {str(one.get("fingerprint")): one for one in events}
             asked = [one for one in last.values() if one.get("event") == "revoke-intended"]
             kept = [one for one in events[:-_KEEP_EVENTS] if one.get("event") == "revoked" or one in asked]
             lines = [json.dumps(one) + "\n" for one in kept + events[-_KEEP_EVENTS:]]

@@ -2,10 +2,13 @@
 
 On loopback ports every user of the machine could connect to a notebook that holds a connection in its hands, and two
 runs at once could choose the same port. Unix sockets in a folder of mode 0700 rule out both; CurveZMQ (RFC 26 of
-ZeroMQ) encrypts what passes and authenticates the kernel to us. A kernel specification that a user has installed under
-the same name is not looked at: it may start another interpreter.
+ZeroMQ) encrypts what passes and authenticates the kernel to us; its keys lie in that folder too. The folder goes away
+with the kernel, or if the run was killed with the next one. A kernel specification that a user has installed under the
+same name is not looked at: it may start another interpreter.
 """
 
+import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,12 +17,20 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from traitlets import default
 
+from ucl_helpers.automation.leftovers import hold, sweep
+
 KERNEL_NAME = "python3"
 QUIET = "--log-level=CRITICAL"  # a kernel that is told to end logs that as an error; why one cannot start, it prints
 
 
+_PREFIX = "ucl-kernel-"
+_FOLDER = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
+
+
 class EncryptedKernelManager(AsyncKernelManager):
     """Starts ``sys.executable -m ipykernel_launcher``; a kernel that cannot encrypt is not started."""
+
+    _held: int | None = None
 
     @default("transport_encryption")
     def _encryption_is_required(self) -> str:
@@ -31,12 +42,21 @@ class EncryptedKernelManager(AsyncKernelManager):
 
     @default("ip")
     def _in_a_private_folder(self) -> str:
-        return str(Path(tempfile.mkdtemp(prefix="ucl-")) / "kernel")
+        sweep(Path(tempfile.gettempdir()), _FOLDER)
+        folder, self._held = hold(lambda: Path(tempfile.mkdtemp(prefix=_PREFIX)))
+        return str(folder / "kernel")
+
+    @default("connection_file")
+    def _beside_the_sockets(self) -> str:
+        return f"{self.ip}.json"
 
     def cleanup_ipc_files(self) -> None:
         """Remove the sockets, and their folder with them."""
         super().cleanup_ipc_files()
         shutil.rmtree(Path(self.ip).parent, ignore_errors=True)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     @default("kernel_spec_manager")
     def _own_interpreter_only(self) -> KernelSpecManager:

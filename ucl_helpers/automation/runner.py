@@ -5,6 +5,8 @@ The notebook is the procedure; the runner starts it, saves it and reports how it
 
 import json
 import logging
+import os
+import re
 import secrets
 import signal
 import threading
@@ -22,12 +24,15 @@ from nbclient.exceptions import CellTimeoutError
 from nbformat import ValidationError, validate
 
 from ucl_helpers.automation.kernel import KERNEL_NAME, QUIET, EncryptedKernelManager
+from ucl_helpers.automation.leftovers import hold, sweep
 from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_directory, storage, write
 from ucl_helpers.models import OUTCOME_MIME
 
 NBFORMAT = 4
+_STUMBLES = (AssertionError, AttributeError, KeyError, RecursionError, TypeError)  # nbformat's, over what is none
+_WORKING = re.compile(r"\..+-[0-9a-f]{8}\.ipynb")
 TERMINATED = 128 + signal.SIGTERM
 logging.getLogger("papermill").setLevel(logging.ERROR)  # its reading of parameters is coarser than ours, and it warns
 
@@ -83,8 +88,9 @@ def parameters_of(notebook: Path) -> dict[str, Parameter]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of cells without an id; they get one
             validate(content)
-    except ValidationError as error:
-        raise UsageError(f"{notebook} is not a Jupyter notebook: {error.message[:200]}.") from None
+    except (ValidationError, *_STUMBLES) as error:
+        reason = str(getattr(error, "message", "") or f"nbformat cannot read it ({type(error).__name__})")
+        raise UsageError(f"{notebook} is not a Jupyter notebook: {reason[:200]}.") from None
     return declared(content)
 
 
@@ -93,7 +99,7 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] 
 
     The kernel connection is encrypted. The executed notebook appears whole, mode 0600, at the end of the run: also
     of one that failed, was interrupted, or whose kernel did not start. While it runs, a hidden file beside it (0600
-    too) shows how far it is.
+    too) shows how far it is; that of a run that was killed goes away with the next.
 
     Args:
         notebook: the file to run; it is not changed.
@@ -109,15 +115,24 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] 
         raise UsageError(f"{output} is a folder.", remedy="Name the file that the executed notebook goes to.")
     values = accept(parameters_of(notebook), parameters or {})
     output = output.absolute()
-    working = output.with_name(f".{output.stem}-{secrets.token_hex(4)}.ipynb")
     make_directory(output.parent)
-    write(working, b"")  # papermill writes into this very file, and its mode, 0600, stays
+    with storage("write", output):
+        sweep(output.parent, _WORKING)
+        working, held = hold(lambda: _begun(output))
     with _termination_unwinds():
         try:
             error = _execute(notebook.absolute(), working, values)
         finally:
             executed = _keep(working, output)
+            os.close(held)
     return RunResult(output, _outcome(executed), error)
+
+
+def _begun(output: Path) -> Path:
+    """The hidden file, empty: papermill writes into this very file, and its mode, 0600, stays."""
+    working = output.with_name(f".{output.stem}-{secrets.token_hex(4)}.ipynb")
+    write(working, b"")
+    return working
 
 
 @contextmanager
@@ -184,7 +199,7 @@ def _read(notebook: Path) -> dict[str, Any]:
         text = notebook.read_bytes()
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{notebook} is not a Jupyter notebook: {error}.") from error
     if isinstance(content, dict) and content.get("nbformat") == NBFORMAT:
         cells = content.get("cells")

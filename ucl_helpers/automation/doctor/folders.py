@@ -166,9 +166,10 @@ def _folder_problem(name: str, path: Path) -> Finding | None:
 def _foreign(name: str, one: Path, path: Path) -> Finding:
     owner, us = _user(one.lstat().st_uid), _user(os.geteuid())
     found = f"{one} belongs to {owner}, and we are {us}"
-    if os.geteuid() == 0:  # who can use it, and would leave files there that its owner cannot
-        return warning(name, found, f"Run ucl as {owner}: sudo -u {owner} ucl …")
-    return failed(name, found, shell("sudo", "chown", "-R", us, path), StorageFailed)
+    if os.geteuid() != 0:
+        return failed(name, found, shell("sudo", "chown", "-R", us, path), StorageFailed)
+    mend = f"Run ucl as {owner}: sudo -u {owner} ucl …"  # whoever owns a folder can plant links in it for root
+    return failed(name, found, mend, StorageFailed) if one.is_dir() else warning(name, found, mend)
 
 
 def _user(number: int) -> str:

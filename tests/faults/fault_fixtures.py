@@ -1,0 +1,19 @@
+"""What spares the tests of faults their waiting; a plugin, beside ``procedure_fixtures``."""
+
+from functools import partial
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from ucl_helpers import client, crypto, keymaker
+
+
+@pytest.fixture(scope="module")
+def quick(keys):
+    """Tries follow one another at once, and keys of 2048 bits are ready."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keymaker, "make_key", lambda bits: next(keys))
+        patch.setattr(client, "BACKOFF_SECONDS", (0.0,) * len(client.BACKOFF_SECONDS))
+        unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
+        patch.setattr(crypto, "load_pem_private_key", unproved)
+        yield
