@@ -26,6 +26,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.pending import set_aside
+from ucl_helpers.resumption import trust
 
 pytest_plugins = ["procedure_fixtures"]
 STRANGER = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stranger")])
@@ -102,6 +103,18 @@ def test_what_cannot_be_read_any_more_is_set_aside_too(secure, damaged):
         (pending_of(secure).path / "state.json").write_text("{")
     assert renew(secure).outcome == "renewed"
     assert [(one / "key.pem").read_bytes() for one in aside(secure)] == ([key] if damaged else [])
+
+
+def test_what_verifies_the_server_follows_the_connection(secure, tmp_path):
+    """A renewal has it from the generation in use; to go on with an establishment it need not be given again."""
+    pending, other = left_by(secure, "request"), tmp_path / "other.pem"
+    other.write_bytes(b"another CA")
+    trust(pending, "establish", None)
+    assert pending.server_ca.read_bytes() == secure.current.server_ca.read_bytes()
+    trust(pending, "renew", other)
+    assert pending.server_ca.read_bytes() == b"another CA"
+    trust(pending, "renew", None)
+    assert pending.server_ca is None
 
 
 # -- checks of the answer fail: set it aside, sign the same CSR again, a bounded number of times; then set all aside ---
