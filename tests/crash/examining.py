@@ -80,10 +80,18 @@ def unlike(key: bytes, chain: bytes) -> Iterator[str]:
 
 
 def remains(connection: Connection, *, aside: bool = False) -> Iterator[str]:
-    """After the next run: nothing of the one that was cut off lies about."""
+    """After the next run: nothing of the one that was cut off lies about.
+
+    But for a new connection that came to nothing, cut off while its empty folder was removed: under no lock any more,
+    it is swept away a day later.
+    """
     home = connection.home.path
     for path in home.rglob("*"):
-        if TEMPORARY.fullmatch(path.name):
+        emptied = path.parent == home / "connections" and {one.name for one in path.iterdir()} <= {
+            "generations",
+            "lock",
+        }
+        if TEMPORARY.fullmatch(path.name) and not emptied:
             yield f"{path.relative_to(home)} was left"
     for folder in (connection.path / "pending", home / "importing" / "identity"):
         if folder.exists():

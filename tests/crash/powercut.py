@@ -4,6 +4,7 @@ The law: key and CSR last before the signing request leaves, and so does ``sent`
 ``current`` points to nothing that does not last; what the program told as done lasts.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -216,14 +217,20 @@ def renew_again(home: Home, ucl: RunningSandbox, files: Path, cut: Cut) -> None:
     assert all(key in keys_kept(connection) for key in cut.signed)
 
 
+def token_is_unused(ucl: RunningSandbox, state: State) -> None:
+    """The token that is kept was not used by then, whatever was recorded later."""
+    token, told = (state.get(f"home/connections/prod/pending/{name}") for name in ("token", "state.json"))
+    if token and told:
+        client = json.loads(told)["configuration"]["subject"].split("CN=")[1].split(",")[0]
+        ucl._memory._rows("UPDATE system_auths SET token = ?, used_at = NULL WHERE id = ?", token.decode(), client)
+
+
 def establish_again(home: Home, ucl: RunningSandbox, files: Path, cut: Cut) -> None:
     """It is established, or can be; then it can be renewed."""
     connection = home.new("prod")
     if connection.current is None:
-        pending = Pending(connection.path / "pending")
-        if not cut.asked and pending.token():  # then it was not used yet, whatever was recorded later
-            client = pending.configuration().subject.split("CN=")[1].split(",")[0]
-            ucl._memory._rows("UPDATE system_auths SET token = ?, used_at = NULL WHERE id = ?", pending.token(), client)
+        if not cut.asked:
+            token_is_unused(ucl, cut.state)
         access = OneTimeToken(ucl.one_time_token(), ucl.connector_url)
         assert establish(connection, access, ca_file=ucl.ca_file, key_length=2048).outcome == "established"
     assert renew(connection, key_length=2048).outcome == "renewed"

@@ -19,7 +19,7 @@ import pytest
 from command_line import BITS
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from disk import Dice, lay
-from powercut import CASES, Recording, by_hand, faults, token_for
+from powercut import CASES, CURRENT, Recording, by_hand, faults, token_for, token_is_unused
 from recorder import can_record
 
 from ucl_helpers import crypto, keymaker
@@ -87,7 +87,9 @@ class Bench:
     def killed_after(self, name, number, *then: Any) -> Recording:
         """The recorded run killed after so many operations, and then another one."""
         recording, environment = self.recorded(name)[0], {}
-        if name == "establish":
+        state = recording.before.after(*recording.ops[:number]).everything()
+        if name == "establish" and CURRENT not in state:
+            token_is_unused(self.ucl, state)
             then, environment = ("establish", "prod", *token_for(self.ucl)), {"T": self.ucl.one_time_token()}
         return recording.killed_after(number, self.folder / f"killed-{number}", *then, **environment)
 
