@@ -9,7 +9,7 @@ import re
 from collections import Counter
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -26,6 +26,7 @@ from ucl_helpers.errors import BadAnswer, UsageError
 
 MIN_BITS, MAX_BITS, DEFAULT_BITS = 2048, 8192, 4096
 MAX_CERTIFICATES = 10
+_UNUSABLE = (UnsupportedAlgorithm, InternalError)  # the second: OpenSSL stumbled over a key of another kind
 
 
 def key_length(bits: object) -> int:
@@ -77,7 +78,7 @@ def load_key(data: bytes, passphrase: bytes | None = None, *, where: str = "the 
             f"{where} cannot be read as a private key, or the passphrase is wrong.",
             remedy="It must be PEM or DER, PKCS #1 or PKCS #8.",
         ) from None
-    except UnsupportedAlgorithm:
+    except _UNUSABLE:
         raise UsageError(f"{where} is of a kind this toolkit cannot use.", remedy="UCL signs RSA keys only.") from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise UsageError(f"{where} is not an RSA key.", remedy="UCL signs RSA keys only.")
@@ -94,7 +95,7 @@ def load_bundle(
     """
     try:
         bundle = load_pkcs12(data, passphrase)
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, *_UNUSABLE):
         raise UsageError(
             f"{where} cannot be read as PKCS #12, or the passphrase is wrong.",
             remedy="Try: openssl pkcs12 -info",
@@ -207,7 +208,7 @@ def public_key_of(certificate: x509.Certificate) -> object:
     """The public key, or None when it is of a kind that cannot be read."""
     try:
         return certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, *_UNUSABLE):
         return None
 
 

@@ -31,8 +31,11 @@ def fuzz(target, arguments):
     atheris.Fuzz()
 
 
-def run(target, seconds, *, grow=None, findings=FINDINGS, corpus=CORPUS):
-    """Fuzz one target in a process of its own: how many inputs were tried, and what it said if one broke the law."""
+def run(target, seconds, *, seed=0, grow=None, findings=FINDINGS, corpus=CORPUS):
+    """Fuzz one target in a process of its own: how many inputs were tried, and what it said if one broke the law.
+
+    With ``seed`` 0 every run tries others.
+    """
     kept = findings / target
     kept.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -40,6 +43,7 @@ def run(target, seconds, *, grow=None, findings=FINDINGS, corpus=CORPUS):
         new.mkdir(parents=True, exist_ok=True)
         options = {
             "max_total_time": seconds,
+            "seed": seed,
             "max_len": LONGEST,
             "timeout": SLOWEST,
             "rss_limit_mb": MEGABYTES,

@@ -6,6 +6,7 @@ from fuzz_run import CORPUS, FINDINGS, LONGEST, NAMES, run
 from fuzz_targets import TARGETS
 
 SECONDS, WHOLE_SECONDS = 5, 450  # for each target
+SEED = 4  # of the short runs, so that they go the same way each time
 EACH = pytest.mark.parametrize("target", NAMES)
 
 
@@ -32,7 +33,8 @@ def test_corpus_and_findings_keep_the_law(target, proof):
 @pytest.mark.usefixtures("_atheris")
 @EACH
 def test_the_fuzzer_finds_nothing(target, whole, proof):
-    executions, told = run(target, WHOLE_SECONDS if whole else SECONDS)
+    seconds, seed = (WHOLE_SECONDS, 0) if whole else (SECONDS, SEED)
+    executions, told = run(target, seconds, seed=seed)
     assert not told, told
     assert executions
     proof("fuzz", f"executions of {target}", executions)
