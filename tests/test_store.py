@@ -5,6 +5,7 @@ from stored import FILES, chain, grow_old, identity_pem, install, key_of, names
 
 from ucl_helpers import files
 from ucl_helpers.errors import StorageFailed
+from ucl_helpers.generation import Generation
 from ucl_helpers.models import fingerprint
 from ucl_helpers.store import Home
 
@@ -127,6 +128,16 @@ def test_damaged_facts_are_named(connection, content):
     damage("connection.json", content)(install(connection, 0))
     with pytest.raises(StorageFailed, match=r"connection\.json is not whole"):
         _ = connection.current.facts
+
+
+def test_the_millionth_generation_is_newer_than_the_one_before(connection):
+    first = install(connection, 0)
+    last_of_six_digits = first.path.with_name(first.name.replace("000001", "999999"))
+    first.path.rename(last_of_six_digits)
+    connection.switch(Generation(last_of_six_digits))
+    newer = [install(connection, 1), install(connection, 2)]
+    assert [one.name.split("-")[0] for one in newer] == ["1000000", "1000001"]
+    assert connection.generations() == [Generation(last_of_six_digits), *newer]
 
 
 # -- pruning -----------------------------------------------------------------------------------------------------------

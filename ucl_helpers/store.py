@@ -157,7 +157,8 @@ class Connection:
         """All generations, oldest first."""
         folder = self.path / "generations"
         with files.storage("look into", folder), suppress(FileNotFoundError):
-            return [Generation(one) for one in sorted(folder.iterdir()) if _GENERATION.fullmatch(one.name)]
+            found = [Generation(one) for one in folder.iterdir() if _GENERATION.fullmatch(one.name)]
+            return sorted(found, key=lambda one: (int(one.name.split("-")[0]), one.name))
         return []
 
     @property
@@ -256,7 +257,8 @@ class Connection:
         current, kept = self.require_current().name, set[str]()
         for one in reversed(self.generations()):
             kept.add(one.name.split("-")[1])
-            age = datetime.now(UTC).timestamp() - one.path.stat().st_mtime
+            with files.storage("look at", one.path):
+                age = datetime.now(UTC).timestamp() - one.path.stat().st_mtime
             if len(kept) > self.settings.keep and one.name != current and age > _KEEP_YOUNGER.total_seconds():
                 files.remove_tree(one.path)
         self.sweep()

@@ -1,6 +1,5 @@
 """Fixtures of the tests that cut procedures off; a plugin: ``pytest_plugins = ["cut_off_fixtures"]``."""
 
-from collections import Counter
 from unittest.mock import patch
 
 import pytest
@@ -51,20 +50,16 @@ def cut(scenes, ground, whole, proof):
     """``cut("renew", "SIGKILL", judge)``: strike it at every call that fits, or at some; tells all that was wrong."""
 
     def cut_off(procedure, how, judge, *, fits=lambda call: call.on != "reading", some=1):
-        scene, readers = scenes(procedure), ground.readers
+        scene = scenes(procedure)
         calls = [one for one in scene.calls or scene.recorded() if fits(one)]
         if not whole:
             calls = some(calls) if callable(some) else sample(calls, some, f"{procedure} {how}")
-        before, mixed = Counter(readers.reads), len(readers.failures)
         problems, hit, missed = walk(scene, how, calls, judge)
         issued = {row["fingerprint"] for row in ground.ucl._memory._rows("SELECT fingerprint FROM certificates")}
         unseen = issued - {fingerprint(one) for one in ground.signed}
         assert not unseen, "signed without being noted here: their keys were not looked for"
         assert not missed, f"never hit: {missed}"
         proof("crash", f"{procedure}: calls struck by {how}", len(hit))
-        proof("readers", "mismatched or failed reads", len(readers.failures) - mixed)
-        for reader, number in (Counter(readers.reads) - before).items():
-            proof("readers", f"reads while procedures were cut off ({reader})", number)
-        return problems + readers.failures[mixed:]
+        return problems + ground.readers.told(proof, "procedures were cut off")
 
     return cut_off

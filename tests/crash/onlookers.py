@@ -55,6 +55,16 @@ class Onlookers:
             wanted = {look: self._looks[look] + times for look in self._loops}
             self._until(lambda: all(self._looks[look] >= number for look, number in wanted.items()))
 
+    def told(self, proof, meanwhile: str) -> list[str]:
+        """Rest; count the reads made since the last time, and tell which of them met something wrong."""
+        self.follow(None)
+        reads, failures = self.reads, self.failures
+        self.reads, self.failures = Counter(), []
+        for reader, number in reads.items():
+            proof("readers", f"reads while {meanwhile} ({reader})", number)
+        proof("readers", "mismatched or failed reads", len(failures))
+        return failures
+
     def _until(self, true):
         self._changed.notify_all()
         assert self._changed.wait_for(true, DEAD), "a reader has died"

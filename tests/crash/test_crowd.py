@@ -10,6 +10,7 @@ from queue import Queue
 
 import pytest
 from command_line import UCL, Said, environment
+from onlookers import Onlookers
 from steps import events, go, in_other_hands, install, pending_of
 
 from ucl_helpers import Renewal, renew
@@ -27,6 +28,14 @@ def due(home, ucl, clock, between, tmp_path):
     connection = install(home, ucl, tmp_path, url=between.certificate_secured_connector_url)
     clock.set()
     return connection
+
+
+@pytest.fixture
+def readers(due, ucl):
+    """They look on at it."""
+    with Onlookers(ucl.certificate_secured_connector_url, ucl.ca_file) as looking_on:
+        looking_on.follow(due.path)
+        yield looking_on
 
 
 @pytest.fixture
@@ -53,7 +62,7 @@ def crowd(home):
         yield start
 
 
-def test_of_twenty_at_once_one_renews_and_the_others_name_it(due, between, crowd, proof):
+def test_of_twenty_at_once_one_renews_and_the_others_name_it(due, readers, between, crowd, proof):
     """The one that was first is held up at UCL until all others have ended."""
     others_have_ended = threading.Event()
 
@@ -77,10 +86,12 @@ def test_of_twenty_at_once_one_renews_and_the_others_name_it(due, between, crowd
     assert told == [(8, "Busy", f"process {first}")] * (CROWD - 1)
     assert events(due) == ["signing-requested", "renewed"]
     assert (len(between.seen("sign")), len(due.generations())) == (1, 2)
+    readers.look()
+    assert readers.told(proof, "a crowd renewed") == []
     proof("crowd", "renewals of one connection started at once as processes; one renewed", len(everybody))
 
 
-def test_whoever_comes_later_finds_that_it_is_not_due(due, between, crowd, whole, proof):
+def test_whoever_comes_later_finds_that_it_is_not_due(readers, between, crowd, whole, proof):
     number = CROWD if whole else 4
     everybody = [said for _, said in crowd(number)]
     ends = Counter(said.json.get("error") or said.json["outcome"] for said in everybody)
@@ -88,6 +99,8 @@ def test_whoever_comes_later_finds_that_it_is_not_due(due, between, crowd, whole
     assert set(ends) <= {"renewed", "Busy", "not-due"}
     assert len(between.seen("sign")) == 1
     assert crowd(1)[0][1].json["outcome"] == "not-due"
+    readers.look()
+    assert readers.told(proof, "a crowd renewed") == []
     proof("crowd", "renewals of one connection started at once as processes; one renewed", len(everybody))
 
 
@@ -107,7 +120,7 @@ def tried(act):
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one object", "an object each"])
-def test_so_it_is_with_threads(due, between, shared, proof):
+def test_so_it_is_with_threads(due, readers, between, shared, proof):
     barrier = threading.Barrier(CROWD)
 
     def one(_):
@@ -120,10 +133,12 @@ def test_so_it_is_with_threads(due, between, shared, proof):
     assert ends["renewed"] == 1
     assert set(ends) <= {"renewed", "Busy", "not-due"}
     assert (len(between.seen("sign")), len(due.generations())) == (1, 2)
+    readers.look()
+    assert readers.told(proof, "a crowd renewed") == []
     proof("crowd", "renewals of one connection started at once as threads; one renewed", ends.total())
 
 
-def test_notebooks_and_renewals_mixed_lose_nothing(due, between, whole, proof):
+def test_notebooks_and_renewals_mixed_lose_nothing(due, readers, between, whole, proof):
     """A notebook takes the lock step by step, so that others come in between; what they settled is said."""
     pairs = CROWD // 2 if whole else 3
     barrier = threading.Barrier(2 * pairs)
@@ -142,6 +157,8 @@ def test_notebooks_and_renewals_mixed_lose_nothing(due, between, whole, proof):
     assert events(due).count("renewed") == ends["renewed"] == len(due.generations()) - 1
     assert renew(due).outcome == "renewed"
     assert not pending_of(due)
+    readers.look()
+    assert readers.told(proof, "a crowd renewed") == []
     proof("crowd", "notebooks' steps and renewals mixed, nothing lost", ends.total())
 
 

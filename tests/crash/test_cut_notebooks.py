@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from command_line import BITS, UCL, Said, Shell, environment
+from onlookers import Onlookers
 from steps import pending_of, tree
 from test_runner import write_notebook
 
@@ -45,6 +46,12 @@ def step(name):
 def ucl():
     with Sandbox() as running:
         yield running
+
+
+@pytest.fixture
+def readers(ucl):
+    with Onlookers(ucl.certificate_secured_connector_url, ucl.ca_file) as looking_on:
+        yield looking_on
 
 
 class Standing:
@@ -102,6 +109,18 @@ class Standing:
         return [*(self.folder / "out").glob(".*"), *Path(self._temporary.name).iterdir()]
 
 
+@pytest.fixture
+def standing(ucl, readers, tmp_path):
+    """``standing(3)``: a run that will stand still after the third cell; the readers follow its connection."""
+
+    def run(number):
+        made = Standing(tmp_path / str(number), ucl, number)
+        readers.follow(made.connection.path)
+        return made
+
+    return run
+
+
 def kernel_killed(run):
     os.kill(run.kernel, signal.SIGKILL)
     said = run.ends()
@@ -129,10 +148,10 @@ CUTS = {kernel_killed: "sign", papermill_killed: "request", interrupted: "verify
 
 
 @pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.__name__)
-def test_a_notebook_that_is_cut_off_loses_nothing(cut, ucl, tmp_path, whole, proof):
+def test_a_notebook_that_is_cut_off_loses_nothing(cut, standing, readers, whole, proof):
     numbers = range(1, len(CELLS)) if whole else [step(CUTS[cut])]
     for number in numbers:
-        run = Standing(tmp_path / str(number), ucl, number)
+        run = standing(number)
         connection, before = run.connection, run.connection.current
         with run:
             cut(run)
@@ -143,13 +162,15 @@ def test_a_notebook_that_is_cut_off_loses_nothing(cut, ucl, tmp_path, whole, pro
         assert run.shell.ucl("renew", "prod", "--force", *BITS, "--json").json["outcome"] == "renewed"
         assert key in {None, (connection.current.path / "key.pem").read_bytes()}
         assert not pending
+        readers.look()
+    assert readers.told(proof, "notebooks were cut off or left open") == []
     proof("crash", "notebooks cut off after a cell; the next run went on", len(numbers))
 
 
-def test_a_notebook_left_open_holds_nobody_up_and_says_what_was_settled_elsewhere(ucl, tmp_path, whole, proof):
+def test_a_notebook_left_open_holds_nobody_up_and_says_what_was_settled_elsewhere(standing, readers, whole, proof):
     numbers = range(1, len(CELLS)) if whole else [step("sign")]
     for number in numbers:
-        with Standing(tmp_path / str(number), ucl, number) as run:
+        with standing(number) as run:
             said = run.shell.ucl("renew", "prod", "--force", *BITS, "--json")
             assert (said.code, said.json["outcome"]) == (0, "renewed")
             run.another_run()
@@ -161,4 +182,6 @@ def test_a_notebook_left_open_holds_nobody_up_and_says_what_was_settled_elsewher
             assert tree(run.connection.path) == others
         else:  # it had not begun, or was done
             assert (said.code, said.json["outcome"]) == (0, "renewed")
+        readers.look()
+    assert readers.told(proof, "notebooks were cut off or left open") == []
     proof("crash", "notebooks left open after a cell while another process renewed", len(numbers))

@@ -19,6 +19,7 @@ import pytest
 from command_line import BITS
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from disk import Dice, lay
+from onlookers import Onlookers
 from powercut import CASES, CURRENT, Recording, by_hand, faults, token_for, token_is_unused
 from recorder import can_record
 
@@ -56,6 +57,7 @@ class Bench:
     """Where states are laid on disk and looked at."""
 
     ucl: RunningSandbox
+    readers: Onlookers
     recorded: Callable[[str], tuple[Recording, Path]]
     folder: Path
     proof: Callable[[str, str, int], None]
@@ -76,11 +78,15 @@ class Bench:
 
         def go_on(home, cut):
             if cut in chosen:
+                self.readers.follow(home.path / "connections" / "prod", calls=name != "revoke")
                 CASES[name].go_on(home, self.ucl, by_hand(self.recorded(name)[1]), cut)
+                self.readers.look()
+                self.readers.follow(None)
                 assert list(home.path.rglob(".*")) == []
                 assert not (home.path / "connections" / "prod" / "pending").exists()
 
         assert list(self.judge(name, cuts, go_on=go_on)) == []
+        assert self.readers.told(self.proof, "a run went on after a power cut") == []
         self.proof("power", "states laid out that a power cut may leave; nothing lost", len(cuts))
         self.proof("power", "of these gone on from by the next run", len(chosen))
 
@@ -98,8 +104,10 @@ class Bench:
 def bench(ucl, recorded, proof, whole):
     """In memory where that can be: the disk that counts is the model."""
     memory = Path("/dev", "shm")
-    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Bench(ucl, recorded, Path(folder), proof, whole)
+    where = memory if os.access(memory, os.W_OK) else None
+    readers = Onlookers(ucl.certificate_secured_connector_url, ucl.ca_file)
+    with TemporaryDirectory(dir=where) as folder, readers:
+        yield Bench(ucl, readers, recorded, Path(folder), proof, whole)
 
 
 @pytest.fixture(autouse=True)
