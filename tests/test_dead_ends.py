@@ -93,6 +93,28 @@ def test_without_a_certificate_endpoint_nothing_is_signed(new, ucl, between, tok
     assert establish(new, another(), ca_file=ucl.ca_file).outcome == "established"
 
 
+def test_with_one_that_is_not_https_nothing_is_signed_either(new, ucl, between, token, another):
+    wrong = {"directorURL": None, "certificateSecuredConnectorURL": "http://ucl.example/graphql"}
+    between.on("configuration", changes(managementPlaneInfo=wrong))
+    with pytest.raises(BadAnswer, match=r"The certificate endpoint that UCL names must be an https URL"):
+        establish(new, token, ca_file=ucl.ca_file)
+    assert between.seen("sign") == []
+    assert establish(new, another(), ca_file=ucl.ca_file).outcome == "established"
+
+
+def test_after_one_that_nobody_answers_at_it_begins_anew(new, ucl, between, token, another):
+    wrong = {"directorURL": None, "certificateSecuredConnectorURL": NOWHERE}
+    between.on("configuration", changes(managementPlaneInfo=wrong))
+    with pytest.raises(Unreachable, match=rf"ucl forget {new.name} --even-if-valid, and establish anew") as told:
+        establish(new, token, ca_file=ucl.ca_file)
+    assert told.value.exit_code == 3
+    with pytest.raises(UsageError, match="add --even-if-valid"):
+        forget(new)
+    forget(new, even_if_valid=True)
+    again = new.home.new(new.name)
+    assert establish(again, another(), ca_file=ucl.ca_file, key_length=2048).outcome == "established"
+
+
 def test_a_sandbox_that_has_moved_is_found(new, ucl, token, tmp_path, between):
     go(Establishment.begin(new, token, ca_file=ucl.ca_file), "decode")
     told = pending_of(new).state["configuration"]

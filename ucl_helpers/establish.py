@@ -21,12 +21,14 @@ from ucl_helpers.errors import (
     RetryLater,
     ServerNotTrusted,
     UCLError,
+    Unreachable,
     UsageError,
 )
-from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome
+from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome, Verification
 from ucl_helpers.operations import CONFIGURATION, CONFIGURATION_WITH_TOKEN, ONE_TIME_TOKEN, SIGN, token_from
 from ucl_helpers.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.store import Connection
+from ucl_helpers.tls import check_url
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,23 @@ class Establishment(Procedure):
         """A new client id, so a new subject: nothing to consent to. But a way to verify it there has to be.
 
         Raises:
-            BadAnswer: UCL names no certificate endpoint. Nothing was signed.
+            BadAnswer: UCL names no certificate endpoint, or one that is not https. Nothing was signed.
         """
-        if configuration.certificate_secured_connector_url is None:
-            raise BadAnswer("UCL names no certificate endpoint.", remedy="Nothing was signed; report it to UCL.")
+        told, nothing_done = configuration.certificate_secured_connector_url, "Nothing was signed; report it to UCL."
+        if told is None:
+            raise BadAnswer("UCL names no certificate endpoint.", remedy=nothing_done)
+        try:
+            check_url(told, what="The certificate endpoint that UCL names")
+        except UsageError as error:
+            raise BadAnswer(error.message, remedy=nothing_done) from None
+
+    def _verify(self) -> Verification:
+        try:
+            return super()._verify()
+        except (Unreachable, BadAnswer) as error:
+            name = self.connection.name
+            anew = f"If it stays so, UCL named a wrong endpoint: ucl forget {name} --even-if-valid, and establish anew."
+            raise type(error)(error.message, remedy=f"{error.remedy} {anew}", **error.data) from None
 
     def _configuration(self) -> Configuration:
         configuration = super()._configuration()

@@ -1,4 +1,4 @@
-"""A renewal meets a fault: which it is, what came of it, and what has to be true afterwards whatever came of it."""
+"""A procedure meets a fault: which it is, what came of it, and what has to be true afterwards whatever came of it."""
 
 import re
 import sqlite3
@@ -37,16 +37,15 @@ class Case:
     def name(self):
         return f"{self.kind} ({self.label})" if self.label else self.kind
 
-    @property
-    def calls(self):
-        """The calls of a renewal that it can spoil."""
+    def calls(self, every=CALLS):
+        """Those that it can spoil, of every call of a procedure."""
         family = CATALOGUE[self.kind].family
-        return self.only or {"certificate": ("sign",), "url": ("configuration",)}.get(family, CALLS)
+        return self.only or {"certificate": ("sign",), "url": ("configuration",)}.get(family, every)
 
-    def at(self, call):
-        operation = "*" if CATALOGUE[self.kind].blind else {"sign": "sign"}.get(call, "configuration")
+    def at(self, call, listener="certificate"):
+        operation = "*" if CATALOGUE[self.kind].blind else {"verify": "configuration"}.get(call, call)
         value = self.value() if callable(self.value) else self.value
-        return Fault(self.kind, at="certificate", operation=operation, value=value)
+        return Fault(self.kind, at=listener, operation=operation, value=value)
 
 
 def in_an_hour():
@@ -110,23 +109,29 @@ class Met:
 
 def meet(ucl, connection, case, call):
     """Renew; the fault is on as long as one of the calls is made."""
-    renewal, error, tries = Renewal.begin(connection), None, 0
-    try:
-        for step in STEPS:
-            if step == call:
-                ucl.faults.set([case.at(call)])
-            with hasty(case) if step == call else nullcontext(), counting() as made:
-                getattr(renewal, step)()
-            ucl.faults.clear()
-            tries = max(tries, len(made))
-    except UCLError as caught:
-        error, tries = caught, len(made)
-    finally:
-        ucl.faults.clear()
-        renewal.close()
-    if error is None:
-        return Met("renewed", 0, tries, normalised(renewal.outcome().facts["warnings"] or ""), "")
-    return met_of(error, tries, connection)
+    with closing(Renewal.begin(connection)) as renewal:
+        steps = {name: getattr(renewal, name) for name in STEPS}
+        error, tries = struck(ucl, steps, call, case, case.at(call))
+        if error is None:
+            warnings = renewal.outcome().facts["warnings"] or ""
+            return Met("renewed", 0, max(tries.values()), normalised(warnings), "")
+        return met_of(error, list(tries.values())[-1], connection)
+
+
+def struck(ucl, steps, call, case, fault):
+    """Take steps by name, one of them while a fault is on: the error that this came to, and the tries of each step."""
+    tries = {}
+    for name, step in steps.items():
+        with hasty(case) if name == call else nullcontext(), counting() as made:
+            ucl.faults.set([fault] if name == call else [])
+            try:
+                step()
+            except UCLError as error:
+                return error, tries
+            finally:
+                tries[name] = len(made)
+                ucl.faults.clear()
+    return None, tries
 
 
 def met_of(error, tries, connection):

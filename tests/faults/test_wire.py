@@ -127,7 +127,7 @@ SPECIAL = [NOT_YET[1], NOT_YET[60], CHANGED_CA]
 @pytest.mark.parametrize("case", [case for case in CASES if case not in SPECIAL], ids=lambda case: case.name)
 def test_a_renewal_survives(case, ucl, connections, table, proof):
     met = {
-        call: survive(ucl, connection, case, call) for call, connection in zip(case.calls, connections, strict=False)
+        call: survive(ucl, connection, case, call) for call, connection in zip(case.calls(), connections, strict=False)
     }
     told(table, proof, case, met)
 
