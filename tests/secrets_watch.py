@@ -2,14 +2,16 @@
 
 What is secret is known by watching: every private key that is written or read, every one-time token and bearer of a
 sandbox of this process; and by its looks: the PEM text of a private key, a one-time token of another process. Searched
-are the captured output, log and error of each test, the arguments of every program it started, and the notebooks,
-journals and other files of the homes in its folder.
+are the captured output, log and error of each test, the arguments of every program it started and of all that run when
+it ends, and the notebooks, journals and other files of the homes in its folder.
 """
 
 import functools
 import os
 import re
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +42,13 @@ def leaks_below(folder, known=frozenset()):
             yield f"{path} holds a secret"
         if path.name in _HOLD_SECRETS and "connections" in below and path.stat().st_mode & _PRIVATE:
             yield f"{path} may be read by others"
+
+
+def command_lines():
+    """The command lines of all processes, as anybody may read them; none where there is no ``/proc``."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
 def watched(function, secrets_of, known):
@@ -80,6 +89,7 @@ class Watch:
         if call.when == "setup" or item.get_closest_marker("plants_secrets"):
             return
         texts = [*(text for _, text in report.sections), report.longreprtext, *self._started]
+        texts += command_lines() if call.when == "call" else ()
         found = [f"said or started: {leak[:16]}…" for text in texts for leak in leaks_in(text, self.known)]
         folder = item.funcargs.get("tmp_path") if call.when == "call" else None
         found += leaks_below(folder, self.known) if folder and folder.exists() else ()

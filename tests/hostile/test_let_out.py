@@ -4,15 +4,17 @@ What every test says and leaves is watched as well (``secrets_watch.py``); here 
 """
 
 import base64
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import UCL, Shell, environment, made_by_hand, tool
 from contract_replay import rsa_key
-from secrets_watch import CANARY, leaks_below, leaks_in
+from secrets_watch import CANARY, command_lines, leaks_below, leaks_in
 from steps import install
 
 from ucl_helpers.crypto import dump_key
@@ -156,3 +158,16 @@ def test_the_watch_looks_into_files(tmp_path, file, mode, found):
     path.write_text(TOKEN)
     path.chmod(mode)
     assert [leak.rpartition(f"{path.name} ")[2] for leak in leaks_below(tmp_path)] == ([found] if found else [])
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc")
+def test_the_watch_looks_at_what_runs():
+    """The word is secret to this test alone: others that end meanwhile look at the same processes."""
+    word = secrets.token_urlsafe(36)
+    command = [sys.executable, "-c", "print(flush=True); input()", word]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        found = [leak for line in command_lines() for leak in leaks_in(line, {word})]
+        process.communicate(b"\n")
+    assert found == [word]
+    assert not [leak for line in command_lines() for leak in leaks_in(line, {word})]
