@@ -1,4 +1,4 @@
-"""A plain model of the store, and every act on it: what hypothesis puts into any sequence."""
+"""A plain model of the store, and every act on it: what hypothesis puts into any sequence. See `store_laws.py`."""
 
 import shutil
 import tempfile
@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from certificates import DAY, NOW
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from stored import KilledError, chain, grow_old, identity_pem, install, key_of, killed_after, names
+from hypothesis.stateful import precondition, rule
+from store_laws import StoreLaws, mark, now
+from stored import KilledError, chain, grow_old, install, key_of, killed_after, names
 
 from ucl_helpers import crypto, files
-from ucl_helpers.crypto import dump_certificates, dump_key, encode, make_csr, parse_subject
+from ucl_helpers.crypto import dump_certificates, encode, make_csr, parse_subject
 from ucl_helpers.errors import StorageFailed, UsageError
 from ucl_helpers.lifecycle import _choose
-from ucl_helpers.models import Configuration, SignedCertificates, fingerprint
+from ucl_helpers.models import Configuration, SignedCertificates
 from ucl_helpers.pending import Pending, prune_aside, set_aside
 from ucl_helpers.resumption import tidy
-from ucl_helpers.revocation import valid_identities
 from ucl_helpers.store import Home
 
 KEEP = 2
@@ -29,10 +29,6 @@ IDENTITIES = st.integers(0, 5)
 OTHERS = st.sampled_from([".gitkeep", "notes.txt", ".generation.20260131", "000001"])
 MEMORY = Path("/dev") / "shm"  # where syncing costs nothing: this is not about power cuts
 ASKED = Configuration("O=Org,CN=client", "rsa2048", None, None, "one-time-token-1")
-
-
-def now():
-    return NOW
 
 
 @cache
@@ -46,11 +42,7 @@ def signed(number):
     return SignedCertificates(*(encode(dump_certificates(*one)) for one in parts))
 
 
-def mark(number):
-    return fingerprint(chain(number)[0])
-
-
-class StoreMachine(RuleBasedStateMachine):
+class StoreMachine(StoreLaws):
     kills = 0
 
     def __init__(self):
@@ -301,55 +293,3 @@ class StoreMachine(RuleBasedStateMachine):
     def reopen(self):
         self.connection = Home(self.home).new("mine")
         self.pending = Pending(self.connection.path / "pending")
-
-    # -- what holds at any time ----------------------------------------------------------------------------------------
-
-    @invariant()
-    def what_is_current_is_whole_and_as_it_was_installed(self):
-        current = self.connection.current
-        assert (current and current.name) == self.current
-        if current:
-            assert (current.path / "identity.pem").read_bytes() == identity_pem(self.known[current.name])
-
-    @invariant()
-    def no_young_one_is_gone_and_none_has_changed(self):
-        there = self.connection.generations()
-        assert self.young | ({self.current} - {None}) <= {one.name for one in there} <= set(self.known)
-        assert all(one.fingerprint == mark(self.known[one.name]) for one in there)
-
-    @invariant()
-    def what_was_sent_is_kept_with_its_key(self):
-        folders = {one.state.get("id"): one for one in [self.pending, *set_aside(self.connection.path)]}
-        for id_ in self.sent:
-            state = folders[id_].state
-            assert folders[id_].key_path.read_bytes() == dump_key(key_of(int(state["base"])))
-            assert state["sent"] == NOW.isoformat(timespec="seconds")
-        asides = folders.keys() - {self.pending.state.get("id"), None}
-        assert asides <= self.sent.keys()
-
-    @invariant()
-    def what_is_pending_is_as_far_as_it_came(self):
-        state, signed_ = self.pending.state, self.pending.answer() is not None
-        stage = "nothing" if not state else "signed" if signed_ else "sent" if state.get("sent") else "begun"
-        stage = "requested" if stage == "begun" and self.pending.has_request else stage
-        assert (stage, state.get("base")) == (self.stage, str(self.renewal) if state else None)
-
-    @invariant()
-    def nothing_is_left_behind(self):
-        folders = ("", "generations", "pending", "aside")
-        found = [one.name for folder in folders for one in (self.connection.path / folder).glob("*")]
-        assert not [name for name in found if files.TEMPORARY.fullmatch(name)]
-
-    @invariant()
-    def the_journal_is_what_was_recorded(self):
-        told = [(one["event"], one.get("fingerprint")) for one in self.connection.journal()]
-        assert told == self.events
-        assert self.connection.revoked().keys() == self.revoked
-
-    @rule()
-    def what_is_valid_can_be_revoked(self):
-        """Every identity on disk that is not revoked, whether in use, earlier, signed and waiting, or set aside."""
-        waiting = [self.pending, *set_aside(self.connection.path)]
-        found = {mark(self.known[name]) for name in self.there}
-        found |= {fingerprint(one.certificate) for pending in waiting for one in pending.signed()}
-        assert {one.fingerprint for one in valid_identities(self.connection, now)} == found - self.revoked
