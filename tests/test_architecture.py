@@ -18,7 +18,19 @@ PACKAGE = Path(ucl_helpers.__file__).parent
 LAYERS = {
     "words": {"errors", "show", "models", "exchange"},
     "rules": {"operations", "crypto", "checks", "policy", "settings", "exports", "diagnosis"},
-    "world": {"clock", "dumps", "files", "references", "tls", "client", "generation", "pending", "store", "status"},
+    "world": {
+        "clock",
+        "dumps",
+        "files",
+        "references",
+        "headers",
+        "tls",
+        "client",
+        "generation",
+        "pending",
+        "store",
+        "status",
+    },
     "procedure": {
         *("keymaker", "outcomes", "resumption", "verification", "procedure", "renewal"),
         *("establish", "importing", "revocation", "lifecycle", "ways_in"),

@@ -12,7 +12,6 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -32,9 +31,9 @@ from ucl_helpers.errors import (
     UCLError,
     Unavailable,
     Unreachable,
-    UsageError,
 )
 from ucl_helpers.exchange import Exchange
+from ucl_helpers.headers import host_of, retry_after, sendable, server_time
 from ucl_helpers.operations import result_of
 from ucl_helpers.show import span
 from ucl_helpers.tls import Adapter, Credentials, check_url, tls_context
@@ -44,7 +43,6 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 RETRIED_STATUS = {429, 502, 503, 504}
-MAX_RETRY_AFTER = timedelta(days=1)
 _BLANKS = r"\s|\\[nrt]"  # also as JSON writes them
 _SECRET_HEADERS, _SECRET_LENGTH = ("Authorization", "connector-token"), 8  # what is shorter may be a common word
 
@@ -95,7 +93,7 @@ class Client:
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self.url = check_url(url)
-        headers = {name: _sendable(name, value) for name, value in (headers or {}).items()}
+        headers = {name: sendable(name, value) for name, value in (headers or {}).items()}
         told = [headers[name].split()[-1].rstrip("=") for name in _SECRET_HEADERS if name in headers]
         self._secrets = _echoes([one for one in told if len(one) >= _SECRET_LENGTH])
         self._endpoint = endpoint
@@ -157,7 +155,7 @@ class Client:
                 error, url=self.url, request_id=request_id, certificate=self._certificate, now=datetime.now(UTC)
             )
             raise self._told(failure, request_id) from None
-        date, difference = _server_time(response)
+        date, difference = server_time(response)
         try:
             result = self._interpret(response, body, date)
         except UCLError as error:
@@ -194,7 +192,7 @@ class Client:
                 status=status,
             )
         if status in PASSING_STATUS:
-            limited, after = status == requests.codes.too_many_requests, _retry_after(response)
+            limited, after = status == requests.codes.too_many_requests, retry_after(response)
             kind, what = (RateLimited, "asks to slow down") if limited else (Unavailable, "cannot answer now")
             when = f"in {span(timedelta(seconds=after))}" if after else "later"
             raise kind(
@@ -204,8 +202,8 @@ class Client:
             raise Refused(f"{self.url} says the request is too large (413).", remedy="Check gateway and URL.")
         if status in {400, 422}:
             result_of(_json(body, self._masked), where=self.url)
-        to = "/".join(response.headers.get("Location", "").split("/")[:3])  # scheme and host: no secret of ours
-        where = f" to {to[:100] if '://' in to else 'itself'}, which is not followed" if response.is_redirect else ""
+        to = self._masked(host_of(response.headers.get("Location", "")))
+        where = f" to {to[:100] or 'itself'}, which is not followed" if response.is_redirect else ""
         raise BadAnswer(f"{self.url} answered {status}{where}.", remedy="Check that it is a Connector's GraphQL URL.")
 
 
@@ -256,39 +254,4 @@ def _json(body: bytes, masked: Callable[[str], str]) -> Any:
         raise BadAnswer(
             f"The answer is not JSON but {kind}.", remedy="Check the URL; a proxy may answer in its place."
         ) from None
-    return value
-
-
-def _server_time(response: requests.Response) -> tuple[datetime | None, float | None]:
-    """The server's clock (UTC) and the difference to ours in seconds, server's minus ours."""
-    date = _date(response.headers.get("Date", ""))
-    return date, (date - datetime.now(UTC)).total_seconds() if date else None
-
-
-def _date(text: str) -> datetime | None:
-    """A date of RFC 9110, section 5.6.7; UTC where it names no zone."""
-    try:
-        date = parsedate_to_datetime(text)
-        return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    """``Retry-After`` in seconds, at most a day, given as seconds or as a date (RFC 9110, section 10.2.3)."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        seconds = float(value)
-    elif when := _date(value):
-        seconds = (when - (_server_time(response)[0] or datetime.now(UTC))).total_seconds()
-    else:
-        return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER.total_seconds())
-
-
-def _sendable(name: str, value: str) -> str:
-    if not (value and value.isascii() and value.isprintable() and value == value.strip()):
-        raise UsageError(
-            f"What {name} should hold is empty, or has characters that no header can carry.", remedy="Copy it again."
-        )
     return value

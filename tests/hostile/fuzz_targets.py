@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from requests import Response
 
 from ucl_helpers.checks import Expected, check_identity, require
-from ucl_helpers.client import MAX_RETRY_AFTER, Client, _server_time
+from ucl_helpers.client import Client
 from ucl_helpers.crypto import (
     common_name,
     decode_certificates,
@@ -32,6 +32,7 @@ from ucl_helpers.crypto import (
     subject_text,
 )
 from ucl_helpers.errors import BadAnswer, ChecksFailed, InvalidSettings, UCLError, UsageError
+from ucl_helpers.headers import MAX_RETRY_AFTER, server_time
 from ucl_helpers.models import Identity, Validity, fingerprint
 from ucl_helpers.operations import configuration_from, read_token, signed_from, token_from
 from ucl_helpers.policy import due, parse_duration
@@ -110,7 +111,7 @@ def interpret(status, body, **headers):
     response.status_code = status
     response.headers.update(headers)
     try:
-        return client()._interpret(response, body, _server_time(response)[0])
+        return client()._interpret(response, body, server_time(response)[0])
     except UCLError as error:
         told(error, TOKEN)
         after = error.data.get("retry_after")
