@@ -32,7 +32,7 @@ fuzz: .venv/.dev ## what reads others' words, given what breaks it (SECONDS=60)
 	$(BIN)/python tests/hostile/fuzz_run.py --seconds $(SECONDS)
 
 lab: .venv/.lab ## JupyterLab on the notebooks, with the home folder ./.ucl
-	UCL_HOME="$(CURDIR)/.ucl" $(BIN)/jupyter lab --notebook-dir=notebooks
+	UCL_HOME="$(CURDIR)/.ucl" $(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 lint: .venv/.dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import UsageError
 from ucl_helpers.show import printable
 from ucl_helpers.store import Home
 
@@ -102,7 +102,7 @@ def sandbox_command(
         layout: Literal["root", "intermediate"] = "root" if ca_layout == "root" else "intermediate"
         serve(state or home.path / "sandbox", ready_file, validity=validity, ca_layout=layout, faults=faults)
     except SandboxError as error:
-        raise UCLError(str(error), remedy="Choose another --state, or end that process.") from None
+        raise UsageError(str(error)) from None
 
 
 COMMANDS = (run_command, notebooks_command, sandbox_command)
