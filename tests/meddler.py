@@ -182,9 +182,11 @@ class Meddler:
 
     def _identity(self, certificate: x509.Certificate) -> tuple[Path, Path]:
         """Chain and key of the client, from its disk."""
-        for chain in self.home.rglob("chain*.pem"):
-            if chain.read_bytes().startswith(certificate.public_bytes(Encoding.PEM)):
-                return chain, chain.with_name("key.pem")
+        for chain in [*self.home.rglob("chain*.pem"), *self.home.rglob("identity.pem")]:
+            if certificate.public_bytes(Encoding.PEM) in chain.read_bytes():
+                for key in (chain, chain.with_name("key.pem")):
+                    if key.exists() and b"PRIVATE KEY" in key.read_bytes():
+                        return chain, key
         raise LookupError("no such identity lies on the client's disk")
 
     def _rewritten(self, reply: Reply) -> Reply:
