@@ -204,10 +204,10 @@ def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
     return tuple(found)
 
 
-def public_key_of(certificate: x509.Certificate) -> object:
+def public_key_of(signed: x509.Certificate | x509.CertificateSigningRequest) -> object:
     """The public key, or None when it is of a kind that cannot be read."""
     try:
-        return certificate.public_key()
+        return signed.public_key()
     except (ValueError, *_UNUSABLE):
         return None
 

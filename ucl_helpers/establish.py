@@ -24,7 +24,7 @@ from ucl_helpers.errors import (
     Unreachable,
     UsageError,
 )
-from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome, Verification
+from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates, Verification
 from ucl_helpers.operations import CONFIGURATION, CONFIGURATION_WITH_TOKEN, ONE_TIME_TOKEN, SIGN, token_from
 from ucl_helpers.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.store import Connection
@@ -90,6 +90,9 @@ class Establishment(Procedure):
         with connection.lock.held(wait=STEP_WAIT_SECONDS):
             establishment = cls(connection, bits=key_length, server_ca=ca_file, clock=clock)
             establishment._token = token
+            if establishment._is_signed():  # UCL has another client by now: it is finished, whatever else is accepted
+                establishment.start_key()
+                return establishment
             if only_if_needed and is_accepted(connection, clock):
                 until = connection.require_current().validity.not_after
                 establishment.not_needed = NotNeeded(until, "established, and UCL accepts its certificate")
@@ -99,6 +102,10 @@ class Establishment(Procedure):
             if token is not None or establishment.pending:
                 establishment.start_key()
             return establishment
+
+    def _is_signed(self) -> bool:
+        state, base = self.pending.state, self._base.name if self._base else None
+        return (state.get("kind"), state.get("base")) == (self.kind, base) and self.pending.answer() is not None
 
     def can_go_on(self) -> bool:
         """True when an interrupted run left an answer, or a token that is not used yet."""
@@ -118,13 +125,22 @@ class Establishment(Procedure):
             remedy = f"{error.remedy} If the request arrived, its token is used up: then get a new one."
             raise type(error)(error.message, remedy=remedy, **error.data, token_lost=True) from None
 
-    def _ask_signature(self, csr: str) -> Answer:
+    def _sign(self) -> SignedCertificates:
+        if self.pending.answer() is None:
+            self._kept_token()  # without one nothing leaves, so it is not noted as sent
+        return super()._sign()
+
+    def _kept_token(self) -> tuple[str, str]:
         token = self.pending.token()
         url = self.pending.state.get("token_url") or (self._token.connector_url if self._token else None)
         if token is None or url is None:
             raise NewTokenNeeded(
                 "The one-time token from configuration is used up or older than 5 minutes.", remedy=_GET_ONE
             )
+        return token, url
+
+    def _ask_signature(self, csr: str) -> Answer:
+        token, url = self._kept_token()
         self.pending.keep_token(None)  # the request that carries it uses it up, whatever comes back
         try:
             return self._call(token, url, SIGN, csr=csr)

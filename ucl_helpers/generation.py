@@ -18,6 +18,8 @@ from ucl_helpers.exports import json_object
 from ucl_helpers.models import Validity, fingerprint
 from ucl_helpers.tls import Credentials
 
+_PAIRS = (("identity.pem", "identity.pem"), ("key.pem", "chain.pem"), ("key.pem", "certificate.pem"))
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -81,6 +83,20 @@ class Generation:
         """What is shown to the server."""
         return Credentials(self.path / "chain.pem", self.path / "key.pem", self.certificate)
 
+    @property
+    def rescued(self) -> Credentials | None:
+        """Of what is left: the pair of files that still are a key and its certificate, with the longest chain."""
+        chains = {pair: self._pair(*pair) for pair in _PAIRS}
+        best = max(chains, key=lambda pair: len(chains[pair]))
+        return Credentials(self.path / best[1], self.path / best[0], chains[best][0]) if chains[best] else None
+
+    def _pair(self, key_file: str, certificate_file: str) -> tuple[x509.Certificate, ...]:
+        with suppress(UCLError):
+            key = load_key(self._read(key_file)).public_key()
+            chain = read_certificates(self._read(certificate_file), name=certificate_file)
+            return chain if public_key_of(chain[0]) == key else ()
+        return ()
+
     def check_whole(self) -> None:
         """Key, certificate and chain are readable, belong together, and are what ``identity.pem`` holds.
 
@@ -121,5 +137,5 @@ class Generation:
 def _damaged(path: Path, error: Exception) -> StorageFailed:
     reason = error.strerror if isinstance(error, OSError) else error
     return StorageFailed(
-        f"{path} is not whole: {reason}.", remedy="Go back to an earlier generation with: ucl rollback", path=str(path)
+        f"{path} is not whole: {reason}.", remedy="Find out what mends it with: ucl doctor", path=str(path)
     )

@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers import files
+from ucl_helpers.clock import MOST_SECONDS
 from ucl_helpers.crypto import (
     decode_certificates,
     dump_certificates,
@@ -32,7 +33,7 @@ from ucl_helpers.crypto import (
     public_key_of,
     read_certificates,
 )
-from ucl_helpers.errors import BadAnswer, UCLError
+from ucl_helpers.errors import BadAnswer, UCLError, UsageError
 from ucl_helpers.exports import json_object
 from ucl_helpers.models import Configuration, SignedCertificates
 from ucl_helpers.tls import Credentials
@@ -48,7 +49,6 @@ _FACTS: Mapping[str, Any] = {
     "clock_difference": float | int | None,
     "configuration": dict,
 }
-_MOST_SECONDS = 1e10  # three centuries, as a clock may be wrong
 _DAMAGED = {"kind": "damaged", "created": "unknown", "sent": "unknown"}
 
 
@@ -69,7 +69,7 @@ class Pending:
         with files.storage("read", path), suppress(FileNotFoundError, NotADirectoryError):
             state = json_object(path.read_bytes()) or {}
             whole = all(isinstance(state.get(name), kind) for name, kind in _FACTS.items())
-            whole = whole and abs(state.get("clock_difference") or 0.0) < _MOST_SECONDS
+            whole = whole and abs(state.get("clock_difference") or 0.0) < MOST_SECONDS
             return state if whole or "keep_until" in state else dict(_DAMAGED)
         return {}
 
@@ -100,6 +100,31 @@ class Pending:
     def has_request(self) -> bool:
         """True when key and CSR are there."""
         return self.key_path.exists() and (self.path / "csr.pem").exists()
+
+    @property
+    def request_is_usable(self) -> bool:
+        """False when key or CSR cannot be read or do not belong together, or one is lost of what was sent.
+
+        Raises:
+            StorageFailed: they cannot be read now.
+        """
+        if not self.has_request:
+            return not self.state.get("sent")
+        pem = self.csr()
+        with suppress(UsageError, ValueError):
+            return public_key_of(x509.load_pem_x509_csr(pem)) == self.key().public_key()
+        return False
+
+    def mend_request(self) -> None:
+        """Where key and CSR cannot be used: what was sent is set aside; what was not is made anew."""
+        if self.request_is_usable:
+            return
+        if self.state.get("sent"):
+            self.set_aside("its key or CSR is lost or damaged")
+            return
+        with files.storage("remove", self.path):
+            for path in (self.key_path, self.path / "csr.pem"):
+                path.unlink(missing_ok=True)
 
     @property
     def server_ca(self) -> Path | None:

@@ -71,12 +71,12 @@ class Renewal(Procedure):
             if state.get("kind") == "establish" and state["base"] == current.name and renewal.pending.answer():
                 raise UsageError(
                     f"An establishment of {connection.name} waits to be finished.",
-                    remedy=f"Run: ucl establish {connection.name}",
+                    remedy=f"Run: {connection.way_back}",
                 )
             if (when := connection.revoked().get(current.fingerprint)) is not None:
                 raise Refused(
                     f"The certificate of {connection.name} was revoked {when[:19]}Z and cannot be renewed.",
-                    remedy=f"Establish the connection anew: ucl establish {connection.name}",
+                    remedy=f"Establish the connection anew: {connection.way_back}",
                 )
             sent = state.get("kind") == cls.kind and state.get("sent")
             if only_if_due and not renewal.due.due and not sent:
@@ -89,9 +89,7 @@ class Renewal(Procedure):
         try:
             return self._session().call(CONFIGURATION)
         except CertificateRejected as error:
-            remedy = (
-                f"If it has expired or was revoked, establish the connection anew: ucl establish {self.connection.name}"
-            )
+            remedy = f"If it has expired or was revoked, establish the connection anew: {self.connection.way_back}"
             raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
 
     def _ask_signature(self, csr: str) -> Answer:

@@ -6,6 +6,7 @@
 | same subject and key length, nothing signed yet | go on with the same key and CSR |
 | an answer that waits for its verification, or a one-time token not used yet | go on, without asking again |
 | the answer has expired or is due itself | have the same CSR signed again |
+| its key or CSR is lost or damaged | set aside if it was sent, begin anew |
 | subject or key length changed, or it belongs to another generation | set aside, begin anew |
 """
 
@@ -41,6 +42,7 @@ def resume(
 
     What belongs to another kind of procedure or another identity is set aside.
     """
+    pending.mend_request()
     configuration = pending.configuration()
     if configuration is None:
         return None
@@ -67,7 +69,10 @@ def open_pending(
     bits: int,
     server_ca: Path | None,
 ) -> None:
-    """Go on with the key and CSR that are pending if they fit ``configuration``; else begin anew."""
+    """Go on with the key and CSR that are pending if they fit ``configuration``; else begin anew.
+
+    What verified the server for an establishment that was cut off still does, unless ``server_ca`` is given.
+    """
     earlier = pending.configuration()
     if earlier and pending.state["bits"] == bits and _same(earlier, configuration):
         trust(pending, kind, server_ca)
@@ -75,9 +80,10 @@ def open_pending(
         now = datetime.now(UTC).isoformat(timespec="seconds")
         pending.update(configuration={**asdict(configuration), "token": None}, created=now)
         return
+    trusted = server_ca or (pending.server_ca if kind == "establish" == pending.state.get("kind") else None)
+    with files.storage("read", trusted or pending.path):
+        ca = trusted.read_bytes() if trusted else None
     pending.set_aside("another subject or key length is wanted")
-    with files.storage("read", server_ca or pending.path):
-        ca = server_ca.read_bytes() if server_ca else None
     pending.begin(kind, base.name if base else None, configuration, bits=bits, server_ca=ca)
 
 

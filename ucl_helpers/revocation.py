@@ -74,10 +74,10 @@ def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIde
     current, found = connection.current, dict[str, ValidIdentity]()
     # The one in use first: another generation may hold the same identity.
     for generation in sorted(connection.generations(), key=lambda one: one != current):
-        if not generation.is_readable:
-            continue  # its key is lost: it can no more be used than revoked
-        where = "in use" if generation == current else f"generation {generation.name}"
-        _add(found, where, generation.credentials)
+        credentials = generation.credentials if generation.is_readable else generation.rescued
+        if credentials is not None:  # else its key is lost: it can no more be used than revoked
+            where = "in use" if generation == current else f"generation {generation.name}"
+            _add(found, where, credentials)
     for pending in [Pending(connection.path / "pending"), *set_aside(connection.path)]:
         for credentials in pending.signed():
             _add(found, f"signed, never used ({pending.path.name})", credentials)
@@ -127,10 +127,11 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
 
 def unsettled(connection: Connection) -> str | None:
     """A certificate that may have been signed and whose answer got lost: without it, it cannot be revoked."""
-    pending = Pending(connection.path / "pending")
-    if not pending.state.get("sent") or pending.signed():
+    every = [Pending(connection.path / "pending"), *set_aside(connection.path)]
+    sent = [one.state["sent"] for one in every if one.state.get("sent") and not one.signed()]
+    if not sent:
         return None
-    return f"a signing request of {pending.state['sent']} was not answered; what came of it is valid until it expires"
+    return f"a signing request of {', '.join(sent)} was not answered; what came of it is valid until it expires"
 
 
 def _revoke_one(connection: Connection, identity: ValidIdentity, now: datetime) -> Refused | None:

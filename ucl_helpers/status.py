@@ -45,12 +45,13 @@ class Status(Shown):
     def rows(self) -> list[Row]:
         """What there is to tell."""
         lost = self.state in {"expired", "revoked"}
+        way = "--sandbox" if self.sandbox else "(with a one-time token)"
         facts = {
             "fingerprint": self.fingerprint,
             "subject": self.subject,
             "valid to": self._left(),
             "renewal due": f"{moment(self.due.at)} ({self.due.reason})" if self.due and not lost else None,
-            "to come back": f"ucl establish {self.name}, with a one-time token" if lost else None,
+            "to come back": f"ucl establish {self.name} {way}" if lost else None,
             "certificate endpoint": self.url,
             "generation": self.generation,
             "under way": self.pending,

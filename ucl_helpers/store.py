@@ -148,9 +148,7 @@ class Connection:
             UnknownConnection: the connection is not established.
         """
         if (current := self.current) is None:
-            raise UnknownConnection(
-                f"{self.name} is not established yet.", remedy=f"Finish with: ucl establish {self.name}"
-            )
+            raise UnknownConnection(f"{self.name} is not established yet.", remedy=f"Finish with: {self.way_back}")
         return current
 
     def generations(self) -> list[Generation]:
@@ -177,6 +175,11 @@ class Connection:
     def is_sandbox(self) -> bool:
         """True for practice connections."""
         return self.settings.sandbox is not None
+
+    @property
+    def way_back(self) -> str:
+        """The command that establishes it anew."""
+        return f"ucl establish {self.name}{' --sandbox' if self.is_sandbox else ''}"
 
     def due(self, now: datetime) -> Due:
         """Whether the generation in use is due at ``now`` (UTC), by the connection's settings."""
@@ -224,7 +227,7 @@ class Connection:
         Raises:
             StorageFailed: the generation before stays current.
         """
-        new, url, found = fingerprint(chain[0]), facts.get("connectorUrl"), self.generations()
+        new, url, found, before = fingerprint(chain[0]), facts.get("connectorUrl"), self.generations(), self.current
         same = [one for one in found if one.name.endswith(new[:12]) and one.holds(chain, url, server_ca)]
         generation = same[-1] if same else None
         if generation is None:  # else an earlier run was cut off just before the switch
@@ -238,7 +241,7 @@ class Connection:
             with files.storage("name", generation.path):
                 staged.rename(generation.path)
         self.switch(generation)
-        self._prune()
+        self._prune(before)
         return generation
 
     def switch(self, generation: Generation) -> None:
@@ -252,14 +255,14 @@ class Connection:
             files.sync_directory(generation.path.parent)
         files.point(self.path / "current", f"generations/{generation.name}")
 
-    def _prune(self) -> None:
-        """Keep the newest distinct identities; never remove the current one, or one younger than a day."""
-        current, kept = self.require_current().name, set[str]()
+    def _prune(self, before: Generation | None = None) -> None:
+        """Keep the newest distinct identities, the current one, the one ``before`` it, and all younger than a day."""
+        used, kept = (self.require_current(), before), set[str]()
         for one in reversed(self.generations()):
             kept.add(one.name.split("-")[1])
             with files.storage("look at", one.path):
                 age = datetime.now(UTC).timestamp() - one.path.stat().st_mtime
-            if len(kept) > self.settings.keep and one.name != current and age > _KEEP_YOUNGER.total_seconds():
+            if len(kept) > self.settings.keep and one not in used and age > _KEEP_YOUNGER.total_seconds():
                 files.remove_tree(one.path)
         self.sweep()
 

@@ -92,7 +92,7 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
         except (OSError, ssl.SSLError) as error:
             raise StorageFailed(
                 f"Key and certificate in {credentials.key_file.parent} cannot be used: {error}.",
-                remedy="Look with: ucl status; go back with: ucl rollback.",
+                remedy="Find out what mends it with: ucl doctor",
             ) from None
     return context
 

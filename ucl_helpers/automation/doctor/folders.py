@@ -31,7 +31,8 @@ def home_folder(home: Home) -> Finding:
     name, path = "home folder", home.path
     there = path
     with suppress(OSError):
-        there = next(one for one in (path, *path.parents) if one.exists())
+        # A link that leads nowhere is not in the way of a folder to be made: it is what is wrong.
+        there = next(one for one in (path, *path.parents) if one.exists() or one.is_symlink())
     if there != path and may(there, os.W_OK | os.X_OK):
         return ok(name, f"{path} will be made when it is needed")
     if (problem := _folder_problem(name, there)) is not None:
@@ -58,9 +59,15 @@ def connection_folder(connection: Connection) -> Finding:
     for one in connection.folders[1:]:
         with suppress(OSError):
             if one.is_symlink():
-                mend = f"{shell('rm', one)} && {shell('mv', one.resolve(), one)}"
-                return failed(name, f"{one} is a symlink", mend, StorageFailed)
+                return failed(name, f"{one} is a symlink to {one.resolve()}", _without_link(one), StorageFailed)
     return _folder_problem(name, connection.path) or ok(name, str(connection.path))
+
+
+def _without_link(link: Path) -> str:
+    """What a link stands for takes its place, if it is ours and nobody else's connection; else the link goes."""
+    there = link.resolve()
+    ours = there.is_dir() and there.stat().st_uid == os.geteuid() and link.parent.resolve() not in there.parents
+    return f"{shell('rm', link)} && {shell('mv', there, link)}" if ours else shell("rm", link)
 
 
 def access(connection: Connection) -> Finding:

@@ -8,11 +8,9 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from cryptography import x509
-
 from ucl_helpers.automation.doctor.findings import Commands, Finding, failed, ok, shell, skipped, warning
 from ucl_helpers.checks import TOLERANCE, Expected, check_identity
-from ucl_helpers.crypto import common_name, load_key, public_key_of, read_certificates
+from ucl_helpers.crypto import common_name, load_key, read_certificates
 from ucl_helpers.errors import (
     CertificateRejected,
     ChecksFailed,
@@ -32,7 +30,7 @@ from ucl_helpers.store import Connection
 from ucl_helpers.tls import check_url
 
 REQUIRED = ("identity.pem", "key.pem", "certificate.pem", "chain.pem", "connection.json")
-SOURCES = (("identity.pem", "identity.pem"), ("key.pem", "chain.pem"), ("key.pem", "certificate.pem"))
+_COMPLETE = "chain is complete"
 _OF_TIME = {"key", "valid now", "our clock"}  # checks that are findings of their own
 
 
@@ -59,6 +57,8 @@ class Kept:
         with suppress(OSError):
             if self.current and self.current.server_ca:
                 return self.connection.path / "current" / "server-ca.pem"
+            if self.current is None:  # an establishment that was cut off
+                return self.pending.server_ca
         return None
 
     def _url(self) -> str | None:
@@ -109,7 +109,7 @@ class Kept:
 
     def _incomplete(self, current: Generation) -> str:
         folder = current.path
-        if folder.parent != self.connection.path / "generations" or not folder.is_dir():
+        if not self._leads_to_a_generation(folder):
             return f"current leads to {folder}, which is no generation"
         missing = [one for one in REQUIRED if not (folder / one).is_file()]
         if missing:
@@ -119,6 +119,9 @@ class Kept:
         except UCLError as error:
             return error.message
         return ""
+
+    def _leads_to_a_generation(self, folder: Path) -> bool:
+        return folder.is_dir() and folder.parent.resolve() == (self.connection.path / "generations").resolve()
 
     def key_and_certificate(self, current: Generation) -> Finding:
         """Key, certificate and chain can be read and belong together."""
@@ -139,11 +142,12 @@ class Kept:
         checks = check_identity(current.chain, Expected(key, subject=None, server_now=None, local_now=now))
         bad = [one for one in checks if one.status != "ok" and one.name not in _OF_TIME]
         found = "; ".join(f"{one.name}: expected {one.expected}, found {one.found}" for one in bad)
-        mend = f"{self.commands.again()} --chain {shell('MISSING.pem')}"
+        lacking = any(one.name == _COMPLETE for one in bad) and not self.practice
+        mend = f"{self.commands.again()} --chain {shell('MISSING.pem')}" if lacking else self.commands.establish()
         if any(one.status == "failed" for one in bad):
-            return failed(name, found, mend if len(current.chain) == 1 else self.commands.establish(), ChecksFailed)
+            return failed(name, found, mend, ChecksFailed)
         if bad:
-            return warning(name, found, mend)
+            return warning(name, found, mend if lacking else "Nothing now; ask UCL's operator.")
         return ok(name, f"{len(current.chain)} certificates, from {common_name(leaf.subject)}")
 
     def validity(self, current: Generation, now: datetime) -> Finding:
@@ -176,13 +180,17 @@ class Kept:
     def _lost(self) -> str:
         """What brings back an identity whose files are not whole: what of them is left, an earlier one, a new one."""
         gone, folder = self.revoked(), self.connection.path / "current"
-        if self.current and self.current.is_readable and self._url_of(self.current):
+        elsewhere = self.current and not self._leads_to_a_generation(self.current.path)
+        if self.current and not elsewhere and self.current.is_readable and self._url_of(self.current):
             return self._from_chain()  # all that can be lacking is certificate.pem
-        pairs = [(folder / key, folder / certificate) for key, certificate in SOURCES]
-        best = max(pairs, key=lambda files: len(_pair(*files)))  # part of a chain may have been lost
-        leaf = next(iter(_pair(*best)), None)
-        if leaf and leaf.not_valid_after_utc > self.now and fingerprint(leaf) not in gone:
-            return self.commands.again(*best)
+        left = Generation(folder).rescued
+        if (
+            left
+            and not elsewhere
+            and left.certificate.not_valid_after_utc > self.now
+            and fingerprint(left.certificate) not in gone
+        ):
+            return self.commands.again(left.key_file, left.certificate_file)
         if any(fingerprint(one.certificate) not in gone for one in self.whole() if one != self.current):
             return self.commands.ucl("rollback", self.name)
         return self.commands.establish()
@@ -207,15 +215,6 @@ def guarded(name: str, look: Callable[[], Finding]) -> Finding:
     except OSError as error:
         found = f"{error.filename or name}: {str(error.strerror or error).lower()}"
         return failed(name, found, "Mend that, then look again.", StorageFailed)
-
-
-def _pair(key_file: Path, certificate_file: Path) -> tuple[x509.Certificate, ...]:
-    """A key's certificate and its chain, if both can be read and belong together; else nothing."""
-    with suppress(UCLError, OSError):
-        key = load_key(key_file.read_bytes()).public_key()
-        chain = read_certificates(certificate_file.read_bytes(), name=certificate_file.name)
-        return chain if public_key_of(chain[0]) == key else ()
-    return ()
 
 
 def _is_leaf(current: Generation) -> bool:

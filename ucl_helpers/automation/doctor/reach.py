@@ -176,9 +176,9 @@ class Reach:
         if answer.date is not None:
             self.ahead = (answer.date - self.clock()).total_seconds()
         configuration = configuration_from(answer.result)
-        self._say(ok("UCL's answer", "a configuration"))
-        self._say(self._subject(configuration))
-        self._say(self._urls(configuration))
+        told = [self._subject(configuration), self._urls(configuration)]  # a subject that cannot be read is no answer
+        for finding in (ok("UCL's answer", "a configuration"), *told):
+            self._say(finding)
 
     def _way_is_fine(self) -> None:
         if self._proxy_text:

@@ -33,6 +33,8 @@ def under_way(kept: Kept, now: datetime) -> Finding:
 
 def _stage(kept: Kept, now: datetime) -> str:
     pending, certificate = kept.pending, kept.pending.certificate()
+    if not pending.request_is_usable:
+        return "its key or CSR is lost or damaged; the next run sets that aside and begins anew"
     if not pending.state.get("sent"):
         return "begun, nothing was sent; the next run goes on with its key and CSR"
     if not pending.answer():
@@ -59,9 +61,12 @@ def one_time_token(kept: Kept) -> Finding:
 def aside(kept: Kept) -> Finding:
     """What was set aside, because a certificate may exist for its key."""
     every = set_aside(kept.connection.path)
-    damaged = [str(one.path) for one in every if "keep_until" not in one.state]
+    damaged = [one for one in every if "keep_until" not in one.state]
     if damaged:
-        return warning("set aside", f"cannot be read, so it stays: {', '.join(damaged)}", shell("rm", "-r", *damaged))
+        found = f"cannot be read, so it stays: {', '.join(str(one.path) for one in damaged)}"
+        if any(_signed(one) for one in damaged):
+            return warning("set aside", found, "Keep it: with its key a certificate can be revoked that is valid.")
+        return warning("set aside", found, shell("rm", "-r", *[one.path for one in damaged]))
     until = max((str(one.state["keep_until"])[:10] for one in every), default="")
     return ok("set aside", f"{len(every)}, kept until {until}" if every else "nothing")
 
@@ -90,8 +95,9 @@ def others(kept: Kept, now: datetime) -> Finding:
     for one in kept.whole():
         if one == kept.current:
             used.add(one.fingerprint)
-    for one in kept.whole():
-        note(f"generation {one.name}", one.credentials)
+    for one in kept.generations:
+        if (credentials := one.credentials if one.is_readable else one.rescued) and one != kept.current:
+            note(f"generation {one.name}", credentials)
     for pending in [kept.pending, *set_aside(kept.connection.path)]:
         for credentials in _signed(pending):
             note(f"signed, never used ({pending.path.name})", credentials)
