@@ -131,9 +131,9 @@ def test_a_sandbox_tells_how_it_is_reached_and_ends_when_told(ending, tmp_path):
         assert ready["pid"] == process.pid
         assert stat.S_IMODE((tmp_path / "out" / "ready.json").stat().st_mode) == 0o600
         busy = Shell(tmp_path).ucl("sandbox", "--state", tmp_path / "state")
-        assert (busy.code, f"process {process.pid}" in busy.err) == (1, True)
         process.send_signal(ending)
         out, err = process.communicate()
+    assert (busy.code, f"process {process.pid}" in busy.err) == (2, True)
     assert (process.returncode, out, "Traceback" in err) == (0, "", False)
     assert list((tmp_path / "out").iterdir()) == []
 

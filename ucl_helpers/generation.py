@@ -74,7 +74,7 @@ class Generation:
         """Whether it is whole, with this chain, calls this URL, and trusts this CA there (PEM; None: the system's)."""
         with suppress(StorageFailed):
             self.check_whole()
-            trusted = self.server_ca.read_bytes() if self.server_ca else None
+            trusted = self._read("server-ca.pem") if self.server_ca else None
             return (self.chain, self.facts.get("connectorUrl"), trusted) == (chain, url, server_ca)
         return False
 

@@ -132,6 +132,11 @@ class Pending:
         path = self.path / "server-ca.pem"
         return path if path.exists() else None
 
+    def server_ca_pem(self) -> bytes | None:
+        """What verifies the server, PEM."""
+        with files.storage("read", self.path / "server-ca.pem"):
+            return self.server_ca.read_bytes() if self.server_ca else None
+
     def keep_server_ca(self, pem: bytes) -> None:
         """Keep what verifies the server."""
         files.write(self.path / "server-ca.pem", pem)

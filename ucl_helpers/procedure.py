@@ -264,7 +264,7 @@ class Procedure(ABC):
         told: Configuration = self._results["configuration"]
         now = self._clock()
         facts = facts_of(self.kind, told, self.pending.state["url"], identity.fingerprint, now=now, previous=previous)
-        server_ca = self.pending.server_ca.read_bytes() if self.pending.server_ca else None
+        server_ca = self.pending.server_ca_pem()
         new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)
         warned = warnings_of(identity, self._results["verify"])
         marks = {"fingerprint": identity.fingerprint, "previous": previous, "generation": new.name}

@@ -80,9 +80,10 @@ def open_pending(
         now = datetime.now(UTC).isoformat(timespec="seconds")
         pending.update(configuration={**asdict(configuration), "token": None}, created=now)
         return
-    trusted = server_ca or (pending.server_ca if kind == "establish" == pending.state.get("kind") else None)
-    with files.storage("read", trusted or pending.path):
-        ca = trusted.read_bytes() if trusted else None
+    ca = pending.server_ca_pem() if kind == "establish" == pending.state.get("kind") else None
+    if server_ca:
+        with files.storage("read", server_ca):
+            ca = server_ca.read_bytes()
     pending.set_aside("another subject or key length is wanted")
     pending.begin(kind, base.name if base else None, configuration, bits=bits, server_ca=ca)
 

@@ -137,11 +137,11 @@ def unsettled(connection: Connection) -> str | None:
 def _revoke_one(connection: Connection, identity: ValidIdentity, now: datetime) -> Refused | None:
     # Asked for before and never answered: then a refusal now means that it was done.
     asked = _last_event(connection, identity.fingerprint) == "revoke-intended"
-    connection.record("revoke-intended", fingerprint=identity.fingerprint)
     url, ca = _endpoint(connection)
     how = "answered"
     try:
         with Client(url, "certificate", ca_file=ca, credentials=identity.credentials, retry=False) as client:
+            connection.record("revoke-intended", fingerprint=identity.fingerprint)
             if client.call(REVOKE).result is not True:
                 raise BadAnswer("UCL did not confirm the revocation.", remedy="Run it again.")
     except RequestRejected as error:  # it may be done all the same: then the next try is refused, which settles it
