@@ -19,7 +19,7 @@ test: lint ## the linters, then every test
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # What make test runs shortened, in full; docs/reference/proof.md has the figures of one run of each.
-crash: .venv/.dev ## a program killed, or its system calls failed, at each of them; power cuts; cut notebooks (some 2 h)
+crash: .venv/.dev ## a program killed, or its system calls failed, at each of them; power cuts; cut notebooks (an hour)
 	$(BIN)/python -m pytest -n auto --dist worksteal --whole tests/crash
 
 soak: .venv/.dev ## a server that misbehaves in one of five calls, and in nine of ten

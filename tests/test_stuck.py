@@ -168,6 +168,13 @@ def test_the_one_that_was_in_use_a_moment_ago_is_not_pruned(secure):
     assert first not in secure.generations()
 
 
+def test_the_one_in_use_is_not_gone_back_to(secure):
+    renew(secure)
+    with pytest.raises(UsageError, match="Generation 2 of prod is in use already"):
+        rollback(secure, "2")
+    assert rollback(secure, "1").outcome == "rolled-back"
+
+
 # -- what a server says ------------------------------------------------------------------------------------------------
 
 

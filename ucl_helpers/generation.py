@@ -137,5 +137,7 @@ class Generation:
 def _damaged(path: Path, error: Exception) -> StorageFailed:
     reason = error.strerror if isinstance(error, OSError) else error
     return StorageFailed(
-        f"{path} is not whole: {reason}.", remedy="Find out what mends it with: ucl doctor", path=str(path)
+        f"{path} is not whole: {str(reason).rstrip('.')}.",
+        remedy="Find out what mends it with: ucl doctor",
+        path=str(path),
     )

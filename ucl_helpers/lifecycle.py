@@ -65,17 +65,19 @@ def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock 
 def _choose(connection: Connection, current: Generation | None, wanted: str | None, clock: Clock) -> Generation:
     others = [one for one in reversed(connection.generations()) if one != current]
     if wanted is not None:
-        found = [
-            one for one in others if one.name == wanted or one.name.split("-")[0].lstrip("0") == wanted.lstrip("0")
-        ]
+        found = [one for one in others if _is_named(one, wanted)]
     else:
         gone, now = connection.revoked(), clock()
         whole = [one for one in others if one.is_readable]
         found = [one for one in whole if now < one.validity.not_after and one.fingerprint not in gone]
     if not found:
         names = ", ".join(one.name for one in others) or "none"
-        raise UsageError(
-            f"{connection.name} has no generation {wanted or 'that could be used'} besides the current one.",
-            remedy=f"There: {names}. If all are lost, establish the connection anew.",
-        )
+        what = f"{connection.name} has no generation {wanted or 'that could be used'} besides the current one."
+        if wanted and current and _is_named(current, wanted):
+            what = f"Generation {wanted} of {connection.name} is in use already."
+        raise UsageError(what, remedy=f"There: {names}. If all are lost, establish the connection anew.")
     return found[0]
+
+
+def _is_named(generation: Generation, wanted: str) -> bool:
+    return generation.name == wanted or generation.name.split("-")[0].lstrip("0") == wanted.lstrip("0")
