@@ -61,6 +61,20 @@ def secure(home, ucl, clock, between, tmp_path):
 
 
 @pytest.fixture
+def new(home):
+    """A connection that is not established yet."""
+    connection = home.new("new")
+    connection.write_settings({"key_length": 2048})
+    return connection
+
+
+@pytest.fixture
+def another(ucl, between):
+    """Gives one fresh token after the other."""
+    return lambda: OneTimeToken(ucl.one_time_token(), between.connector_url)
+
+
+@pytest.fixture
 def token(ucl, between):
     return OneTimeToken(ucl.one_time_token(), between.connector_url)
 

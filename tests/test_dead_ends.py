@@ -29,23 +29,9 @@ from ucl_helpers.errors import (
     Unreachable,
     UsageError,
 )
-from ucl_helpers.models import OneTimeToken
 
 pytest_plugins = ["procedure_fixtures"]
 NOWHERE = "https://localhost:9/connector/graphql"
-
-
-@pytest.fixture
-def new(home):
-    connection = home.new("new")
-    connection.write_settings({"key_length": 2048})
-    return connection
-
-
-@pytest.fixture
-def another(ucl, between):
-    """Gives one fresh token after the other."""
-    return lambda: OneTimeToken(ucl.one_time_token(), between.connector_url)
 
 
 def reimport(connection, between, ucl):

@@ -29,13 +29,6 @@ from ucl_helpers.operations import CONFIGURATION_WITH_TOKEN, read_token
 pytest_plugins = ["procedure_fixtures"]
 
 
-@pytest.fixture
-def new(home):
-    connection = home.new("new")
-    connection.write_settings({"key_length": 2048})
-    return connection
-
-
 def tokens_sent(between):
     return Counter(call.token for call in between.calls if call.token)
 

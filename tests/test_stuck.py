@@ -20,23 +20,9 @@ from ucl_helpers import (
 from ucl_helpers.automation.doctor import diagnose, diagnose_home
 from ucl_helpers.crypto import dump_key
 from ucl_helpers.errors import BadAnswer, NewTokenNeeded, Unavailable, Unreachable, UsageError
-from ucl_helpers.models import OneTimeToken
 from ucl_helpers.store import Home
 
 pytest_plugins = ["procedure_fixtures"]
-
-
-@pytest.fixture
-def new(home):
-    connection = home.new("new")
-    connection.write_settings({"key_length": 2048})
-    return connection
-
-
-@pytest.fixture
-def another(ucl, between):
-    """Gives one fresh token after the other."""
-    return lambda: OneTimeToken(ucl.one_time_token(), between.connector_url)
 
 
 # -- a key or a CSR that is damaged ------------------------------------------------------------------------------------
