@@ -84,6 +84,11 @@ class Generation:
         return Credentials(self.path / "chain.pem", self.path / "key.pem", self.certificate)
 
     @property
+    def usable(self) -> Credentials | None:
+        """What can be shown to the server though some file may be damaged; None when the key is lost."""
+        return self.credentials if self.is_readable else self.rescued
+
+    @property
     def rescued(self) -> Credentials | None:
         """Of what is left: the pair of files that still are a key and its certificate, with the longest chain."""
         chains = {pair: self._pair(*pair) for pair in _PAIRS}

@@ -108,8 +108,9 @@ class Pending:
         Raises:
             StorageFailed: they cannot be read now.
         """
-        if not self.has_request:
-            return not self.state.get("sent")
+        with files.storage("look into", self.path):
+            if not self.has_request:
+                return not self.state.get("sent")
         pem = self.csr()
         with suppress(UsageError, ValueError):
             return public_key_of(x509.load_pem_x509_csr(pem)) == self.key().public_key()

@@ -74,8 +74,7 @@ def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIde
     current, found = connection.current, dict[str, ValidIdentity]()
     # The one in use first: another generation may hold the same identity.
     for generation in sorted(connection.generations(), key=lambda one: one != current):
-        credentials = generation.credentials if generation.is_readable else generation.rescued
-        if credentials is not None:  # else its key is lost: it can no more be used than revoked
+        if (credentials := generation.usable) is not None:  # else it can no more be used than revoked
             where = "in use" if generation == current else f"generation {generation.name}"
             _add(found, where, credentials)
     for pending in [Pending(connection.path / "pending"), *set_aside(connection.path)]:

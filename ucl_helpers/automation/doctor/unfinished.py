@@ -65,7 +65,7 @@ def aside(kept: Kept) -> Finding:
     if damaged:
         found = f"cannot be read, so it stays: {', '.join(str(one.path) for one in damaged)}"
         if any(_signed(one) for one in damaged):
-            return warning("set aside", found, "Keep it: with its key a certificate can be revoked that is valid.")
+            return warning("set aside", found, "Keep it until its certificate has expired or is revoked.")
         return warning("set aside", found, shell("rm", "-r", *[one.path for one in damaged]))
     until = max((str(one.state["keep_until"])[:10] for one in every), default="")
     return ok("set aside", f"{len(every)}, kept until {until}" if every else "nothing")
@@ -92,11 +92,10 @@ def others(kept: Kept, now: datetime) -> Finding:
         if mark not in used and now < end:
             found.setdefault(mark, f"{where}, to {moment(end)}")
 
-    for one in kept.whole():
-        if one == kept.current:
-            used.add(one.fingerprint)
+    if kept.current and (in_use := kept.current.usable):
+        used.add(fingerprint(in_use.certificate))
     for one in kept.generations:
-        if (credentials := one.credentials if one.is_readable else one.rescued) and one != kept.current:
+        if credentials := one.usable:
             note(f"generation {one.name}", credentials)
     for pending in [kept.pending, *set_aside(kept.connection.path)]:
         for credentials in _signed(pending):
