@@ -31,6 +31,19 @@ def test_a_kernel_that_does_not_start_is_an_error_and_the_notebook_is_saved(tmp_
     assert "the kernel cannot start" in capfd.readouterr().err
 
 
+def test_what_a_kernel_prints_while_it_is_torn_down_is_not_passed_on(tmp_path, capfd):
+    lines = "import atexit, os\natexit.register(os.write, 2, b'torn down\\n')\nos.write(2, b'still running\\n')"
+    assert run_notebook(write_notebook(tmp_path / "in.ipynb", lines), tmp_path / "out.ipynb").exit_code == 0
+    assert capfd.readouterr().err == "still running\n"
+
+
+def test_a_kernel_that_dies_has_its_last_words_passed_on(tmp_path, capfd):
+    crash = "import os\nos.write(2, b'I fall\\n')\nos.abort()"
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", crash), tmp_path / "out.ipynb")
+    assert (result.exit_code, result.as_json()["error"]) == (1, "DeadKernelError")
+    assert capfd.readouterr().err == "I fall\n"
+
+
 SOCKETS = """
 import json
 from pathlib import Path

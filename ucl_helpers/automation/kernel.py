@@ -5,13 +5,18 @@ runs at once could choose the same port. Unix sockets in a folder of mode 0700 r
 ZeroMQ) encrypts what passes and authenticates the kernel to us; its keys lie in that folder too. The folder goes away
 with the kernel, or if the run was killed with the next one. A kernel specification that a user has installed under the
 same name is not looked at: it may start another interpreter.
+
+What the kernel's process prints by itself (why it cannot start, that it crashed) is passed on when it has ended; what
+it prints after it was told to end is not: libraries that are torn down complain, and nothing is wrong.
 """
 
 import os
 import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -31,6 +36,23 @@ class EncryptedKernelManager(AsyncKernelManager):
     """Starts ``sys.executable -m ipykernel_launcher``; a kernel that cannot encrypt is not started."""
 
     _held: int | None = None
+    _last_words: int | None = None  # where in what the kernel printed those begin
+
+    async def _async_pre_start_kernel(self, **kw: Any) -> tuple[list[str], dict[str, Any]]:
+        """What its process prints on its standard error goes to a file in its folder."""
+        command, kw = await super()._async_pre_start_kernel(**kw)
+        with self._printed.open("ab") as printed:
+            return command, {**kw, "stderr": os.dup(printed.fileno())}
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        try:
+            await super()._async_launch_kernel(kernel_cmd, **kw)
+        finally:
+            os.close(kw["stderr"])
+
+    async def _async_request_shutdown(self, restart: bool = False) -> None:
+        self._last_words = self._printed.stat().st_size
+        await super()._async_request_shutdown(restart)
 
     @default("transport_encryption")
     def _encryption_is_required(self) -> str:
@@ -51,12 +73,18 @@ class EncryptedKernelManager(AsyncKernelManager):
         return f"{self.ip}.json"
 
     def cleanup_ipc_files(self) -> None:
-        """Remove the sockets, and their folder with them."""
+        """Remove the sockets, and their folder with them; say what the kernel said."""
         super().cleanup_ipc_files()
+        if self._printed.exists():
+            sys.stderr.write(self._printed.read_bytes()[: self._last_words].decode(errors="replace"))
         shutil.rmtree(Path(self.ip).parent, ignore_errors=True)
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+    @property
+    def _printed(self) -> Path:
+        return Path(self.ip).with_name("printed")
 
     @default("kernel_spec_manager")
     def _own_interpreter_only(self) -> KernelSpecManager:
