@@ -1,8 +1,10 @@
 """What a refusal likely means: real handshakes between two OpenSSL endpoints in memory, and what each comes to."""
 
+import errno
 import ipaddress
 import socket
 import ssl
+import struct
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -223,6 +225,7 @@ def caused_by(error):
         (socket.gaierror(-2, "Name or service not known"), "name or service not known", False),
         (TimeoutError("the read timed out"), "timed out", False),
         (ConnectionResetError(104, "Connection reset by peer"), "connection reset by peer", True),
+        (OSError(errno.ENOTCONN, "Transport endpoint is not connected"), "connection reset by peer", True),
         (ssl.SSLEOFError(8, "EOF occurred"), "the connection broke off (SSLEOFError)", True),
     ],
 )
@@ -231,6 +234,19 @@ def test_no_answer_tells_the_innermost_reason(wrap, error, text, doubt):
     assert type(found) is Unreachable
     assert found.message == f"No answer from {URL}: {text}."
     assert ("may also just hang up" in found.remedy) == doubt
+
+
+def test_a_connection_that_is_gone_before_the_handshake_was_reset():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
+        theirs, _ = server.accept()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        with suppress(ConnectionResetError):
+            ours.recv(1)
+        tls = ssl.create_default_context().wrap_socket(ours, server_hostname="ucl.example")
+        with tls, pytest.raises(OSError, match="not connected") as caught:
+            tls.do_handshake()
+    assert told(caught.value).message == f"No answer from {URL}: connection reset by peer."
 
 
 def test_an_exception_that_contains_itself_is_searched_once():

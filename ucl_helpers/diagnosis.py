@@ -4,6 +4,7 @@ UCL says little when it refuses: 400 with an empty body, a TLS alert, or a bare 
 know (which endpoint, which certificate, which clock) into the causes a person should look at, the likeliest first.
 """
 
+import errno
 import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -129,7 +130,7 @@ def _explain(
         message = f"The server at {url} speaks no TLS 1.2 or newer ({reason})."
         return ServerNotTrusted, message, "Check the URL and port."
     broken = any(isinstance(one, ConnectionResetError | BrokenPipeError | EOFError | ssl.SSLEOFError) for one in chain)
-    broken = broken or "disconnected" in str(chain[0]).lower()
+    broken = broken or any(map(_is_gone, chain)) or "disconnected" in str(chain[0]).lower()
     if broken and certificate is not None and now >= Validity.of(certificate).not_after:
         message = f"The server at {url} hung up on our client certificate.{hint}"
         return CertificateRejected, message, "Establish the connection anew with a one-time token."
@@ -153,7 +154,14 @@ def _unfold(error: BaseException) -> Iterator[BaseException]:
             queue += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
 
 
+def _is_gone(error: BaseException) -> bool:
+    """The connection was reset before the handshake began; what is left of it then is not connected."""
+    return isinstance(error, OSError) and error.errno == errno.ENOTCONN
+
+
 def _innermost(chain: list[BaseException]) -> str:
+    if any(map(_is_gone, chain)):
+        return "connection reset by peer"
     system = [one for one in chain if isinstance(one, OSError) and one.strerror and not isinstance(one, ssl.SSLError)]
     if system:
         return str(system[-1].strerror).lower()

@@ -146,7 +146,9 @@ class Reach:
         for name, version in limits.items():
             setattr(context, name, version)
         try:
-            with context.wrap_socket(connection, server_hostname=urlsplit(self.url).hostname) as tls:
+            host = urlsplit(self.url).hostname
+            with context.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False) as tls:
+                tls.do_handshake()  # says so if the connection is gone by now, where wrap_socket would say nothing
                 return f"{tls.version()}, {(tls.cipher() or ('?',))[0]}"
         except OSError as error:
             leaf, now = shown.certificate if shown else None, self.clock()
@@ -268,9 +270,10 @@ class _At(UCLError):
 def _on_the_way(error: OSError, where: str, *, of_proxy: bool) -> _At:
     """What broke a connection off; only one that was there can be reset."""
     text = str(error.strerror or error).lower()
-    if of_proxy and ((error.errno is None and not isinstance(error, TimeoutError)) or error.errno == errno.ECONNRESET):
+    reset = error.errno in {errno.ECONNRESET, errno.ENOTCONN}
+    if of_proxy and ((error.errno is None and not isinstance(error, TimeoutError)) or reset):
         return _At("proxy", f"{where} lets nobody through: {text}", _PROXY)
-    return _At("TLS handshake" if error.errno == errno.ECONNRESET else "TCP connection", f"{where}: {text}")
+    return _At("TLS handshake" if reset else "TCP connection", f"{where}: {text}")
 
 
 def _clock(ahead: float) -> Finding:
