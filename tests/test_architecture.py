@@ -225,8 +225,8 @@ def test_only_code_of_the_core_is_counted():
 
 def test_importing_the_package_loads_nothing_heavy():
     assert heavy_imports("ucl_helpers") == set()
-    assert heavy_imports("ucl_helpers.automation.notebooks") == set()
+    assert heavy_imports("ucl_helpers.automation.runner") == set()
 
 
-def test_importing_the_runner_does():
-    assert "papermill" in heavy_imports("ucl_helpers.automation.runner")
+def test_importing_what_runs_notebooks_does():
+    assert "papermill" in heavy_imports("ucl_helpers.automation.execution")

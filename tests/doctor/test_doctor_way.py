@@ -7,6 +7,11 @@ import pytest
 from examined import named, right_url, typed, well
 from tls_servers import accepting, proxying
 
+from ucl_helpers.automation.doctor.findings import Commands
+from ucl_helpers.automation.doctor.reach import Reach
+from ucl_helpers.clock import utc_now
+from ucl_helpers.errors import Unreachable
+
 pytest_plugins = ["procedure_fixtures", "doctor_fixtures"]
 
 
@@ -50,6 +55,16 @@ def test_a_handshake_that_fails(at, behaviour, text, code, count):
     with accepting(behaviour) as server:
         named(at(server.url), "TLS handshake", text, code=code)
     count()
+
+
+def test_a_connection_that_is_gone_before_the_handshake_is_no_handshake(at):
+    """It may be reset between the two, and is then no longer connected: ``wrap_socket`` makes no handshake with it."""
+    with accepting(hangs_up) as server:
+        prod = at(server.url)
+        commands = Commands(prod, practice=False, url=server.url, server_ca=None)
+        look = Reach(server.url, prod.current, commands, utc_now)
+        with socket.socket() as never_connected, pytest.raises(Unreachable, match="connection reset by peer"):
+            look._handshake(never_connected, None)
 
 
 def test_nothing_comes_at_all(at, count):

@@ -4,11 +4,14 @@ What every test says and leaves is watched as well (``secrets_watch.py``); here 
 """
 
 import base64
+import json
+import os
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -32,12 +35,18 @@ def ucl():
 
 
 def traced(shell, log, *arguments, **more):
-    """Run ``ucl`` and note every program that it, or any of its children, starts: (arguments, environment) each."""
+    """Run ``ucl`` and note every program that it, or any of its children, starts: (arguments, environment) each.
+
+    ``strace`` waits for the children too: a sandbox among them is told to end when ``ucl`` has told its outcome.
+    """
     command = ["strace", "-f", "-qq", "-v", "-s", "100000", "-e", "trace=execve", "-o", log, UCL, *arguments]
-    done = subprocess.run(
-        [str(part) for part in command], env=environment(shell.home, **more), capture_output=True, check=False
-    )
-    assert done.returncode == 0, done
+    options = {"env": environment(shell.home, **more), "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([str(part) for part in command], **options) as process:
+        process.stdout.readline()
+        with suppress(FileNotFoundError):
+            os.kill(json.loads((shell.home / "sandbox" / "ready.json").read_text())["pid"], signal.SIGTERM)
+        process.stdout.read()
+    assert process.returncode == 0, arguments
     lines = [line for line in log.read_text().splitlines() if "execve(" in line and line.endswith("= 0")]
     return [tuple(line.split("execve(", 1)[1].split("], [", 1)) for line in lines]
 

@@ -38,17 +38,13 @@ class EncryptedKernelManager(AsyncKernelManager):
     _held: int | None = None
     _last_words: int | None = None  # where in what the kernel printed those begin
 
-    async def _async_pre_start_kernel(self, **kw: Any) -> tuple[list[str], dict[str, Any]]:
-        """What its process prints on its standard error goes to a file in its folder."""
-        command, kw = await super()._async_pre_start_kernel(**kw)
-        with self._printed.open("ab") as printed:
-            return command, {**kw, "stderr": os.dup(printed.fileno())}
-
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        """What its process prints on its standard error goes to a file in its folder."""
+        printed = os.open(self._printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            await super()._async_launch_kernel(kernel_cmd, **kw)
+            await super()._async_launch_kernel(kernel_cmd, **{**kw, "stderr": printed})
         finally:
-            os.close(kw["stderr"])
+            os.close(printed)
 
     async def _async_request_shutdown(self, restart: bool = False) -> None:
         self._last_words = self._printed.stat().st_size

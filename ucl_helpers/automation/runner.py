@@ -1,16 +1,15 @@
 """Run a notebook headless through papermill, and read its outcome.
 
 The notebook is the procedure; the runner starts it, saves it and reports how it ended. It knows nothing of renewal.
+Papermill, which takes seconds to import, is imported once there is something to run.
 """
 
 import json
-import logging
 import os
 import re
 import secrets
 import signal
 import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import papermill
-from jupyter_client.kernelspec import NoSuchKernel
-from nbclient.exceptions import CellTimeoutError
-from nbformat import ValidationError, validate
-
-from ucl_helpers.automation.kernel import KERNEL_NAME, QUIET, EncryptedKernelManager
 from ucl_helpers.automation.leftovers import hold, sweep
 from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.errors import UsageError
@@ -31,10 +24,9 @@ from ucl_helpers.files import make_directory, storage, write
 from ucl_helpers.models import OUTCOME_MIME
 
 NBFORMAT = 4
-_STUMBLES = (AssertionError, AttributeError, KeyError, RecursionError, TypeError)  # nbformat's, over what is none
+_STUMBLES = (AttributeError, KeyError, TypeError)  # over cells that are none
 _WORKING = re.compile(r"\..+-[0-9a-f]{8}\.ipynb")
 TERMINATED = 128 + signal.SIGTERM
-logging.getLogger("papermill").setLevel(logging.ERROR)  # its reading of parameters is coarser than ours, and it warns
 
 
 @dataclass(frozen=True)
@@ -84,14 +76,7 @@ def parameters_of(notebook: Path) -> dict[str, Parameter]:
         UsageError: it is not a notebook.
         StorageFailed: it cannot be read.
     """
-    content = _read(notebook)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of cells without an id; they get one
-            validate(content)
-    except (ValidationError, *_STUMBLES) as error:
-        reason = str(getattr(error, "message", "") or f"nbformat cannot read it ({type(error).__name__})")
-        raise UsageError(f"{notebook} is not a Jupyter notebook: {reason[:200]}.") from None
-    return declared(content)
+    return _declared(_read(notebook), notebook)
 
 
 def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] | None = None) -> RunResult:
@@ -113,7 +98,11 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] 
     """
     if output.is_dir():
         raise UsageError(f"{output} is a folder.", remedy="Name the file that the executed notebook goes to.")
-    values = accept(parameters_of(notebook), parameters or {})
+    content = _read(notebook)
+    values = accept(_declared(content, notebook), parameters or {})
+    from ucl_helpers.automation.execution import execute, must_be_valid
+
+    must_be_valid(content, notebook)
     output = output.absolute()
     make_directory(output.parent)
     with storage("write", output):
@@ -121,7 +110,7 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] 
         working, held = hold(lambda: _begun(output))
     with _termination_unwinds():
         try:
-            error = _execute(notebook.absolute(), working, values)
+            error = execute(notebook.absolute(), working, values)
         finally:
             executed = _keep(working, output)
             os.close(held)
@@ -152,27 +141,6 @@ def _termination_unwinds() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _execute(notebook: Path, working: Path, values: Mapping[str, object]) -> str | None:
-    """Let papermill run it; the error is returned as text, since only its name and text survive the kernel."""
-    try:
-        with storage("run", notebook):
-            papermill.execute_notebook(
-                _literal(notebook),
-                _literal(working),
-                dict(values),
-                kernel_name=KERNEL_NAME,
-                language="python",
-                progress_bar=False,
-                kernel_manager_class=EncryptedKernelManager,
-                extra_arguments=[QUIET],
-            )
-    except papermill.PapermillExecutionError as error:
-        return f"{error.ename}: {error.evalue}"
-    except (RuntimeError, NoSuchKernel, CellTimeoutError) as error:  # the kernel did not start, died, or is stuck
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
 def _keep(working: Path, output: Path) -> dict[str, Any]:
     """Save what was executed so far under its final name, by one rename."""
     try:
@@ -193,6 +161,13 @@ def _outcome(executed: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return found[-1] if found else None
 
 
+def _declared(content: Mapping[str, Any], notebook: Path) -> dict[str, Parameter]:
+    try:
+        return declared(content)
+    except _STUMBLES as error:
+        raise UsageError(f"{notebook} is not a Jupyter notebook: {type(error).__name__} in a cell.") from None
+
+
 def _read(notebook: Path) -> dict[str, Any]:
     """A notebook as JSON, without a look at what its cells hold."""
     with storage("read", notebook):
@@ -206,8 +181,3 @@ def _read(notebook: Path) -> dict[str, Any]:
         if isinstance(cells, list) and all(isinstance(cell, dict) for cell in cells):
             return content
     raise UsageError(f"{notebook} is not a Jupyter notebook of format {NBFORMAT}.")
-
-
-def _literal(path: Path) -> str:
-    """A path as papermill takes it: it fills in ``{…}``, and ours mean themselves."""
-    return str(path).replace("{", "{{").replace("}", "}}")
