@@ -1,11 +1,14 @@
 """What can go wrong around a headless run is a typed error or an outcome, and leaves no hidden file behind."""
 
+import asyncio
+import gc
 import json
 from pathlib import Path
 
 import pytest
 from test_runner import outcome, printed, write_notebook
 
+from ucl_helpers.automation.kernel import EncryptedKernelManager
 from ucl_helpers.automation.runner import parameters_of, run_notebook
 from ucl_helpers.errors import StorageFailed, UsageError
 
@@ -42,6 +45,32 @@ def test_a_kernel_that_dies_has_its_last_words_passed_on(tmp_path, capfd):
     result = run_notebook(write_notebook(tmp_path / "in.ipynb", crash), tmp_path / "out.ipynb")
     assert (result.exit_code, result.as_json()["error"]) == (1, "DeadKernelError")
     assert capfd.readouterr().err == "I fall\n"
+
+
+async def late(kernel):
+    """What waits for an answer of a kernel, as nbclient does."""
+    await asyncio.to_thread(kernel.provisioner.process.wait)
+    raise RuntimeError("it died")
+
+
+@pytest.mark.parametrize(
+    ("end", "news"), [("shutdown_kernel", []), ("_async_kill_kernel", ["Task exception was never retrieved"])]
+)
+def test_what_a_stopped_run_still_waited_for_is_no_news_but_a_death_is(end, news):
+    told = []
+
+    async def scene():
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about["message"]))
+        kernel = EncryptedKernelManager()
+        await kernel.start_kernel()
+        waiting = [asyncio.ensure_future(late(kernel))]
+        await getattr(kernel, end)()
+        await asyncio.wait(waiting)
+        await kernel.cleanup_resources()
+
+    asyncio.run(scene())
+    gc.collect()
+    assert told == news
 
 
 SOCKETS = """

@@ -16,7 +16,7 @@ from ucl_helpers.errors import UsageError
 from ucl_helpers.files import storage
 
 _STUMBLES = (AssertionError, AttributeError, KeyError, RecursionError, TypeError)  # nbformat's, over what is none
-logging.getLogger("papermill").setLevel(logging.ERROR)  # its reading of parameters is coarser than ours, and it warns
+logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it warns of, and that a kernel died, is told by us
 
 
 def must_be_valid(content: dict[str, Any], notebook: Path) -> None:

@@ -10,6 +10,7 @@ What the kernel's process prints by itself (why it cannot start, that it crashed
 it prints after it was told to end is not: libraries that are torn down complain, and nothing is wrong.
 """
 
+import asyncio
 import os
 import re
 import shutil
@@ -45,6 +46,13 @@ class EncryptedKernelManager(AsyncKernelManager):
             await super()._async_launch_kernel(kernel_cmd, **{**kw, "stderr": printed})
         finally:
             os.close(printed)
+
+    async def _async_interrupt_kernel(self) -> None:
+        """When it is to end: what a run that is stopped still waited for comes to nothing, and that is no news."""
+        if self.shutting_down:
+            for waiting in asyncio.all_tasks() - {asyncio.current_task()}:
+                waiting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await super()._async_interrupt_kernel()
 
     async def _async_request_shutdown(self, restart: bool = False) -> None:
         self._last_words = self._printed.stat().st_size
