@@ -17,7 +17,7 @@ PACKAGE = Path(ucl_helpers.__file__).parent
 # A module may import its own layer and those above it in this table, unless FORBIDDEN says otherwise.
 LAYERS = {
     "words": {"errors", "show", "models", "exchange"},
-    "rules": {"operations", "crypto", "checks", "policy", "settings", "exports", "diagnosis"},
+    "rules": {"operations", "crypto", "checks", "policy", "tables", "settings", "exports", "diagnosis"},
     "world": {
         "clock",
         "dumps",
@@ -62,7 +62,7 @@ IO_MODULES = {
 }
 IO_CALLS = {"open", "input", "print", "now", "utcnow", "today", "urlopen"}
 HEAVY = {"papermill", "ipywidgets", "matplotlib", "tornado", "graphql", "IPython", "jupyter_client", "nbformat"}
-LINES, CORE_LINES, WHOLE_LINES = 300, 1500, 3200
+LINES, CORE_LINES, WHOLE_LINES = 300, 1500, 4000
 
 
 def part(path):

@@ -4,8 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from ucl_helpers import settings as module
 from ucl_helpers.errors import InvalidSettings
-from ucl_helpers.settings import Settings, dump_settings, parse_settings
+from ucl_helpers.settings import Access, Exports, Hook, Notices, Settings, dump_settings, parse_settings
+from ucl_helpers.tables import line_of
 
 
 def test_an_empty_file_means_the_defaults():
@@ -15,6 +17,87 @@ def test_an_empty_file_means_the_defaults():
 def test_everything_may_be_chosen():
     text = '# mine\nkey_length = 2048\nrenew_before = "1d12h"\n\n"keep" = 2\nsandbox = \'/ready.json\'\n'
     assert parse_settings(text) == Settings(2048, timedelta(hours=36), 2, "/ready.json")
+
+
+def test_the_example_in_the_docstring_can_be_read():
+    example = module.__doc__.partition("::\n")[2]
+    assert parse_settings(example.replace("\n    ", "\n")) == Settings(
+        key_length=4096,
+        renew_before=timedelta(days=30),
+        min_interval=timedelta(hours=1),
+        keep=5,
+        key_passphrase="file:/run/secrets/ucl",
+        files=Access("app", "ssl-cert", 0o640),
+        exports=Exports(combined=True, encrypted_key="env:UCL_KEY_PASSPHRASE", pkcs12="file:/run/secrets/p12"),
+        hooks=(Hook("reload", ("systemctl", "reload", "nginx"), timedelta(seconds=60)),),
+        notices=Notices(("env:UCL_NOTICE_URL",), 1),
+    )
+
+
+HOOK = '[[hooks]]\nname = "a"\ncommand = ["true"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "reason"),
+    [
+        ("exports = true", 1, "exports", "True is not a table"),
+        ("[exports]\ncombined = 1", 2, "exports.combined", "1 is neither true nor false"),
+        ("[exports]\n\n# der\nder = true", 4, "exports.der", "there is no such setting"),
+        ("exports.der = true", 1, "exports.der", "there is no such setting"),
+        ("[exports]\npkcs12 = 'geheim'", 2, "exports.pkcs12", "it must be a reference, not the secret itself"),
+        ("key_passphrase = 'prompt'", 1, "key_passphrase", "it must be a reference"),
+        ("[exports]\nkubernetes_secret = 'ucl'", 2, "exports.kubernetes_secret", "'ucl' is not NAMESPACE/NAME"),
+        ("[files]\nmode = 640", 2, "files.mode", "640 is not a mode that may be"),
+        ("[files]\ngroup = 'g'\nmode = '0644'", 3, "files.mode", "'0644' is not a mode that may be"),
+        ("[files]\nmode = '0640'", 2, "files.mode", "a group may read, and none is named"),
+        ("[files]\nowner = 'a b'", 2, "files.owner", "'a b' is not the name of an account"),
+        (HOOK + "[[hooks]]\nname = 'b'", 4, "hooks", "command must be given"),
+        (HOOK + "[[hooks]]\ncommand = []\nname = 'b'", 5, "hooks.command", "[] is not a list of 1 to 100"),
+        (HOOK + "[[hooks]]\nname = 'b'\ncommand = [\n 'a',\n 1]", 6, "hooks.command", "1 is not a text"),
+        (HOOK + HOOK, 5, "hooks.name", "there are two hooks 'a'"),
+        (HOOK + "timeout = 5", 4, "hooks.timeout", "5 is not a duration"),
+        ("hooks = [{name = 'a', comand = ['true']}]", 1, "hooks.comand", "there is no such setting"),
+        ("[notices]\nurls = ['mailto:me']", 2, "notices.urls", "it must be a reference"),
+        ("[notices]\nurls = []\n", 2, "notices.urls", "[] is not a list of 1 to 20"),
+        ("[notices]\nafter_failures = 0", 2, "notices.after_failures", "0 is not a whole number from 1 to 1000"),
+        (
+            "key_passphrase = 'env:A'\n[exports]\nkubernetes_secret = 'a/b'",
+            3,
+            "exports.kubernetes_secret",
+            "a Secret holds the key in plain",
+        ),
+    ],
+)
+def test_an_error_in_a_table_names_its_line_and_key(text, line, key, reason):
+    with pytest.raises(InvalidSettings) as caught:
+        parse_settings("keep = 5\n" + text, where="here.toml")
+    assert caught.value.message.startswith(f"here.toml, line {line + 1}, {key}: {reason}")
+
+
+@pytest.mark.parametrize("secret", ["[exports]\npkcs12 = 'geheim'", "key_passphrase = 'geheim'"])
+def test_a_secret_that_stands_in_place_of_a_reference_is_not_repeated(secret):
+    with pytest.raises(InvalidSettings) as caught:
+        parse_settings(secret)
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("a",), 1),
+        (("t",), 3),
+        (("t", "x"), 4),
+        (("t", "s", "y"), 7),
+        (("l", 0, "x"), 9),
+        (("l", 1, "x"), 12),
+        (("l", 1, "s", "x"), 14),
+        (("l", 1, "z"), 11),
+        (("u", "x"), 1),
+    ],
+)
+def test_the_line_of_a_value_is_found(path, line):
+    text = 'a = """\n[t]"""\n[t]\nx = 1\n#\n[t.s]\n"y" = 2\n[[l]]\nx = 3\n\n[[l]]\nx = 4\n[l.s]\nx = 5\n'
+    assert line_of(text, path) == line
 
 
 @pytest.mark.parametrize(
@@ -61,7 +144,8 @@ def test_what_is_not_toml_says_where(text):
 def test_known_settings_are_told():
     with pytest.raises(InvalidSettings) as caught:
         parse_settings("a = 1")
-    assert caught.value.remedy == "Known: key_length, renew_before, keep, sandbox."
+    known = "key_length, renew_before, keep, sandbox, min_interval, key_passphrase, files, exports, hooks, notices"
+    assert caught.value.remedy == f"Known: {known}."
 
 
 def test_settings_are_written_one_a_line():

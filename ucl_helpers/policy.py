@@ -15,6 +15,7 @@ from ucl_helpers.show import span
 
 SHORT_LIFETIME = timedelta(days=10)
 JITTER = 0.05
+MIN_INTERVAL = timedelta(hours=1)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 

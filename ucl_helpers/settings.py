@@ -2,24 +2,84 @@
 
 ::
 
-    key_length = 4096        # RSA bits of the next key
-    renew_before = "30d"     # due this long before the end, instead of two thirds of the lifetime
-    keep = 5                 # distinct identities kept on disk, the current one included
-    sandbox = "…/ready.json" # only for practice: the sandbox whose URLs this connection follows
+    key_length = 4096               # RSA bits of the next key
+    renew_before = "30d"            # due this long before the end, instead of two thirds of the lifetime
+    min_interval = "1h"             # not due again before, whatever the certificate says
+    keep = 5                        # distinct identities kept on disk, the current one included
+    key_passphrase = "file:/run/secrets/ucl"    # a reference: the key lies on disk encrypted
+
+    [files]                         # who may read a generation, besides its owner
+    owner = "app"
+    group = "ssl-cert"
+    mode = "0640"
+
+    [exports]                       # further files in every generation
+    combined = true                 # combined.pem: chain, then key
+    encrypted_key = "env:UCL_KEY_PASSPHRASE"    # encrypted-key.pem, PKCS #8
+    pkcs12 = "file:/run/secrets/p12"            # identity.p12
+    # kubernetes_secret = "default/ucl-prod"    # secret.yaml, kubernetes.io/tls; not with key_passphrase
+
+    [[hooks]]                       # run after activation, in this order
+    name = "reload"
+    command = ["systemctl", "reload", "nginx"]
+    timeout = "60s"
+
+    [notices]                       # of failure and recovery, by apprise
+    urls = ["env:UCL_NOTICE_URL"]
+    after_failures = 1
 """
 
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
+from ucl_helpers import tables
 from ucl_helpers.crypto import DEFAULT_BITS, key_length
 from ucl_helpers.errors import InvalidSettings, UsageError
-from ucl_helpers.policy import parse_duration
+from ucl_helpers.policy import MIN_INTERVAL
 
-MIN_KEEP, MAX_KEEP, MAX_CHARACTERS = 2, 1000, 10_000
+MAX_CHARACTERS = 10_000
+DEFAULT_MODE = 0o600
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may read the files of a generation: owner and group by name, mode as bits; None leaves them as they are."""
+
+    owner: str | None = None
+    group: str | None = None
+    mode: int = DEFAULT_MODE
+
+
+@dataclass(frozen=True)
+class Exports:
+    """Further files of a generation; passphrases by reference. ``kubernetes_secret`` is ``NAMESPACE/NAME``."""
+
+    combined: bool = False
+    encrypted_key: str | None = None
+    pkcs12: str | None = None
+    kubernetes_secret: str | None = None
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A command that is run after activation; no shell. ``timeout``: then it is ended."""
+
+    name: str
+    command: tuple[str, ...]
+    timeout: timedelta = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Notices:
+    """Where failure and recovery are told: apprise URLs by reference; failure after so many in a row."""
+
+    urls: tuple[str, ...] = ()
+    after_failures: int = 1
 
 
 @dataclass(frozen=True)
@@ -31,16 +91,65 @@ class Settings:
         renew_before: see :mod:`ucl_helpers.policy`; None for the rule by fractions.
         keep: how many distinct identities stay on disk, 2 to 1000.
         sandbox: path of a ready file whose URLs are followed; marks the connection as practice.
+        min_interval: see :mod:`ucl_helpers.policy`.
+        key_passphrase: a reference; the private key lies on disk encrypted with it.
+        files: who may read a generation.
+        exports: further files of a generation.
+        hooks: what is run after activation.
+        notices: who is told of failure and recovery.
     """
 
     key_length: int = DEFAULT_BITS
     renew_before: timedelta | None = None
     keep: int = 5
     sandbox: str | None = None
+    min_interval: timedelta = MIN_INTERVAL
+    key_passphrase: str | None = None
+    files: Access = field(default_factory=Access)
+    exports: Exports = field(default_factory=Exports)
+    hooks: tuple[Hook, ...] = ()
+    notices: Notices = field(default_factory=Notices)
+
+
+def _mode(value: object) -> int:
+    if not isinstance(value, str) or not re.fullmatch(r"0?[46][04]0", value):
+        remedy = "One of 0600, 0640, 0400, 0440: never for others, and nobody but the owner writes."
+        raise UsageError(f"{value!r} is not a mode that may be.", remedy=remedy)
+    return int(value, 8)
+
+
+_account = tables.text(_NAME, "the name of an account", "Write it by name, not by number.")
+_HOOK = {
+    "name": tables.text(_NAME, "a name for a hook", "Use letters, digits, dot, dash, underscore; at most 64."),
+    "command": tables.list_of(tables.text(r"[^\0]*", "a text"), most=100),
+    "timeout": tables.duration,
+}
+_EXPORTS = {
+    "combined": tables.flag,
+    "encrypted_key": tables.reference,
+    "pkcs12": tables.reference,
+    "kubernetes_secret": tables.text(
+        rf"{_LABEL}/{_LABEL}(\.{_LABEL})*", "NAMESPACE/NAME", "Lower-case letters, digits, dash."
+    ),
+}
+_SETTINGS = {
+    "key_length": key_length,
+    "renew_before": tables.duration,
+    "keep": tables.whole_number(2, 1000),
+    "sandbox": tables.text(r"[^\0]+", "a path"),
+    "min_interval": tables.duration,
+    "key_passphrase": tables.reference,
+    "files": tables.table_of(Access, {"owner": _account, "group": _account, "mode": _mode}),
+    "exports": tables.table_of(Exports, _EXPORTS),
+    "hooks": tables.list_of(tables.table_of(Hook, _HOOK, "name", "command"), most=20),
+    "notices": tables.table_of(
+        Notices, {"urls": tables.list_of(tables.reference, most=20), "after_failures": tables.whole_number(1, 1000)}
+    ),
+}
 
 
 def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:
-    """Read ``settings.toml``.
+    """Read ``settings.toml``. *Not* looked at: whether references lead anywhere, or owner and group exist.
 
     Raises:
         InvalidSettings: not TOML, an unknown key, or a value that is not allowed; names ``where``, line and key.
@@ -51,19 +160,27 @@ def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # numbers too long and brackets too deep are none of tomllib's errors
         raise InvalidSettings(f"{where} is not TOML: {error}.", remedy="Mend that line.") from None
-    readers = {"key_length": key_length, "renew_before": _duration, "keep": _keep, "sandbox": _path}
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        place = f"{where}, line {_line(text, key)}, {key}"
-        if key not in readers:
-            raise InvalidSettings(f"{place}: there is no such setting.", remedy=f"Known: {', '.join(readers)}.")
-        try:
-            values[key] = readers[key](value)
-        except ValueError:
-            raise InvalidSettings(f"{place}: the number is too long to be shown.", remedy="Mend that line.") from None
-        except UsageError as error:
-            raise InvalidSettings(f"{place}: {error.message}", remedy=error.remedy) from None
-    return Settings(**values)
+    try:
+        settings = Settings(**tables.read_table(table, _SETTINGS))
+        _must_agree(settings)
+    except tables.WrongValue as wrong:
+        key = ".".join(part for part in wrong.path if isinstance(part, str))
+        place = f"{where}, line {tables.line_of(text, wrong.path)}, {key}"
+        raise InvalidSettings(f"{place}: {wrong.message}", remedy=wrong.remedy) from None
+    return settings
+
+
+def _must_agree(settings: Settings) -> None:
+    """What only goes together, and what cannot."""
+    names = [hook.name for hook in settings.hooks]
+    twice = next((at for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise tables.WrongValue(("hooks", twice, "name"), f"there are two hooks {names[twice]!r}.", "Name them apart.")
+    if settings.files.mode & 0o040 and settings.files.group is None:
+        raise tables.WrongValue(("files", "mode"), "a group may read, and none is named.", 'Name it: group = "…".')
+    if settings.key_passphrase and settings.exports.kubernetes_secret:
+        message = "a Secret holds the key in plain, and key_passphrase wants it encrypted."
+        raise tables.WrongValue(("exports", "kubernetes_secret"), message, "Leave out one of the two.")
 
 
 def dump_settings(values: Mapping[str, str | int]) -> str:
@@ -76,26 +193,3 @@ def _toml(value: str | int) -> str:
         return str(value)
     escaped = re.sub(r'[\x00-\x1f\x7f"\\]', lambda found: f"\\u{ord(found[0]):04x}", value)
     return f'"{escaped}"'
-
-
-def _line(text: str, key: str) -> int:
-    pattern = re.compile(rf"\s*[\"\[']*{re.escape(key)}(?![\w-])")
-    return next((number for number, line in enumerate(text.split("\n"), 1) if pattern.match(line)), 1)
-
-
-def _duration(value: object) -> timedelta:
-    if not isinstance(value, str):
-        raise UsageError(f"{value!r} is not a duration.", remedy='Write it like "30d" or "36h".')
-    return parse_duration(value)
-
-
-def _keep(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not MIN_KEEP <= value <= MAX_KEEP:
-        raise UsageError(f"{value!r} is not a whole number from {MIN_KEEP} to {MAX_KEEP}.")
-    return value
-
-
-def _path(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise UsageError(f"{value!r} is not a path.")
-    return value
