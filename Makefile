@@ -22,8 +22,8 @@ test: lint ## the linters, then every test
 crash: .venv/.dev ## a program killed, or its system calls failed, at each of them; power cuts; cut notebooks (an hour)
 	$(BIN)/python -m pytest -n auto --dist worksteal --whole tests/crash
 
-soak: .venv/.dev ## a server that misbehaves in one of five calls, and in nine of ten
-	$(BIN)/python -m pytest --whole tests/faults/test_soak.py
+soak: .venv/.dev ## a server that misbehaves in one of five calls, and in nine of ten; every fault at every call
+	$(BIN)/python -m pytest --whole tests/faults/test_soak.py tests/faults/test_wire_establishing.py
 
 load: .venv/.dev ## 1,000 connections side by side, 10,000 calls, 100,000 guessed tokens
 	$(BIN)/python -m pytest --whole tests/load tests/hostile/test_door.py tests/hostile/test_floods.py

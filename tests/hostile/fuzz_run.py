@@ -6,11 +6,12 @@ new code go to ``--grow`` (``FOLDER/TARGET``), else they are dropped.
 """
 
 import argparse
+import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -21,43 +22,59 @@ LONGEST, SLOWEST, MEGABYTES = 8192, 20, 2048  # bytes of an input, seconds for o
 _EXECUTED = re.compile(r"^stat::number_of_executed_units:\s*(\d+)$", re.MULTILINE)
 
 
-def fuzz(target, arguments):
-    """In this process, which does not come back."""
+def fuzz(tasks):
+    """Fuzz each target in a process of its own, one after the other; what is instrumented is imported once."""
     import atheris
 
     with atheris.instrument_imports(include=INSTRUMENTED):
         import fuzz_targets
-    atheris.Setup([sys.argv[0], *arguments], getattr(fuzz_targets, target))
-    atheris.Fuzz()
+    for target, log, arguments in tasks:
+        child = os.fork()
+        if child == 0:
+            with Path(log).open("wb") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            atheris.Setup([sys.argv[0], *arguments], getattr(fuzz_targets, target))
+            atheris.Fuzz()  # does not come back
+        yield os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def run(target, seconds, *, seed=0, grow=None, findings=FINDINGS, corpus=CORPUS):
-    """Fuzz one target in a process of its own: how many inputs were tried, and what it said if one broke the law.
+def run(targets, seconds, *, seed=0, grow=None, findings=FINDINGS, corpus=CORPUS):
+    """Fuzz each target for so many seconds: how many inputs were tried, and what it said if one broke the law.
 
     With ``seed`` 0 every run tries others.
     """
-    kept = findings / target
-    kept.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        new = Path(grow) / target if grow else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        new.mkdir(parents=True, exist_ok=True)
-        options = {
-            "max_total_time": seconds,
-            "seed": seed,
-            "max_len": LONGEST,
-            "timeout": SLOWEST,
-            "rss_limit_mb": MEGABYTES,
-            "artifact_prefix": f"{kept}/",
-            "dict": DICTIONARY,
-            "print_final_stats": 1,
-        }
-        given = [f"-{name}={value}" for name, value in options.items()]
-        places = [str(one) for one in (new, corpus / target, kept) if one.is_dir()]
-        command = [sys.executable, __file__, "--target", target, "--in-this-process", *given, *places]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    executed = _EXECUTED.search(done.stderr)
-    told = "" if done.returncode == 0 and executed else done.stdout[-4000:] + done.stderr[-4000:]
-    return int(executed[1]) if executed else 0, told
+    with tempfile.TemporaryDirectory() as temporary:
+        tasks = []
+        for target in targets:
+            kept, new = findings / target, Path(grow or temporary) / target
+            for folder in (kept, new):
+                folder.mkdir(parents=True, exist_ok=True)
+            options = {
+                "max_total_time": seconds,
+                "seed": seed,
+                "max_len": LONGEST,
+                "timeout": SLOWEST,
+                "rss_limit_mb": MEGABYTES,
+                "artifact_prefix": f"{kept}/",
+                "dict": DICTIONARY,
+                "print_final_stats": 1,
+            }
+            given = [f"-{name}={value}" for name, value in options.items()]
+            places = [str(one) for one in (new, corpus / target, kept) if one.is_dir()]
+            tasks.append((target, f"{temporary}/{target}.log", [*given, *places]))
+        command = [sys.executable, __file__, "--tasks"]
+        done = subprocess.run(command, input=json.dumps(tasks), capture_output=True, text=True, check=False)
+        if done.returncode:
+            return dict.fromkeys(targets, (0, done.stderr))
+        codes = json.loads(done.stdout.splitlines()[-1])
+        return {task[0]: _told(Path(task[1]), code) for task, code in zip(tasks, codes, strict=True)}
+
+
+def _told(log, code):
+    said = log.read_text(errors="replace")
+    executed = _EXECUTED.search(said)
+    return int(executed[1]) if executed else 0, "" if code == 0 and executed else said[-8000:]
 
 
 def main():
@@ -66,13 +83,13 @@ def main():
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--target")
     parser.add_argument("--grow", type=Path)
-    parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
-    given, rest = parser.parse_known_args()
-    if given.in_this_process:
-        fuzz(given.target, rest)
+    parser.add_argument("--tasks", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.tasks:
+        sys.stdout.write(json.dumps(list(fuzz(json.load(sys.stdin)))) + "\n")
+        return
     chosen, failed = [given.target] if given.target else NAMES, False
-    for target in chosen:
-        number, told = run(target, max(1, given.seconds // len(chosen)), grow=given.grow)
+    for target, (number, told) in run(chosen, max(1, given.seconds // len(chosen)), grow=given.grow).items():
         sys.stdout.write(f"{target:12} {number:>12,} executions{': the law is broken' if told else ''}\n{told}")
         failed |= bool(told)
     sys.exit(failed)

@@ -49,7 +49,7 @@ def stays(prepared):
     assert tree(prepared.home / "connections") == before
 
 
-HOSTILE = {"a way out": OUTSIDE, "code": CODE, "markup": ALL.replace("\x00", "")}
+HOSTILE = {"a way out": OUTSIDE, "code and markup": CODE + ALL.replace("\x00", "")}
 
 
 @in_a_browser
@@ -69,7 +69,7 @@ def test_a_hostile_parameter_is_refused_and_stays_text(prepared, tmp_path, param
 @in_a_browser
 @pytest.mark.usefixtures("stays")
 def test_so_it_does_with_papermill_alone(prepared, tmp_path, proof):
-    output, text = tmp_path / "02.ipynb", HOSTILE["code"] + HOSTILE["markup"]
+    output, text = tmp_path / "02.ipynb", HOSTILE["code and markup"]
     words = ("-r", "connection", text, "-r", "home", prepared.home)
     done = subprocess.run(
         [BIN / "papermill", find_notebook("02"), output, *words], cwd=prepared.folder, capture_output=True, check=False
