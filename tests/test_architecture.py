@@ -28,6 +28,7 @@ LAYERS = {
         "client",
         "generation",
         "pending",
+        "session",
         "store",
         "status",
     },
@@ -62,7 +63,7 @@ IO_MODULES = {
 }
 IO_CALLS = {"open", "input", "print", "now", "utcnow", "today", "urlopen"}
 HEAVY = {"papermill", "ipywidgets", "matplotlib", "tornado", "graphql", "IPython", "jupyter_client", "nbformat"}
-LINES, CORE_LINES, WHOLE_LINES = 300, 1500, 3200
+LINES, CORE_LINES, WHOLE_LINES = 300, 1500, 3300
 
 
 def part(path):
