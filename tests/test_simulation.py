@@ -152,20 +152,27 @@ def test_the_limit_is_never_passed_and_without_it_would_be():
 
 def test_what_falls_short_is_a_warning_and_what_cannot_be_a_failure():
     good = simulate(Fleet(10))
-    assert [one.status for one in good.checks] == ["ok", "ok", "ok"]
+    assert [one.status for one in good.checks] == ["ok", "ok", "ok", "ok"]
     out = simulate(Fleet(10, outages=((50 * DAY, 50 * DAY),)))
-    assert (out.expired, out.checks[0].status) == (10, "warning")
+    assert (out.expired, out.checks[1].status) == (10, "warning")
     late = simulate(Fleet(10, renew_before=DAY, every=DAY))
-    assert (late.expired, late.checks[1].status) == (0, "warning")
+    assert (late.expired, late.checks[2].status) == (0, "warning")
     broken = type(good)(Fleet(10, per_hour=2), good.renewals, 0, good.margin)
-    assert (good.peak > 2, broken.checks[2].status) == (True, "failed")
+    assert (good.peak > 2, broken.checks[3].status) == (True, "failed")
+
+
+def test_a_rule_that_is_not_the_policy_s_is_a_failure(monkeypatch):
+    year = simulate(Fleet(1000))
+    assert (year.checks[0].status, year.checks[0].found) == ("ok", "100 of them")
+    monkeypatch.setattr(simulation, "fraction", lambda _: 0.5)
+    assert (year.checks[0].status, year.checks[0].found) == ("failed", "1 of them")
 
 
 def test_a_fleet_that_is_never_due_has_no_margin():
     year = simulate(Fleet(3, length=DAY))
     assert told(year) == ([0] * 24, 0, None)
     assert "smallest margin left          none" in str(year)
-    assert year.checks[1].status == "ok"
+    assert year.checks[2].status == "ok"
 
 
 def test_years_stand_side_by_side():

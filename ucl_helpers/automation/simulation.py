@@ -15,7 +15,7 @@ microseconds from the beginning; numpy does a million connections in some second
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.models import Check, Validity
@@ -28,7 +28,7 @@ try:
 except ModuleNotFoundError:
     raise UsageError("A simulation needs numpy.", remedy="Install it with: pip install 'ucl-helpers[lab]'") from None
 
-MOST_CONNECTIONS, MOST_RUNS = 5_000_000, 1_000_000
+MOST_CONNECTIONS, MOST_RUNS, ASKED = 5_000_000, 1_000_000, 100
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 Moments = NDArray[np.int64]
@@ -84,6 +84,16 @@ class Fleet:
         """What names a connection to the policy, as its name and its client's id do."""
         return f"{self.seed}/{number}"
 
+    def due_after(self, number: int) -> timedelta:
+        """How long after its NotBefore a connection is due: :func:`ucl_helpers.policy.due`, asked."""
+        validity = Validity(BEGINNING, BEGINNING + self.lifetime)
+        return due(validity, seed=self.name(number), now=BEGINNING, renew_before=self.renew_before).at - BEGINNING
+
+    @property
+    def first_due(self) -> timedelta:
+        """How long after its NotBefore the connection is due whose jitter is largest."""
+        return timedelta(microseconds=int(rests(self).min()))
+
 
 @dataclass(frozen=True, eq=False)
 class Year(Shown):
@@ -122,21 +132,35 @@ class Year(Shown):
 
     def rows(self) -> list[Row]:
         """What came of it."""
-        labels = ("certificates renewed", "of these in the busiest hour", "expired before that", "smallest margin left")
+        labels = (
+            "certificates renewed",
+            "of these in the busiest hour",
+            "expired before their renewal",
+            "smallest margin left",
+        )
         return [*zip(labels, self.told(), strict=True)]
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """What an operator wants of a policy; what it falls short of is a warning."""
+        """That it went by the rule and kept the limit; and, as warnings, what an operator wants of a policy."""
         every, limit = self.fleet.every, self.fleet.per_hour
         kept = limit is None or self.peak <= limit
         safe = self.margin is None or self.margin > every
         _, peak, expired, margin = self.told()
         return (
+            self._rule(),
             Check("expired", "warning" if self.expired else "ok", "0", expired),
             Check("margin", "ok" if safe else "warning", f"more than {span(every)}, for another try", margin),
             Check("busiest hour", "ok" if kept else "failed", f"{limit:,} or fewer" if limit else "no limit", peak),
         )
+
+    def _rule(self) -> Check:
+        """A hundred connections, each asked about by itself."""
+        asked = range(0, self.fleet.connections, max(self.fleet.connections // ASKED, 1))[:ASKED]
+        said = [_whole(self.fleet.due_after(one)) for one in asked]
+        same = int(np.count_nonzero(np.abs(rests(self.fleet, asked) - said) <= 1))
+        status: Literal["ok", "failed"] = "ok" if same == len(asked) else "failed"
+        return Check("due as the policy says", status, f"{len(asked)} connections asked about", f"{same} of them")
 
 
 @dataclass(frozen=True)
@@ -153,19 +177,19 @@ class Years(Shown):
         return [(label, *year.told()) for label, year in self.years.items()]
 
 
-def rests(fleet: Fleet) -> Moments:
-    """How long after its NotBefore each connection is due, by :func:`ucl_helpers.policy.due`.
+def rests(fleet: Fleet, numbers: range | None = None) -> Moments:
+    """How long after its NotBefore each connection is due (all, or those of these numbers), by the policy.
 
     It is asked once: the others differ in their jitter alone. That is the same to a microsecond, since the products of
     floats are rounded and those of a ``timedelta`` are not.
     """
-    validity = Validity(BEGINNING, BEGINNING + fleet.lifetime)
-    first = due(validity, seed=fleet.name(0), now=BEGINNING, renew_before=fleet.renew_before).at - BEGINNING
+    numbers = range(fleet.connections) if numbers is None else numbers
+    first = _whole(fleet.due_after(numbers[0]))
     if fleet.renew_before is not None:
-        return np.full(fleet.connections, _whole(first))
-    jitter = np.fromiter(map(fraction, map(fleet.name, range(fleet.connections))), float, fleet.connections)
+        return np.full(len(numbers), first)
+    jitter = np.fromiter(map(fraction, map(fleet.name, numbers)), float, len(numbers))
     early: Moments = np.rint(_whole(fleet.lifetime) * (JITTER * jitter)).astype(np.int64)
-    after: Moments = _whole(first) + early[0] - early
+    after: Moments = first + early[0] - early
     return after
 
 

@@ -62,6 +62,10 @@ class Simulated(Protocol):
     """A year as :mod:`ucl_helpers.automation.simulation` makes it."""
 
     @property
+    def renewals(self) -> Any:
+        """For each hour."""
+
+    @property
     def days(self) -> Any:
         """For each day, the renewals in its busiest hour."""
 
@@ -92,8 +96,10 @@ def timeline(statuses: Sequence[Status]) -> Picture:
             axes.plot(mark, row, "D", color=DARK, markersize=6, label="" if row else "renewal due from here on")
             axes.text(right, row, "" if good else f" {one.state}", va="center")
         axes.axvline(0, color=DARK, linestyle="--", label="now")
+        low, high = min([0.0, *map(steps, ends)]), max([0.0, *map(steps, ends)])
+        axes.set_xlim(low - 0.03 * (high - low) - 0.01, high + 0.1 * (high - low) + 0.01)  # room for a word
         axes.set(yticks=range(len(shown)), yticklabels=[one.name for one, _, _ in shown], xlabel=f"{unit} from now")
-        axes.invert_yaxis()
+        axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
         axes.grid(axis="x")
         axes.set_title(title)
         axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
@@ -114,7 +120,8 @@ def due_dates(statuses: Sequence[Status]) -> Picture:
 
     def draw(axes: Axes) -> None:
         axes.hist([one for one in values if one >= 0], bins=edges, label="due later", **FINE)
-        axes.hist([one for one in values if one < 0], bins=edges, label="overdue", **LATE)
+        if overdue:
+            axes.hist([one for one in values if one < 0], bins=edges, label="overdue", **LATE)
         axes.axvline(0, color=DARK, linestyle="--", label="now")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set(xlabel=f"{unit} from now until a renewal is due", ylabel="connections")
@@ -122,13 +129,17 @@ def due_dates(statuses: Sequence[Status]) -> Picture:
         axes.set_title(title)
         axes.figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
-    title = f"Due dates of {_of(len(found), len(statuses))}"
-    overdue = sum(one < 0 for one in values)
+    title, overdue = f"Due dates of {_of(len(found), len(statuses))}", sum(one < 0 for one in values)
     return _picture(draw, 3.2, f"{title}: {overdue} overdue, {len(values) - overdue} later")
 
 
-def renewals(years: Mapping[str, Simulated]) -> Picture:
-    """Simulated years below each other, to one scale: for each day the renewals in its busiest hour."""
+def renewals(years: Mapping[str, Simulated], days: tuple[float, float] | None = None) -> Picture:
+    """Simulated years below each other, to one scale.
+
+    Args:
+        years: by what tells them apart.
+        days: which stretch to show, hour by hour; None for all of it, by day: the renewals in its busiest hour.
+    """
     top = max(one.peak for one in years.values()) or 1
 
     def draw(axes: Axes) -> None:
@@ -136,24 +147,32 @@ def renewals(years: Mapping[str, Simulated]) -> Picture:
         figure.delaxes(axes)
         panels = figure.subplots(len(years), 1, sharex=True, squeeze=False)[:, 0]
         for panel, (label, year) in zip(panels, years.items(), strict=True):
-            panel.stairs(year.days, fill=True, color=BLUE, edgecolor=DARK, linewidth=0.3)
+            values, hours = (year.days, 24) if days is None else (year.renewals, 1)
+            edges = [number * hours / 24 for number in range(len(values) + 1)]
+            panel.stairs(values, edges, fill=True, color=BLUE, edgecolor=DARK, linewidth=0.3)
             panel.set_title(f"{label}: {year.peak:,} renewals in the busiest hour")
-            for at, length in year.fleet.outages:
-                begin, end = at / DAY, (at + length) / DAY
-                panel.axvspan(begin, end, color=GREY, alpha=0.4, hatch="xx", linewidth=0)
-                panel.text(end, top, " outage", va="top")
-            if year.fleet.per_hour:
-                panel.axhline(year.fleet.per_hour, color=ORANGE, linestyle="--")
-                panel.text(0, year.fleet.per_hour, f"limit: {year.fleet.per_hour:,} an hour", va="bottom")
-            panel.set(ylim=(0, 1.05 * top), xlim=(0, len(year.days)))
-            panel.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-            panel.grid(axis="y")
+            panel.set(ylim=(0, 1.05 * top), xlim=days or (0, edges[-1]))
+            _mark(panel, year.fleet, top)
         panels[-1].set_xlabel("day of the year")
-        figure.supylabel("renewals in the busiest hour of the day", fontsize=10)
+        figure.supylabel(f"renewals in {'the busiest hour of the day' if days is None else 'an hour'}", fontsize=10)
 
     lines = [f"{label}: {year.peak:,} renewals in the busiest hour" for label, year in years.items()]
     return _picture(draw, 0.6 + 1.6 * len(years), "\n".join(lines))
+
+
+def _mark(panel: Axes, fleet: Any, top: int) -> None:
+    """Outages and the limit, each with a word."""
+    for at, length in fleet.outages:
+        begin, end = at / DAY, (at + length) / DAY
+        panel.axvspan(begin, end, color=GREY, alpha=0.4, hatch="xx", linewidth=0)
+        panel.text(begin, top / 2, "outage ", ha="right", va="center", clip_on=True)
+    if fleet.per_hour:
+        panel.axhline(fleet.per_hour, color=ORANGE, linestyle="--")
+        words = f" limit: {fleet.per_hour:,} an hour"
+        panel.text(panel.get_xlim()[0], fleet.per_hour, words, va="bottom" if fleet.per_hour < top / 2 else "top")
+    panel.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    panel.grid(axis="y")
 
 
 def _picture(draw: Callable[[Axes], None], height: float, text: str) -> Picture:

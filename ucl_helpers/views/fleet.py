@@ -55,6 +55,6 @@ def overview(connections: Iterable[Connection], clock: Clock = utc_now) -> Overv
 
 
 def _row(status: Status) -> Row:
-    facts = {label: value for label, value in status.rows()}
+    facts: dict[str, str] = {row[0]: row[1] for row in status.rows()}
     besides = [facts[name] for name in ("to come back", "under way", "problem") if name in facts]
     return (status.name, status.state, facts.get("valid to", ""), facts.get("renewal due", ""), "; ".join(besides))
