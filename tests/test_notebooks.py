@@ -1,4 +1,4 @@
-"""Notebooks 00 to 03 executed headless, with real kernels, against the sandbox that they start themselves.
+"""Notebooks 00 to 04 executed headless, with real kernels, against the sandbox that they start themselves.
 
 All runs are made first, two at a time in one home folder, since kernels take their time; the tests look at what came
 of them.
@@ -97,7 +97,9 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     made = Runs(tmp_path_factory.mktemp("runs"))
-    twice = {name: changed(name, made.folder / f"{name}-twice.ipynb", each_twice) for name in ("00", "01", "02", "03")}
+    twice = {
+        name: changed(name, made.folder / f"{name}-twice.ipynb", each_twice) for name in ("00", "01", "02", "03", "04")
+    }
     first = [
         [("maintain", "02")],
         [("maintain-too", "02", *SMALL)],  # at once with the first, in a home folder that is not there yet
@@ -125,6 +127,7 @@ def runs(tmp_path_factory):
             ("lab-maintained-no-more", "02", "-p", "connection", "lab", *SMALL),
         ],
         [("unknown-connection", "02", "-p", "connection", "nobody")],
+        [("fleet-twice", twice["04"], "-p", "simulated", "1000")],
     ]
 
     def follow(chain):
@@ -213,6 +216,17 @@ def test_practice_shows_wherever_it_is_shown(runs):
     assert {one["sandbox"] for one in runs.shell.ucl("status", "--json").json} == {True}
     for label in ("start", "establish", "maintain", "revoke"):
         assert "(sandbox, for practice)" in text_of(runs.done[label])
+
+
+def test_a_fleet_is_looked_at_and_simulated(runs):
+    done = runs.done["fleet-twice"]
+    assert (done.said.code, done.said.json["outcome"], done.said.err) == (0, "done", "")
+    text = text_of(done)
+    for shown in ("4 valid (sandbox, for practice)", "Validity of 4 connections", "Due dates of 4 connections"):
+        assert text.count(shown) == 2
+    peaks = re.findall(r"^usual rule, a run an hour: (\d+) renewals in the busiest hour$", text, re.MULTILINE)
+    assert len(set(peaks)) == 1
+    assert int(peaks[0]) < 1000 / 24
 
 
 def events(runs: Runs) -> list[str]:

@@ -201,3 +201,30 @@ def test_what_ucl_says_to_a_revoked_certificate(home):
     assert practice.refusal_of(connection) == "UCL accepts it."
     revoke(connection)
     assert "refused to authenticate us (400)" in practice.refusal_of(connection)
+
+
+# -- several at once ---------------------------------------------------------------------------------------------------
+
+
+def test_several_have_each_their_own_rule_and_stay(home):
+    wanted = {"fleet-1": "10d", "fleet-2": "20d"}
+    made = practice.open_connections(home=home.path, practice=wanted)
+    assert [(one.name, status_of(one).due.reason) for one in made] == [
+        ("fleet-1", "renew_before = 10 d"),
+        ("fleet-2", "renew_before = 20 d"),
+    ]
+    (made[0].path / "settings.toml").write_text((made[0].path / "settings.toml").read_text().replace("10d", "7d"))
+    again = practice.open_connections(home=home.path, practice=wanted)
+    assert status_of(again[0]).due.reason == "renew_before = 7 d"
+    assert [one.current for one in again] == [one.current for one in made]
+    assert all(one.is_sandbox for one in again)
+
+
+def test_a_pattern_chooses_among_those_there_are(tmp_path):
+    home = Home(tmp_path)
+    for name in ("prod-1", "prod-2", "test-1"):
+        home.new(name)
+    for pattern, names in (("prod-*", ["prod-1", "prod-2"]), ("*-1", ["prod-1", "test-1"]), ("test-1", ["test-1"])):
+        assert [one.name for one in practice.open_connections(pattern, tmp_path, practice={})] == names
+    with pytest.raises(UnknownConnection, match=r"named like 'PROD-\*'"):
+        practice.open_connections("PROD-*", tmp_path, practice={})

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import requests
+
 import ucl_helpers as ucl
 
 
@@ -16,3 +18,9 @@ def keep_alive(name: str, home: Path) -> str:
 
 def first_certificate(home: Path, token: str) -> ucl.Outcome:
     return ucl.establish(ucl.Home(home).new("prod"), ucl.read_token(ucl.resolve(token, what="token")))
+
+
+def ask(name: str, url: str) -> int:
+    session: requests.Session = ucl.Home().connection(name).session(ca_file="ca.pem")
+    with session:
+        return session.get(url, timeout=30).status_code

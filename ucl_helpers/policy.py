@@ -50,7 +50,7 @@ def due(validity: Validity, *, seed: str, now: datetime, renew_before: timedelta
         reason = f"renew_before = {span(before)}{cut}"
     else:
         share, name = (1 / 2, "half") if lifetime < SHORT_LIFETIME else (2 / 3, "two thirds")
-        early = lifetime * (JITTER * _fraction(seed))
+        early = lifetime * (JITTER * fraction(seed))
         at = validity.not_before + lifetime * share - early
         reason = f"{name} of {span(lifetime)}, less {span(early)} of jitter"
     return Due(due=now >= at, at=at, reason=reason)
@@ -67,5 +67,6 @@ def state(validity: Validity, *, now: datetime, revoked: bool, is_due: bool) -> 
     return "due" if is_due else "valid"
 
 
-def _fraction(seed: str) -> float:
+def fraction(seed: str) -> float:
+    """How much of the jitter a connection takes, from 0 to 1: always the same for its ``seed``."""
     return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8]) / 2**64

@@ -4,21 +4,24 @@ The client side knows nothing of the sandbox; this module knows both, and only n
 the ordinary way in: access to a Director, then :func:`ucl_helpers.establish.establish`.
 """
 
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
 
 from ucl_helpers.client import Client
 from ucl_helpers.clock import utc_now
-from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, UCLError, UsageError
+from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.establish import DirectorAccess, establish, is_accepted
-from ucl_helpers.files import Lock, remove_tree, storage
+from ucl_helpers.files import Lock, remove_tree, storage, write
 from ucl_helpers.importing import import_identity, read_identity
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.references import resolve
 from ucl_helpers.sandbox import SandboxError, SharedSandbox, join
+from ucl_helpers.settings import dump_settings
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.ways_in import WayIn, access_from
 
@@ -74,6 +77,35 @@ def open_connection(name: str = "", home: str | Path | None = None, *, practice:
     if connection.is_sandbox:
         sandbox_of(folder)
     return connection
+
+
+def open_connections(
+    pattern: str = "", home: str | Path | None = None, *, practice: Mapping[str, str]
+) -> list[Connection]:
+    """The connections of this pattern; without one, practice connections that work.
+
+    Args:
+        pattern: names with ``*`` and ``?`` in them; empty for practice.
+        home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
+        practice: names of practice connections, each with the ``renew_before`` that its settings get.
+
+    Raises:
+        UnknownConnection: none is named like that.
+    """
+    folder = Home(home)
+    if pattern:
+        found = [one for one in folder.connections() if fnmatchcase(one.name, pattern)]
+        if not found:
+            raise UnknownConnection(
+                f"No connection in {folder.path} is named like {pattern!r}.", remedy="List them with: ucl status"
+            )
+        return found
+    made = {_established(folder, _own(folder, name)): before for name, before in practice.items()}
+    for connection, before in made.items():
+        if connection.settings.renew_before is None:
+            path = connection.path / "settings.toml"
+            write(path, dump_settings({"renew_before": before}).encode() + path.read_bytes())
+    return list(made)
 
 
 def way_in(name: str = "", home: str | Path | None = None, *, practice: str, **given: str) -> WayIn:

@@ -34,6 +34,7 @@ from ucl_helpers.exports import generation_files, json_object
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Due, Validity, fingerprint
 from ucl_helpers.policy import due
+from ucl_helpers.session import Session
 from ucl_helpers.settings import Settings, dump_settings, parse_settings
 from ucl_helpers.tls import check_url
 
@@ -170,6 +171,21 @@ class Connection:
         """The certificate endpoint of the sandbox that this connection follows, or None."""
         url = self._ready_file().get("certificateSecuredConnectorUrl")
         return url if isinstance(url, str) else None
+
+    def session(self, *, ca_file: str | Path | None = None) -> Session:
+        """A ``requests.Session`` that shows the identity in use, and the next one when it has been renewed.
+
+        For https alone, from as many threads as you like; see :mod:`ucl_helpers.session`. Errors on the wire are those
+        of ``requests``. Redirects are not followed: whoever trusts ``response.next`` sends it.
+
+        Args:
+            ca_file: PEM of what verifies the servers; None for what verifies UCL's, or else the system's CAs.
+
+        Raises:
+            UnknownConnection: the connection is not established (also when a request finds it forgotten).
+            StorageFailed: the generation or the CA file cannot be used (by a request: nor is the one before valid).
+        """
+        return Session(self.require_current, ca_file)
 
     @property
     def is_sandbox(self) -> bool:

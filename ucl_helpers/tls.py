@@ -58,7 +58,8 @@ class _Socket(ssl.SSLSocket):
         left = getattr(self.context, "until", math.inf) - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out while the answer dripped in")
-        self.settimeout(min(left, self.gettimeout() or left))
+        if left < math.inf:
+            self.settimeout(min(left, self.gettimeout() or left))
         return super().recv_into(*args, **kwargs)
 
     def recv(self, *args: Any, **kwargs: Any) -> bytes:

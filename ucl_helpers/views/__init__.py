@@ -2,6 +2,7 @@
 
 from ucl_helpers.views.checked import Checks, checked
 from ucl_helpers.views.errors import report_errors
+from ucl_helpers.views.fleet import Overview, overview
 from ucl_helpers.views.setup import check_setup
 
-__all__ = ["Checks", "check_setup", "checked", "report_errors"]
+__all__ = ["Checks", "Overview", "check_setup", "checked", "overview", "report_errors"]

@@ -1,0 +1,173 @@
+"""A fleet as a table and in pictures: what is to be seen, that each fact changes it, and that a day changes nothing."""
+
+import runpy
+import struct
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import matplotlib as mpl
+import pytest
+
+from ucl_helpers import views
+from ucl_helpers.automation.simulation import DAY, HOUR, Fleet, simulate
+from ucl_helpers.errors import UsageError
+from ucl_helpers.models import Validity
+from ucl_helpers.policy import due, state
+from ucl_helpers.status import Status
+from ucl_helpers.store import Home
+from ucl_helpers.views import charts
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def status(name, age=10 * DAY, *, now=NOW, lifetime=90 * DAY, renew_before=None, **facts):
+    validity = Validity(now - age, now - age + lifetime)
+    found = due(validity, seed=name, now=now, renew_before=renew_before)
+    word = state(validity, now=now, revoked=False, is_due=found.due)
+    return replace(Status(name, word, now, validity=validity, due=found), **facts)
+
+
+NEW = Status("new", "not established", NOW)
+DAMAGED = Status("broken", "damaged", NOW, problem="key.pem is not whole")
+FEW = (status("one"), status("late", 70 * DAY), status("old", 91 * DAY), NEW, DAMAGED)
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_connection_is_a_row_with_what_is_wrong():
+    overview = views.Overview(FEW)
+    assert overview.caption() == "Connections: 1 valid, 1 due, 1 expired, 1 not established, 1 damaged"
+    one, late, old, new, damaged = overview.rows()
+    assert one[:3] == ("one", "valid", "2026-05-20T12:00:00Z (80 d left)")
+    assert "two thirds of 90 d" in one[3]
+    assert late[1:3] == ("due", "2026-03-21T12:00:00Z (20 d left)")
+    assert old[3:] == ("", "ucl establish old (with a one-time token)")
+    assert new[1:] == ("not established", "", "", "")
+    assert damaged[4] == "key.pem is not whole"
+    assert {len(row) for row in overview.rows()} == {len(overview.header)}
+
+
+def test_practice_is_said_when_all_of_it_is():
+    practised = status("one", sandbox=True)
+    assert views.Overview((practised,)).caption().endswith("1 valid (sandbox, for practice)")
+    assert "practice" not in views.Overview((practised, status("two"))).caption()
+    assert views.Overview(()).caption() == "Connections: none"
+
+
+def test_a_connection_is_looked_at_on_disk(tmp_path):
+    home = Home(tmp_path)
+    home.new("begun")
+    (home.new("odd").path / "settings.toml").write_text("x")
+    shown = views.overview(home.connections(), clock=lambda: NOW)
+    assert [row[:2] for row in shown.rows()] == [("begun", "not established"), ("odd", "settings not usable")]
+    assert [one.status for one in shown.checks] == ["failed", "warning", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "found"),
+    [
+        (FEW[:1], ["ok: all 1", "ok: all 1", "ok: all 1"]),
+        (FEW[:2], ["ok: all 2", "ok: all 2", "warning: not late"]),
+        (FEW[2:4], ["ok: all 2", "warning: not old, new", "ok: all 2"]),
+        (FEW[4:], ["failed: not broken", "ok: all 1", "ok: all 1"]),
+        ([NEW] * 7, ["ok: all 7", "warning: not new, new, new, new, new and 2 more", "ok: all 7"]),
+    ],
+)
+def test_only_what_cannot_be_read_fails(statuses, found):
+    assert [f"{one.status}: {one.found}" for one in views.Overview(statuses).checks] == found
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def size(picture):
+    """Width and height in pixels, as its header says."""
+    assert picture.png.startswith(b"\x89PNG\r\n\x1a\n")
+    return struct.unpack(">II", picture.png[16:24])
+
+
+YEARS = {"one": simulate(Fleet(100)), "other": simulate(Fleet(100, every=HOUR))}
+STRUCK = {"one": simulate(Fleet(100, outages=((50 * DAY, 9 * DAY),), per_hour=5))}
+PICTURES = {
+    "timeline": lambda: charts.timeline(FEW),
+    "due dates": lambda: charts.due_dates(FEW),
+    "renewals": lambda: charts.renewals(YEARS),
+    "marked": lambda: charts.renewals(STRUCK),
+}
+
+
+@pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
+def test_a_picture_is_the_same_each_time_whatever_a_user_has_set(draw):
+    first = draw()
+    with mpl.rc_context({"font.size": 20, "savefig.dpi": 30, "axes.facecolor": "red", "axes.grid": True}):
+        assert draw() == first
+    assert size(first)[0] == charts.WIDTH * charts.DPI
+    shown = first._repr_mimebundle_()
+    assert (shown["text/plain"], "image/png" in shown) == (str(first), True)
+
+
+def test_another_day_gives_the_same_picture_and_another_text():
+    """As when a notebook is built anew: some seconds pass between the making of a connection and the look at it."""
+    pictures = []
+    for now, passed in ((NOW, timedelta(seconds=1)), (NOW + 40 * DAY, timedelta(seconds=9.5))):
+        made = [
+            replace(status(f"c{days}", timedelta(0), now=now, renew_before=days * DAY), now=now + passed)
+            for days in (10, 30)
+        ]
+        pictures.append((charts.timeline(made), charts.due_dates(made)))
+    for one, other in zip(*pictures, strict=True):
+        assert one.png == other.png
+    assert pictures[0][0].text != pictures[1][0].text
+
+
+CHANGED = {
+    "age": (charts.timeline, [status("one", 11 * DAY)]),
+    "name": (charts.timeline, [status("another", due=status("one").due)]),
+    "due": (charts.timeline, [status("one", renew_before=40 * DAY)]),
+    "state": (charts.timeline, [status("one", state="revoked")]),
+    "due date": (charts.due_dates, [status("one", renew_before=40 * DAY)]),
+    "overdue": (charts.due_dates, [status("one", 70 * DAY)]),
+    "number": (charts.due_dates, [status("one")] * 2),
+}
+
+
+@pytest.mark.parametrize(("draw", "statuses"), CHANGED.values(), ids=CHANGED)
+def test_what_differs_is_to_be_seen(draw, statuses):
+    assert draw(statuses).png != draw([status("one")]).png
+
+
+def test_years_that_differ_are_to_be_seen():
+    one = {"one": YEARS["one"]}
+    drawn = [one, {"one": YEARS["other"]}, STRUCK, {"1": YEARS["one"]}]
+    pictures = [charts.renewals(years) for years in drawn] + [charts.renewals(one, (50, 70))]
+    assert len({one.png for one in pictures}) == len(pictures)
+
+
+def test_the_text_says_what_the_picture_shows():
+    assert str(charts.timeline(FEW)).splitlines()[::2] == [
+        "Validity of 3 of 5 connections",
+        f"late: to 2026-03-21T12:00:00Z, due {FEW[1].due.at:%Y-%m-%dT%H:%M:%SZ}",
+    ]
+    assert str(charts.due_dates(FEW)) == "Due dates of 3 of 5 connections: 2 overdue, 1 later"
+    assert str(charts.renewals(STRUCK)) == "one: 5 renewals in the busiest hour"
+
+
+def test_of_many_those_are_shown_that_end_first():
+    many = [status(f"c{number:03}", number * HOUR) for number in range(200)]
+    picture = charts.timeline(many)
+    assert picture.text.startswith("Validity of 40 of 200 connections\nc199: ")
+    assert picture.text.count("\n") == 40
+    assert size(picture)[1] < 2 * charts.WIDTH * charts.DPI
+
+
+@pytest.mark.parametrize("statuses", [[], [NEW], [status("brief", HOUR, lifetime=DAY)]], ids=["none", "new", "brief"])
+def test_few_or_none_are_drawn_as_well(statuses):
+    assert size(charts.timeline(statuses))[0] == size(charts.due_dates(statuses))[0] == charts.WIDTH * charts.DPI
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=r"need matplotlib.*ucl-helpers\[lab\]"):
+        runpy.run_path(charts.__file__)
