@@ -29,6 +29,7 @@ LAYERS = {
         "generation",
         "pending",
         "store",
+        "attempts",
         "status",
     },
     "procedure": {
