@@ -30,6 +30,7 @@ LAYERS = {
         "pending",
         "session",
         "store",
+        "attempts",
         "status",
     },
     "procedure": {

@@ -1,12 +1,15 @@
 """When a renewal is due: from lifetimes of five minutes to ten years, the clock an argument."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.models import Validity
-from ucl_helpers.policy import JITTER, due, parse_duration, state
+from ucl_helpers.policy import INTERVAL_SHARE, JITTER, MIN_INTERVAL, due, parse_duration, state
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -64,6 +67,96 @@ def test_a_fleet_is_spread_over_all_of_it():
     tenths = [int(one / (lifetime * JITTER) * 10) for one in early]
     assert set(tenths) == set(range(10))
     assert all(50 < tenths.count(number) < 150 for number in range(10))
+
+
+@pytest.mark.parametrize(("lifetime", "percent"), [(90 * DAY, 1), (DAY, 4)])
+def test_of_a_thousand_that_were_established_in_one_moment_few_are_due_in_the_same_minute(lifetime, percent):
+    """By the rule alone: nobody sleeps."""
+    minutes = Counter(
+        int((due(lasting(lifetime), seed=f"tenant-{number}/{number}", now=START).at - START) / MINUTE)
+        for number in range(1000)
+    )
+    assert max(minutes.values()) <= 10 * percent
+    assert minutes.total() == 1000
+
+
+def test_without_jitter_all_would_be_due_in_the_same_minute():
+    """The twin: that is what renew_before does."""
+    ends = {due(lasting(DAY), seed=f"tenant-{number}", now=START, renew_before=HOUR).at for number in range(1000)}
+    assert len(ends) == 1
+
+
+# -- minimum interval --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "wanted", "wait", "cut"),
+    [
+        (90 * DAY, HOUR, HOUR, ""),
+        (90 * DAY, 2 * DAY, 2 * DAY, ""),
+        (DAY, 30 * DAY, 576 * MINUTE, ", four tenths of what was left instead of 30 d"),
+        (5 * MINUTE, HOUR, 2 * MINUTE, ", four tenths of what was left instead of 1 h"),
+    ],
+)
+def test_what_is_due_from_birth_is_not_due_again_at_once(lifetime, wanted, wait, cut):
+    """Its NotBefore lies far behind, as when the server's clock is wrong: by the shares it is due for long."""
+    validity = Validity(START - 1000 * lifetime, START + lifetime)
+    how = {"seed": "prod", "activated": START, "min_interval": wanted}
+    for now, expected in [(START, False), (START + wait - SECOND, False), (START + wait, True)]:
+        found = due(validity, now=now, **how)
+        assert (found.due, found.at) == (expected, START + wait)
+    assert found.reason.startswith("min_interval = ")
+    assert f" since it came into use{cut}; else due before (" in found.reason
+
+
+@pytest.mark.parametrize("activated", [None, START + SECOND, START + 80 * DAY, START - 80 * DAY])
+def test_without_it_that_would_be_due_at_once(activated):
+    """The twin: nothing is known of when it came into use, that lies ahead by a wrong clock, or long behind."""
+    assert due(Validity(START - 1000 * DAY, START + DAY), seed="prod", now=START, activated=activated).due
+
+
+def test_a_certificate_that_is_not_due_yet_does_not_wait_for_it():
+    plain = due(lasting(90 * DAY), seed="prod", now=START)
+    assert due(lasting(90 * DAY), seed="prod", now=START, activated=START) == plain
+
+
+def test_of_five_minutes_the_jitter_stays():
+    spread = {due(lasting(5 * MINUTE), seed=f"{one}", now=START, activated=START).at for one in range(100)}
+    assert len(spread) == 100
+    assert {due(lasting(5 * MINUTE), seed="1", now=START, activated=START).reason} == {
+        due(lasting(5 * MINUTE), seed="1", now=START).reason
+    }
+
+
+RULES = st.fixed_dictionaries(
+    {
+        "seed": st.text(max_size=8),
+        "renew_before": st.none() | st.timedeltas(SECOND, 4000 * DAY),
+        "min_interval": st.timedeltas(SECOND, 4000 * DAY),
+        "now": st.timedeltas(timedelta(0), 4000 * DAY).map(lambda passed: START + passed),
+    }
+)
+
+
+@given(
+    lifetime=st.timedeltas(5 * MINUTE, 3652 * DAY),
+    activated=st.none() | st.timedeltas(-10 * DAY, 4000 * DAY).map(lambda passed: START + passed),
+    rule=RULES,
+)
+def test_of_any_lifetime_it_is_due_neither_too_early_nor_too_late(lifetime, activated, rule):
+    validity, now = lasting(lifetime), rule["now"]
+    found = due(validity, activated=activated, **rule)
+    assert found.due == (now >= found.at)
+    assert START + INTERVAL_SHARE * lifetime <= found.at < validity.not_after
+    assert found.at >= due(validity, **rule).at
+    if activated is not None and activated <= now and activated < validity.not_after:
+        left = validity.not_after - activated
+        assert found.at >= activated + min(rule["min_interval"], INTERVAL_SHARE * min(lifetime, left))
+
+
+def test_the_default_is_an_hour():
+    validity = Validity(START - 1000 * DAY, START + DAY)
+    assert due(validity, seed="", now=START, activated=START).at - START == MIN_INTERVAL == HOUR
 
 
 # -- renew_before ------------------------------------------------------------------------------------------------------

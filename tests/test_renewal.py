@@ -183,7 +183,7 @@ def test_an_expired_certificate_ends_refused_with_the_way_out(home, ucl, clock, 
     clock.set()
     for attempt in (
         lambda: renew(expired),
-        lambda: renew(expired, only_if_due=True),
+        lambda: renew(expired, only_if_due=True, clock=Clock(minutes=1)),
         lambda: go(Renewal.begin(expired)),
     ):
         with pytest.raises(CertificateRejected, match="expired") as refusal:

@@ -34,11 +34,12 @@ def test_when_it_is_due_it_is_done(home, ucl, clock, between, tmp_path):
     assert renew(old, only_if_due=True).outcome == "not-due"
 
 
-def test_a_signing_request_without_an_answer_is_due_at_once(secure, between):
+def test_a_signing_request_without_an_answer_is_due_after_a_pause(secure, between):
     between.on("sign", lost_on_the_way_back)
     with pytest.raises(Unreachable):
         renew(secure)
-    assert renew(secure, only_if_due=True).outcome == "renewed"
+    assert not secure.due(datetime.now(UTC)).due
+    assert renew(secure, only_if_due=True, clock=Clock(minutes=1)).outcome == "renewed"
 
 
 def test_another_subject_needs_consent(secure, between):

@@ -15,7 +15,8 @@ a server wrote into it.
     │   ├── RateLimited              429, with the server's Retry-After
     │   ├── Unavailable              408, 500, 502, 503, 504
     │   ├── EmptyAnswer              no data and no error: a known bug of the server
-    │   └── NotYetAccepted           the new certificate is refused in its first minutes
+    │   ├── NotYetAccepted           the new certificate is refused in its first minutes
+    │   └── Waiting                  a renewal is due, has failed, and is not to be tried again yet
     ├── Refused                   4  the server understood, and said no
     │   ├── AuthenticationFailed     400 with an empty body, 401, 403
     │   ├── CertificateRejected      the server's TLS does not take our client certificate
@@ -104,6 +105,10 @@ class EmptyAnswer(RetryLater):
 
 class NotYetAccepted(RetryLater):
     """The new certificate is refused in its first minutes; a gateway's clock may be behind its NotBefore."""
+
+
+class Waiting(RetryLater):
+    """A renewal is due and not tried: it failed, and ``data['not_before']`` (ISO 8601, UTC) has not come."""
 
 
 class Refused(UCLError):

@@ -6,12 +6,14 @@ The files are those of :mod:`ucl_helpers.exports` and ``connection.json`` (URLs,
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
+from ucl_helpers.clock import moment_from
 from ucl_helpers.crypto import load_key, public_key_of, read_certificates
 from ucl_helpers.errors import BadAnswer, StorageFailed, UCLError
 from ucl_helpers.exports import json_object
@@ -38,6 +40,13 @@ class Generation:
         if (facts := json_object(self._read("connection.json"))) is None:
             raise _damaged(self.path / "connection.json", ValueError("it is not a JSON object"))
         return facts
+
+    @property
+    def created(self) -> datetime | None:
+        """When it was made (UTC), by our clock then; None when ``connection.json`` does not say, or is damaged."""
+        with suppress(StorageFailed):
+            return moment_from(self.facts.get("created"))
+        return None
 
     @cached_property
     def chain(self) -> tuple[x509.Certificate, ...]:

@@ -1,8 +1,12 @@
-"""When a renewal is due. Pure: the clock is an argument.
+"""When a renewal is due, and when one that failed is tried again. Pure: the clock is an argument.
 
 The rule: two thirds of the lifetime, or half of it when that is below ten days, less a little jitter that is the
 same for a connection every time it is asked; or ``renew_before`` from its settings, without jitter. ``renew_before``
-never exceeds half the lifetime, so that short-lived certificates work.
+never exceeds half the lifetime, so that short-lived certificates work. Nor is a certificate due again within
+``min_interval`` of coming into use, so that one that is due from birth is not renewed over and over.
+
+What failed is tried again after a pause that doubles, is cut where little of the certificate's lifetime is left, and
+comes on top of what the server asked for.
 """
 
 import hashlib
@@ -16,6 +20,9 @@ from ucl_helpers.show import span
 SHORT_LIFETIME = timedelta(days=10)
 JITTER = 0.05
 MIN_INTERVAL = timedelta(hours=1)
+INTERVAL_SHARE = 0.4  # of the lifetime: below half of it less the jitter, so that this stays of a short one
+FIRST_PAUSE, LONGEST_PAUSE, PAUSE_SHARE = timedelta(minutes=1), timedelta(hours=1), 0.1
+LONGEST_ASKED = timedelta(days=1)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -33,7 +40,15 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def due(validity: Validity, *, seed: str, now: datetime, renew_before: timedelta | None = None) -> Due:
+def due(
+    validity: Validity,
+    *,
+    seed: str,
+    now: datetime,
+    renew_before: timedelta | None = None,
+    activated: datetime | None = None,
+    min_interval: timedelta = MIN_INTERVAL,
+) -> Due:
     """Is a renewal due at ``now`` (aware, UTC)?
 
     Args:
@@ -41,6 +56,10 @@ def due(validity: Validity, *, seed: str, now: datetime, renew_before: timedelta
         seed: names the connection, so that its jitter is its own and stays the same.
         now: the moment to judge.
         renew_before: due this long before NotAfter, instead of the rule by fractions.
+        activated: when the certificate came into use; None if that is not known. One that lies ahead of ``now``, by a
+            clock that was wrong, does not count.
+        min_interval: not due before so long after ``activated``; cut to four tenths of the lifetime, and of what was
+            left of it then, so that it is always due before NotAfter.
     """
     lifetime = validity.lifetime
     if renew_before is not None:
@@ -53,7 +72,46 @@ def due(validity: Validity, *, seed: str, now: datetime, renew_before: timedelta
         early = lifetime * (JITTER * fraction(seed))
         at = validity.not_before + lifetime * share - early
         reason = f"{name} of {span(lifetime)}, less {span(early)} of jitter"
+    if activated is not None and activated <= now and activated < validity.not_after:
+        most = INTERVAL_SHARE * min(lifetime, validity.not_after - activated)
+        wait = min(min_interval, most)
+        if activated + wait > at:
+            at = activated + wait
+            cut = f", four tenths of what was left instead of {span(min_interval)}" if most < min_interval else ""
+            reason = f"min_interval = {span(wait)} since it came into use{cut}; else due before ({reason})"
     return Due(due=now >= at, at=at, reason=reason)
+
+
+def next_try(
+    failures: int, *, seed: str, now: datetime, not_after: datetime | None = None, retry_after: float = 0.0
+) -> datetime:
+    """When to try again what has failed at ``now`` (aware, UTC) and is due: an earlier try would not help.
+
+    The pause doubles from a minute to an hour, less up to half of it, by which those that failed together come apart.
+    It is a tenth of what is left of the certificate at most, so that the last tries come before its end. What the
+    server asked for comes before that pause, but no more than half of what is left.
+
+    Args:
+        failures: in a row, this one included.
+        seed: names the connection.
+        now: when it failed.
+        not_after: of the certificate in use; None when there is none.
+        retry_after: seconds that the server asked for; a day at most counts.
+    """
+    pause = min(FIRST_PAUSE * (1 << min(failures - 1, 10)), LONGEST_PAUSE)
+    pause *= 1 - _fraction(f"{seed}/{failures}") / 2
+    asked = min(timedelta(seconds=retry_after), LONGEST_ASKED)
+    if not_after is not None and (left := not_after - now) > timedelta(0):
+        pause, asked = min(pause, left * PAUSE_SHARE), min(asked, left / 2)
+    return now + asked + pause
+
+
+def is_waiting(now: datetime, *, failed: datetime, not_before: datetime) -> bool:
+    """Whether ``now`` (UTC) lies between a failure and its next try.
+
+    A clock that was set back since, or a pause longer than any is, keeps nobody waiting.
+    """
+    return failed <= now < not_before <= failed + LONGEST_ASKED + LONGEST_PAUSE
 
 
 def state(validity: Validity, *, now: datetime, revoked: bool, is_due: bool) -> str:

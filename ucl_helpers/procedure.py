@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 from cryptography import x509
 
+from ucl_helpers.attempts import counted
 from ucl_helpers.checks import Expected
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock
@@ -27,7 +28,6 @@ from ucl_helpers.errors import (
     BadAnswer,
     CertificateRejected,
     ChecksFailed,
-    SettledElsewhere,
     UCLError,
     UsageError,
 )
@@ -45,7 +45,7 @@ from ucl_helpers.models import (
 from ucl_helpers.operations import configuration_from, signed_from
 from ucl_helpers.outcomes import facts_of, mark_of, not_needed, outcome_of, warnings_of
 from ucl_helpers.pending import Pending, prune_aside
-from ucl_helpers.resumption import open_pending, resume, tidy, trust
+from ucl_helpers.resumption import must_be_ours, open_pending, resume, tidy, trust
 from ucl_helpers.store import Connection
 from ucl_helpers.verification import decoded, verify
 
@@ -60,6 +60,7 @@ class Procedure(ABC):
     kind: ClassVar[str]
     done: ClassVar[str]
     idle: ClassVar[str]
+    rehearsal = False  # of one nothing is remembered
 
     def __init__(self, connection: Connection, *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
         self.connection = connection
@@ -136,27 +137,20 @@ class Procedure(ABC):
             kept: Step = self._results[name]
             return kept
         with self.connection.lock.held(wait=STEP_WAIT_SECONDS):
-            self._must_be_ours()
+            must_be_ours(self.connection, self.pending, self._base, self._id)
             self._drop_stale_results()
             if after and after not in self._results:
                 raise UsageError(f"{name}() comes after {after}().", remedy="Run the steps in their order.")
             if name not in self._results or after is None:  # only the configuration is asked for again
+                first = after is None
                 try:
-                    self._results[name] = act()
+                    with counted(self.connection, self._clock, begins=first, rehearsal=self.rehearsal):
+                        self._results[name] = act()
                 except UCLError:
                     self.close()
                     raise
             result: Step = self._results[name]
             return result
-
-    def _must_be_ours(self) -> None:
-        current, what = self.connection.current, ""
-        if current != self._base:
-            what = f"{self.connection.name} got another generation meanwhile: {current.name if current else 'none'}."
-        elif self._id is not None and self.pending.state.get("id") != self._id:
-            what = f"What was begun for {self.connection.name} was settled or set aside."
-        if what:
-            raise SettledElsewhere(what, remedy="Nothing is lost; begin anew to go on from there.")
 
     def _drop_stale_results(self) -> None:
         """An answer that was rejected, or replaced by another process, takes with it what was made of it."""

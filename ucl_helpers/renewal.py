@@ -15,6 +15,7 @@
 
 from typing import Self
 
+from ucl_helpers import attempts
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import parse_subject, same_subject, subject_text
@@ -43,6 +44,7 @@ class Renewal(Procedure):
         key_length: int | None = None,
         only_if_due: bool = False,
         accept_new_subject: bool = False,
+        rehearsal: bool = False,
         clock: Clock = utc_now,
     ) -> Self:
         """Look at the connection and at what an interrupted run left; start making the key in a thread.
@@ -51,21 +53,26 @@ class Renewal(Procedure):
             connection: established.
             key_length: RSA bits, 2048 to 8192; None for the connection's setting (4096 by default).
             only_if_due: when nothing is due and no signing request is open, every step returns
-                :class:`~ucl_helpers.models.NotNeeded`.
+                :class:`~ucl_helpers.models.NotNeeded`; when something is, it may have to wait.
             accept_new_subject: consent to a subject other than the one in use.
+            rehearsal: nothing is to be signed, so nothing is remembered of it as an attempt.
             clock: our clock, aware, UTC.
 
         Raises:
             UnknownConnection: it is not established.
+            Waiting: with ``only_if_due``; it has failed, and the next try is not due yet.
             Refused: its certificate was revoked.
             UsageError: an establishment waits to be finished, or ``key_length`` is out of range.
             StorageFailed: what lies on disk is not whole.
         """
-        with connection.lock.held(wait=STEP_WAIT_SECONDS):
+        with (
+            connection.lock.held(wait=STEP_WAIT_SECONDS),
+            attempts.counted(connection, clock, rehearsal=rehearsal),
+        ):
             current = connection.require_current()
             current.check_whole()
             renewal = cls(connection, bits=key_length, server_ca=current.server_ca, clock=clock)
-            renewal.accept_new_subject = accept_new_subject
+            renewal.accept_new_subject, renewal.rehearsal = accept_new_subject, rehearsal
             renewal.due = connection.due(clock())
             state = renewal.pending.state
             if state.get("kind") == "establish" and state["base"] == current.name and renewal.pending.answer():
@@ -81,8 +88,11 @@ class Renewal(Procedure):
             sent = state.get("kind") == cls.kind and state.get("sent")
             if only_if_due and not renewal.due.due and not sent:
                 renewal.not_needed = NotNeeded(renewal.due.at, renewal.due.reason)
-            else:
-                renewal.start_key()
+                attempts.looked(connection, clock())
+                return renewal
+            if only_if_due:
+                attempts.must_not_wait(connection, clock())
+            renewal.start_key()
             return renewal
 
     def _ask_configuration(self) -> Answer:

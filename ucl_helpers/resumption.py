@@ -19,6 +19,7 @@ from cryptography import x509
 
 from ucl_helpers import files
 from ucl_helpers.crypto import parse_subject, same_subject
+from ucl_helpers.errors import SettledElsewhere
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, fingerprint
 from ucl_helpers.outcomes import mark_of
@@ -33,6 +34,21 @@ def tidy(connection: Connection, pending: Pending) -> None:
     if certificate and current and mark_of(current) == fingerprint(certificate):
         connection.record("settled", fingerprint=current.fingerprint, generation=current.name)
         pending.discard()
+
+
+def must_be_ours(connection: Connection, pending: Pending, base: Generation | None, known: str | None) -> None:
+    """A procedure goes on only with what it has begun itself, for the generation it began with.
+
+    Raises:
+        SettledElsewhere: another process has finished it, or set it aside.
+    """
+    current, what = connection.current, ""
+    if current != base:
+        what = f"{connection.name} got another generation meanwhile: {current.name if current else 'none'}."
+    elif known is not None and pending.state.get("id") != known:
+        what = f"What was begun for {connection.name} was settled or set aside."
+    if what:
+        raise SettledElsewhere(what, remedy="Nothing is lost; begin anew to go on from there.")
 
 
 def resume(

@@ -1,9 +1,10 @@
 """Where a connection stands, read from disk without a lock and without a call."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
+from ucl_helpers.attempts import Attempts, remembered
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import subject_text
 from ucl_helpers.errors import InvalidSettings, UCLError
@@ -13,14 +14,18 @@ from ucl_helpers.policy import state
 from ucl_helpers.show import Row, Shown, moment, span
 from ucl_helpers.store import Connection
 
+STATES = (
+    *("valid", "due", "expired", "not yet valid", "revoked"),
+    *("not established", "settings not usable", "damaged"),
+)
+
 
 @dataclass(frozen=True)
 class Status(Shown):
     """What is known of a connection at ``now`` (UTC).
 
-    ``state`` is ``valid``, ``due``, ``expired``, ``not yet valid``, ``revoked``, ``not established``,
-    ``settings not usable`` or ``damaged``.
-    ``pending`` says what an interrupted run left, or None.
+    ``state`` is one of :data:`STATES`.
+    ``pending`` says what an interrupted run left, or None; ``attempts`` what is remembered of all runs.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Status(Shown):
     url: str | None = None
     pending: str | None = None
     problem: str | None = None
+    attempts: Attempts = field(default_factory=Attempts)
 
     title: ClassVar[str] = "Connection"
 
@@ -55,6 +61,7 @@ class Status(Shown):
             "certificate endpoint": self.url,
             "generation": self.generation,
             "under way": self.pending,
+            "failed": self._failed(),
             "problem": self.problem,
         }
         return [(label, value) for label, value in facts.items() if value]
@@ -64,6 +71,14 @@ class Status(Shown):
             return None
         left = self.validity.not_after - self.now
         return f"{moment(self.validity.not_after)} ({span(left)}{' left' if left.total_seconds() > 0 else ''})"
+
+    def _failed(self) -> str | None:
+        known, again = self.attempts, self.attempts.next_try(self.now)
+        if not known.failures:
+            return None
+        since = f" since {moment(known.failing_since)}" if known.failing_since else ""
+        wait = f"; next try not before {moment(again)}" if again else ""
+        return f"{known.failures} in a row{since}, the last: {known.last_error}{wait}"
 
     def as_json(self) -> dict[str, Any]:
         """For programs; times are ISO 8601, UTC."""
@@ -83,17 +98,36 @@ class Status(Shown):
             "certificateSecuredConnectorUrl": self.url,
             "pending": self.pending,
             "problem": self.problem,
+            **self._attempts_as_json(),
         }
+
+    def _attempts_as_json(self) -> dict[str, Any]:
+        known = self.attempts
+        moments = {
+            "lastLooked": known.last_looked,
+            "lastAttempt": known.last_attempt,
+            "lastSuccess": known.last_success,
+            "failingSince": known.failing_since,
+            "nextTry": known.next_try(self.now),
+        }
+        last = known.last_error and {
+            "error": known.last_error.error,
+            "message": known.last_error.message,
+            "exitCode": known.last_error.exit_code,
+            "at": moment(known.last_error.at),
+        }
+        told = {name: when and moment(when) for name, when in moments.items()}
+        return {**told, "failures": known.failures, "lastError": last}
 
 
 def status_of(connection: Connection, clock: Clock = utc_now) -> Status:
     """Where a connection stands; damage is told, not raised."""
-    now, pending = clock(), None
+    now, known, pending = clock(), remembered(connection), None
     try:
         pending = _pending(Pending(connection.path / "pending"))
         sandbox = connection.is_sandbox
         if (current := connection.current) is None:
-            return Status(connection.name, "not established", now, sandbox=sandbox, pending=pending)
+            return Status(connection.name, "not established", now, sandbox=sandbox, pending=pending, attempts=known)
         current.check_whole()
         due = connection.due(now)
         word = state(current.validity, now=now, revoked=current.fingerprint in connection.revoked(), is_due=due.due)
@@ -109,11 +143,12 @@ def status_of(connection: Connection, clock: Clock = utc_now) -> Status:
             due=due,
             url=connection.url,
             pending=pending,
+            attempts=known,
         )
     except InvalidSettings as error:
-        return Status(connection.name, "settings not usable", now, pending=pending, problem=str(error))
+        return Status(connection.name, "settings not usable", now, pending=pending, problem=str(error), attempts=known)
     except UCLError as error:
-        return Status(connection.name, "damaged", now, pending=pending, problem=str(error))
+        return Status(connection.name, "damaged", now, pending=pending, problem=str(error), attempts=known)
 
 
 def _pending(pending: Pending) -> str | None:

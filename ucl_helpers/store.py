@@ -199,12 +199,20 @@ class Connection:
 
     def due(self, now: datetime) -> Due:
         """Whether the generation in use is due at ``now`` (UTC), by the connection's settings."""
-        return self.due_of(self.require_current().certificate, now)
+        current = self.require_current()
+        return self.due_of(current.certificate, now, activated=current.created)
 
-    def due_of(self, certificate: x509.Certificate, now: datetime) -> Due:
-        """Whether ``certificate``, used by this connection, would be due at ``now`` (UTC)."""
-        seed = f"{self.name}/{common_name(certificate.subject)}"
-        return due(Validity.of(certificate), seed=seed, now=now, renew_before=self.settings.renew_before)
+    def due_of(self, certificate: x509.Certificate, now: datetime, *, activated: datetime | None = None) -> Due:
+        """Whether ``certificate`` would be due at ``now`` (UTC) if this connection used it, since ``activated``."""
+        chosen = self.settings
+        return due(
+            Validity.of(certificate),
+            seed=f"{self.name}/{common_name(certificate.subject)}",
+            now=now,
+            renew_before=chosen.renew_before,
+            activated=activated,
+            min_interval=chosen.min_interval,
+        )
 
     def _ready_file(self) -> Mapping[str, Any]:
         path = self.settings.sandbox

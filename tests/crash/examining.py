@@ -90,6 +90,7 @@ def remains(connection: Connection, *, aside: bool = False) -> Iterator[str]:
         emptied = path.parent == home / "connections" and {one.name for one in path.iterdir()} <= {
             "generations",
             "lock",
+            "attempts.json",
         }
         if TEMPORARY.fullmatch(path.name) and not emptied:
             yield f"{path.relative_to(home)} was left"

@@ -88,7 +88,7 @@ def _new(home: Home, name: str) -> Iterator[Connection]:
         yield connection
     finally:
         with suppress(UCLError), connection.lock.held():
-            if {one.name for one in connection.path.iterdir()} <= {"generations", "lock"}:
+            if {one.name for one in connection.path.iterdir()} <= {"generations", "lock", "attempts.json"}:
                 remove_tree(connection.path)
 
 

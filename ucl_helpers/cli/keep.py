@@ -43,11 +43,13 @@ def renew_command(
       ucl renew prod --force --json
 
     The identity in use stays until the new one has passed its checks and was accepted by UCL. Whatever goes wrong,
-    running it again goes on from there.
+    running it again goes on from there; after a failure that is not before a pause is over, unless with --force.
     """
     connection = open_by_name(home, name)
     if dry_run:
-        outcome = _rehearse(Renewal.begin(connection, key_length=key_length, accept_new_subject=accept_new_subject))
+        outcome = _rehearse(
+            Renewal.begin(connection, key_length=key_length, accept_new_subject=accept_new_subject, rehearsal=True)
+        )
     else:
         outcome = renew(connection, key_length=key_length, only_if_due=not force, accept_new_subject=accept_new_subject)
     show(outcome, json_output=json_output)
@@ -71,18 +73,29 @@ def _rehearse(renewal: Renewal) -> Outcome:
 
 @click.command("status")
 @click.argument("name", required=False)
+@click.option(
+    "--check", is_flag=True, help="For monitoring: one line, exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."
+)
 @with_home
 @as_json
-def status_command(name: str | None, home: Home, *, json_output: bool) -> None:
+def status_command(name: str | None, home: Home, *, check: bool, json_output: bool) -> None:
     """Show where connection NAME stands, or all connections.
 
     \b
     Examples:
       ucl status
       ucl status prod --json
+      ucl status prod --check
 
-    It reads the disk only; nobody is called. The exit code is 0 whatever the state.
+    It reads the disk only; nobody is called. The exit code is 0 whatever the state, but for --check, which judges all
+    connections but those for practice, or the one that is named.
     """
+    if check:
+        from ucl_helpers.automation.monitoring import check_home
+
+        report = check_home(home, name)
+        click.echo(json.dumps(report.as_json(), indent=1) if json_output else str(report))
+        click.get_current_context().exit(report.exit_code)
     if name is not None:
         status = status_of(home.connection(name))
         click.echo(json.dumps(status.as_json(), indent=1) if json_output else str(status))

@@ -149,11 +149,16 @@ def _text(shown: Shown) -> str:
 
 
 class Commands:
-    """What mends a connection, as commands to type. A word in capitals behind a ``$`` is for the user to fill in."""
+    """What mends a connection, as commands to type. A word in capitals behind a ``$`` is for the user to fill in.
 
-    def __init__(self, connection: Connection, *, practice: bool, url: str | None, server_ca: Path | None) -> None:
+    ``waiting``: a renewal has just failed, and only ``--force`` tries it again now.
+    """
+
+    def __init__(
+        self, connection: Connection, *, practice: bool, url: str | None, server_ca: Path | None, waiting: bool = False
+    ) -> None:
         self.name, self.path, self._practice = connection.name, connection.path, practice
-        self._home, self._url, self._server_ca = connection.home, url, server_ca
+        self._home, self._url, self._server_ca, self._waiting = connection.home, url, server_ca, waiting
 
     def ucl(self, *words: str | Path) -> str:
         """A command of ours, with ``--home`` where it is not the one that would be taken without."""
@@ -162,7 +167,8 @@ class Commands:
 
     def renew(self, *options: str) -> str:
         """Renew it, or go on with a renewal."""
-        return self.ucl("renew", self.name, *options)
+        insisting = ("--force",) if self._waiting and "--force" not in options else ()
+        return self.ucl("renew", self.name, *insisting, *options)
 
     def finish(self) -> str:
         """Go on with an establishment that was cut off."""

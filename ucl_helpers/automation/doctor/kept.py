@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from ucl_helpers.attempts import remembered
 from ucl_helpers.automation.doctor.findings import Commands, Finding, failed, ok, shell, skipped, warning
 from ucl_helpers.checks import TOLERANCE, Expected, check_identity
 from ucl_helpers.crypto import common_name, load_key, read_certificates
@@ -50,7 +51,10 @@ class Kept:
             self.generations = connection.generations()
         self.pending = Pending(connection.path / "pending")
         self.practice = self.settings.sandbox is not None
-        self.commands = Commands(connection, practice=self.practice, url=self._url(), server_ca=self._server_ca())
+        waiting = remembered(connection).next_try(now) is not None
+        self.commands = Commands(
+            connection, practice=self.practice, url=self._url(), server_ca=self._server_ca(), waiting=waiting
+        )
 
     def _server_ca(self) -> Path | None:
         """What verifies the server, by a path that stays."""
@@ -161,7 +165,14 @@ class Kept:
             ahead = f"not valid yet, for {span(validity.not_before - now)} ({period})"
             return failed(name, ahead, "timedatectl set-ntp true", NotYetAccepted)
         seed = f"{self.name}/{common_name(current.certificate.subject)}"
-        when = due(validity, seed=seed, now=now, renew_before=self.settings.renew_before)
+        when = due(
+            validity,
+            seed=seed,
+            now=now,
+            renew_before=self.settings.renew_before,
+            activated=current.created,
+            min_interval=self.settings.min_interval,
+        )
         if when.due:
             return warning(name, f"{period}; due since {moment(when.at)} ({when.reason})", self.commands.renew())
         return ok(name, f"{period}; due {moment(when.at)}")
