@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import subject_text
 from ucl_helpers.errors import InvalidSettings, UCLError
+from ucl_helpers.hook_state import pending_hooks
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.pending import Pending
 from ucl_helpers.policy import state
@@ -20,7 +21,7 @@ class Status(Shown):
 
     ``state`` is ``valid``, ``due``, ``expired``, ``not yet valid``, ``revoked``, ``not established``,
     ``settings not usable`` or ``damaged``.
-    ``pending`` says what an interrupted run left, or None.
+    ``pending`` says what an interrupted run left, or None; ``pending_hooks`` names what the next run will run.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Status(Shown):
     url: str | None = None
     pending: str | None = None
     problem: str | None = None
+    pending_hooks: tuple[str, ...] = ()
 
     title: ClassVar[str] = "Connection"
 
@@ -55,6 +57,7 @@ class Status(Shown):
             "certificate endpoint": self.url,
             "generation": self.generation,
             "under way": self.pending,
+            "hooks pending": ", ".join(self.pending_hooks),
             "problem": self.problem,
         }
         return [(label, value) for label, value in facts.items() if value]
@@ -83,6 +86,7 @@ class Status(Shown):
             "certificateSecuredConnectorUrl": self.url,
             "pending": self.pending,
             "problem": self.problem,
+            "pendingHooks": list(self.pending_hooks),
         }
 
 
@@ -109,6 +113,7 @@ def status_of(connection: Connection, clock: Clock = utc_now) -> Status:
             due=due,
             url=connection.url,
             pending=pending,
+            pending_hooks=tuple(one.name for one in pending_hooks(connection)),
         )
     except InvalidSettings as error:
         return Status(connection.name, "settings not usable", now, pending=pending, problem=str(error))
