@@ -18,7 +18,7 @@ from test_lock import holding, let_go
 
 from ucl_helpers.automation import child
 from ucl_helpers.automation.hooks import pending_hooks, run_hooks
-from ucl_helpers.errors import HookFailed, UsageError
+from ucl_helpers.errors import HookFailed, StorageFailed, UsageError
 from ucl_helpers.models import Outcome
 from ucl_helpers.show import moment
 from ucl_helpers.status import status_of
@@ -382,6 +382,28 @@ def test_a_run_that_is_told_to_end_ends_its_hook_first(sign, code, connection, t
     assert done.returncode == code
     assert not is_alive((tmp_path / "hook").read_text().strip())
     assert pending(connection) == ["one"]
+
+
+# -- whose commands they are -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "ran"), [(0o600, ["one"]), (0o644, ["one"]), (0o664, []), (0o602, [])])
+def test_settings_that_others_may_write_run_nothing(mode, ran, connection):
+    configure(connection, one="true")
+    (connection.path / "settings.toml").chmod(mode)
+    if ran:
+        assert list(statuses(run_hooks(connection))) == ran
+    else:
+        with pytest.raises(StorageFailed, match="can be changed by others") as caught:
+            run_hooks(connection)
+        assert "chmod go-w" in caught.value.remedy
+        assert events(connection) == []
+
+
+def test_without_hooks_it_does_not_matter_who_may(connection):
+    (connection.path / "settings.toml").touch(0o666)
+    (connection.path / "settings.toml").chmod(0o666)
+    assert run_hooks(connection).results == ()
 
 
 # -- one at a time -----------------------------------------------------------------------------------------------------

@@ -12,13 +12,15 @@ The law of this file:
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 from ucl_helpers import files
 from ucl_helpers.automation import child
-from ucl_helpers.errors import Busy, UsageError
+from ucl_helpers.errors import Busy, StorageFailed, UsageError
 from ucl_helpers.generation import Generation
 from ucl_helpers.hook_results import HookResult, HookResults
 from ucl_helpers.hook_state import note_success, pending_for, pending_hooks
@@ -31,7 +33,7 @@ __all__ = ["pending_hooks", "run_hooks"]
 _HANDED_ON = re.compile(r"PATH|HOME|LANG|LC_[A-Z]+|TZ|USER|LOGNAME|TMPDIR")
 _EVENTS = {"established", "renewed", "imported", "rolled-back"}
 _SOURCES = {"establish": "established", "renew": "renewed", "import": "imported"}
-_LINES, _CHARACTERS = 5, 500
+_LINES, _CHARACTERS, _OTHERS_WRITE = 5, 500, 0o022
 _KEY = re.compile(
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     rb"|\A[A-Za-z0-9+/=\s]*-----END [A-Z ]*PRIVATE KEY-----",  # its beginning was too long ago to be kept
@@ -49,7 +51,7 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
     Raises:
         UsageError: this process holds the connection's lock.
         InvalidSettings: the settings cannot be used.
-        StorageFailed: the disk said no, or the generation in use is not whole.
+        StorageFailed: the disk said no, the generation in use is not whole, or others may write the settings.
     """
     if connection.lock.is_ours:
         raise UsageError(
@@ -57,6 +59,7 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
         )
     if not (everything or pending_hooks(connection)):
         return _results(connection, connection.current, {})
+    _must_be_safe(connection.path / "settings.toml")
     ran, generation = dict[str, HookResult](), None
     lock = files.Lock(connection.path / "hooks.lock", *connection.folders)
     while (current := connection.current) and current != generation:
@@ -70,6 +73,17 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
         except Busy as error:
             busy = str(error.data["holder"])
     return _results(connection, generation, ran, busy)
+
+
+def _must_be_safe(settings: Path) -> None:
+    """Whoever may write there has us run what he likes."""
+    with files.storage("look at", settings):
+        told = settings.stat()
+    if told.st_uid not in {os.geteuid(), 0} or told.st_mode & _OTHERS_WRITE:
+        raise StorageFailed(
+            f"{settings} can be changed by others, so no hook in it is run.",
+            remedy=f"Look through it, then run: chmod go-w {shlex.quote(str(settings))}; it has to be yours or root's.",
+        )
 
 
 def _results(

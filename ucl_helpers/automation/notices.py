@@ -53,12 +53,12 @@ def notify(connection: Connection, error: UCLError | None, *, failures: int, clo
             remedy="Send them when it is released.",
         )
     try:
-        notices, told, now = connection.settings.notices, _told(connection), clock()
-        kind = what_to_tell(told, error, enough=failures >= notices.after_failures, now=now) if notices.urls else None
-        if kind is None:
+        notices = connection.settings.notices
+        if not notices.urls:
             return
-        reached = _send(connection, notices.urls, kind, _words(connection, kind, error, failures, now))
-        if reached:
+        told, now = _told(connection), clock()
+        kind = what_to_tell(told, error, enough=failures >= notices.after_failures, now=now)
+        if kind and _send(connection, notices.urls, kind, _words(connection, kind, error, failures, now)):
             told = {**told, str(error.exit_code): now} if error else {}
             text = json.dumps({"told": {code: at.isoformat(timespec="seconds") for code, at in told.items()}})
             files.write(connection.path / "notices.json", text.encode())
