@@ -65,6 +65,7 @@ def test_without_hooks_nothing_is_run_and_nothing_is_written(connection):
     results = run_hooks(connection)
     assert (results.results, results.error, results.summary) == ((), None, None)
     assert "none configured" in str(results)
+    assert run_hooks(connection, everything=True) == results
     assert {path.name for path in connection.path.iterdir()} == before
 
 
@@ -336,6 +337,17 @@ def test_of_a_key_that_is_half_pushed_out_the_rest_is_not_kept_either(connection
     run_hooks(connection)
     kept = (connection.path / "hooks" / "one.log").read_text()
     assert kept.startswith("(a private key stood here)\ny\n")
+
+
+def test_what_cannot_be_kept_has_to_be_run_again_and_stops_no_other(connection, tmp_path):
+    configure(connection, one=f"echo 1 >> {tmp_path}/ran", two=f"echo 2 >> {tmp_path}/ran; exit 3")
+    (connection.path / "hooks").touch()
+    failed = run_hooks(connection).failed
+    assert failed["one"].startswith("done, and that could not be kept: Could not make ")
+    assert failed["two"].startswith("exit code 3, and that could not be kept: ")
+    (connection.path / "hooks").unlink()
+    assert run_hooks(connection).failed == {"two": "exit code 3"}
+    assert (tmp_path / "ran").read_text().split() == ["1", "2"] * 2
 
 
 # -- its time is over --------------------------------------------------------------------------------------------------

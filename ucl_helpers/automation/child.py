@@ -44,7 +44,19 @@ class Ended:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], limit: timedelta) -> Ended:
-    """Run a program, found by the ``PATH`` of ``environment``, to its end. What becomes of it is told, not raised."""
+    """Run a program, found by the ``PATH`` of ``environment``, to its end. What becomes of it is told, not raised.
+
+    Raises:
+        SystemExit: this process was told to end meanwhile (SIGTERM, SIGHUP); it is raised when the program has ended.
+    """
+    with _noted() as told_to_end:
+        ended = _run(command, environment, limit, told_to_end)
+    if told_to_end:
+        raise SystemExit(128 + told_to_end[0])
+    return ended
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], limit: timedelta, told_to_end: list[int]) -> Ended:
     began = monotonic()
     try:
         process = subprocess.Popen(
@@ -62,9 +74,9 @@ def run(command: Sequence[str], environment: Mapping[str, str], limit: timedelta
         reason = getattr(error, "strerror", None) or "it cannot be written on this system"
         return Ended(f"{command[0]} did not start: {reason}", None, b"", monotonic() - began)
     listener = _Listener(process)
-    with process, _ends_with_us():
+    with process:
         try:
-            in_time = listener.until_it_ends(began + limit.total_seconds())
+            in_time = listener.until_it_ends(began + limit.total_seconds(), told_to_end)
         finally:
             if process.returncode is None:
                 _end(process)
@@ -82,18 +94,21 @@ class _Listener:
         self._descriptor = process.stdout.fileno() if process.stdout else -1
         self._process, self.said = process, b""
 
-    def until_it_ends(self, until: float) -> bool:
-        """Listen until it has ended; False when the time is over before."""
+    def until_it_ends(self, until: float, told_to_end: list[int]) -> bool:
+        """Listen until it has ended; False when its time is over before, or ours."""
+        says = True
         with selectors.DefaultSelector() as selector:
             selector.register(self._descriptor, selectors.EVENT_READ)
             while self._process.poll() is None:
-                if (left := until - monotonic()) <= 0:
+                wait = min(until - monotonic(), _POLL_SECONDS)
+                if wait <= 0 or told_to_end:
                     return False
-                if selector.select(min(left, _POLL_SECONDS)) and not self._read():  # it has closed its output
+                if says:
+                    says = not selector.select(wait) or self._read()
+                else:  # it has closed its output, so it is about to end, as a rule
                     with suppress(subprocess.TimeoutExpired):
-                        self._process.wait(until - monotonic())
-                    return self._process.returncode is not None
-            return True
+                        self._process.wait(wait)
+        return True
 
     def last_words(self) -> None:
         """What it said before it ended; what others go on saying in its place is not waited for."""
@@ -129,18 +144,15 @@ def _in_words(code: int) -> str:
 
 
 @contextmanager
-def _ends_with_us() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind this process, where they would end it at once and leave the program running."""
-
-    def unwind(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
+def _noted() -> Iterator[list[int]]:
+    """Note SIGTERM and SIGHUP, where they would end this process at once and leave the program running."""
+    noted = list[int]()
     ours = threading.current_thread() is threading.main_thread()
     plain = [one for one in _ENDING if ours and signal.getsignal(one) is signal.SIG_DFL]
     for one in plain:
-        signal.signal(one, unwind)
+        signal.signal(one, lambda number, _: noted.append(number))
     try:
-        yield
+        yield noted
     finally:
         for one in plain:
             signal.signal(one, signal.SIG_DFL)

@@ -57,7 +57,7 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
         raise UsageError(
             f"Hooks of {connection.name} cannot run while its lock is held.", remedy="Run them when it is released."
         )
-    if not (everything or pending_hooks(connection)):
+    if not (connection.settings.hooks if everything else pending_hooks(connection)):
         return _results(connection, connection.current, {})
     _must_be_safe(connection.path / "settings.toml")
     ran, generation = dict[str, HookResult](), None
@@ -99,17 +99,19 @@ def _results(
 
 def _run(connection: Connection, generation: Generation, hook: Hook) -> HookResult:
     ended = child.run(hook.command, _environment(connection, generation), hook.timeout)
-    said = _KEY.sub(b"(a private key stood here)", ended.said)
-    _keep(connection, hook, said)
-    result = HookResult(hook.name, "done", exit_code=ended.code, took=timedelta(seconds=ended.seconds))
-    facts = {"hook": hook.name, "generation": generation.name, "exit_code": ended.code, "seconds": result.seconds}
-    if not ended.problem:
-        note_success(connection, generation, hook)
-        connection.record("hook-succeeded", **facts)
-        return result
-    problem = printable(ended.problem)
-    connection.record("hook-failed", **facts, problem=problem)
-    return replace(result, status="failed", problem=problem, said=_last_lines(said))
+    said, problem = _KEY.sub(b"(a private key stood here)", ended.said), printable(ended.problem)
+    done = HookResult(hook.name, "done", exit_code=ended.code, took=timedelta(seconds=ended.seconds))
+    facts = {"hook": hook.name, "generation": generation.name, "exit_code": ended.code, "seconds": done.seconds}
+    try:
+        _keep(connection, hook, said)
+        if not problem:
+            note_success(connection, generation, hook)
+            connection.record("hook-succeeded", **facts)
+            return done
+        connection.record("hook-failed", **facts, problem=problem)
+    except StorageFailed as error:  # those that come after it are run all the same
+        problem = f"{problem or 'done'}, and that could not be kept: {error.message}"
+    return replace(done, status="failed", problem=problem, said=_last_lines(said))
 
 
 def _keep(connection: Connection, hook: Hook, said: bytes) -> None:
