@@ -16,7 +16,7 @@ PACKAGE = Path(ucl_helpers.__file__).parent
 
 # A module may import its own layer and those above it in this table, unless FORBIDDEN says otherwise.
 LAYERS = {
-    "words": {"errors", "show", "models", "exchange"},
+    "words": {"errors", "show", "models", "exchange", "hook_results"},
     "rules": {"operations", "crypto", "checks", "policy", "tables", "settings", "exports", "diagnosis"},
     "world": {
         "clock",
@@ -32,6 +32,7 @@ LAYERS = {
         "store",
         "attempts",
         "status",
+        "hook_state",
     },
     "procedure": {
         *("keymaker", "outcomes", "resumption", "verification", "procedure", "renewal"),

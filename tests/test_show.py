@@ -10,6 +10,7 @@ from certificates import CA, NOW, certificate, checks, key
 from ucl_helpers.crypto import dump_certificates, dump_key, load_key, read_certificates
 from ucl_helpers.exchange import Exchange
 from ucl_helpers.exports import generation_files
+from ucl_helpers.hook_results import HookResult, HookResults
 from ucl_helpers.models import (
     OUTCOME_MIME,
     Configuration,
@@ -40,6 +41,7 @@ MODELS = [
     Outcome(HOSTILE, HOSTILE, {"next_due": HOSTILE, "nothing": None}),
     OneTimeToken(TOKEN, HOSTILE),
     VALIDITY,
+    HookResults(HOSTILE, HOSTILE, (HookResult(HOSTILE, "failed", HOSTILE, said=HOSTILE),), HOSTILE, HOSTILE),
     Exchange(HOSTILE, HOSTILE, HOSTILE, {"csr": HOSTILE}, {"token": {"token": TOKEN}}),
 ]
 

@@ -12,6 +12,7 @@ from ucl_helpers import Renewal, status_of, views
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import ChecksFailed, RateLimited, UsageError
 from ucl_helpers.establish import Establishment
+from ucl_helpers.hook_results import HookResult, HookResults
 from ucl_helpers.models import Check, Configuration, NotNeeded, OneTimeToken, SignedCertificates
 from ucl_helpers.sandbox import Sandbox
 from ucl_helpers.store import Home
@@ -74,6 +75,17 @@ def test_what_is_wrong_fails_its_check_and_no_other(step, facts, names, steps):
     checks = checked(changed(steps[step], **facts))
     assert [one.name for one in checks.checks if one.status == "failed"] == names
     assert not checks.ok
+
+
+def test_a_failed_hook_is_a_warning_since_the_certificate_is_in_place():
+    results = (HookResult("a", "done"), HookResult("b", "failed", "exit code 3"), HookResult("c", "not needed"))
+    found = checked(HookResults("prod", "000001-abc", results))
+    assert [(one.name, one.status, one.found) for one in found.checks] == [
+        ("hook a", "ok", "done"),
+        ("hook b", "warning", "exit code 3"),
+        ("hook c", "ok", "not needed"),
+    ]
+    assert [one.found for one in checked(HookResults("prod")).checks] == ["none to run here"]
 
 
 def test_expired_by_our_clock_is_a_warning(steps):

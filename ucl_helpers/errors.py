@@ -29,7 +29,8 @@ a server wrote into it.
     ├── SecretFound               9  a secret stands where none may be
     ├── StorageFailed            10  the disk said no, or what lies there is not whole
     ├── NewTokenNeeded           11  the one-time token is gone; key and CSR are kept
-    └── BadAnswer                12  an answer that does not follow the Connector's schema
+    ├── BadAnswer                12  an answer that does not follow the Connector's schema
+    └── HookFailed               13  the certificate is in place; a command that has to know of it failed
 """
 
 from collections.abc import Mapping
@@ -179,3 +180,9 @@ class BadAnswer(UCLError):
     """The answer is not JSON, or does not follow the Connector's schema."""
 
     exit_code = 12
+
+
+class HookFailed(UCLError):
+    """The certificate is in place, but a hook failed; ``data['failed']`` says which, and why. It will run again."""
+
+    exit_code = 13

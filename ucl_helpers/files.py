@@ -244,6 +244,11 @@ class Lock:
         finally:
             self._thread.release()
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether a block that holds it runs now."""
+        return self._descriptor is not None
+
     def holder(self) -> str:
         """Who took the lock last, as a text for people."""
         try:
@@ -279,12 +284,8 @@ class Lock:
         return None
 
     def _tell(self, descriptor: int) -> None:
-        about = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "program": Path(sys.argv[0]).name or "python",
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        program, since = Path(sys.argv[0]).name or "python", datetime.now(UTC).isoformat(timespec="seconds")
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "program": program, "since": since}
         os.fchmod(descriptor, 0o600)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(about).encode(), 0)

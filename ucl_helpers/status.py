@@ -8,6 +8,7 @@ from ucl_helpers.attempts import Attempts, remembered
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import subject_text
 from ucl_helpers.errors import InvalidSettings, UCLError
+from ucl_helpers.hook_state import pending_hooks
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.pending import Pending
 from ucl_helpers.policy import state
@@ -25,7 +26,8 @@ class Status(Shown):
     """What is known of a connection at ``now`` (UTC).
 
     ``state`` is one of :data:`STATES`.
-    ``pending`` says what an interrupted run left, or None; ``attempts`` what is remembered of all runs.
+    ``pending`` says what an interrupted run left, or None; ``attempts`` what is remembered of all runs;
+    ``pending_hooks`` names what the next run will run.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Status(Shown):
     pending: str | None = None
     problem: str | None = None
     attempts: Attempts = field(default_factory=Attempts)
+    pending_hooks: tuple[str, ...] = ()
 
     title: ClassVar[str] = "Connection"
 
@@ -62,6 +65,7 @@ class Status(Shown):
             "generation": self.generation,
             "under way": self.pending,
             "failed": self._failed(),
+            "hooks pending": ", ".join(self.pending_hooks),
             "problem": self.problem,
         }
         return [(label, value) for label, value in facts.items() if value]
@@ -99,6 +103,7 @@ class Status(Shown):
             "pending": self.pending,
             "problem": self.problem,
             **self._attempts_as_json(),
+            "pendingHooks": list(self.pending_hooks),
         }
 
     def _attempts_as_json(self) -> dict[str, Any]:
@@ -144,6 +149,7 @@ def status_of(connection: Connection, clock: Clock = utc_now) -> Status:
             url=connection.url,
             pending=pending,
             attempts=known,
+            pending_hooks=tuple(one.name for one in pending_hooks(connection)),
         )
     except InvalidSettings as error:
         return Status(connection.name, "settings not usable", now, pending=pending, problem=str(error), attempts=known)

@@ -27,7 +27,7 @@ def shell(ucl, tmp_path_factory):
 NAMES = [
     *("home folder", "connection folder", "access", "secrecy", "settings", "lock"),
     *("identity in use", "key and certificate", "chain", "validity", "revocation"),
-    *("under way", "one-time token", "set aside", "leftovers", "other valid certificates"),
+    *("under way", "one-time token", "set aside", "leftovers", "hooks", "other valid certificates"),
     *("certificate endpoint", "proxy", "name resolution", "TCP connection", "TLS handshake", "server trust"),
     *("client certificate", "UCL's answer", "clock", "subject", "URLs"),
 ]

@@ -211,6 +211,21 @@ def test_a_key_left_by_an_import_that_was_killed_is_named(secure, count):
     count(mended=1)
 
 
+# -- hooks -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_hook_that_was_not_run_or_has_failed_is_named(secure, tmp_path, count):
+    command = f"test -e {tmp_path}/ready"
+    (secure.path / "settings.toml").write_text(f'[[hooks]]\nname = "copy"\ncommand = ["sh", "-c", "{command}"]\n')
+    finding = named(secure, "hooks", "not run yet for this generation: copy", status="warning")
+    assert typed(finding.remedy, secure).returncode == 13
+    finding = named(secure, "hooks", "copy failed: exit code 1", str(secure.path / "hooks"), code=13)
+    (tmp_path / "ready").touch()
+    mended(finding, secure)
+    assert diagnose(secure)["hooks"].found == "1, all have succeeded for this generation"
+    count(mended=1)
+
+
 # -- all at once -------------------------------------------------------------------------------------------------------
 
 

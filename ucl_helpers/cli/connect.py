@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ucl_helpers.cli.common import FILE, as_json, need, show, with_home
+from ucl_helpers.cli.after import finish
+from ucl_helpers.cli.common import FILE, as_json, need, with_home
 from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.establish import establish
 from ucl_helpers.files import remove_tree
@@ -69,7 +70,7 @@ def establish_command(
         if not Connection(home, name).path.is_dir():
             raise UsageError("No way in is given.", remedy="Give --token, or --director-url …, or --sandbox.")
         outcome = establish(home.connection(name), None, ca_file=ca_file, key_length=key_length)
-    show(outcome, json_output=json_output)
+    finish(home.connection(name), outcome, json_output=json_output)
 
 
 def _refuse_practice(home: Home, name: str) -> None:
@@ -126,7 +127,8 @@ def import_command(
     _refuse_practice(home, name)
     secret = resolve(passphrase, what="--passphrase") if passphrase else None
     identity = read_identity(key, certificate, chain, passphrase=secret)
-    show(import_identity(home, name, identity, connector_url, ca_file=ca_file), json_output=json_output)
+    outcome = import_identity(home, name, identity, connector_url, ca_file=ca_file)
+    finish(home.connection(name), outcome, json_output=json_output)
 
 
 COMMANDS = (establish_command, import_command)

@@ -4,6 +4,7 @@ import json
 
 import click
 
+from ucl_helpers.cli.after import finish, telling
 from ucl_helpers.cli.common import as_json, confirm, open_by_name, show, with_home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.lifecycle import forget, rollback
@@ -50,9 +51,11 @@ def renew_command(
         outcome = _rehearse(
             Renewal.begin(connection, key_length=key_length, accept_new_subject=accept_new_subject, rehearsal=True)
         )
-    else:
+        show(outcome, json_output=json_output)
+        return
+    with telling(connection):
         outcome = renew(connection, key_length=key_length, only_if_due=not force, accept_new_subject=accept_new_subject)
-    show(outcome, json_output=json_output)
+    finish(connection, outcome, json_output=json_output)
 
 
 def _rehearse(renewal: Renewal) -> Outcome:
@@ -181,7 +184,8 @@ def rollback_command(name: str, generation: str | None, home: Home, *, json_outp
 
     It is tried by a call before it becomes current.
     """
-    show(rollback(open_by_name(home, name), generation), json_output=json_output)
+    connection = open_by_name(home, name)
+    finish(connection, rollback(connection, generation), json_output=json_output)
 
 
 @click.command("forget")

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers.crypto import MAX_BITS, MIN_BITS, parse_subject, same_subject
+from ucl_helpers.hook_results import HookResults
 from ucl_helpers.models import (
     Check,
     Configuration,
@@ -128,6 +129,15 @@ def _(result: Identity) -> Iterator[Check]:
 @_look.register
 def _(result: Verification) -> Iterator[Check]:
     yield _check("accepted", "an answer over a new handshake", f"answered {moment(result.at)}", passed=True)
+
+
+@_look.register
+def _(result: HookResults) -> Iterator[Check]:
+    for one in result.results:
+        look = _check(f"hook {one.name}", "exit code 0", one.problem or one.status, passed=one.status != "failed")
+        yield look if look.status == "ok" else replace(look, status="warning")  # the outcome says that it failed
+    if not result.results:
+        yield _check("hooks", "all done", "none to run here", passed=True)
 
 
 @_look.register

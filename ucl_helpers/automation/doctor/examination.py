@@ -93,6 +93,7 @@ class _Examination:
         self._look("one-time token", lambda: unfinished.one_time_token(kept))
         self._look("set aside", lambda: unfinished.aside(kept))
         self._look("leftovers", lambda: unfinished.leftovers(kept))
+        self._look("hooks", lambda: unfinished.hooks(kept))
         self._look("other valid certificates", lambda: unfinished.others(kept, now))
         return [*self._found, *(self._attributed(one) for one in far)]
 

@@ -1,4 +1,4 @@
-"""What a doctor looks at of what runs have left: a procedure under way, its token, what was set aside, half files."""
+"""What a doctor looks at of what runs have left: what is under way or set aside, a token, half files, hooks to run."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -6,7 +6,8 @@ from datetime import datetime
 from ucl_helpers.automation.doctor import folders
 from ucl_helpers.automation.doctor.findings import Finding, failed, ok, shell, skipped, warning
 from ucl_helpers.automation.doctor.kept import Kept
-from ucl_helpers.errors import NewTokenNeeded, RetryLater, UCLError
+from ucl_helpers.errors import HookFailed, NewTokenNeeded, RetryLater, UCLError
+from ucl_helpers.hook_state import pending_for
 from ucl_helpers.models import Validity, fingerprint
 from ucl_helpers.pending import Pending, set_aside
 from ucl_helpers.show import moment
@@ -81,6 +82,25 @@ def leftovers(kept: Kept) -> Finding:
         mend = kept.commands.renew() if kept.current else kept.commands.finish()
         return warning("leftovers", f"of a run that was killed: {names}; the next run removes them", mend)
     return ok("leftovers", "none")
+
+
+def hooks(kept: Kept) -> Finding:
+    """What has to be told of the identity in use, and was not yet."""
+    name, configured = "hooks", kept.settings.hooks
+    if not configured or kept.current is None:
+        return skipped(name, "none are configured" if not configured else "none yet")
+    pending = [one.name for one in pending_for(kept.connection, kept.current, configured)]
+    if not pending:
+        return ok(name, f"{len(configured)}, all have succeeded for this generation")
+    last = {
+        str(one.get("hook")): one for one in kept.connection.journal() if one.get("generation") == kept.current.name
+    }
+    problems = {one: last[one]["problem"] for one in pending if last.get(one, {}).get("event") == "hook-failed"}
+    mend = kept.commands.ucl("hooks", kept.name)
+    if problems:
+        found = "; ".join(f"{one} failed: {problem}" for one, problem in problems.items())
+        return failed(name, f"{found}; what it printed is in {kept.connection.path / 'hooks'}", mend, HookFailed)
+    return warning(name, f"not run yet for this generation: {', '.join(pending)}", mend)
 
 
 def others(kept: Kept, now: datetime) -> Finding:

@@ -1,0 +1,78 @@
+"""What happens after a procedure, whatever it came to: pending hooks are run, and who wants to know is told.
+
+Whoever runs a procedure calls this once it is over and the connection's lock is released: the command line, a fleet,
+``ucl run``. A notebook runs its hooks itself.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ucl_helpers import errors
+from ucl_helpers.automation.hooks import run_hooks
+from ucl_helpers.automation.notices import notify
+from ucl_helpers.errors import UCLError
+from ucl_helpers.hook_results import HookResults
+from ucl_helpers.models import Outcome
+from ucl_helpers.store import Connection
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """What came after.
+
+    Attributes:
+        outcome: the procedure's, with the hooks' results in its facts, and exit code 13 if one failed.
+        hooks: what became of each.
+        error: the failed hook, or what kept all from being run; None when all is well.
+    """
+
+    outcome: Outcome
+    hooks: HookResults
+    error: UCLError | None = None
+
+
+def after(connection: Connection, outcome: Outcome) -> Aftermath:
+    """After a success, or when nothing was due. Nothing is raised: the certificate is in place."""
+    try:
+        hooks = run_hooks(connection)
+    except UCLError as error:
+        hooks = HookResults(connection.name)
+        facts = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy or None}
+        told = Aftermath(replace(outcome, facts={**outcome.facts, **facts}, exit_code=error.exit_code), hooks, error)
+    else:
+        told = Aftermath(hooks.complete(outcome), hooks, hooks.error)
+    notify(connection, told.error, failures=1)
+    return told
+
+
+def after_error(connection: Connection, error: UCLError, *, failures: int) -> None:
+    """After a failure; hooks that an earlier run has left are run also now.
+
+    Args:
+        connection: the one whose procedure failed.
+        error: what stopped it.
+        failures: how many in a row have failed by now, this one included.
+    """
+    with suppress(UCLError):
+        run_hooks(connection)
+    notify(connection, error, failures=failures)
+
+
+def after_run(connection: Connection, told: Mapping[str, Any], *, failures: int) -> None:
+    """After a notebook that was run headless, which has run its hooks itself.
+
+    Args:
+        connection: the one that it was run for.
+        told: its outcome as JSON: ``exitCode``, ``error``, ``message``, ``remedy``.
+        failures: how many in a row have failed by now, this one included.
+    """
+    error = None
+    if code := told.get("exitCode"):
+        kind = getattr(errors, str(told.get("error")), UCLError)
+        kind = kind if isinstance(kind, type) and issubclass(kind, UCLError) else UCLError
+        error = kind(
+            str(told.get("message") or f"The run ended with exit code {code}."), remedy=told.get("remedy") or ""
+        )
+    notify(connection, error, failures=failures)

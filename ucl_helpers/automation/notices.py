@@ -1,0 +1,160 @@
+"""Notices of failure and recovery, through apprise (extra ``notify``), to the URLs that the settings refer to.
+
+::
+
+    HOME/connections/NAME/notices.json    {"told": {"3": "2026-01-31T06:25:00+00:00"}}
+
+The file says what of a series of failures has been told, by exit code, and when: a failure that lasts is told once,
+then once a day, and then that it is over. URLs hold passwords: they are looked up when there is something to send, and
+go to the process that sends through its standard input. A notice that cannot be sent stops nothing; standard error and
+the journal say so, and the next run tries again.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from importlib.util import find_spec
+from typing import Literal
+
+from ucl_helpers import files
+from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.errors import Busy, HookFailed, UCLError, UsageError
+from ucl_helpers.exports import json_object
+from ucl_helpers.references import resolve
+from ucl_helpers.show import moment, printable, span
+from ucl_helpers.store import Connection
+
+Kind = Literal["failure", "reminder", "recovery"]
+REMIND_AFTER = timedelta(hours=23)  # a daily run may be early
+LIMIT_SECONDS = 30
+_SENDER = (sys.executable, "-P", "-m", "ucl_helpers.automation.sender")
+_TYPES = {"failure": "failure", "reminder": "warning", "recovery": "success"}
+
+
+def notify(connection: Connection, error: UCLError | None, *, failures: int, clock: Clock = utc_now) -> None:
+    """Tell what a run of this connection came to, if somebody wants to know and does not yet.
+
+    Args:
+        connection: its settings say who is told, and after how many failures.
+        error: what stopped the run, or the failed hook; None: all is well.
+        failures: how many runs in a row have failed by now, this one included. A failed hook is told at once.
+        clock: our clock, aware, UTC.
+
+    Raises:
+        UsageError: this process holds the connection's lock; it would be held for as long as the network takes.
+    """
+    if connection.lock.is_ours:
+        raise UsageError(
+            f"Notices of {connection.name} cannot be sent while its lock is held.",
+            remedy="Send them when it is released.",
+        )
+    try:
+        notices = connection.settings.notices
+        if not notices.urls:
+            return
+        told, now = _told(connection), clock()
+        kind = what_to_tell(told, error, enough=failures >= notices.after_failures, now=now)
+        if kind and _send(connection, notices.urls, kind, _words(connection, kind, error, failures, now)):
+            told = {**told, str(error.exit_code): now} if error else {}
+            text = json.dumps({"told": {code: at.isoformat(timespec="seconds") for code, at in told.items()}})
+            files.write(connection.path / "notices.json", text.encode())
+    except UCLError as problem:
+        _warn(connection, str(problem))
+
+
+def what_to_tell(told: Mapping[str, datetime], error: UCLError | None, *, enough: bool, now: datetime) -> Kind | None:
+    """What has to be told, or None. Pure.
+
+    Args:
+        told: what of this series has been told, by exit code, and when; empty when none is known of.
+        error: of this run, or None. That another process is at work is no failure.
+        enough: whether so many in a row have failed that it is to be told.
+        now: the moment to judge.
+    """
+    if error is None:
+        return "recovery" if told else None
+    if isinstance(error, Busy):
+        return None
+    if (at := told.get(str(error.exit_code))) is None:
+        return "failure" if enough or isinstance(error, HookFailed) else None
+    return "reminder" if abs(now - at) >= REMIND_AFTER else None
+
+
+def _told(connection: Connection) -> dict[str, datetime]:
+    """What is known to have been told; of a file that is damaged, nothing."""
+    path, found = connection.path / "notices.json", None
+    with files.storage("read", path), suppress(FileNotFoundError):
+        found = (json_object(path.read_bytes()) or {}).get("told")
+    with suppress(TypeError, ValueError, AttributeError):
+        told = {code: datetime.fromisoformat(at) for code, at in (found or {}).items()}
+        return told if all(at.tzinfo for at in told.values()) else {}
+    return {}
+
+
+def _words(
+    connection: Connection, kind: Kind, error: UCLError | None, failures: int, now: datetime
+) -> Mapping[str, str]:
+    name, lines = connection.name, [f"Connection {connection.name} on {socket.gethostname()}"]
+    if error is None:
+        title = f"{name}: well again"
+        lines.append("What was told as a failure is over.")
+    else:
+        what = "a hook failed" if isinstance(error, HookFailed) else f"failed ({type(error).__name__})"
+        title = f"{name}: {what}" + (", still" if kind == "reminder" else "")
+        lines += [error.message, error.remedy]
+        lines += [f"Failures in a row: {failures}."] if failures > 1 else []
+    with suppress(UCLError):
+        end = connection.require_current().validity.not_after
+        lines.append(f"Its certificate is valid to {moment(end)} ({_left(end - now)}).")
+    lines.append(f"To look at it: ucl doctor {name}")
+    return {"type": _TYPES[kind], "title": title, "body": "\n".join(filter(None, lines))}
+
+
+def _left(left: timedelta) -> str:
+    return f"{span(left)} left" if left > timedelta(0) else "expired"
+
+
+def _send(connection: Connection, references: Sequence[str], kind: Kind, words: Mapping[str, str]) -> bool:
+    """Send it to all; whether it has reached anybody. Who it did not reach is told."""
+    if find_spec("apprise") is None:
+        raise UsageError("It needs apprise.", remedy="Install it with: pip install 'ucl-helpers[notify]'")
+    urls = dict[str, str]()
+    for one in references:
+        try:
+            urls[one] = resolve(one, what="notices.urls")
+        except UsageError as error:
+            _warn(connection, str(error))
+    reached = dict(zip(urls, _told_each({**words, "urls": list(urls.values())}), strict=False)) if urls else {}
+    for one in urls:
+        if not reached.get(one):
+            _warn(connection, f"{one} leads to a URL that did not take it, or not within {LIMIT_SECONDS} s.")
+    if any(reached.values()):
+        connection.record("notice-sent", kind=kind, title=words["title"])
+    return any(reached.values())
+
+
+def _told_each(notice: Mapping[str, object]) -> list[bool]:
+    """Who of the URLs has taken it, in their order; empty when the sender came to no end."""
+    with suppress(subprocess.SubprocessError, OSError, ValueError):
+        done = subprocess.run(
+            _SENDER,
+            input=json.dumps(notice).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=LIMIT_SECONDS,
+            check=True,
+        )
+        return [bool(one) for one in json.loads(done.stdout)]
+    return []
+
+
+def _warn(connection: Connection, problem: str) -> None:
+    """Say that a notice was not sent, and go on."""
+    with suppress(UCLError):
+        connection.record("notice-failed", problem=problem)
+    with suppress(OSError, ValueError, AttributeError):  # closed, or not there
+        sys.stderr.write(f"{connection.name}: a notice was not sent. {printable(problem)}\n")
