@@ -15,7 +15,8 @@ a server wrote into it.
     │   ├── RateLimited              429, with the server's Retry-After
     │   ├── Unavailable              408, 500, 502, 503, 504
     │   ├── EmptyAnswer              no data and no error: a known bug of the server
-    │   └── NotYetAccepted           the new certificate is refused in its first minutes
+    │   ├── NotYetAccepted           the new certificate is refused in its first minutes
+    │   └── DeadlineExceeded         a headless run took longer than it may
     ├── Refused                   4  the server understood, and said no
     │   ├── AuthenticationFailed     400 with an empty body, 401, 403
     │   ├── CertificateRejected      the server's TLS does not take our client certificate
@@ -28,7 +29,8 @@ a server wrote into it.
     ├── SecretFound               9  a secret stands where none may be
     ├── StorageFailed            10  the disk said no, or what lies there is not whole
     ├── NewTokenNeeded           11  the one-time token is gone; key and CSR are kept
-    └── BadAnswer                12  an answer that does not follow the Connector's schema
+    ├── BadAnswer                12  an answer that does not follow the Connector's schema
+    └── SecretRedacted           14  a notebook printed a secret, which was removed before anything was written
 """
 
 from collections.abc import Mapping
@@ -106,6 +108,10 @@ class NotYetAccepted(RetryLater):
     """The new certificate is refused in its first minutes; a gateway's clock may be behind its NotBefore."""
 
 
+class DeadlineExceeded(RetryLater):
+    """A headless run took longer than it may, and was ended; what it had begun is on disk."""
+
+
 class Refused(UCLError):
     """The server understood the request and said no."""
 
@@ -174,3 +180,9 @@ class BadAnswer(UCLError):
     """The answer is not JSON, or does not follow the Connector's schema."""
 
     exit_code = 12
+
+
+class SecretRedacted(UCLError):
+    """A notebook printed a secret. It was removed before anything was written; ``data['redacted']`` says where."""
+
+    exit_code = 14

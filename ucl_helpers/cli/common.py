@@ -34,6 +34,7 @@ Exit codes:
   10  storage: the disk said no, or what lies there is damaged
   11  a new one-time token is needed; key and CSR are kept
   12  an answer that does not follow the Connector's schema
+  14  a notebook printed a secret, which was removed before it was written
  130  interrupted
 """
 
