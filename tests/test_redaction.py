@@ -201,7 +201,7 @@ def test_a_key_that_is_known_is_found_in_forms_that_have_no_mark(form):
 def test_each_part_of_a_known_key_is_found_wherever_it_begins():
     known, body = KnownSecrets(), "".join(PEM.splitlines()[1:-1])
     known.add_key(PEM.encode())
-    secret = body[400:]
+    secret = body[400:-4]  # what of it is secret, but for the last three bytes
     for at in range(len(secret) - PART):
         assert known.find(f"({secret[at : at + PART]})") == [(1, 1 + PART, KEY)], at
 

@@ -14,7 +14,8 @@ from nbclient.exceptions import DeadKernelError
 
 from ucl_helpers.automation import notebooks
 from ucl_helpers.automation.notebooks import copy_notebooks, find_notebook
-from ucl_helpers.automation.runner import RunResult, default_output, run_notebook
+from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers.automation.runs import default_output
 from ucl_helpers.errors import SecretFound, UsageError
 
 PARAMETERS = 'name: str = "practice"  # whose\nnumber: int = 1  # how many\n'
@@ -104,7 +105,7 @@ def test_where_kernels_are_looked_up_by_name_another_is_started(tmp_path):
 def test_the_executed_notebook_is_private_from_its_first_moment(tmp_path):
     look = (
         "from pathlib import Path\n"
-        "print([oct(p.stat().st_mode & 0o777) for p in Path(name).iterdir() if p.name != 'out.ipynb'])\n"
+        "print([oct(p.stat().st_mode & 0o777) for p in Path(name).rglob('*') if p != Path(name, 'out.ipynb')])\n"
         "print(Path(name, 'out.ipynb').read_text())"
     )
     notebook = write_notebook(tmp_path / "in.ipynb", look)
@@ -117,8 +118,8 @@ def test_the_executed_notebook_is_private_from_its_first_moment(tmp_path):
         result = run_notebook(notebook, folder / "out.ipynb", {"name": str(folder)})
     finally:
         os.umask(umask)
-    assert printed(result.output) == "['0o600']\nthe run before\n"
-    assert (mode(result.output), [path.name for path in folder.iterdir()]) == (0o600, ["out.ipynb"])
+    assert printed(result.output) == "['0o700', '0o600']\nthe run before\n"
+    assert {path.name: mode(path) for path in folder.iterdir()} == {"out.ipynb": 0o600, "out.outcome.json": 0o600}
     assert json.loads(result.output.read_text())["metadata"]["papermill"]["output_path"] == str(result.output)
 
 
@@ -126,7 +127,7 @@ def test_a_notebook_that_fails_is_saved_and_ends_with_the_code_of_its_outcome(tm
     notebook = write_notebook(tmp_path / "in.ipynb", outcome(0), outcome(6), "1 / 0", "print('never')")
     result = run_notebook(notebook, tmp_path / "out.ipynb")
     assert (result.exit_code, result.error) == (6, "ZeroDivisionError: division by zero")
-    assert result.outcome == {"outcome": "said", "connection": "practice", "exitCode": 6}
+    assert {**result.told, "outcome": "said", "connection": "practice", "exitCode": 6} == result.told
     assert mode(result.output) == 0o600
     assert "ZeroDivisionError" in result.output.read_text()
 

@@ -16,7 +16,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -53,6 +53,7 @@ class KnownSecrets:
     """Secrets and all their forms, to be found again in a text."""
 
     def __init__(self) -> None:
+        self.count = 0  # of secrets that were added
         self._groups: dict[str, tuple[str, int, str]] = {}
         self._exact: dict[str, str] = {}
         self._words: dict[str, str] = {}
@@ -60,10 +61,11 @@ class KnownSecrets:
 
     def add_key(self, data: bytes) -> None:
         """A private key, PEM or DER; of one that is encrypted, or of another kind than RSA, the encoded text."""
+        self.count += 1
         load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
         try:
             key = load(data, None, unsafe_skip_rsa_key_validation=True)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
             key = None
         if isinstance(key, rsa.RSAPrivateKey):
             for form in _forms_of_key(key):
@@ -77,6 +79,7 @@ class KnownSecrets:
         """A token, bearer or passphrase, as it is and encoded; one of fewer than four characters is not looked for."""
         if len(secret) < _LEAST:
             return
+        self.count += 1
         written = {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], escape(secret)}
         written |= {
             quote(secret, safe=""),

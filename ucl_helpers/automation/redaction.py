@@ -28,19 +28,20 @@ class Redactor:
     """Takes secrets out of texts and of all that holds texts, and remembers what and where.
 
     Args:
-        known: gives the secrets that are known now, besides those that look like one; asked at each :meth:`notebook`.
+        known: gives the secrets that are known by then, besides those that look like one; asked at each
+            :meth:`refresh`.
     """
 
     def __init__(self, known: Callable[[], KnownSecrets] = KnownSecrets) -> None:
         self.finds: list[Find] = []
-        self._ask, self._known = known, known()
+        self._ask, self._known, self._count = known, known(), 0
         self._clean = set[str]()
 
     def refresh(self) -> None:
         """Ask again what is known; keys may have been made meanwhile."""
-        known = self._ask()
-        if known is not self._known:
-            self._known = known
+        self._known = self._ask()
+        if self._known.count != self._count:
+            self._count = self._known.count
             self._clean.clear()
 
     def spans(self, text: str) -> list[Span]:
