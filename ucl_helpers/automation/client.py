@@ -15,6 +15,8 @@ from typing import Any
 
 from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellExecutionError
+from nbformat import ValidationError
+from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
 
 from ucl_helpers.automation.bounds import Bounds
@@ -138,7 +140,12 @@ class HeadlessClient(PapermillNotebookClient):
         if self.clear_before_next_output:
             self._bounds.forget(cell_index)
         for bounded in self._bounds.within(cell_index, msg):
-            super().output(outs, bounded, display_id, cell_index)
+            try:
+                super().output(outs, bounded, display_id, cell_index)
+            except ValidationError:  # its text would hold what was shown
+                outs.append(
+                    new_output("stream", name="stderr", text="[an output that no notebook can hold was left out]\n")
+                )
 
     def clear_output(self, outs: Any, msg: Mapping[str, Any], cell_index: int) -> None:
         """A cell clears what it has shown, which makes room."""

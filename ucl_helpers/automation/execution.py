@@ -11,6 +11,7 @@ import papermill
 from nbclient.exceptions import CellTimeoutError
 from nbformat import ValidationError, validate
 
+from ucl_helpers.automation.engine import KERNEL_NAME
 from ucl_helpers.automation.record import Record
 from ucl_helpers.errors import DeadlineExceeded, SecretRedacted, UsageError
 from ucl_helpers.files import storage
@@ -46,6 +47,8 @@ def execute(
                 _literal(working),
                 dict(values),
                 engine_name="ucl",
+                kernel_name=KERNEL_NAME,
+                language="python",
                 progress_bar=False,
                 deadline=deadline,
                 tell=records.append,

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from traceback import format_exception
 from types import TracebackType
 from typing import Any
 
@@ -119,10 +120,13 @@ class _Ending:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._manager.cleanup_pbar()
-        ending: BaseException | None = _completed(self._manager) or self._redactor.error()
-        if ending is None or isinstance(error, KeyboardInterrupt | SystemExit):
-            ending = error
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        ending = error if stopped else _completed(self._manager) or error
+        if ending is not None:  # whoever shows it shows what led to it as well
+            self._redactor.text("".join(format_exception(ending)), "the error of the run")
         self._record.end(self._manager.nb.cells, ending, self._redactor)
+        if not stopped:
+            ending = self._redactor.error() or ending
         path = self._manager.path
         if self._tell is not None:
             self._tell(self._record)

@@ -21,7 +21,7 @@ from ucl_helpers.show import moment
 from ucl_helpers.store import Connection, Home
 
 SCHEMA_VERSION = 1
-INTERRUPTED = 130
+INTERRUPTED, STOPPED = 130, "stopped"
 _HEADING = re.compile(r"^#{1,3} +(.+?) *$", re.MULTILINE)
 _EXITS = {("SystemExit", ""), ("SystemExit", "0")}
 Cells = Sequence[Mapping[str, Any]]
@@ -47,14 +47,16 @@ class Record:
         """Read off the executed cells, and off what ended the run if that was something else, what it came to."""
         ended = datetime.now(UTC)
         outcome = outcome_of(cells)
-        told = _ending(cells, outcome, error)
+        told = redactor.value(_ending(cells, outcome, error), "outcome")
+        if (found := redactor.error()) and told["outcome"] != STOPPED:
+            told |= _with_secrets(told, found)
         told["connection"] = outcome.get("connection") or self.parameters.get("connection") or None
         if "fingerprint" not in told:
             told |= {fact: value for fact, value in self._standing(told["connection"]).items() if fact not in told}
         told["redacted"] = [vars(find) for find in redactor.finds]
         times = {"started": timestamp(self.started), "ended": timestamp(ended)}
         spent = {"seconds": round((ended - self.started).total_seconds(), 3), "steps": list(steps(cells))}
-        self.told = redactor.value({**told, **times, **spent}, "outcome")
+        self.told = {**told, **times, **redactor.value(spent, "outcome")}
 
     def as_json(self, notebook: str | Path | None) -> dict[str, Any]:
         """For programs.
@@ -134,18 +136,22 @@ def _ending(cells: Cells, outcome: Mapping[str, Any], error: BaseException | Non
     if isinstance(error, KeyboardInterrupt | SystemExit):
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else INTERRUPTED
         remedy = "Nothing is lost; run it again to go on."
-        return {"outcome": "stopped", "exitCode": code, "message": "The run was told to stop.", "remedy": remedy}
-    failed = _failed(cells)
+        return {"outcome": STOPPED, "exitCode": code, "message": "The run was told to stop.", "remedy": remedy}
     if isinstance(error, UCLError):
         told = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy or None}
-        if isinstance(error, SecretRedacted) and not (failed or outcome.get("exitCode")):
-            return {**outcome, "exitCode": error.exit_code, **told}  # what it did, it did
         return {"outcome": "failed", "exitCode": error.exit_code, **told}
-    if error is not None:
-        failed = (type(error).__name__, str(error))
+    failed = (type(error).__name__, str(error)) if error is not None else _failed(cells)
+    told = {"error": failed[0], "message": failed[1]} if failed else {}
     if failed and not outcome.get("exitCode"):
-        return {"outcome": "failed", "exitCode": 1, "error": failed[0], "message": failed[1]}
-    return {"outcome": "done", "exitCode": 0, **outcome}
+        return {"outcome": "failed", "exitCode": 1, **told}
+    return {"outcome": "done", "exitCode": 0, **told, **outcome}
+
+
+def _with_secrets(told: Mapping[str, Any], found: SecretRedacted) -> dict[str, Any]:
+    """What changes because a secret was taken out; what the run did, it did, and why it failed is told as well."""
+    also = f" It also failed: {told.get('error')}: {told.get('message')}" if told["exitCode"] else ""
+    message, remedy = found.message + also, found.remedy
+    return {"exitCode": found.exit_code, "error": type(found).__name__, "message": message, "remedy": remedy}
 
 
 def _failed(cells: Cells) -> tuple[str, str] | None:
