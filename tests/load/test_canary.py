@@ -17,10 +17,11 @@ from random import Random
 from threading import Lock
 
 import pytest
-from canaries import Judge, keys_below, leaky
+from canaries import BEGIN, PARAMETERS, RAISED, Judge, keys_below, leaky
 from command_line import BIN, UCL, Shell, environment
+from processes import wait_until
 from test_record import must_follow_the_schema
-from test_runner import mode
+from test_runner import mode, write_notebook
 
 from ucl_helpers.sandbox import Sandbox
 
@@ -80,8 +81,8 @@ class Lab:
         key = self.folder / "home" / "connections" / "prod" / "current" / "key.pem"
         return ["-p", "key_file", key, "-p", "token", "env:T", "-p", "bearer", "env:BEARER"]
 
-    def run(self, *command, kill=None, after=NO_TIME):
-        """Run it to its end, or kill it after some seconds; its exit code."""
+    def run(self, *command, kill=None, when=None, after=NO_TIME):
+        """Run it to its end, or kill it when something holds, or after some seconds; its exit code."""
         process = subprocess.Popen(
             [str(part) for part in command],
             env=self.env,
@@ -90,6 +91,8 @@ class Lab:
             cwd=self.folder,
         )
         try:
+            if when:
+                wait_until(lambda: when() or process.poll() is not None)
             said = process.communicate(timeout=after if kill else None)
         except subprocess.TimeoutExpired:
             process.send_signal(kill)
@@ -97,6 +100,10 @@ class Lab:
         self.said += said
         self.remember()
         return process.returncode
+
+    def has_removed(self):
+        """A run has saved a cell that let out a secret."""
+        return any(b"removed]" in path.read_bytes() for path in (self.folder / "out").glob(".*.run/*.ipynb"))
 
     def judged(self):
         """The files that hold a canary, or that it was printed; and how many texts were searched."""
@@ -142,6 +149,7 @@ def test_papermill_with_the_engine_lets_nothing_out(lab, proof):
 
 @pytest.mark.plants_secrets
 def test_without_the_engine_it_would_be_found(lab):
+    write_notebook(lab.leaky, BEGIN, "print(key)\nprint(key, file=sys.stderr)", RAISED, parameters=PARAMETERS)
     lab.run(*by_papermill(lab, "leaky", "-k", "python3", "-l", "python"))
     found, _ = lab.judged()
     names = {str(getattr(path, "name", path)) for path in found}
@@ -175,18 +183,18 @@ def choices(lab, number, random):
 def test_nothing_that_headless_runs_wrote_holds_a_canary(lab, whole, proof):
     random = Choice(SEED)
     lab.shell.establish("gone", lab.ucl)
-    runs = [choices(lab, number, random) for number in range(RUNS if whole else 2)]
-    if not whole:
-        runs = [(ucl_run(lab, lab.leaky, 0, *lab.secrets()), signal.SIGKILL, 6), (runs[0][0], signal.SIGTERM, 5)]
+    runs = [choices(lab, number, random) for number in range(RUNS if whole else 0)]
+    codes = [lab.run(*ucl_run(lab, lab.leaky, "killed", *lab.secrets()), kill=signal.SIGKILL, when=lab.has_removed)]
+    assert codes == [-signal.SIGKILL]
     with ThreadPoolExecutor(2) as pool:
-        codes = list(pool.map(lambda run: lab.run(*run[0], kill=run[1], after=run[2]), runs))
+        codes += pool.map(lambda run: lab.run(*run[0], kill=run[1], after=run[2]), runs)
     found, searched = lab.judged()
     assert found == []
     assert set(codes) <= {0, 1, 2, 3, 4, 8, 14, 130, 143, -9, -2, -15}, codes
     for path in lab.folder.rglob("*.outcome.json"):
         must_follow_the_schema(json.loads(path.read_text()))
     assert {mode(path) for path in (lab.folder / "out").glob("*.ipynb")} <= {0o600}
-    proof("canary", "headless runs", len(runs))
+    proof("canary", "headless runs", len(codes))
     proof("canary", "of these killed or stopped at a random moment", sum(code < 0 or code > 128 for code in codes))
     proof("canary", "that ended because a secret was taken out", codes.count(14))
     proof("canary", "keys and tokens that were searched for", len(lab.keys) + len(lab.texts))
