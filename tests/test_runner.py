@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-from datetime import UTC, datetime
 
 import papermill
 import pytest
@@ -14,7 +13,7 @@ from nbclient.exceptions import DeadKernelError
 
 from ucl_helpers.automation import notebooks
 from ucl_helpers.automation.notebooks import copy_notebooks, find_notebook
-from ucl_helpers.automation.runner import RunResult, default_output, run_notebook
+from ucl_helpers.automation.runner import run_notebook
 from ucl_helpers.errors import SecretFound, UsageError
 
 PARAMETERS = 'name: str = "practice"  # whose\nnumber: int = 1  # how many\n'
@@ -104,7 +103,7 @@ def test_where_kernels_are_looked_up_by_name_another_is_started(tmp_path):
 def test_the_executed_notebook_is_private_from_its_first_moment(tmp_path):
     look = (
         "from pathlib import Path\n"
-        "print([oct(p.stat().st_mode & 0o777) for p in Path(name).iterdir() if p.name != 'out.ipynb'])\n"
+        "print([oct(p.stat().st_mode & 0o777) for p in Path(name).rglob('*') if p != Path(name, 'out.ipynb')])\n"
         "print(Path(name, 'out.ipynb').read_text())"
     )
     notebook = write_notebook(tmp_path / "in.ipynb", look)
@@ -117,8 +116,8 @@ def test_the_executed_notebook_is_private_from_its_first_moment(tmp_path):
         result = run_notebook(notebook, folder / "out.ipynb", {"name": str(folder)})
     finally:
         os.umask(umask)
-    assert printed(result.output) == "['0o600']\nthe run before\n"
-    assert (mode(result.output), [path.name for path in folder.iterdir()]) == (0o600, ["out.ipynb"])
+    assert printed(result.output) == "['0o700', '0o600']\nthe run before\n"
+    assert {path.name: mode(path) for path in folder.iterdir()} == {"out.ipynb": 0o600, "out.outcome.json": 0o600}
     assert json.loads(result.output.read_text())["metadata"]["papermill"]["output_path"] == str(result.output)
 
 
@@ -126,7 +125,7 @@ def test_a_notebook_that_fails_is_saved_and_ends_with_the_code_of_its_outcome(tm
     notebook = write_notebook(tmp_path / "in.ipynb", outcome(0), outcome(6), "1 / 0", "print('never')")
     result = run_notebook(notebook, tmp_path / "out.ipynb")
     assert (result.exit_code, result.error) == (6, "ZeroDivisionError: division by zero")
-    assert result.outcome == {"outcome": "said", "connection": "practice", "exitCode": 6}
+    assert {**result.told, "outcome": "said", "connection": "practice", "exitCode": 6} == result.told
     assert mode(result.output) == 0o600
     assert "ZeroDivisionError" in result.output.read_text()
 
@@ -158,26 +157,10 @@ def test_a_run_that_is_stopped_is_saved_unless_it_is_killed(tmp_path, sent, code
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         fifo.read_text()  # the notebook has come to its second cell
         process.send_signal(sent)
-    saved = next(tmp_path.glob("*out*.ipynb"))
+    saved = next(tmp_path.rglob("out.ipynb"))
     assert process.returncode == code
     assert (printed(saved), mode(saved)) == ("so far\n", 0o600)
-    assert saved.name.startswith(".") == (sent == signal.SIGKILL)
-
-
-@pytest.mark.parametrize(
-    ("said", "error", "code"),
-    [
-        (None, None, 0),
-        ({"exitCode": 0}, None, 0),
-        ({"exitCode": 3}, None, 3),
-        ({"exitCode": 3}, "Unreachable: no", 3),
-        ({"exitCode": 0}, "ValueError: later", 1),
-        ({}, "ValueError: later", 1),
-        (None, "ValueError: at once", 1),
-    ],
-)
-def test_the_exit_code_is_the_outcomes_and_never_0_after_an_error(tmp_path, said, error, code):
-    assert RunResult(tmp_path, said, error).exit_code == code
+    assert saved.parent.name.startswith(".") == (sent == signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -196,12 +179,6 @@ def test_a_file_that_is_no_notebook_is_a_clear_error(tmp_path, text):
     (tmp_path / "in.ipynb").write_text(text)
     with pytest.raises(UsageError, match="is not a Jupyter notebook"):
         run_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
-
-
-def test_runs_are_kept_apart_by_their_moment(tmp_path):
-    now = datetime(2026, 1, 31, 23, 59, 59, 5, tzinfo=UTC)
-    kept = default_output(tmp_path, tmp_path / "02_maintain_connection.ipynb", now)
-    assert kept == tmp_path / "02_maintain_connection-20260131T235959.000005Z.ipynb"
 
 
 @pytest.fixture

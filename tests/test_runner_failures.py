@@ -27,8 +27,8 @@ def test_a_kernel_that_does_not_start_is_an_error_and_the_notebook_is_saved(tmp_
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "first"))
     result = run_notebook(notebook, tmp_path / "runs" / "out.ipynb")
     assert result.exit_code == 1
-    assert result.as_json()["outcome"] == "failed"
-    assert "Kernel died" in result.as_json()["message"]
+    assert result.told["outcome"] == "failed"
+    assert "Kernel died" in result.told["message"]
     assert printed(result.output) == ""
     assert hidden(tmp_path / "runs") == []
     assert "the kernel cannot start" in capfd.readouterr().err
@@ -43,7 +43,7 @@ def test_what_a_kernel_prints_while_it_is_torn_down_is_not_passed_on(tmp_path, c
 def test_a_kernel_that_dies_has_its_last_words_passed_on(tmp_path, capfd):
     crash = "import os\nos.write(2, b'I fall\\n')\nos.abort()"
     result = run_notebook(write_notebook(tmp_path / "in.ipynb", crash), tmp_path / "out.ipynb")
-    assert (result.exit_code, result.as_json()["error"]) == (1, "DeadKernelError")
+    assert (result.exit_code, result.told["error"]) == (1, "DeadKernelError")
     assert capfd.readouterr().err == "I fall\n"
 
 
@@ -139,13 +139,8 @@ def test_cells_that_are_none_are_a_usage_error(cell, tmp_path):
 
 
 def test_a_success_that_was_told_before_a_failure_is_not_the_outcome(tmp_path):
-    failed = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0), "1 / 0"), tmp_path / "out.ipynb").as_json()
-    assert failed.pop("notebook") == str(tmp_path / "out.ipynb")
-    assert failed == {
-        "outcome": "failed",
-        "error": "ZeroDivisionError",
-        "message": "division by zero",
-        "exitCode": 1,
-    }
-    done = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0)), tmp_path / "out.ipynb").as_json()
+    failed = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0), "1 / 0"), tmp_path / "out.ipynb").told
+    told = ("failed", "ZeroDivisionError", "division by zero", 1, str(tmp_path / "out.ipynb"))
+    assert tuple(failed[name] for name in ("outcome", "error", "message", "exitCode", "notebook")) == told
+    done = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0)), tmp_path / "out.ipynb").told
     assert (done["outcome"], done["exitCode"]) == ("said", 0)

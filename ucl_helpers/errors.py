@@ -16,7 +16,8 @@ a server wrote into it.
     │   ├── Unavailable              408, 500, 502, 503, 504
     │   ├── EmptyAnswer              no data and no error: a known bug of the server
     │   ├── NotYetAccepted           the new certificate is refused in its first minutes
-    │   └── Waiting                  a renewal is due, has failed, and is not to be tried again yet
+    │   ├── Waiting                  a renewal is due, has failed, and is not to be tried again yet
+    │   └── DeadlineExceeded         a headless run took longer than it may
     ├── Refused                   4  the server understood, and said no
     │   ├── AuthenticationFailed     400 with an empty body, 401, 403
     │   ├── CertificateRejected      the server's TLS does not take our client certificate
@@ -30,7 +31,8 @@ a server wrote into it.
     ├── StorageFailed            10  the disk said no, or what lies there is not whole
     ├── NewTokenNeeded           11  the one-time token is gone; key and CSR are kept
     ├── BadAnswer                12  an answer that does not follow the Connector's schema
-    └── HookFailed               13  the certificate is in place; a command that has to know of it failed
+    ├── HookFailed               13  the certificate is in place; a command that has to know of it failed
+    └── SecretRedacted           14  a notebook printed a secret, which was removed before anything was written
 """
 
 from collections.abc import Mapping
@@ -112,6 +114,10 @@ class Waiting(RetryLater):
     """A renewal is due and not tried: it failed, and ``data['not_before']`` (ISO 8601, UTC) has not come."""
 
 
+class DeadlineExceeded(RetryLater):
+    """A headless run took longer than it may, and was ended; what it had begun is on disk."""
+
+
 class Refused(UCLError):
     """The server understood the request and said no."""
 
@@ -186,3 +192,9 @@ class HookFailed(UCLError):
     """The certificate is in place, but a hook failed; ``data['failed']`` says which, and why. It will run again."""
 
     exit_code = 13
+
+
+class SecretRedacted(UCLError):
+    """A notebook printed a secret. It was removed before anything was written; ``data['redacted']`` says where."""
+
+    exit_code = 14

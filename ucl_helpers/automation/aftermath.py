@@ -43,30 +43,28 @@ def after(connection: Connection, outcome: Outcome) -> Aftermath:
         told = Aftermath(replace(outcome, facts={**outcome.facts, **facts}, exit_code=error.exit_code), hooks, error)
     else:
         told = Aftermath(hooks.complete(outcome), hooks, hooks.error)
-    notify(connection, told.error, failures=1)
+    notify(connection, told.error)
     return told
 
 
-def after_error(connection: Connection, error: UCLError, *, failures: int) -> None:
+def after_error(connection: Connection, error: UCLError) -> None:
     """After a failure; hooks that an earlier run has left are run also now.
 
     Args:
         connection: the one whose procedure failed.
         error: what stopped it.
-        failures: how many in a row have failed by now, this one included.
     """
     with suppress(UCLError):
         run_hooks(connection)
-    notify(connection, error, failures=failures)
+    notify(connection, error)
 
 
-def after_run(connection: Connection, told: Mapping[str, Any], *, failures: int) -> None:
+def after_run(connection: Connection, told: Mapping[str, Any]) -> None:
     """After a notebook that was run headless, which has run its hooks itself.
 
     Args:
         connection: the one that it was run for.
         told: its outcome as JSON: ``exitCode``, ``error``, ``message``, ``remedy``.
-        failures: how many in a row have failed by now, this one included.
     """
     error = None
     if code := told.get("exitCode"):
@@ -75,4 +73,4 @@ def after_run(connection: Connection, told: Mapping[str, Any], *, failures: int)
         error = kind(
             str(told.get("message") or f"The run ended with exit code {code}."), remedy=told.get("remedy") or ""
         )
-    notify(connection, error, failures=failures)
+    notify(connection, error)

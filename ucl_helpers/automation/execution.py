@@ -3,19 +3,22 @@
 import logging
 import warnings
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import papermill
-from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import CellTimeoutError
 from nbformat import ValidationError, validate
 
-from ucl_helpers.automation.kernel import KERNEL_NAME, QUIET, EncryptedKernelManager
-from ucl_helpers.errors import UsageError
+from ucl_helpers.automation.engine import KERNEL_NAME
+from ucl_helpers.automation.record import Record
+from ucl_helpers.errors import DeadlineExceeded, SecretRedacted, UsageError
 from ucl_helpers.files import storage
 
 _STUMBLES = (AssertionError, AttributeError, KeyError, RecursionError, TypeError)  # nbformat's, over what is none
+_TOLD = (papermill.PapermillExecutionError, SecretRedacted, DeadlineExceeded)  # the record says why
+_KERNEL = (RuntimeError, CellTimeoutError)  # it did not start, died, or is stuck; the record says so, too
 logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it warns of, and that a kernel died, is told by us
 
 
@@ -33,25 +36,26 @@ def must_be_valid(content: dict[str, Any], notebook: Path) -> None:
         raise UsageError(f"{notebook} is not a Jupyter notebook: {reason[:200]}.") from None
 
 
-def execute(notebook: Path, working: Path, values: Mapping[str, object]) -> str | None:
-    """Let papermill run it; the error is returned as text, since only its name and text survive the kernel."""
+def execute(
+    notebook: Path, working: Path, values: Mapping[str, object], deadline: timedelta, records: list[Record]
+) -> None:
+    """Let papermill run it by our engine, which adds the record of the run to ``records``, however it ends."""
     try:
         with storage("run", notebook):
             papermill.execute_notebook(
                 _literal(notebook),
                 _literal(working),
                 dict(values),
+                engine_name="ucl",
                 kernel_name=KERNEL_NAME,
                 language="python",
                 progress_bar=False,
-                kernel_manager_class=EncryptedKernelManager,
-                extra_arguments=[QUIET],
+                deadline=deadline,
+                tell=records.append,
             )
-    except papermill.PapermillExecutionError as error:
-        return f"{error.ename}: {error.evalue}"
-    except (RuntimeError, NoSuchKernel, CellTimeoutError) as error:  # the kernel did not start, died, or is stuck
-        return f"{type(error).__name__}: {error}"
-    return None
+    except (*_TOLD, *_KERNEL):
+        if not records:
+            raise
 
 
 def _literal(path: Path) -> str:

@@ -53,7 +53,7 @@ def limits(validity: Validity, due: Due) -> tuple[datetime, datetime]:
 
 def hooks_pending(status: Status) -> int:
     """How many hooks still have to run for the identity in use."""
-    return len(getattr(status, "pending_hooks", ()))
+    return len(status.pending_hooks)
 
 
 def verdict(status: Status) -> Verdict:

@@ -21,8 +21,9 @@ from importlib.util import find_spec
 from typing import Literal
 
 from ucl_helpers import files
+from ucl_helpers.attempts import remembered
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import Busy, HookFailed, UCLError, UsageError
+from ucl_helpers.errors import Busy, HookFailed, UCLError, UsageError, Waiting
 from ucl_helpers.exports import json_object
 from ucl_helpers.references import resolve
 from ucl_helpers.show import moment, printable, span
@@ -35,13 +36,12 @@ _SENDER = (sys.executable, "-P", "-m", "ucl_helpers.automation.sender")
 _TYPES = {"failure": "failure", "reminder": "warning", "recovery": "success"}
 
 
-def notify(connection: Connection, error: UCLError | None, *, failures: int, clock: Clock = utc_now) -> None:
+def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc_now) -> None:
     """Tell what a run of this connection came to, if somebody wants to know and does not yet.
 
     Args:
         connection: its settings say who is told, and after how many failures.
-        error: what stopped the run, or the failed hook; None: all is well.
-        failures: how many runs in a row have failed by now, this one included. A failed hook is told at once.
+        error: what stopped the run, or the failed hook, which is told at once; None: all is well.
         clock: our clock, aware, UTC.
 
     Raises:
@@ -56,7 +56,7 @@ def notify(connection: Connection, error: UCLError | None, *, failures: int, clo
         notices = connection.settings.notices
         if not notices.urls:
             return
-        told, now = _told(connection), clock()
+        told, now, failures = _told(connection), clock(), max(1, remembered(connection).failures)
         kind = what_to_tell(told, error, enough=failures >= notices.after_failures, now=now)
         if kind and _send(connection, notices.urls, kind, _words(connection, kind, error, failures, now)):
             told = {**told, str(error.exit_code): now} if error else {}
@@ -71,13 +71,13 @@ def what_to_tell(told: Mapping[str, datetime], error: UCLError | None, *, enough
 
     Args:
         told: what of this series has been told, by exit code, and when; empty when none is known of.
-        error: of this run, or None. That another process is at work is no failure.
+        error: of this run, or None. That another process is at work, or a pause is not over, is no failure.
         enough: whether so many in a row have failed that it is to be told.
         now: the moment to judge.
     """
     if error is None:
         return "recovery" if told else None
-    if isinstance(error, Busy):
+    if isinstance(error, Busy | Waiting):
         return None
     if (at := told.get(str(error.exit_code))) is None:
         return "failure" if enough or isinstance(error, HookFailed) else None

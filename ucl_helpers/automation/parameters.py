@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ucl_helpers.automation.looks import by_looks
 from ucl_helpers.errors import SecretFound, UsageError
 
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -117,16 +118,23 @@ def accept(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[
 
 
 def refuse_secret(name: str, value: object) -> None:
-    """Refuse what must not end up in a notebook: a private key, a one-time token in a URL, a secret by its name.
+    """Refuse what must not end up in a notebook: what looks like a key or a token, or is a secret by its name.
 
-    Not checked: whether a value under a harmless name is a secret of another form.
+    Also in the items of lists and tables. Not checked: whether a value under a harmless name is a secret that has no
+    mark of its own, such as a passphrase.
 
     Raises:
         SecretFound: the error names the parameter, never the value.
     """
+    if isinstance(value, Mapping):
+        for key, held in value.items():
+            refuse_secret(str(key), held)
+    elif isinstance(value, list | tuple):
+        for held in value:
+            refuse_secret(name, held)
     text = str(value)
     bare = bool(SECRET_NAME.search(name)) and isinstance(value, str) and text and not REFERENCE.fullmatch(text)
-    if bare or PRIVATE_KEY.search(text) or TOKEN_IN_URL.search(text):
+    if bare or PRIVATE_KEY.search(text) or TOKEN_IN_URL.search(text) or by_looks(text):
         raise SecretFound(
             f"Parameter {name!r} holds a secret, and parameters are written into the executed notebook.",
             remedy="Pass a reference to it: env:NAME or file:PATH.",

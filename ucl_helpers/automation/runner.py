@@ -8,24 +8,28 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from ucl_helpers.automation.leftovers import hold, sweep
 from ucl_helpers.automation.parameters import Parameter, accept, declared
+from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_directory, storage, write
-from ucl_helpers.models import OUTCOME_MIME
 
 NBFORMAT = 4
 _STUMBLES = (AttributeError, KeyError, TypeError)  # over cells that are none
-_WORKING = re.compile(r"\..+-[0-9a-f]{8}\.ipynb")
+_WORKING = re.compile(r"\..+-[0-9a-f]{8}\.run")
+DEADLINE = timedelta(hours=1)
+"""How long a run may take if nothing else is said."""
+
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -34,39 +38,23 @@ class RunResult:
     """How a run ended.
 
     Attributes:
-        output: the executed notebook, mode 0600.
-        outcome: what the notebook said last about itself (``outcome``, ``exitCode``, …), or None.
-        error: name and text of the exception that stopped it, or None.
+        output: the executed notebook, mode 0600; its ``outcome.json`` lies beside it.
+        told: what that says; see ``docs/reference/outcome.md``.
     """
 
     output: Path
-    outcome: Mapping[str, Any] | None
-    error: str | None
+    told: Mapping[str, Any]
 
     @property
     def exit_code(self) -> int:
-        """The outcome's exit code; a notebook that failed without one, or with 0, ends with 1."""
-        code = int(self.outcome.get("exitCode", 0)) if self.outcome else 0
-        return code or (1 if self.error else 0)
+        """The outcome's exit code; a notebook that failed without one ends with 1."""
+        return int(self.told["exitCode"])
 
-    def as_json(self) -> dict[str, Any]:
-        """For programs: the outcome, or that it failed where the notebook did not come to say so; and where it lies."""
-        told = dict(self.outcome or {"outcome": "done"})
-        if self.error and not told.get("exitCode"):
-            name, _, text = self.error.partition(": ")
-            told = {"outcome": "failed", "error": name, "message": text}
-        return {**told, "exitCode": self.exit_code, "notebook": str(self.output)}
-
-
-def default_output(folder: Path, notebook: Path, now: datetime) -> Path:
-    """Where an executed notebook is kept: ``folder/02_maintain_connection-20260131T235959.123456Z.ipynb``.
-
-    Args:
-        folder: the folder of all runs.
-        notebook: the notebook that is run.
-        now: an aware moment.
-    """
-    return folder / f"{notebook.stem}-{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.ipynb"
+    @property
+    def error(self) -> str | None:
+        """Name and text of what stopped it, and what helps; or None."""
+        told = f"{self.told.get('error', '')}: {self.told.get('message', '')}"
+        return f"{told}\n{self.told.get('remedy') or ''}".strip() if self.told.get("error") else None
 
 
 def parameters_of(notebook: Path) -> dict[str, Parameter]:
@@ -79,21 +67,24 @@ def parameters_of(notebook: Path) -> dict[str, Parameter]:
     return _declared(_read(notebook), notebook)
 
 
-def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] | None = None) -> RunResult:
+def run_notebook(
+    notebook: Path, output: Path, parameters: Mapping[str, object] | None = None, *, deadline: timedelta = DEADLINE
+) -> RunResult:
     """Execute a notebook in a kernel of this interpreter, in the current folder, and save what came out.
 
-    The kernel connection is encrypted. The executed notebook appears whole, mode 0600, at the end of the run: also
-    of one that failed, was interrupted, or whose kernel did not start. While it runs, a hidden file beside it (0600
-    too) shows how far it is; that of a run that was killed goes away with the next.
+    The kernel connection is encrypted. The executed notebook appears whole, mode 0600, at the end of the run, with its
+    ``outcome.json``: also of one that failed, was interrupted, or whose kernel did not start. While it runs, a hidden
+    folder beside it (0700) shows how far it is; that of a run that was killed goes away with the next.
 
     Args:
         notebook: the file to run; it is not changed.
         output: where the executed notebook goes; what is there is replaced.
         parameters: by name; text is converted to the type the notebook declares.
+        deadline: how long it may take; then it is interrupted.
 
     Raises:
         UsageError: the notebook cannot be read, or does not take these parameters.
-        SecretFound: a parameter holds a secret.
+        SecretFound: a parameter or a cell holds a secret.
         StorageFailed: the output cannot be written, or the kernel's files cannot.
     """
     if output.is_dir():
@@ -108,25 +99,26 @@ def run_notebook(notebook: Path, output: Path, parameters: Mapping[str, object] 
     with storage("write", output):
         sweep(output.parent, _WORKING)
         working, held = hold(lambda: _begun(output))
+    records: list[Record] = []
     with _termination_unwinds():
         try:
-            error = execute(notebook.absolute(), working, values)
+            execute(notebook.absolute(), working / output.name, values, deadline, records)
         finally:
-            executed = _keep(working, output)
+            told = _keep(working, output, records)
             os.close(held)
-    return RunResult(output, _outcome(executed), error)
+    return RunResult(output, told)
 
 
 def _begun(output: Path) -> Path:
-    """The hidden file, empty: papermill writes into this very file, and its mode, 0600, stays."""
-    working = output.with_name(f".{output.stem}-{secrets.token_hex(4)}.ipynb")
-    write(working, b"")
+    """The hidden folder: papermill writes there, and whoever sees the lock on it leaves it alone."""
+    working = output.with_name(f".{output.stem}-{secrets.token_hex(4)}.run")
+    working.mkdir(mode=0o700)
     return working
 
 
 @contextmanager
 def _termination_unwinds() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does: the kernel is shut down and the notebook saved. Main thread only."""
+    """Let SIGTERM end the run as Ctrl-C does, before and after its cells too. Main thread only."""
 
     def end(*_: object) -> None:
         raise SystemExit(TERMINATED)
@@ -141,24 +133,19 @@ def _termination_unwinds() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _keep(working: Path, output: Path) -> dict[str, Any]:
-    """Save what was executed so far under its final name, by one rename."""
+def _keep(working: Path, output: Path, records: Sequence[Record]) -> dict[str, Any]:
+    """Save what was executed so far, and what came of it, under their final names, by one rename each."""
     try:
-        if not working.exists() or not working.stat().st_size:
-            return {"cells": []}
-        executed = _read(working)
-        executed["metadata"]["papermill"]["output_path"] = str(output)
-        write(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
-        return executed
+        if (working / output.name).exists():
+            executed = _read(working / output.name)
+            executed["metadata"]["papermill"]["output_path"] = str(output)
+            write(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
+        told = records[-1].as_json(output) if records else {}
+        if told:
+            write_outcome(outcome_path(output), told)
+        return told
     finally:
-        working.unlink(missing_ok=True)
-
-
-def _outcome(executed: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The last outcome a cell has shown."""
-    outputs = (output for cell in executed["cells"] for output in cell.get("outputs", ()))
-    found = [output["data"][OUTCOME_MIME] for output in outputs if OUTCOME_MIME in output.get("data", {})]
-    return found[-1] if found else None
+        shutil.rmtree(working, ignore_errors=True)
 
 
 def _declared(content: Mapping[str, Any], notebook: Path) -> dict[str, Parameter]:

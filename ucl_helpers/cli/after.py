@@ -36,5 +36,5 @@ def telling(connection: Connection) -> Iterator[None]:
     try:
         yield
     except UCLError as error:
-        after_error(connection, error, failures=1)
+        after_error(connection, error)
         raise

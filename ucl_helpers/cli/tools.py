@@ -1,14 +1,16 @@
 """Notebooks and the sandbox: ``ucl run``, ``ucl notebooks``, ``ucl sandbox``."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
 from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
 from ucl_helpers.errors import UsageError
+from ucl_helpers.files import make_directory
 from ucl_helpers.show import printable
 from ucl_helpers.store import Home
 
@@ -17,40 +19,67 @@ from ucl_helpers.store import Home
 @click.argument("notebook")
 @click.option("-p", "--parameter", "given", type=(str, str), multiple=True, metavar="NAME VALUE", help="May repeat.")
 @click.option("-o", "--output", type=FILE, help="The executed notebook [default: HOME/runs/…].")
+@click.option("--if-due", is_flag=True, help="Only if something is to be done; a look on disk tells.")
+@click.option("--deadline", type=Duration(), default="1h", show_default=True, help="It may take so long.")
 @with_home
 @as_json
 def run_command(
-    notebook: str, given: tuple[tuple[str, str], ...], output: Path | None, home: Home, *, json_output: bool
+    notebook: str,
+    given: tuple[tuple[str, str], ...],
+    output: Path | None,
+    if_due: bool,
+    deadline: timedelta,
+    home: Home,
+    *,
+    json_output: bool,
 ) -> None:
     """Run NOTEBOOK headless through papermill: a path, or a name such as 02_maintain_connection.
 
     \b
     Examples:
       ucl run 02_maintain_connection
-      ucl run 02_maintain_connection -p connection prod -p only_if_due true
+      ucl run 02_maintain_connection -p connection prod --if-due
+      ucl run 02_maintain_connection -p connection prod --deadline 10m
 
-    The executed notebook is written (0600) also when it fails; the exit code is that of its outcome. The parameter
-    home, if the notebook has it, is set to --home unless it is given.
+    The executed notebook is written (0600) also when it fails, and X.outcome.json beside X.ipynb says what came of it;
+    the exit code is that of its outcome. No key and no token is written: what a cell prints of them is taken out. The
+    parameter home, if the notebook has it, is set to --home unless it is given.
     """
     need("papermill", "run")
+    from ucl_helpers.automation.looking import nothing_to_do
     from ucl_helpers.automation.notebooks import find_notebook
-    from ucl_helpers.automation.runner import default_output, parameters_of, run_notebook
+    from ucl_helpers.automation.parameters import accept
+    from ucl_helpers.automation.record import outcome_path, write_outcome
+    from ucl_helpers.automation.runner import parameters_of, run_notebook
+    from ucl_helpers.automation.runs import default_output, looked_path, prune
 
-    path = find_notebook(notebook)
-    ours = {"home": str(home.path)} if "home" in parameters_of(path) else {}
-    result = run_notebook(
-        path, output or default_output(home.path / "runs", path, datetime.now(UTC)), {**ours, **dict(given)}
-    )
-    told = result.as_json()
+    path, now, runs = find_notebook(notebook), datetime.now(UTC), home.path / "runs"
+    known = parameters_of(path)
+    values = {**({"home": str(home.path)} if "home" in known else {}), **dict(given)}
+    if if_due:
+        values["only_if_due"] = "true"
+        if told := nothing_to_do(path, accept(known, values)):
+            kept = outcome_path(output) if output else looked_path(runs, path, told["connection"])
+            make_directory(kept.parent)
+            write_outcome(kept, told)
+            _tell(told, json_output=json_output)
+            return
+    result = run_notebook(path, output or default_output(runs, path, now), values, deadline=deadline)
+    prune(runs, now)
+    if result.error and not json_output:
+        click.echo(printable(result.error), err=True)
+    _tell(result.told, json_output=json_output)
+    click.get_current_context().exit(result.exit_code)
+
+
+def _tell(told: Mapping[str, Any], *, json_output: bool) -> None:
+    """What came of a run, in a line or two."""
     if json_output:
         click.echo(json.dumps(told, indent=1))
-    else:
-        if result.error:
-            click.echo(printable(result.error), err=True)
-        until = f" until {told['notNeededUntil']} ({told['rule']})" if "notNeededUntil" in told else ""
-        done = f"{told.get('connection', path.stem)}: {told['outcome']}{until}\nexecuted notebook  {result.output}"
-        click.echo(printable(done))
-    click.get_current_context().exit(result.exit_code)
+        return
+    until = f" until {told['notNeededUntil']} ({told['rule']})" if "notNeededUntil" in told else ""
+    notebook = f"\nexecuted notebook  {told['notebook']}" if told["notebook"] else ""
+    click.echo(printable(f"{told['connection'] or Path(told['source']).stem}: {told['outcome']}{until}{notebook}"))
 
 
 @click.command("notebooks")

@@ -1,0 +1,172 @@
+"""The papermill engine: what it refuses before it writes, where it writes, and how much; and that a run has an end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+
+import papermill
+import pytest
+from papermill.iorw import local_file_io_cwd
+from test_record import must_follow_the_schema
+from test_redaction import ONE_TIME, PEM
+from test_runner import mode, printed, write_notebook
+
+from ucl_helpers.automation.bounds import Bounds, cut
+from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers.automation.saving import local_path
+from ucl_helpers.errors import SecretFound
+from ucl_helpers.models import OUTCOME_MIME
+
+OURS = {"engine_name": "ucl", "kernel_name": "python3", "language": "python", "progress_bar": False}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"name": ONE_TIME},
+        {"name": "https://ucl.example/graphql?token=s3cr3t-t0k3n"},
+        {"passphrase": "s3cr3t-t0k3n"},
+        {"name": {"deep": [{"bearer": "s3cr3t-t0k3n"}]}},
+        {"name": PEM},
+    ],
+    ids=["token", "url", "by its name", "deep", "key"],
+)
+def test_a_secret_among_the_parameters_is_refused_by_any_papermill_before_anything_is_written(tmp_path, parameters):
+    write_notebook(tmp_path / "in.ipynb", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(SecretFound, match="Parameter") as caught:
+        papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", parameters, **OURS)
+    assert "t0k3n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.ipynb"]
+
+
+@pytest.mark.plants_secrets
+def test_a_secret_in_a_cell_is_refused_before_anything_is_written(tmp_path):
+    write_notebook(tmp_path / "in.ipynb", f"key = {PEM!r}")
+    with pytest.raises(SecretFound, match="Cell 2 of the notebook holds a private key"):
+        run_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.ipynb"]
+
+
+def test_papermill_loads_nothing_by_the_engine_in_runs_that_use_another():
+    script = "import sys, ucl_helpers.automation.engine\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"papermill", "nbclient", "nbformat", "jupyter_client", "IPython"} & set(loaded)
+
+
+# -- the end of a run --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_takes_too_long_ends_and_is_recorded(tmp_path):
+    """Here it is too late when the first cell begins."""
+    notebook = write_notebook(tmp_path / "in.ipynb", "print('never')")
+    result = run_notebook(notebook, tmp_path / "out.ipynb", deadline=timedelta(0))
+    told = json.loads((tmp_path / "out.outcome.json").read_text())
+    must_follow_the_schema(told)
+    assert told == result.told
+    assert (told["exitCode"], told["error"], told["steps"][0]["status"]) == (3, "DeadlineExceeded", "failed")
+    assert "ended in cell 1" in told["message"]
+    assert (printed(result.output), mode(result.output)) == ("", 0o600)
+
+
+STANDS_STILL = """
+import threading
+print("so far")
+try:
+    open({here!r}, "w").close()
+    threading.Event().wait()
+finally:
+    print("and its last words")
+"""
+
+
+def test_plain_papermill_that_is_told_to_stop_interrupts_the_cell_and_saves_what_it_said(tmp_path):
+    os.mkfifo(tmp_path / "here")
+    write_notebook(tmp_path / "in.ipynb", STANDS_STILL.format(here=str(tmp_path / "here")))
+    options = ["--engine", "ucl", "-k", "python3", "-l", "python", "--no-progress-bar"]
+    command = [sys.executable, "-m", "papermill", "in.ipynb", "out.ipynb", *options]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        (tmp_path / "here").read_text()
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert printed(tmp_path / "out.ipynb") == "so far\nand its last words\n"
+    told = json.loads((tmp_path / "out.outcome.json").read_text())
+    must_follow_the_schema(told)
+    assert (told["outcome"], told["exitCode"]) == ("stopped", 143)
+    assert {path.name: mode(path) for path in tmp_path.glob("out.*")} == {"out.ipynb": 0o600, "out.outcome.json": 0o600}
+
+
+# -- where it is written -----------------------------------------------------------------------------------------------
+
+
+def test_only_a_file_on_this_machine_is_renamed_into_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.ipynb").symlink_to("file.ipynb")
+    os.mkfifo(tmp_path / "fifo.ipynb")
+    with local_file_io_cwd(str(tmp_path / "elsewhere")):
+        assert local_path("out.ipynb") == tmp_path / "elsewhere" / "out.ipynb"
+    with local_file_io_cwd():
+        assert local_path("out.ipynb") == tmp_path / "out.ipynb"
+        assert local_path(str(tmp_path / "link.ipynb")) == tmp_path / "file.ipynb"
+        others = ("s3://bucket/out.ipynb", "https://example/out.ipynb", "-", None, "fifo.ipynb", "/dev/null")
+        assert {local_path(other) for other in others} == {None}
+
+
+# -- how much of it ----------------------------------------------------------------------------------------------------
+
+
+def stream(text, name="stdout"):
+    return {"header": {}, "msg_type": "stream", "content": {"name": name, "text": text}}
+
+
+def kept(bounds, *messages, cell=0):
+    return [one for message in messages for one in bounds.within(cell, message)]
+
+
+def texts(messages):
+    return "".join(one["content"]["text"] for one in messages)
+
+
+def test_what_a_cell_prints_above_its_bound_is_not_kept_and_a_note_says_so():
+    found = kept(Bounds(cell=10_000), *[stream("word " * 500)] * 100)
+    assert len(texts(found)) < 10_200
+    assert texts(found).count("was not kept: more than 10,000 characters") == 1
+    assert texts(kept(Bounds(cell=10_000), stream("word " * 500))) == "word " * 500
+
+
+def test_all_cells_together_have_a_bound_too():
+    bounds = Bounds(cell=10_000, notebook=25_000)
+    found = [texts(kept(bounds, stream("word " * 900), stream("word " * 900), cell=cell)) for cell in range(10)]
+    assert len("".join(found)) < 26_000
+    assert "was not kept" not in found[0]
+    assert all("was not kept" in one for one in found[5:])
+
+
+def test_no_half_of_a_word_stays_where_it_is_cut_off():
+    [found] = kept(Bounds(cell=1_000), stream("word " * 100 + ONE_TIME * 10 + " word" * 100))
+    assert ONE_TIME[:10] not in texts([found])
+    assert cut("one two", 5) == "one "
+    assert cut("one two", 7) == "one two"
+
+
+def test_what_was_cleared_makes_room():
+    bounds = Bounds(cell=1_000)
+    assert texts(kept(bounds, stream("x" * 700))) == "x" * 700
+    assert "was not kept" in texts(kept(bounds, stream("x" * 700)))
+    bounds.forget(0)
+    assert texts(kept(bounds, stream("x" * 700))) == "x" * 700
+
+
+def test_a_run_that_printed_too_much_still_says_how_it_ended():
+    bounds = Bounds(cell=1_000)
+    kept(bounds, stream("x" * 2_000))
+    outcome = {"header": {}, "msg_type": "display_data", "content": {"data": {OUTCOME_MIME: {"outcome": "renewed"}}}}
+    other = {"header": {}, "msg_type": "display_data", "content": {"data": {"text/plain": "x" * 900}}}
+    error = {"ename": "ValueError", "evalue": "x " * 99_000, "traceback": ["y"] * 10_000}
+    assert kept(bounds, outcome) == [outcome]
+    assert kept(bounds, other) == []
+    [short] = kept(bounds, {"header": {}, "msg_type": "error", "content": error})
+    assert (short["content"]["ename"], len(short["content"]["evalue"])) == ("ValueError", 1000)

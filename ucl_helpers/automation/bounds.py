@@ -1,0 +1,82 @@
+"""How much of what cells print and show is kept. Pure.
+
+A megabyte a cell and ten a notebook; of what is above, a note says so. A text is cut off behind a word, so that no half
+of a secret stays that would not be recognised. An outcome has room of its own: a run that printed too much still says
+how it ended; so has an error, shortened.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+from ucl_helpers.models import OUTCOME_MIME
+
+CELL, NOTEBOOK = 10**6, 10**7
+"""Characters that are kept."""
+
+_RESERVE, _OVERHEAD, _WORD = 50_000, 200, 20_000
+_NOTE = "\n[the rest of what this cell printed was not kept: more than {} characters]\n"
+_LAST_WORD = re.compile(r"[^\s]*\Z")
+
+
+class Bounds:
+    """Counts what is kept of each cell."""
+
+    def __init__(self, cell: int = CELL, notebook: int = NOTEBOOK) -> None:
+        self._cell, self._notebook = cell, notebook
+        self._used = dict[int, int]()
+        self._full = set[int]()
+
+    def forget(self, cell: int) -> None:
+        """What a cell has shown was cleared."""
+        self._used.pop(cell, None)
+        self._full.discard(cell)
+
+    def may_replace(self, content: Mapping[str, Any]) -> bool:
+        """Whether something that is shown may be replaced by this: it is small."""
+        return _size(content) <= _RESERVE
+
+    def within(self, cell: int, message: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+        """The messages to take instead of one of a kernel: itself, a part of it and a note, or none."""
+        content, kind = message["content"], message["msg_type"]
+        size, room = _size(content), self._room(cell)
+        if OUTCOME_MIME in content.get("data", {}) or kind == "error":
+            room += _RESERVE
+        if size <= room:
+            self._used[cell] = self._used.get(cell, 0) + size
+            yield message
+        elif kind == "error":
+            self._used[cell] = self._used.get(cell, 0) + _RESERVE
+            short = {"ename": cut(str(content["ename"]), 1000), "evalue": cut(str(content["evalue"]), 1000)}
+            yield {**message, "content": {**short, "traceback": ["[the traceback was too long to be kept]"]}}
+        elif cell not in self._full:
+            self._full.add(cell)
+            self._used[cell] = self._used.get(cell, 0) + max(room, 0)
+            name = content["name"] if kind == "stream" else "stderr"
+            begun = cut(content["text"], max(room - _OVERHEAD, 0)) if kind == "stream" else ""
+            text = begun + _NOTE.format(f"{min(self._cell, self._notebook):,}")
+            header = {**message["header"], "msg_type": "stream"}
+            yield {**message, "header": header, "msg_type": "stream", "content": {"name": name, "text": text}}
+
+    def _room(self, cell: int) -> int:
+        return min(self._cell - self._used.get(cell, 0), self._notebook - sum(self._used.values()))
+
+
+def cut(text: str, length: int) -> str:
+    """At most so much of a text, without the word it would be cut off in."""
+    if len(text) <= length:
+        return text
+    start = max(length - _WORD, 0)
+    last = _LAST_WORD.search(text[start:length])
+    return text[: start + last.start()] if last else ""
+
+
+def _size(value: Any) -> int:
+    """How many characters a message's content takes, roughly."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return _OVERHEAD + sum(_size(key) + _size(held) for key, held in value.items())
+    if isinstance(value, list | tuple):
+        return _OVERHEAD + sum(map(_size, value))
+    return _OVERHEAD // 10

@@ -1,0 +1,161 @@
+"""How the cells of a headless notebook are executed: with an end in sight, and outputs of bounded size.
+
+A cell is given up when the run is told to stop (SIGINT, SIGTERM) or its deadline has come: it is interrupted, what it
+still says in :data:`GRACE_SECONDS` is taken, then the kernel is killed if it has not ended. Of what cells print more
+than a bound is not kept, neither in memory nor in the notebook. Nobody looks at widgets here: they are left out.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+from jupyter_core.utils import ensure_async, run_sync
+from nbclient.exceptions import CellExecutionError
+from nbformat import ValidationError
+from nbformat.v4 import new_output
+from papermill.clientwrap import PapermillNotebookClient
+
+from ucl_helpers.automation.bounds import Bounds
+from ucl_helpers.automation.kernel import EncryptedKernelManager
+from ucl_helpers.errors import DeadlineExceeded
+from ucl_helpers.show import span
+
+GRACE_SECONDS = 5.0
+
+
+def stopped_by(number: int) -> BaseException:
+    """What ends a run that got a signal: ``KeyboardInterrupt``, or ``SystemExit`` with 143."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+
+class HeadlessClient(PapermillNotebookClient):
+    """Executes a notebook for papermill.
+
+    Args:
+        nb_man: papermill's manager, which saves.
+        without_secrets: how what the kernel's process printed by itself is passed on.
+        deadline: the whole run may take so long.
+        cell_seconds: and each cell so long, or None.
+        options: nbclient's.
+    """
+
+    def __init__(
+        self,
+        nb_man: Any,
+        *,
+        without_secrets: Callable[[str], str],
+        deadline: timedelta,
+        cell_seconds: float | None,
+        **options: Any,
+    ) -> None:
+        fixed = {"kernel_manager_class": EncryptedKernelManager, "store_widget_state": False, "iopub_timeout": 60}
+        super().__init__(nb_man, **options, **fixed)
+        self._without_secrets, self._bounds = without_secrets, Bounds()
+        self._deadline, self._ends, self._cell_seconds = deadline, monotonic() + deadline.total_seconds(), cell_seconds
+        self._told: asyncio.Future[BaseException] | None = None
+
+    def stop(self, number: int) -> None:
+        """A signal came: the running cell is given up; without one, or at the second signal, the run ends here."""
+        told = self._told
+        if told is None or told.done():
+            raise stopped_by(number)
+        told.set_result(stopped_by(number))
+        told.get_loop().call_soon_threadsafe(lambda: None)  # it may be asleep
+
+    def create_kernel_manager(self) -> Any:
+        """Ours; see :mod:`ucl_helpers.automation.kernel`."""
+        manager = super().create_kernel_manager()
+        manager.without_secrets = self._without_secrets
+        return manager
+
+    def papermill_execute_cells(self) -> None:
+        """Cell after cell, up to one that fails; each is saved when it is over, however it ended."""
+        for index, cell in enumerate(self.nb.cells):
+            if cell.cell_type != "code":
+                continue
+            self.nb_man.cell_start(cell, index)
+            try:
+                self.execute_cell(cell, index)
+            except CellExecutionError as error:
+                self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+                break
+            except BaseException as error:
+                self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+                raise
+            finally:
+                self.nb_man.cell_complete(cell, cell_index=index)
+                for output in cell.outputs:  # only now: without secrets
+                    super().log_output_message(output)
+
+    async def async_execute_cell(self, cell: Any, cell_index: int, **options: Any) -> Any:
+        """One cell; raises what ends the run, if the cell has to be given up."""
+        running = asyncio.ensure_future(super().async_execute_cell(cell, cell_index, **options))
+        self._told = asyncio.get_running_loop().create_future()
+        left = max(self._ends - monotonic(), 0.0)
+        try:
+            await asyncio.wait(
+                {running, self._told},
+                timeout=min(left, self._cell_seconds or left),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if running.done() and not self._told.done():
+                return running.result()
+            why = self._told.result() if self._told.done() else self._too_late(cell_index)
+            await self._give_up(running)
+            raise why
+        finally:
+            self._told = None
+
+    execute_cell = run_sync(async_execute_cell)
+
+    async def _give_up(self, running: asyncio.Future[Any]) -> None:
+        with suppress(RuntimeError):  # the kernel has died meanwhile
+            await ensure_async(self.km.interrupt_kernel())
+        await asyncio.wait({running}, timeout=GRACE_SECONDS)
+        if not running.done():
+            self.shutdown_kernel = "immediate"
+            running.cancel()
+            await asyncio.wait({running})
+        if not running.cancelled():
+            running.exception()  # that it was interrupted is no news
+
+    def _too_late(self, index: int) -> DeadlineExceeded:
+        of_all = monotonic() >= self._ends
+        took = self._deadline if of_all else timedelta(seconds=self._cell_seconds or 0)
+        return DeadlineExceeded(
+            f"The {'run' if of_all else 'cell'} took longer than {span(took)}; it was ended in cell {index + 1}.",
+            remedy="Nothing is lost; run it again, with a longer deadline if it is always so long.",
+            cell=index + 1,
+        )
+
+    def log_output_message(self, output: Any) -> None:
+        """Nothing is logged while a cell runs; see :meth:`papermill_execute_cells`."""
+
+    def output(self, outs: Any, msg: MutableMapping[str, Any], display_id: str | None, cell_index: int) -> Any:
+        """What a cell shows is kept as far as there is room for it."""
+        if self.clear_before_next_output:
+            self._bounds.forget(cell_index)
+        for bounded in self._bounds.within(cell_index, msg):
+            try:
+                super().output(outs, bounded, display_id, cell_index)
+            except ValidationError:  # its text would hold what was shown
+                outs.append(
+                    new_output("stream", name="stderr", text="[an output that no notebook can hold was left out]\n")
+                )
+
+    def clear_output(self, outs: Any, msg: Mapping[str, Any], cell_index: int) -> None:
+        """A cell clears what it has shown, which makes room."""
+        super().clear_output(outs, msg, cell_index)
+        if not self.clear_before_next_output:
+            self._bounds.forget(cell_index)
+
+    def _update_display_id(self, display_id: str, msg: Any) -> None:
+        if self._bounds.may_replace(msg["content"]):
+            super()._update_display_id(display_id, msg)
+
+    def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
+        """Widgets talk to nobody."""

@@ -1,0 +1,166 @@
+"""A notebook executed headless for papermill; what the engine ``ucl`` does.
+
+The law of this file:
+
+1.  Parameters and sources are looked at before anything is written: a secret in them is refused.
+2.  Every save is without secrets, by a rename, mode 0600; also when the run fails, is stopped or comes to its deadline.
+3.  When it returns or raises, the kernel is gone and the outcome is told.
+
+Papermill itself writes the notebook once more when the engine is done: without secrets, since those were taken out of
+the very object it writes, and with the same mode, but in place. Whoever reads the file at that very moment may meet
+half of it; ``ucl run`` renames it afterwards, so there nobody does.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from traceback import format_exception
+from types import TracebackType
+from typing import Any
+
+from ucl_helpers.automation.client import HeadlessClient
+from ucl_helpers.automation.engine import KERNEL_NAME
+from ucl_helpers.automation.kernel import QUIET
+from ucl_helpers.automation.parameters import refuse_secret
+from ucl_helpers.automation.record import Record, outcome_path, write_outcome
+from ucl_helpers.automation.redaction import Redactor
+from ucl_helpers.automation.runner import DEADLINE
+from ucl_helpers.automation.saving import RedactingManager
+from ucl_helpers.automation.watching import WatchedSecrets
+from ucl_helpers.errors import UCLError
+from ucl_helpers.policy import parse_duration
+
+_LOG = logging.getLogger("papermill.ucl")
+_LOG.setLevel(logging.INFO)  # at DEBUG nbclient would log what cells print
+
+
+def run(  # what papermill passes, and ``deadline`` and ``tell``
+    nb: Any,
+    *,
+    output_path: str | None = None,
+    input_path: str | None = None,
+    progress_bar: bool | dict[str, Any] = False,
+    log_output: bool = False,
+    stdout_file: Any = None,
+    stderr_file: Any = None,
+    start_timeout: int = 60,
+    execution_timeout: int | None = None,
+    autosave_cell_every: int = 0,
+    deadline: timedelta | float | str = DEADLINE,
+    tell: Callable[[Record], None] | None = None,
+) -> Any:
+    """Execute a notebook that papermill has prepared.
+
+    Args:
+        nb: the notebook; changed in place.
+        output_path: None if it is to be saved only at the end.
+        input_path: where it came from.
+        progress_bar: whether, or how, progress is shown on standard error.
+        log_output: whether what cells print is logged, when they are over.
+        stdout_file: what cells print on standard output is written there too, when they are over.
+        stderr_file: likewise.
+        start_timeout: seconds until the kernel must have started.
+        execution_timeout: seconds that each cell may take; None for any.
+        autosave_cell_every: not followed; it is saved between cells only.
+        deadline: how long the whole run may take: seconds, or a text such as ``30m``.
+        tell: gets the record of the run instead of the file ``outcome.json`` beside the notebook.
+
+    Raises:
+        SecretFound: a secret stands in a parameter or in a cell; nothing was written, nothing was run.
+        SecretRedacted: the notebook let a secret out; it was taken out of all that was written.
+        DeadlineExceeded: the run, or a cell, took too long.
+        KeyboardInterrupt, SystemExit: SIGINT, or SIGTERM (143), came.
+        StorageFailed: the notebook could not be saved.
+    """
+    del autosave_cell_every
+    parameters = nb.metadata.papermill.get("parameters", {})
+    for name, value in parameters.items():
+        refuse_secret(name, value)
+    redactor = Redactor(WatchedSecrets(parameters))
+    redactor.refuse_sources(nb.cells)
+    record = Record(str(input_path or ""), parameters, datetime.now(UTC))
+    manager = RedactingManager(
+        nb, redactor, saves_each_cell=output_path is not None, progress_bar=progress_bar, log_output=log_output
+    )
+    with _Ending(manager, redactor, record, tell):
+        manager.notebook_start()
+        client = HeadlessClient(
+            manager,
+            without_secrets=lambda text: redactor.text(text, "what the kernel printed"),
+            deadline=_duration(deadline),
+            cell_seconds=execution_timeout,
+            kernel_name=KERNEL_NAME,
+            startup_timeout=start_timeout,
+            extra_arguments=[QUIET],
+            log=_LOG,
+            log_output=log_output,
+            stdout_file=stdout_file,
+            stderr_file=stderr_file,
+        )
+        with _signals(client.stop):
+            client.execute()
+    return nb
+
+
+class _Ending:
+    """However the run ends, the notebook is saved and the outcome told; that a secret got out is an error too."""
+
+    def __init__(
+        self, manager: RedactingManager, redactor: Redactor, record: Record, tell: Callable[[Record], None] | None
+    ) -> None:
+        self._manager, self._redactor, self._record, self._tell = manager, redactor, record, tell
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._manager.cleanup_pbar()
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        ending = error if stopped else _completed(self._manager) or error
+        if ending is not None:  # whoever shows it shows what led to it as well
+            self._redactor.text("".join(format_exception(ending)), "the error of the run")
+        self._record.end(self._manager.nb.cells, ending, self._redactor)
+        if not stopped:
+            ending = self._redactor.error() or ending
+        path = self._manager.path
+        if self._tell is not None:
+            self._tell(self._record)
+        elif path is not None:
+            write_outcome(outcome_path(path), self._record.as_json(path))
+        if ending is not None and ending is not error:
+            raise ending from None
+
+
+def _completed(manager: RedactingManager) -> UCLError | None:
+    """Save the notebook for the last time; an error if that cannot be done."""
+    try:
+        manager.notebook_complete()
+    except UCLError as error:
+        return error
+    return None
+
+
+@contextmanager
+def _signals(stop: Callable[[int], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM tell the run to stop, unless they are ignored. In the main thread only: others get none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, lambda number, _: stop(number)) for one in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _duration(given: timedelta | float | str) -> timedelta:
+    if isinstance(given, str):
+        return parse_duration(given)
+    return given if isinstance(given, timedelta) else timedelta(seconds=given)

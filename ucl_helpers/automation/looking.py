@@ -1,0 +1,109 @@
+"""Is there anything to do for a connection? Seen on disk in a moment, without a lock, a call or a kernel.
+
+A run is needed if one of :data:`REASONS` gives a reason, asked in their order, or if looking itself meets an error:
+then the notebook tells more. A reason is a function of the connection and the moment; it gives a text, or None.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ucl_helpers.automation.record import SCHEMA_VERSION, standing, timestamp
+from ucl_helpers.errors import UCLError
+from ucl_helpers.pending import Pending
+from ucl_helpers.show import moment
+from ucl_helpers.store import Connection, Home
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at a connection came to.
+
+    Attributes:
+        connection: its name.
+        needed: why a run is needed, or None.
+        until: if none is, a run is not needed before then (UTC).
+        rule: and by which rule.
+    """
+
+    connection: str
+    needed: str | None
+    until: datetime | None = None
+    rule: str = ""
+
+
+def _not_established(connection: Connection, _: datetime) -> str | None:
+    return "it is not established" if connection.current is None else None
+
+
+def _damaged(connection: Connection, _: datetime) -> str | None:
+    connection.require_current().check_whole()
+    return None
+
+
+def _revoked(connection: Connection, _: datetime) -> str | None:
+    gone = connection.require_current().fingerprint in connection.revoked()
+    return "its certificate was revoked" if gone else None
+
+
+def _under_way(connection: Connection, _: datetime) -> str | None:
+    return "a signing request is under way" if Pending(connection.path / "pending").state.get("sent") else None
+
+
+def _due(connection: Connection, now: datetime) -> str | None:
+    due = connection.due(now)
+    return f"due since {moment(due.at)} ({due.reason})" if due.due else None
+
+
+REASONS: tuple[Callable[[Connection, datetime], str | None], ...] = (
+    *(_not_established, _damaged, _revoked),
+    *(_under_way, _due),
+)
+
+
+def look(connection: Connection, now: datetime) -> Look:
+    """Whether a run is needed at ``now`` (aware, UTC), and why, or until when not."""
+    try:
+        for reason in REASONS:
+            if why := reason(connection, now):
+                return Look(connection.name, why)
+        due = connection.due(now)
+    except UCLError as error:
+        return Look(connection.name, f"it cannot be told: {error.message}")
+    return Look(connection.name, None, due.at, due.reason)
+
+
+def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ``outcome.json`` says of a run that is not needed; None if it is, or if no connection is named.
+
+    Args:
+        notebook: what would be run.
+        parameters: what it would be given, ``connection`` and ``home`` among them.
+    """
+    if not (name := parameters.get("connection")):
+        return None
+    started = datetime.now(UTC)
+    connection = Connection(Home(parameters.get("home") or None), name)
+    seen = look(connection, started)
+    if seen.needed or seen.until is None:
+        return None
+    ended = datetime.now(UTC)
+    return {
+        "schemaVersion": SCHEMA_VERSION,
+        "kind": "look",
+        "outcome": "not-due",
+        "connection": name,
+        "exitCode": 0,
+        "notNeededUntil": moment(seen.until),
+        "rule": seen.rule,
+        **standing(connection),
+        "redacted": [],
+        "started": timestamp(started),
+        "ended": timestamp(ended),
+        "seconds": round((ended - started).total_seconds(), 3),
+        "steps": [],
+        "source": str(notebook),
+        "notebook": None,
+    }

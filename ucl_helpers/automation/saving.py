@@ -1,0 +1,60 @@
+"""Where papermill writes the executed notebook, and how: without secrets, whole or not at all, mode 0600.
+
+A path on this machine is written to by a rename. What is none (``s3://…``, a pipe, standard output) is left to
+papermill; what goes there is without secrets too.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from papermill.engines import NotebookExecutionManager
+from papermill.iorw import LocalHandler, papermill_io
+
+from ucl_helpers.automation.redaction import Redactor
+from ucl_helpers.files import write
+
+
+def local_path(output_path: str | None) -> Path | None:
+    """The file on this machine that papermill's output path names, or None when it names no file."""
+    handler = papermill_io.get_handler(output_path) if output_path else None
+    if not isinstance(handler, LocalHandler):
+        return None
+    here = handler.cwd(None)
+    handler.cwd(here)
+    path = Path(here or "", output_path or "").resolve()
+    return path if path.is_file() or not path.exists() else None
+
+
+class RedactingManager(NotebookExecutionManager):
+    """Keeps the state of a run for papermill; every save is without secrets.
+
+    It saves before the first cell, after each, and at the end; never within a cell, where half of a secret may have
+    been printed.
+
+    Args:
+        nb: the notebook, which is changed in place.
+        redactor: takes the secrets out.
+        saves_each_cell: whether it is saved before the end.
+        options: papermill's ``progress_bar`` and ``log_output``.
+    """
+
+    def __init__(self, nb: Any, redactor: Redactor, *, saves_each_cell: bool, **options: Any) -> None:
+        super().__init__(nb, nb.metadata.papermill["output_path"], autosave_cell_every=0, **options)
+        self._redactor, self._saves_each_cell = redactor, saves_each_cell
+        self.path = local_path(self.output_path)
+
+    def cell_start(self, cell: Any, cell_index: int | None = None, **more: Any) -> None:
+        """Note when the cell began; what was saved after the one before stays."""
+        saves, self._saves_each_cell = self._saves_each_cell, False
+        super().cell_start(cell, cell_index, **more)
+        self._saves_each_cell = saves
+
+    def save(self, **_: Any) -> None:
+        """Save what there is, unless only the end is saved."""
+        if self._saves_each_cell or self.end_time is not None:
+            self._redactor.notebook(self.nb)
+            if self.path is not None:
+                write(self.path, nbformat.writes(self.nb).encode())
+            elif self._saves_each_cell:
+                super().save()
