@@ -129,10 +129,14 @@ def _workers(
         return _local(jobs or os.cpu_count() or 1)
     if jobs is not None:
         raise UsageError("--jobs is for this machine.", remedy="Leave it out: a scheduler knows its workers.")
-    need("distributed", "dask")
-    from ucl_helpers.automation.fleet.over_dask import Keys, dask
+    from ucl_helpers.automation.fleet.scheduler import Scheduler
 
-    return dask(scheduler, Keys(tls["tls_ca_file"], tls["tls_cert"], tls["tls_key"]), patience=patience)
+    chosen = Scheduler(scheduler, tls["tls_ca_file"], tls["tls_cert"], tls["tls_key"])
+    chosen.must_be_safe()
+    need("distributed", "dask")
+    from ucl_helpers.automation.fleet.over_dask import dask
+
+    return dask(chosen, patience=patience)
 
 
 @contextmanager

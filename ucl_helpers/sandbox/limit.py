@@ -20,15 +20,14 @@ class Limit:
     """Lets so many calls a second through; any thread may use it.
 
     Args:
-        rate: Calls a second, above 0; None for no limit: then calls are only counted.
+        rate: Calls a second, above 0; None for no limit: then calls are only counted. It may be changed at any time.
         clock: Gives seconds, and never goes back.
     """
 
     def __init__(self, rate: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate, self._clock, self._lock = rate, clock, threading.Lock()
         self.calls = self.refused = 0
-        self._most = max(1.0, rate or 0.0)
-        self._left, self._at = self._most, clock()
+        self._left, self._at = max(1.0, rate or 0.0), clock()
 
     def refusal(self) -> Response | None:
         """Counts a call; the answer if it is one too many, with whole seconds after which one would be let through."""
@@ -37,7 +36,8 @@ class Limit:
             if self.rate is None:
                 return None
             now = self._clock()
-            self._left, self._at = min(self._most, self._left + (now - self._at) * self.rate), now
+            self._left = min(max(1.0, self.rate), self._left + (now - self._at) * self.rate)
+            self._at = now
             if self._left >= 1:
                 self._left -= 1
                 return None

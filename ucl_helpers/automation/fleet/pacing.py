@@ -5,7 +5,7 @@ The law of this file:
 1.  Starts are evenly spaced; a start that comes late is not made up for, so there is never a burst.
 2.  A 429 pauses every start for ``Retry-After``, and halves the rate; what was on its way when the rate was halved
     does not halve it again.
-3.  Each :data:`STEP_SECONDS` without a 429 the rate grows by a twentieth of the wanted one, up to it.
+3.  After the pause, each :data:`STEP_SECONDS` without a 429 the rate grows by a twentieth of the wanted one, up to it.
 
 Moments are seconds of any clock that never goes back.
 """
@@ -16,8 +16,8 @@ CALLS = 3
 """What one renewal asks of UCL: configuration, sign, and configuration once more as the new identity."""
 
 DEFAULT_RATE = 10.0
-"""Calls a second: 12,000 renewals an hour, so that a fleet of ten thousand is done within one, while most gateways
-would hardly notice. UCL publishes no limit; whoever knows that of his gateway says so."""
+"""Calls a second: 200 renewals a minute, so that a fleet of ten thousand is done within the hour. It is low on purpose:
+the limit of a gateway in front of UCL is not known to us; who knows his says so."""
 
 LEAST_SHARE = 1 / 64
 STEP_SECONDS = 10.0
@@ -58,7 +58,8 @@ class Pace:
         self._next = max(self._next, now + (UNKNOWN_PAUSE if retry_after is None else retry_after))
         if started >= self._halved:
             self.rate = max(self.rate / 2, self.wanted * LEAST_SHARE)
-            self._changed = self._halved = now
+            self._halved = now
+        self._changed = self._next  # a pause proves nothing
 
     def _recover(self, now: float) -> None:
         steps = int((now - self._changed) / STEP_SECONDS) if self.rate < self.wanted else 0

@@ -92,7 +92,7 @@ class _Run:
         self.waiting = deque(self.plan.bases)
         self.happened: queue.SimpleQueue[Future[Result] | int] = queue.SimpleQueue()
         self._order = itertools.count()
-        self._seen = time.monotonic()  # when there was a worker last
+        self._seen = time.monotonic()  # when there was a worker, or nothing to do
 
     def outcome(self) -> FleetOutcome:
         """Run, and tell what came of it."""
@@ -128,10 +128,11 @@ class _Run:
         while self.later and self.later[0][0] <= now:
             self.waiting.appendleft(heapq.heappop(self.later)[2])
         capacity = self.workers.capacity()
-        if capacity or self.under_way:
+        if self.under_way or not self.waiting or (capacity and self.pace.delay(now)):
             self._seen = now
-        elif self.waiting and now - self._seen >= self.patience:
+        elif now - self._seen >= self.patience:
             self.stopped = "no workers"
+            return
         while self.waiting and len(self.under_way) < capacity and not self.pace.delay(now := time.monotonic()):
             if not self._begin(self.waiting.popleft(), now):
                 break

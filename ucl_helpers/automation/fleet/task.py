@@ -64,12 +64,11 @@ def renew_one(home: str, name: str, base: str | None, force: bool = False) -> Re
 
 def _renewed(connection: Connection, base: str | None, *, force: bool) -> Result:
     with connection.lock.held():
-        current = connection.require_current()
-        if base is not None and current.name != base:
-            return _done(RENEWED_BEFORE, current.fingerprint)
-        outcome = renew(connection, only_if_due=not force)
+        before = base is not None and connection.require_current().name != base
+        outcome = renew(connection, only_if_due=before or not force)  # also settles what an attempt left
     # Hooks belong here: after activation and outside the lock.
-    return _done(outcome.outcome, outcome.facts.get("fingerprint"))
+    done = RENEWED_BEFORE if before and outcome.outcome == NOT_DUE else outcome.outcome
+    return _done(done, outcome.facts.get("fingerprint"))
 
 
 def _done(outcome: str, fingerprint: str | None) -> Result:
