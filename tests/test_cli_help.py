@@ -30,10 +30,10 @@ def examples(command: click.Command) -> list[str]:
 
 def test_the_commands_are_these():
     assert sorted(group.commands) == [
-        *("doctor", "establish", "forget", "hooks", "import", "notebooks", "path", "renew"),
+        *("doctor", "establish", "fleet", "forget", "hooks", "import", "journal", "metrics", "notebooks", "path", "renew"),
         *("revoke", "rollback", "run", "sandbox", "status"),
     ]
-    assert sorted(set(group.commands) - set(JSON)) == ["notebooks", "path", "sandbox"]
+    assert sorted(set(group.commands) - set(JSON)) == ["fleet", "notebooks", "path", "sandbox"]
 
 
 @pytest.mark.parametrize("name", sorted(group.commands))

@@ -10,6 +10,7 @@ import time
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +44,8 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 RETRIED_STATUS = {429, 502, 503, 504}
+WAITS_WHEN_LIMITED: ContextVar[bool] = ContextVar("WAITS_WHEN_LIMITED", default=True)
+"""Whether a call answered with 429 waits and tries again by itself. A fleet says no: it slows down as a whole."""
 _BLANKS = r"\s|\\[nrt]"  # also as JSON writes them
 _SECRET_HEADERS, _SECRET_LENGTH = ("Authorization", "connector-token"), 8  # what is shorter may be a common word
 
@@ -216,7 +219,7 @@ _REMEDIES: Mapping[Endpoint, str] = {
 
 def _pause(error: RetryLater, attempt: int) -> float | None:
     """Seconds until the next try, or None when there is none."""
-    if attempt >= len(BACKOFF_SECONDS):
+    if attempt >= len(BACKOFF_SECONDS) or (isinstance(error, RateLimited) and not WAITS_WHEN_LIMITED.get()):
         return None
     if isinstance(error, Unreachable | EmptyAnswer) or error.data.get("status") in RETRIED_STATUS:
         return max(BACKOFF_SECONDS[attempt], error.data.get("retry_after") or 0.0)

@@ -103,6 +103,7 @@ def notebooks_command(directory: Path) -> None:
 @click.option("--validity", type=Duration(), default="90d", show_default=True, help="Of the certificates it signs.")
 @click.option("--ca-layout", type=click.Choice(["root", "intermediate"]), default="intermediate", show_default=True)
 @click.option("--faults", "misbehaviour", metavar="FILE|NAME", help="What goes wrong on purpose, e.g. grumpy:0.2.")
+@click.option("--rate-limit", type=click.FloatRange(0, min_open=True), help="Calls a second; above it: 429.")
 @with_home
 def sandbox_command(
     state: Path | None,
@@ -110,6 +111,7 @@ def sandbox_command(
     validity: timedelta,
     ca_layout: str,
     misbehaviour: str | None,
+    rate_limit: float | None,
     home: Home,
 ) -> None:
     """Serve a small UCL on loopback, for practice, until Ctrl-C or SIGTERM.
@@ -129,7 +131,8 @@ def sandbox_command(
         raise click.BadParameter(str(error), param_hint="--faults") from None
     try:
         layout: Literal["root", "intermediate"] = "root" if ca_layout == "root" else "intermediate"
-        serve(state or home.path / "sandbox", ready_file, validity=validity, ca_layout=layout, faults=faults)
+        where = state or home.path / "sandbox"
+        serve(where, ready_file, validity=validity, ca_layout=layout, faults=faults, rate_limit=rate_limit)
     except SandboxError as error:
         raise UsageError(str(error)) from None
 

@@ -1,5 +1,7 @@
 """The faults at run time, over the Director's listener: GET shows plan and counts, PUT sets a plan, DELETE clears it.
 
+And the limit of calls, to be looked at.
+
 Not a part of the Director's GraphQL API, whose schema is that of the real one. It takes the same bearer token.
 """
 
@@ -10,16 +12,16 @@ from typing import Any
 
 from ucl_helpers.sandbox.catalogue import CATALOGUE
 from ucl_helpers.sandbox.faults import ANY, Fault, Faults, FaultsError, parse_plan
+from ucl_helpers.sandbox.limit import Limit
 from ucl_helpers.sandbox.transport import JSON, Request, Response
 
-FAULTS_PATH = "/faults"
+FAULTS_PATH, LIMIT_PATH = "/faults", "/limit"
 
 
 def by_control(faults: Faults, bearer: str, request: Request) -> Response:
     """Answers at `FAULTS_PATH`."""
-    shown = request.headers.get("Authorization", "")
-    if not secrets.compare_digest(shown.encode(), f"Bearer {bearer}".encode()):
-        return _told(401, {"error": "the bearer token is wrong or missing"})
+    if not _knows(bearer, request):
+        return _STRANGER
     try:
         if request.method == "PUT":
             wanted = parse_plan(request.body.decode("utf-8"))
@@ -36,6 +38,18 @@ def by_control(faults: Faults, bearer: str, request: Request) -> Response:
     return _told(200, faults.as_json())
 
 
+def limit_by_control(limit: Limit, bearer: str, request: Request) -> Response:
+    """Answers at `LIMIT_PATH`."""
+    if not _knows(bearer, request):
+        return _STRANGER
+    return limit.shown() if request.method == "GET" else _told(405, {"error": "GET"}, Allow="GET")
+
+
+def _knows(bearer: str, request: Request) -> bool:
+    shown = request.headers.get("Authorization", "")
+    return secrets.compare_digest(shown.encode(), f"Bearer {bearer}".encode())
+
+
 def _check_way_back(plan: Iterable[Fault]) -> None:
     """Refuses a plan that would keep its author from taking it back: the Director could not be reached any more."""
     for fault in plan:
@@ -49,3 +63,6 @@ def _check_way_back(plan: Iterable[Fault]) -> None:
 
 def _told(status: int, content: dict[str, Any], **headers: str) -> Response:
     return Response(status, json.dumps(content).encode(), JSON, headers)
+
+
+_STRANGER = _told(401, {"error": "the bearer token is wrong or missing"})

@@ -1,7 +1,7 @@
-"""What the endpoints have in common: the state, the client CA, the clock, where each is, and the faults."""
+"""What the endpoints have in common: the state, the client CA, the clock, where each is, the faults and the limit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -11,6 +11,7 @@ from ucl_helpers.sandbox.ca import SUBJECT_PLACE, ClientCa
 from ucl_helpers.sandbox.csr import ExpectedSubject
 from ucl_helpers.sandbox.der import Attribute, elements, read_name
 from ucl_helpers.sandbox.faults import Faults
+from ucl_helpers.sandbox.limit import Limit
 from ucl_helpers.sandbox.state import State
 
 
@@ -35,6 +36,7 @@ class Landscape:
     validity: timedelta
     urls: Urls
     faults: Faults
+    limit: Limit = field(default_factory=Limit)
 
 
 @dataclass(frozen=True)

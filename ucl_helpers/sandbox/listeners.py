@@ -25,7 +25,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 
 from ucl_helpers.sandbox.connector import Connector
-from ucl_helpers.sandbox.control import FAULTS_PATH, by_control
+from ucl_helpers.sandbox.control import FAULTS_PATH, LIMIT_PATH, by_control, limit_by_control
 from ucl_helpers.sandbox.director import Director
 from ucl_helpers.sandbox.doors import Door, Handshakes, in_loop
 from ucl_helpers.sandbox.faults import Fault
@@ -77,7 +77,7 @@ class Listeners:
 
     def __init__(self, landscape: Landscape, server_certificate: Path, client_ca: bytes) -> None:
         self.received: deque[Received] = deque(maxlen=_LOG_LENGTH)
-        self._clock, self._faults = landscape.clock, landscape.faults
+        self._clock, self._faults, self._limit = landscape.clock, landscape.faults, landscape.limit
         self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
         self._peers: weakref.WeakKeyDictionary[IOStream, bytes | None] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count(1)
@@ -86,6 +86,7 @@ class Listeners:
         self._handshakes = Handshakes(server_certificate, client_ca)
         self._connector, self._director = Connector(landscape), Director(landscape)
         self._control: Route = lambda request, _: by_control(landscape.faults, landscape.state.bearer, request)
+        self._shown: Route = lambda request, _: limit_by_control(landscape.limit, landscape.state.bearer, request)
         self._idle: weakref.WeakSet[IOStream] = weakref.WeakSet()
         self._playing: set[asyncio.Task[None]] = set()
         self._played: weakref.WeakSet[IOStream] = weakref.WeakSet()
@@ -101,6 +102,7 @@ class Listeners:
             {
                 DIRECTOR_PATH: lambda request, _: management.by_bearer(request),
                 FAULTS_PATH: self._control,
+                LIMIT_PATH: self._shown,
                 "/healthz": lambda *_: Response(200, b"UP"),
                 "/livez": lambda *_: Response(200),
                 "/readyz": lambda *_: Response(200),
@@ -148,11 +150,12 @@ class Listeners:
         body = raw.body if isinstance(raw.body, bytes) else b""
         request = Request(str(raw.method), raw.headers, raw.query, body)
         route = routes.get(raw.path, _not_found)
-        fault = None
+        fault = refusal = None
         if raw.path in _GRAPHQL_PATHS & set(routes) and request.method in _CALLS:
-            fault = self._faults.draw(name, operation_of(request))
+            refusal = self._limit.refusal() if raw.path == CONNECTOR_PATH else None
+            fault = None if refusal else self._faults.draw(name, operation_of(request))
         if fault is None:
-            response: Response | Script = route(request, raw)
+            response: Response | Script = refusal or route(request, raw)
         else:
             place = Place(stream.socket.getsockname()[1], raw.path)
             response = spoil(fault, place, partial(route, request, raw), self._head)

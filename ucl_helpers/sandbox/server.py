@@ -19,6 +19,7 @@ from ucl_helpers.sandbox.access import Access
 from ucl_helpers.sandbox.ca import CaLayout, ClientCa, make_server_certificate, write_private
 from ucl_helpers.sandbox.faults import Faults
 from ucl_helpers.sandbox.landscape import Landscape, Urls
+from ucl_helpers.sandbox.limit import Limit
 from ucl_helpers.sandbox.listeners import CONNECTOR_PATH, DIRECTOR_PATH, LEGACY_PATH, Listeners, Received
 from ucl_helpers.sandbox.ports import listen
 from ucl_helpers.sandbox.state import SandboxError, State, StateLock
@@ -35,9 +36,11 @@ class RunningSandbox(Access):
 
     Attributes:
         faults: What goes wrong on purpose; it may be changed at any time.
+        limit: Counts the calls to the Connector, and refuses what is above it.
     """
 
     faults: Faults = field(kw_only=True)
+    limit: Limit = field(kw_only=True)
     _memory: State = field(kw_only=True)
     _listeners: Listeners = field(kw_only=True)
 
@@ -63,6 +66,7 @@ class Sandbox:
         token_lifetime: How long one-time tokens are valid.
         clock: Gives the current time (aware); None for the system's clock. TLS always goes by the system's clock.
         faults: What goes wrong on purpose; nothing by default.
+        rate_limit: Calls to the Connector a second, over all clients; None for no limit.
 
     Raises:
         SandboxError: On entering: another process owns the state folder, or it was made with the other CA layout.
@@ -77,11 +81,13 @@ class Sandbox:
         token_lifetime: timedelta = DEFAULT_TOKEN_LIFETIME,
         clock: Callable[[], datetime] | None = None,
         faults: Faults | None = None,
+        rate_limit: float | None = None,
     ) -> None:
         self._folder, self._validity, self._ca_layout = state, validity, ca_layout
         self._token_lifetime = token_lifetime
         self._clock = clock or (lambda: datetime.now(UTC))
         self._faults = faults if faults is not None else Faults()
+        self._limit = Limit(rate_limit)
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> RunningSandbox:
@@ -108,7 +114,7 @@ class Sandbox:
         sockets = _open_sockets(stack, memory)
         ports = [opened[0].getsockname()[1] for opened in sockets]
         urls = _urls(*ports)
-        landscape = Landscape(memory, ca, self._clock, self._validity, urls, self._faults)
+        landscape = Landscape(memory, ca, self._clock, self._validity, urls, self._faults, self._limit)
         listeners = Listeners(landscape, server_certificate, ca.pem)
         stack.enter_context(_serving(listeners, sockets))
         running = RunningSandbox(
@@ -122,6 +128,7 @@ class Sandbox:
             ca_file=ca_file,
             state=folder,
             faults=self._faults,
+            limit=self._limit,
             _memory=memory,
             _listeners=listeners,
         )

@@ -46,6 +46,7 @@ def serve(
     token_lifetime: timedelta = DEFAULT_TOKEN_LIFETIME,
     linger: timedelta | None = None,
     faults: Faults | None = None,
+    rate_limit: float | None = None,
     announce: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves until SIGTERM or Ctrl-C; to be called in the main thread, before it has started others.
@@ -58,6 +59,7 @@ def serve(
         token_lifetime: How long one-time tokens are valid.
         linger: End when the folder's `users.lock` has been free for so long; None for never.
         faults: What goes wrong on purpose; nothing by default.
+        rate_limit: Calls to the Connector a second, over all clients; None for no limit.
         announce: Called once all listeners answer and the ready files are there.
 
     Raises:
@@ -68,7 +70,12 @@ def serve(
     try:
         with contextlib.ExitStack() as stack:
             sandbox = Sandbox(
-                state, validity=validity, ca_layout=ca_layout, token_lifetime=token_lifetime, faults=faults
+                state,
+                validity=validity,
+                ca_layout=ca_layout,
+                token_lifetime=token_lifetime,
+                faults=faults,
+                rate_limit=rate_limit,
             )
             running = stack.enter_context(sandbox)
             if ready is not None:

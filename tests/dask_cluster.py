@@ -1,0 +1,122 @@
+"""A Dask cluster as an operator would start it: scheduler and workers as processes, with mutual TLS."""
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from certificates import key
+from command_line import environment
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from processes import wait_until
+
+from ucl_helpers.crypto import dump_certificates, dump_key
+
+TESTS = Path(__file__).parent
+DASK = (sys.executable, "-m", "dask")
+"""The program; ``dask`` stands beside Python too, but not in every environment."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """PEM files: a CA, and a certificate of it with its key."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    @property
+    def options(self):
+        """As both ``dask`` and ``ucl fleet renew`` take them."""
+        return ("--tls-ca-file", str(self.ca), "--tls-cert", str(self.certificate), "--tls-key", str(self.key))
+
+
+def make_tls(folder, name="cluster"):
+    """A CA of its own, and what it has signed for this machine."""
+    now = datetime.now(UTC)
+    authority, own = key(f"{name} authority"), key(f"{name} member")
+
+    def issue(subject, of, issuer, ca):
+        names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, one)]) for one in (subject, issuer)]
+        builder = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1]).public_key(of.public_key())
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
+        builder = builder.not_valid_after(now + timedelta(days=1))
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        return builder.sign(authority, hashes.SHA256())
+
+    files = {
+        "ca": dump_certificates(issue(name, authority, name, True)),
+        "certificate": dump_certificates(issue("member", own, name, False)),
+        "key": dump_key(own),
+    }
+    for one, data in files.items():
+        path = folder / f"{name}-{one}.pem"
+        path.touch(mode=0o600)
+        path.write_bytes(data)
+    return Tls(*(folder / f"{name}-{one}.pem" for one in files))
+
+
+class Cluster:
+    """A scheduler and workers; a worker that ends is followed by another one, as an operator's service manager does.
+
+    Args:
+        folder: for certificates and what the programs say.
+        workers: so many, with one thread each.
+        more: of the workers' environment.
+    """
+
+    def __init__(self, folder, workers=2, *options, **more):
+        self.tls, self._folder, self._more = make_tls(folder), folder, more
+        self._options, self._count = options, workers
+        self._running, self._ending = {}, threading.Event()
+
+    def __enter__(self):
+        told = self._folder / "scheduler.json"
+        self._scheduler("--port", "0", "--scheduler-file", str(told))
+        wait_until(lambda: told.is_file() and told.stat().st_size)
+        self.address = json.loads(told.read_text())["address"]
+        self._keepers = [threading.Thread(target=self._keep, args=(f"worker-{one}",)) for one in range(self._count)]
+        for one in self._keepers:
+            one.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ending.set()
+        while any(one.is_alive() for one in self._keepers):
+            for process in list(self._running.values()):
+                process.kill()
+            self._keepers[0].join(0.1)
+        self._running["scheduler"].kill()
+        self._running["scheduler"].wait()
+
+    @property
+    def options(self):
+        """What ``ucl fleet renew`` has to be told."""
+        return ("--scheduler", self.address, *self.tls.options)
+
+    def lose_scheduler(self):
+        """It is killed, and another one started in its place."""
+        self._running["scheduler"].kill()
+        self._running["scheduler"].wait()
+        self._scheduler("--port", self.address.rpartition(":")[2])
+
+    def _scheduler(self, *where):
+        self._start("scheduler", "--host", "127.0.0.1", "--no-dashboard", *where)
+
+    def _keep(self, name):
+        files = ("--local-directory", str(self._folder), "--no-dashboard")
+        while not self._ending.is_set():
+            worker = self._start(name, self.address, "--no-nanny", "--nthreads", "1", *files, *self._options)
+            worker.wait()
+
+    def _start(self, name, *arguments):
+        kind = name.partition("-")[0]
+        env = environment(None, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="20", PYTHONPATH=str(TESTS), **self._more)
+        command = [*DASK, kind, "--protocol", "tls", *self.tls.options, *arguments]
+        with (self._folder / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(command, cwd=self._folder, env=env, stdout=log, stderr=log)
+        return self._running[name]

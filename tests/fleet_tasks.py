@@ -1,0 +1,56 @@
+"""Tasks in the place of ``renew_one``, to see what the coordinator makes of what workers say."""
+
+import os
+import signal
+import threading
+from collections import Counter
+
+from ucl_helpers.automation.fleet.task import failure, left, not_due, renew_one
+from ucl_helpers.errors import Busy, RateLimited, Refused, RetryLater, Unreachable
+
+ASKED = Counter()
+WRONG = {
+    "refused": Refused("No.", remedy="Ask why."),
+    "away": Unreachable("Nobody is there.", remedy="Later."),
+    "much-later": RetryLater("Not now.", retry_after=10_000),
+}
+_LOCK = threading.Lock()
+
+
+def renewed():
+    return {**left(), "outcome": "renewed", "fingerprint": "ab" * 32}
+
+
+def count(name):
+    with _LOCK:
+        ASKED[name] += 1
+        return ASKED[name]
+
+
+def well(home, name, base, force):
+    """Every renewal succeeds."""
+    count(name)
+    return renewed()
+
+
+def by_name(home, name, base, force):
+    """What becomes of a renewal stands in the connection's name."""
+    number = count(name)
+    if name in WRONG:
+        return failure(WRONG[name])
+    if name == "bug":
+        raise ZeroDivisionError("s3cr3t")
+    if name.startswith("limited-"):
+        return failure(RateLimited("Slow down.", retry_after=0.01)) if number <= int(name[8:]) else renewed()
+    if name.startswith("soon-"):
+        return failure(RetryLater("Not yet.", retry_after=0.01)) if number <= int(name[5:]) else renewed()
+    if name == "busy":
+        return failure(Busy("In other hands.")) if number == 1 else renewed()
+    return renewed() if name.startswith("well") else not_due("ab" * 32)
+
+
+def deadly(home, name, base, force):
+    """One connection is the end of whoever takes it in hand."""
+    if name == "c1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return renew_one(home, name, base, force)

@@ -1,0 +1,133 @@
+"""Which connections a run takes in hand, and which need nobody.
+
+What is not due is told at once: it costs no worker, and no call. A run with ``force`` notes which generation each
+connection had when it began, until every connection has been tried: so a run that was stopped or killed goes on when
+it is run again, and renews nothing twice. Without ``force`` nothing needs to be noted: what was renewed is not due.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ucl_helpers import files
+from ucl_helpers.automation.fleet.task import Result, not_due
+from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.errors import UsageError
+from ucl_helpers.exports import json_object
+from ucl_helpers.status import Status, status_of
+from ucl_helpers.store import Home
+
+CONTINUED_WITHIN = timedelta(days=1)
+"""A run with ``force`` that was stopped longer ago is not gone on with: whoever forces then means all of them."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do.
+
+    Attributes:
+        bases: connections to renew, each with the generation that it has now, or had when a forced run began.
+        settled: those that need nobody.
+        practice: whether one of them follows the sandbox of the home folder.
+        continued: when the forced run that is gone on with began (UTC), or None.
+    """
+
+    home: Home
+    force: bool
+    bases: Mapping[str, str | None]
+    settled: Mapping[str, Result] = field(default_factory=dict)
+    practice: bool = False
+    continued: datetime | None = None
+
+    def done(self) -> None:
+        """Every connection has been tried: a forced run is over."""
+        with files.storage("remove", _note(self.home)):
+            _note(self.home).unlink(missing_ok=True)
+
+
+def statuses(home: Home, patterns: Sequence[str] = (), clock: Clock = utc_now) -> list[Status]:
+    """Where connections stand, by name, read from disk; keys are not looked at, which would take 50 ms each.
+
+    Args:
+        home: where they lie.
+        patterns: as a shell's, for names (``prod-*``); none for all.
+        clock: our clock, aware, UTC.
+
+    Raises:
+        UsageError: no connection has such a name.
+    """
+    found = home.connections()
+    for pattern in patterns:
+        if not any(fnmatchcase(one.name, pattern) for one in found):
+            raise UsageError(f"No connection in {home.path} is called {pattern!r}.", remedy="See: ucl fleet status")
+    wanted = [one for one in found if not patterns or any(fnmatchcase(one.name, each) for each in patterns)]
+    return [status_of(one, clock, whole=False) for one in wanted]
+
+
+@contextmanager
+def alone(home: Home) -> Iterator[None]:
+    """Only one run of a home folder at a time.
+
+    Raises:
+        Busy: there is another; names it.
+    """
+    folder = home.path / "fleet"
+    if not home.path.is_dir():
+        yield
+        return
+    files.must_be_ours(home.path, folder)
+    files.make_directory(folder)
+    with files.Lock(folder / "lock", home.path, folder).held():
+        yield
+
+
+def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock: Clock = utc_now) -> Plan:
+    """Look at every connection, and see which are to be renewed. The caller runs :func:`alone`.
+
+    Args:
+        home: where they lie.
+        patterns: as a shell's, for names; none for all.
+        force: also those that are not due.
+        clock: our clock, aware, UTC.
+
+    Raises:
+        UsageError: no connection has such a name.
+    """
+    found = statuses(home, patterns, clock)
+    practice = any(one.sandbox for one in found)
+    if not force:
+        idle = {one.name: not_due(one.fingerprint) for one in found if not _has_work(one)}
+        return Plan(home, force, {one.name: one.generation for one in found if one.name not in idle}, idle, practice)
+    now, began = clock(), None
+    bases = {one.name: one.generation for one in found}
+    if (earlier := _earlier(home, patterns, now)) is not None:
+        began, noted = earlier
+        bases = {name: noted.get(name, base) for name, base in bases.items()}
+    elif bases:
+        note = {"began": now.isoformat(), "patterns": list(patterns), "bases": bases}
+        files.write(_note(home), json.dumps(note).encode())
+    return Plan(home, force, bases, practice=practice, continued=began)
+
+
+def _has_work(status: Status) -> bool:
+    """Whether ``renew()`` would do something, or say what is wrong."""
+    return status.due is None or status.due.due or status.pending is not None or status.state == "revoked"
+
+
+def _earlier(home: Home, patterns: Sequence[str], now: datetime) -> tuple[datetime, Mapping[str, str | None]] | None:
+    """A forced run of the same connections that was not over: when it began, and with which generations."""
+    with files.storage("read", _note(home)), suppress(FileNotFoundError, KeyError, TypeError, ValueError):
+        told = json_object(_note(home).read_bytes()) or {}
+        began, bases = datetime.fromisoformat(told["began"]), told["bases"]
+        same = told["patterns"] == list(patterns) and isinstance(bases, dict)
+        if same and timedelta(0) <= now - began < CONTINUED_WITHIN:
+            return began, bases
+    return None
+
+
+def _note(home: Home) -> Path:
+    return home.path / "fleet" / "forced.json"

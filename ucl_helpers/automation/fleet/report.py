@@ -1,0 +1,111 @@
+"""What a run over a fleet came to: for people in some lines, for programs whole."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from ucl_helpers.automation.fleet.task import FAILED, LEFT, NOT_DUE, RENEWED, RENEWED_BEFORE, Result
+from ucl_helpers.errors import Busy, RetryLater
+from ucl_helpers.show import Row, Shown, moment, span
+
+SCHEMA_VERSION = 1
+SHOWN_FAILURES = 20
+PASSING = {RetryLater.exit_code, Busy.exit_code}
+_MEANING = {
+    RENEWED: "renewed",
+    RENEWED_BEFORE: "renewed since the run began, by an attempt that was cut off or by another program",
+    NOT_DUE: "not due",
+    FAILED: "failed; what each needs stands below",
+    LEFT: "not tried: run it again to go on",
+}
+
+
+@dataclass(frozen=True)
+class FleetOutcome(Shown):
+    """What a run came to.
+
+    Attributes:
+        started, ended: moments, UTC.
+        rate: calls a second that were wanted.
+        results: by connection.
+        limited: how often UCL answered 429.
+        repeated: renewals that were begun again, after a 429, a worker that was lost, or another process' lock.
+        lost: how often a worker was lost with a renewal in hand.
+        stopped: ``interrupted``, ``terminated``, ``no workers``, or None.
+        stop_code: the exit code that goes with ``stopped``.
+    """
+
+    started: datetime
+    ended: datetime
+    rate: float
+    results: Mapping[str, Result]
+    limited: int = 0
+    repeated: int = 0
+    lost: int = 0
+    stopped: str | None = None
+    stop_code: int = 0
+
+    title: ClassVar[str] = "Fleet"
+    header: ClassVar[Row] = ("connections", "outcome", "")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many came to what; also those words that none came to."""
+        found = Counter(one["outcome"] for one in self.results.values())
+        return {word: found[word] for word in _MEANING}
+
+    @property
+    def failures(self) -> dict[str, Result]:
+        """Those that failed, by name."""
+        return {name: one for name, one in sorted(self.results.items()) if one["outcome"] == FAILED}
+
+    @property
+    def exit_code(self) -> int:
+        """0 when everything is done or not due; that of the stop, if it was stopped; else that of the failures.
+
+        Of these the commonest that does not pass by itself; if all of them pass (3, 8), the commonest.
+        """
+        if self.stopped:
+            return self.stop_code
+        codes = Counter(one["exitCode"] for one in self.failures.values())
+        lasting = {code: count for code, count in codes.items() if code not in PASSING}
+        return min(lasting or codes, key=lambda code: (-codes[code], code), default=0)
+
+    def caption(self) -> str:
+        """How many, how long, and what stopped it."""
+        taken = span(self.ended - self.started)
+        told = f"{len(self.results)} connections in {taken}, {self.limited} answers 429, {self.lost} workers lost"
+        return f"{told}; stopped: {self.stopped}" if self.stopped else told
+
+    def rows(self) -> list[Row]:
+        """Counts by outcome, then failures, of many only the first."""
+        rows = [(str(count), word, _MEANING[word]) for word, count in self.counts.items() if count]
+        told = [
+            (name, f"{one['exitCode']} {error['class']}", f"{error['message']}\n{error['remedy']}".strip())
+            for name, one in list(self.failures.items())[:SHOWN_FAILURES]
+            if (error := one["error"])
+        ]
+        more = len(self.failures) - len(told)
+        return [*rows, *told, *([("…", f"{more} more failed", "all of them are in the outcome file")] if more else [])]
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs, by ``docs/reference/fleet-outcome.schema.json``; times are ISO 8601, UTC."""
+        return {
+            "schemaVersion": SCHEMA_VERSION,
+            "kind": "fleet",
+            "started": moment(self.started),
+            "ended": moment(self.ended),
+            "exitCode": self.exit_code,
+            "stopped": self.stopped,
+            "rate": self.rate,
+            "counts": self.counts,
+            "answers429": self.limited,
+            "repeated": self.repeated,
+            "workersLost": self.lost,
+            "connections": {
+                name: {key: one[key] for key in ("outcome", "fingerprint", "exitCode", "error", "seconds")}
+                for name, one in sorted(self.results.items())
+            },
+        }

@@ -1,0 +1,219 @@
+"""The run: renewals are started at a pace, what comes back is settled, what was lost is begun again.
+
+The law of this file:
+
+1.  At most as many renewals are under way as there are workers for, and they start no faster than the pace allows.
+2.  A failure stops nobody else. What passes is tried again in this run, each connection :data:`ATTEMPTS` times at
+    most: after 429, after another process' lock, after a worker was lost.
+3.  SIGINT and SIGTERM start nothing more, and what is under way is finished; a second one waits for nothing.
+4.  Without workers it waits for some time, and then leaves what is left to the next run.
+
+Everything that happens comes through one queue: a renewal that came back, or a signal.
+"""
+
+import heapq
+import itertools
+import queue
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ucl_helpers.automation.fleet.executors import Workers
+from ucl_helpers.automation.fleet.pacing import DEFAULT_RATE, Pace
+from ucl_helpers.automation.fleet.plan import Plan
+from ucl_helpers.automation.fleet.report import FleetOutcome
+from ucl_helpers.automation.fleet.task import FAILED, LEFT, Result, failure, left, renew_one
+from ucl_helpers.clock import utc_now
+from ucl_helpers.errors import Busy, RetryLater, SettledElsewhere
+
+ATTEMPTS = 5
+PATIENCE = 60.0
+LONGEST_WAIT = 300.0
+"""Seconds; a connection that UCL wants to hear of later than that is left to the next run."""
+
+_BUSY_SECONDS, _LOOK_SECONDS, _ENOUGH = 2.0, 1.0, 2
+_STOPS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_BUSY = {Busy.__name__, SettledElsewhere.__name__}
+Task = Callable[[str, str, str | None, bool], Result]
+
+
+def renew_fleet(
+    plan: Plan,
+    workers: Workers,
+    *,
+    rate: float = DEFAULT_RATE,
+    patience: float = PATIENCE,
+    progress: Callable[[str, Result], object] = lambda *_: None,
+    task: Task = renew_one,
+) -> FleetOutcome:
+    """Renew what is planned, over any :class:`concurrent.futures.Executor`.
+
+    Args:
+        plan: see :func:`ucl_helpers.automation.fleet.plan.plan`.
+        workers: who does it.
+        rate: calls to UCL a second, over all workers together.
+        patience: seconds without any worker until it gives up.
+        progress: told of each connection that is settled.
+        task: what a worker is given; it must be importable there.
+
+    It never raises for a connection's sake: what became of each stands in the outcome.
+    """
+    run = _Run(plan, workers, Pace(rate, now=time.monotonic()), patience, progress, task)
+    with run.signals():
+        outcome = run.outcome()
+    if not outcome.stopped:
+        plan.done()
+    return outcome
+
+
+@dataclass
+class _Run:
+    plan: Plan
+    workers: Workers
+    pace: Pace
+    patience: float
+    progress: Callable[[str, Result], object]
+    task: Task
+    results: dict[str, Result] = field(default_factory=dict)
+    under_way: dict[Future[Result], tuple[str, float]] = field(default_factory=dict)
+    later: list[tuple[float, int, str]] = field(default_factory=list)
+    attempts: Counter[str] = field(default_factory=Counter)
+    signalled: list[int] = field(default_factory=list)
+    stopped: str | None = None
+    lost: int = 0
+
+    def __post_init__(self) -> None:
+        self.results.update(self.plan.settled)
+        self.waiting = deque(self.plan.bases)
+        self.happened: queue.SimpleQueue[Future[Result] | int] = queue.SimpleQueue()
+        self._order = itertools.count()
+        self._seen = time.monotonic()  # when there was a worker, or nothing to do
+
+    def outcome(self) -> FleetOutcome:
+        """Run, and tell what came of it."""
+        started = utc_now()
+        while (self.waiting or self.later or self.under_way) and len(self.signalled) < _ENOUGH:
+            if not self.stopped:
+                self._start()
+            elif not self.under_way:
+                break
+            self._next()
+        if self.under_way:
+            self.workers.executor.shutdown(wait=False)
+        for name in self.plan.bases:
+            self.results.setdefault(name, left())
+        if all(one["outcome"] != LEFT for one in self.results.values()):
+            self.stopped = None
+        code = 128 + self.signalled[0] if self.signalled else RetryLater.exit_code
+        return FleetOutcome(
+            started,
+            utc_now(),
+            self.pace.wanted,
+            self.results,
+            limited=self.pace.limited,
+            repeated=sum(count - 1 for count in self.attempts.values()),
+            lost=self.lost,
+            stopped=self.stopped,
+            stop_code=code if self.stopped else 0,
+        )
+
+    def _start(self) -> None:
+        """Start as many as may be started now."""
+        now = time.monotonic()
+        while self.later and self.later[0][0] <= now:
+            self.waiting.appendleft(heapq.heappop(self.later)[2])
+        capacity = self.workers.capacity()
+        if self.under_way or not self.waiting or (capacity and self.pace.delay(now)):
+            self._seen = now
+        elif now - self._seen >= self.patience:
+            self.stopped = "no workers"
+            return
+        while self.waiting and len(self.under_way) < capacity and not self.pace.delay(now := time.monotonic()):
+            if not self._begin(self.waiting.popleft(), now):
+                break
+
+    def _begin(self, name: str, now: float) -> bool:
+        """Start one; False when the workers turn out to be gone."""
+        given = str(self.plan.home.path), name, self.plan.bases[name], self.plan.force
+        try:
+            future = self.workers.executor.submit(self.task, *given)
+        except self.workers.lost:
+            self.waiting.appendleft(name)
+            return False
+        self.pace.start(now)
+        self.attempts[name] += 1
+        self.under_way[future] = name, now
+        future.add_done_callback(self.happened.put)
+        return True
+
+    def _next(self) -> None:
+        """Wait for what happens next, or until something may be started."""
+        now = time.monotonic()
+        moments = [_LOOK_SECONDS]
+        if self.waiting and not self.stopped:
+            moments += [pause] if (pause := self.pace.delay(now)) else []
+        if self.later and not self.stopped:
+            moments.append(max(0.0, self.later[0][0] - now))
+        try:
+            event = self.happened.get(timeout=min(moments))
+        except queue.Empty:
+            return
+        if isinstance(event, int):
+            self.signalled.append(event)
+            self.stopped = _STOPS[signal.Signals(self.signalled[0])]
+        else:
+            self._came_back(event)
+
+    def _came_back(self, future: Future[Result]) -> None:
+        name, started = self.under_way.pop(future)
+        now = time.monotonic()
+        error = CancelledError() if future.cancelled() else future.exception()
+        if isinstance(error, self.workers.lost):
+            self.lost += 1
+            self._again(name, now, _lost(name))
+            return
+        result = failure(error) if error else future.result()
+        after = result["retryAfter"]
+        if result["limited"]:
+            self.pace.slow_down(now, started=started, retry_after=after)
+            after = after or 0.0
+        elif result["error"] and result["error"]["class"] in _BUSY:
+            after = _BUSY_SECONDS
+        if result["outcome"] == FAILED and after is not None and after <= LONGEST_WAIT:
+            self._again(name, now + after, result)
+        else:
+            self._settle(name, result)
+
+    def _again(self, name: str, when: float, result: Result) -> None:
+        """Try it once more, unless it has been tried often enough."""
+        if self.attempts[name] >= ATTEMPTS or self.stopped:
+            self._settle(name, result)
+        else:
+            heapq.heappush(self.later, (when, next(self._order), name))
+
+    def _settle(self, name: str, result: Result) -> None:
+        self.results[name] = result
+        self.progress(name, result)
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM come through the queue; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, lambda got, _: self.happened.put(got)) for number in _STOPS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _lost(name: str) -> Result:
+    remedy = "Nothing is lost; run it again, and look why workers end."
+    return failure(RetryLater(f"The worker that had {name} in hand was lost.", remedy=remedy))

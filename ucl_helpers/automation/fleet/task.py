@@ -1,0 +1,112 @@
+"""One renewal as a worker makes it: plain data goes in, plain data comes out.
+
+What comes in is the name of a connection and of the generation that is to be replaced, never a key; what goes out is
+what became of it, an error included. A task may be run twice, since a worker that was killed may have been done: so the
+connection must still have the generation that it had when the run began, and both is looked at under its lock.
+"""
+
+import time
+from typing import TypedDict
+
+from ucl_helpers.client import WAITS_WHEN_LIMITED
+from ucl_helpers.errors import RateLimited, StorageFailed, UCLError
+from ucl_helpers.renewal import renew
+from ucl_helpers.store import Connection, Home
+
+RENEWED, RENEWED_BEFORE, NOT_DUE, FAILED, LEFT = "renewed", "renewed-before", "not-due", "failed", "left"
+
+
+class Result(TypedDict):
+    """What became of one connection.
+
+    Attributes:
+        outcome: ``renewed``, ``renewed-before`` (since this run began: by an attempt that was cut off, or by another
+            program), ``not-due``, ``failed`` or ``left`` (not tried, since the run was stopped).
+        fingerprint: of the certificate in use now, or None when it failed.
+        exitCode: of the error, see :mod:`ucl_helpers.errors`; 0 otherwise.
+        error: ``class``, ``message`` and ``remedy``, or None.
+        seconds: how long it took, on the worker.
+        retryAfter: seconds after which UCL wants to be asked again, or None.
+        limited: whether UCL answered 429.
+    """
+
+    outcome: str
+    fingerprint: str | None
+    exitCode: int
+    error: dict[str, str] | None
+    seconds: float
+    retryAfter: float | None
+    limited: bool
+
+
+def renew_one(home: str, name: str, base: str | None, force: bool = False) -> Result:
+    """Renew a connection; whatever goes wrong comes back as data.
+
+    Args:
+        home: path of the home folder, as this machine sees it.
+        name: of the connection.
+        base: the generation that it had when the run began; if it has another one by now, there is nothing to do.
+        force: also when it is not due.
+    """
+    began, waits = time.monotonic(), WAITS_WHEN_LIMITED.set(False)
+    try:
+        told = _renewed(Home(home).connection(name), base, force=force)
+    except UCLError as error:
+        told = failure(error)
+    except OSError as error:
+        told = failure(StorageFailed(f"The system said no: {error.strerror or type(error).__name__}."))
+    except Exception as error:
+        told = failure(error)
+    finally:
+        WAITS_WHEN_LIMITED.reset(waits)
+    return {**told, "seconds": round(time.monotonic() - began, 3)}
+
+
+def _renewed(connection: Connection, base: str | None, *, force: bool) -> Result:
+    with connection.lock.held():
+        before = base is not None and connection.require_current().name != base
+        outcome = renew(connection, only_if_due=before or not force)  # also settles what an attempt left
+    # Hooks belong here: after activation and outside the lock.
+    done = RENEWED_BEFORE if before and outcome.outcome == NOT_DUE else outcome.outcome
+    return _done(done, outcome.facts.get("fingerprint"))
+
+
+def _done(outcome: str, fingerprint: str | None) -> Result:
+    return {**_result(outcome), "fingerprint": fingerprint}
+
+
+def failure(error: BaseException) -> Result:
+    """An error as data. Of one that is not ours only its class is told: its text might hold a secret."""
+    if not isinstance(error, UCLError):
+        error = UCLError(f"Unexpected: {type(error).__name__}.", remedy="Run it alone, with UCL_DEBUG=1: ucl renew.")
+    told = {"class": type(error).__name__, "message": error.message, "remedy": error.remedy}
+    after = error.data.get("retry_after")
+    return {
+        **_result(FAILED),
+        "exitCode": error.exit_code,
+        "error": told,
+        "retryAfter": after,
+        "limited": isinstance(error, RateLimited),
+    }
+
+
+def left() -> Result:
+    """What is told of a connection that was not tried."""
+    return _result(LEFT)
+
+
+def not_due(fingerprint: str | None) -> Result:
+    """What is told of a connection that needed no worker."""
+    return _done(NOT_DUE, fingerprint)
+
+
+def _result(outcome: str) -> Result:
+    return {
+        "outcome": outcome,
+        "fingerprint": None,
+        "exitCode": 0,
+        "error": None,
+        "seconds": 0.0,
+        "retryAfter": None,
+        "limited": False,
+    }

@@ -1,0 +1,161 @@
+"""Many connections at once: ``ucl fleet status`` and ``ucl fleet renew``."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
+from ucl_helpers.errors import UsageError
+from ucl_helpers.files import make_directory, write
+from ucl_helpers.store import Home
+
+if TYPE_CHECKING:
+    from ucl_helpers.automation.fleet.executors import Workers
+
+_WIDTH = 36
+
+
+@click.group("fleet")
+def fleet_group() -> None:
+    """Look after many connections: see where they stand, renew all that are due.
+
+    \b
+    Examples:
+      ucl fleet status
+      ucl fleet renew
+    """
+
+
+@fleet_group.command("status")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@with_home
+@as_json
+def status_command(patterns: tuple[str, ...], home: Home, *, json_output: bool) -> None:
+    """Count connections by state, and name those that need somebody. PATTERN is as a shell's.
+
+    \b
+    Examples:
+      ucl fleet status
+      ucl fleet status 'prod-*' --json
+
+    It reads the disk only, and no keys: ucl doctor tries those. The exit code is 0 whatever the state.
+    """
+    from ucl_helpers.automation.fleet.standing import standing
+
+    found = standing(home, patterns)
+    click.echo(json.dumps(found.as_json(), indent=1) if json_output else str(found))
+
+
+@fleet_group.command("renew")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes of this machine [default: one a processor].")
+@click.option("--scheduler", metavar="ADDRESS", help="Instead of them a Dask cluster: tls://HOST:PORT.")
+@click.option("--tls-ca-file", type=FILE, help="With --scheduler: PEM of what verifies it.")
+@click.option("--tls-cert", type=FILE, help="With --scheduler: PEM of our certificate.")
+@click.option("--tls-key", type=FILE, help="With --scheduler: PEM of its key.")
+@click.option("--patience", type=Duration(), default="1m", show_default=True, help="For a scheduler that is gone.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Calls to UCL a second [default: 10].")
+@click.option("--force", is_flag=True, help="Also what is not due.")
+@click.option("-o", "--output", type=FILE, help="The outcome as JSON [default: HOME/runs/fleet-….outcome.json].")
+@with_home
+@as_json
+def renew_command(
+    patterns: tuple[str, ...],
+    home: Home,
+    jobs: int | None,
+    scheduler: str | None,
+    patience: timedelta,
+    rate: float | None,
+    output: Path | None,
+    *,
+    force: bool,
+    json_output: bool,
+    **tls: Path | None,
+) -> None:
+    """Renew all connections that are due, or those of them that match PATTERN.
+
+    \b
+    Examples:
+      ucl fleet renew
+      ucl fleet renew 'prod-*' --jobs 8 --rate 20
+      ucl fleet renew --scheduler tls://dask:8786 --tls-ca-file ca.pem --tls-cert cert.pem --tls-key key.pem
+
+    One renewal makes three calls; --rate bounds the calls of all workers together, and an answer 429 slows all of
+    them down. A failure stops nobody else. Ctrl-C or SIGTERM ends it when what is under way is done; run it again to
+    go on, with --force too: nothing is renewed twice.
+
+    The exit code is 0 when all is done or not due. Of failures it is the commonest that does not pass by itself; 3 or
+    8 when all of them pass; 130 or 143 when it was stopped with something left.
+    """
+    from ucl_helpers.automation.fleet.pacing import DEFAULT_RATE
+    from ucl_helpers.automation.fleet.plan import alone, plan
+    from ucl_helpers.automation.fleet.run import renew_fleet
+
+    output = (output or home.path / "runs" / f"fleet-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.outcome.json").absolute()
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder.", remedy="Name the file that the outcome goes to.")
+    seconds = patience.total_seconds()
+    with alone(home), _workers(jobs, scheduler, seconds, tls) as workers:
+        planned = plan(home, patterns, force=force)
+        if planned.practice:
+            need("tornado", "sandbox")
+            from ucl_helpers.practice import sandbox_of
+
+            sandbox_of(home)
+        if planned.continued:
+            click.echo(f"Going on with what was begun {planned.continued:%Y-%m-%dT%H:%M:%SZ}.", err=True)
+        with _progress(len(planned.bases)) as progress:
+            outcome = renew_fleet(planned, workers, rate=rate or DEFAULT_RATE, patience=seconds, progress=progress)
+    make_directory(output.parent)
+    write(output, (json.dumps(outcome.as_json(), indent=1) + "\n").encode())
+    click.echo(json.dumps(outcome.as_json(), indent=1) if json_output else f"{outcome}\noutcome  {output}")
+    click.get_current_context().exit(outcome.exit_code)
+
+
+def _workers(
+    jobs: int | None, scheduler: str | None, patience: float, tls: dict[str, Path | None]
+) -> AbstractContextManager["Workers"]:
+    """Processes of this machine, or those of a scheduler."""
+    if scheduler is None:
+        if any(tls.values()):
+            raise UsageError("TLS files are for a scheduler.", remedy="Give --scheduler tls://HOST:PORT, or none.")
+        return _local(jobs or os.cpu_count() or 1)
+    if jobs is not None:
+        raise UsageError("--jobs is for this machine.", remedy="Leave it out: a scheduler knows its workers.")
+    from ucl_helpers.automation.fleet.scheduler import Scheduler
+
+    chosen = Scheduler(scheduler, tls["tls_ca_file"], tls["tls_cert"], tls["tls_key"])
+    chosen.must_be_safe()
+    need("distributed", "dask")
+    from ucl_helpers.automation.fleet.over_dask import dask
+
+    return dask(chosen, patience=patience)
+
+
+@contextmanager
+def _local(jobs: int) -> Iterator["Workers"]:
+    from ucl_helpers.automation.fleet.executors import processes
+
+    workers = processes(jobs)
+    with workers.executor:
+        yield workers
+
+
+@contextmanager
+def _progress(length: int) -> Iterator[Callable[..., Any]]:
+    """A bar where somebody looks; nothing otherwise."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield lambda *_: None
+        return
+    with click.progressbar(length=length, label="renewing", width=_WIDTH, show_pos=True, file=sys.stderr) as bar:
+        yield lambda *_: bar.update(1)
+
+
+COMMANDS = (fleet_group,)
