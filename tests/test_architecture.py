@@ -23,6 +23,9 @@ LAYERS = {
         "dumps",
         "files",
         "references",
+        "passphrases",
+        "access",
+        "building",
         "headers",
         "tls",
         "client",
@@ -32,7 +35,7 @@ LAYERS = {
         "status",
     },
     "procedure": {
-        *("keymaker", "outcomes", "resumption", "verification", "procedure", "renewal"),
+        *("keymaker", "outcomes", "rebuilding", "resumption", "verification", "procedure", "renewal"),
         *("establish", "importing", "revocation", "lifecycle", "ways_in"),
     },
     "surface": {"__init__", "views", "automation"},

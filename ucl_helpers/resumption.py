@@ -85,7 +85,7 @@ def open_pending(
         with files.storage("read", server_ca):
             ca = server_ca.read_bytes()
     pending.set_aside("another subject or key length is wanted")
-    pending.begin(kind, base.name if base else None, configuration, bits=bits, server_ca=ca)
+    pending.begin(kind, base.stem if base else None, configuration, bits=bits, server_ca=ca)
 
 
 def trust(pending: Pending, kind: str, server_ca: Path | None) -> None:
@@ -99,7 +99,7 @@ def trust(pending: Pending, kind: str, server_ca: Path | None) -> None:
 
 
 def _fits(pending: Pending, base: Generation | None, configuration: Configuration) -> bool:
-    if base is None or pending.state["base"] == base.name:
+    if base is None or pending.state["base"] == base.stem:  # though it may have been rebuilt
         return True
     return base.is_readable and same_subject(base.certificate.subject, parse_subject(configuration.subject))
 

@@ -90,11 +90,11 @@ def status_of(connection: Connection, clock: Clock = utc_now) -> Status:
     """Where a connection stands; damage is told, not raised."""
     now, pending = clock(), None
     try:
-        pending = _pending(Pending(connection.path / "pending"))
+        pending = _pending(connection.pending)
         sandbox = connection.is_sandbox
         if (current := connection.current) is None:
             return Status(connection.name, "not established", now, sandbox=sandbox, pending=pending)
-        current.check_whole()
+        current.check_whole(by_key=False)  # what is public takes no passphrase
         due = connection.due(now)
         word = state(current.validity, now=now, revoked=current.fingerprint in connection.revoked(), is_due=due.due)
         return Status(

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ucl_helpers import __version__
-from ucl_helpers.cli import connect, doctor, keep, tools
+from ucl_helpers.cli import connect, doctor, files, keep, tools
 from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
 from ucl_helpers.dumps import no_dumps_at_all
 from ucl_helpers.errors import StorageFailed, UCLError, UsageError
@@ -39,7 +39,7 @@ def group(context: click.Context, home: Path | None) -> None:
     context.obj = {"home": home}
 
 
-for command in (*connect.COMMANDS, *keep.COMMANDS, *doctor.COMMANDS, *tools.COMMANDS):
+for command in (*connect.COMMANDS, *keep.COMMANDS, *files.COMMANDS, *doctor.COMMANDS, *tools.COMMANDS):
     group.add_command(command)
 
 
