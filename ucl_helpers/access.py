@@ -118,6 +118,19 @@ def differing(readers: Readers, paths: Iterable[Path]) -> list[str]:
     return [one.name for one in paths if not readers.fits(one.stat())]
 
 
+def closed_on_the_way(readers: Readers, generation: Path) -> Path | None:
+    """The first folder on the way to a generation that its readers may not pass; None if all let them.
+
+    *Not* looked at: access control lists, and other groups that a reader may be in.
+    """
+    for folder in [*reversed(generation.resolve().parents), generation] if readers.others else ():
+        told = folder.stat()
+        by_owner = told.st_uid == readers.owner and told.st_mode & 0o100
+        if not (by_owner or told.st_mode & 0o001 or (told.st_gid == readers.way and told.st_mode & 0o010)):
+            return folder
+    return None
+
+
 def _change(folder: Path, group: int, mode: int) -> None:
     with files.storage("open", folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -18,8 +18,8 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
 
     Args:
         connection: established.
-        generation: its name or number; None for the newest that is valid, not revoked, and not the current one before it was
-            rebuilt.
+        generation: its name or number; None for the newest that is valid and not revoked; not the current one as it
+            was before it was rebuilt.
         clock: our clock, aware, UTC.
 
     Raises:
