@@ -17,7 +17,7 @@ PACKAGE = Path(ucl_helpers.__file__).parent
 # A module may import its own layer and those above it in this table, unless FORBIDDEN says otherwise.
 LAYERS = {
     "words": {"errors", "show", "models", "exchange"},
-    "rules": {"operations", "crypto", "checks", "policy", "tables", "settings", "exports", "diagnosis"},
+    "rules": {"operations", "crypto", "checks", "policy", "tables", "settings", "described", "exports", "diagnosis"},
     "world": {
         "clock",
         "dumps",

@@ -45,7 +45,6 @@ from ucl_helpers.models import (
 from ucl_helpers.operations import configuration_from, signed_from
 from ucl_helpers.outcomes import facts_of, mark_of, not_needed, outcome_of, warnings_of
 from ucl_helpers.pending import prune_aside
-from ucl_helpers.rebuilding import protect
 from ucl_helpers.resumption import open_pending, resume, tidy, trust
 from ucl_helpers.store import Connection
 from ucl_helpers.verification import decoded, verify
@@ -75,9 +74,7 @@ class Procedure(ABC):
         self.exchange: Exchange | None = None  # the last call, for people to look at
         self.not_needed: NotNeeded | None = None
         with connection.lock.held(wait=STEP_WAIT_SECONDS):
-            connection.wanted()  # whatever it refers to is at hand, before anything is signed
             tidy(connection, self.pending)
-            protect(connection)
             self._base = connection.current
             self._previous = self._base if mark_of(self._base) else None
 

@@ -23,16 +23,25 @@ from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, fingerprint
 from ucl_helpers.outcomes import mark_of
 from ucl_helpers.pending import Pending
+from ucl_helpers.rebuilding import protect
 from ucl_helpers.store import Connection
 
 
 def tidy(connection: Connection, pending: Pending) -> None:
-    """Remove what runs left behind that were cut off: in the midst of writing, or just after their switch."""
+    """Remove what runs left behind that were cut off: in the midst of writing, or just after their switch.
+
+    Then whatever the settings refer to is at hand, before anything is signed, and no key lies in plain that should not.
+
+    Raises:
+        InvalidSettings: see :meth:`ucl_helpers.store.Connection.wanted`.
+    """
     connection.sweep()
     certificate, current = pending.certificate(), connection.current
     if certificate and current and mark_of(current) == fingerprint(certificate):
         connection.record("settled", fingerprint=current.fingerprint, generation=current.name)
         pending.discard()
+    connection.wanted()
+    protect(connection)
 
 
 def resume(

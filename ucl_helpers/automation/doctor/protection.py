@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
-from ucl_helpers import access, building, exports
+from ucl_helpers import access, exports
 from ucl_helpers.automation.doctor.findings import Finding, failed, ok, shell, warning
 from ucl_helpers.automation.doctor.kept import Kept
 from ucl_helpers.crypto import is_sealed
@@ -41,11 +41,11 @@ def consumer_files(kept: Kept, current: Generation) -> Finding:
         wanted, readers = wanted_by(settings, kept.name), access.readers_of(settings.files, kept.name)
     except UsageError as error:
         return failed(name, error.message, kept.commands.ucl("settings", kept.name, "--edit"), type(error))
-    found = exports.differing(current.contents(), wanted)
+    differing = {one for one in exports.differing(current.contents(), wanted) if one != "key.pem"}
     if readers.others:  # else a file that is too open is told as that
-        found = building.differing(current, wanted, readers)
-    if differing := [one for one in found if one != "key.pem"]:
-        return warning(name, f"not as the settings want them: {', '.join(differing)}", _export(kept))
+        differing.update(access.differing(readers, current.path.iterdir()))
+    if differing:
+        return warning(name, f"not as the settings want them: {', '.join(sorted(differing))}", _export(kept))
     there = [one for one in exports.EXPORTS.values() if (current.path / one).exists()]
     if (closed := access.closed_on_the_way(readers, current.path)) is not None:
         found = f"the group that is to read them does not get through {closed}"
