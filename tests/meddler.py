@@ -24,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from secrets_watch import CANARY
 
 from ucl_helpers.models import fingerprint
 from ucl_helpers.sandbox import RunningSandbox
@@ -176,7 +177,7 @@ class Meddler:
         self.calls.append(call)
         context = ssl.create_default_context(cafile=self.ucl.ca_file)
         if certificate:
-            context.load_cert_chain(*self._identity(certificate))
+            context.load_cert_chain(*self._identity(certificate), password=CANARY)  # asked for if the key is encrypted
         plan = self._plans.get(operation) or [passes]
         return plan.pop(0)(lambda: self._rewritten(server.forward(context, headers, body)), call)
 

@@ -17,12 +17,15 @@ PACKAGE = Path(ucl_helpers.__file__).parent
 # A module may import its own layer and those above it in this table, unless FORBIDDEN says otherwise.
 LAYERS = {
     "words": {"errors", "show", "models", "exchange", "hook_results"},
-    "rules": {"operations", "crypto", "checks", "policy", "tables", "settings", "exports", "diagnosis"},
+    "rules": {"operations", "crypto", "checks", "policy", "tables", "settings", "described", "exports", "diagnosis"},
     "world": {
         "clock",
         "dumps",
         "files",
         "references",
+        "passphrases",
+        "access",
+        "building",
         "headers",
         "tls",
         "client",
@@ -35,7 +38,7 @@ LAYERS = {
         "hook_state",
     },
     "procedure": {
-        *("keymaker", "outcomes", "resumption", "verification", "procedure", "renewal"),
+        *("keymaker", "outcomes", "rebuilding", "resumption", "verification", "procedure", "renewal"),
         *("establish", "importing", "revocation", "lifecycle", "ways_in"),
     },
     "surface": {"__init__", "views", "automation"},

@@ -41,9 +41,9 @@ def test_the_tree_is_the_one_that_is_drawn():
 
 
 def test_another_drawing_would_not_be():
-    for line in ("    │   └── InvalidSettings\n", "    ├── Busy                      8"):
+    for line in ("    │   ├── InvalidSettings\n", "    ├── Busy                      8"):
         assert line in errors.__doc__
-    less = errors.__doc__.replace("    │   └── InvalidSettings\n", "")
+    less = errors.__doc__.replace("    │   ├── InvalidSettings\n", "")
     other = errors.__doc__.replace("Busy                      8", "Busy                      7")
     assert drawn(errors.__doc__) not in (drawn(less), drawn(other))
 

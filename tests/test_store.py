@@ -176,7 +176,7 @@ def test_copies_of_one_identity_count_once(connection):
         (install(connection, 1).path / "identity.pem").unlink()
     install(connection, 1)
     grow_old(connection)
-    connection._prune()
+    connection.prune()
     assert numbers(connection) == [1, 2, 3, 4, 5]
     install(connection, 2)
     assert numbers(connection) == [2, 3, 4, 5, 6]
@@ -189,5 +189,5 @@ def test_the_current_one_never_goes(connection):
         install(connection, number)
     connection.switch(oldest)
     grow_old(connection)
-    connection._prune()
+    connection.prune()
     assert (numbers(connection), connection.current) == ([1, 3, 4], oldest)

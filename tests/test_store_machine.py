@@ -44,7 +44,7 @@ def in_two_steps(link, target):
         (Pending, "answer", lambda _: None),
         (files, "point", in_two_steps),
         (files, "sweep", lambda *_, **__: None),
-        (Connection, "_prune", lambda *_: None),
+        (Connection, "prune", lambda *_: None),
         (Connection, "revoked", lambda _: {}),
     ],
     ids=["sent and thrown away", "an answer is lost", "switched in two steps", "left behind", "kept", "not revoked"],

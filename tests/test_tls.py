@@ -8,11 +8,12 @@ import struct
 import pytest
 from contract_replay import rsa_key
 from cryptography import x509
+from secrets_watch import CANARY
 from tls_servers import Authority
 
 from ucl_helpers.client import Client
 from ucl_helpers.crypto import dump_key
-from ucl_helpers.errors import StorageFailed, UsageError
+from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed, UsageError
 from ucl_helpers.tls import Credentials, check_url, tls_context
 
 
@@ -63,16 +64,37 @@ def test_a_directory_is_no_ca_file(tmp_path):
         tls_context(tmp_path, None)
 
 
-def test_key_and_certificate_must_belong_together_and_be_in_the_clear(tmp_path):
+def test_key_and_certificate_must_belong_together_and_be_there(tmp_path):
     ca = Authority(tmp_path / "ca", "CA")
     mine = ca.issue("mine", key=rsa_key())
     good = Credentials(mine, mine, x509.load_pem_x509_certificates(mine.read_bytes())[0])
     assert tls_context(None, good)
-    encrypted = tmp_path / "encrypted.pem"
-    encrypted.write_bytes(dump_key(rsa_key(), b"passphrase"))
-    for key_file in (ca.issue("not mine"), encrypted, tmp_path / "missing.pem", tmp_path):
+    for key_file in (ca.issue("not mine"), tmp_path / "missing.pem", tmp_path):
         with pytest.raises(StorageFailed, match="cannot be used"):
             tls_context(None, Credentials(good.certificate_file, key_file, good.certificate))
+
+
+def lost():
+    raise InvalidSettings("key_passphrase of prod: the file gone cannot be read.")
+
+
+def test_an_encrypted_key_is_opened_by_its_passphrase_and_by_no_other(tmp_path):
+    mine = Authority(tmp_path / "ca", "CA").issue("mine", key=rsa_key())
+    certificate, encrypted = x509.load_pem_x509_certificates(mine.read_bytes())[0], tmp_path / "encrypted.pem"
+    encrypted.write_bytes(dump_key(rsa_key(), CANARY.encode()))
+    right = Credentials(mine, encrypted, certificate, CANARY.encode)
+    assert tls_context(None, right)
+    assert CANARY not in f"{right}{right!r}"
+    for passphrase, why in {
+        lambda: None: "is not set",
+        lambda: b"wrong": "another passphrase",
+        lost: "file gone",
+    }.items():
+        with pytest.raises((KeyLocked, InvalidSettings), match=why):
+            tls_context(None, Credentials(mine, encrypted, certificate, passphrase))
+    encrypted.write_bytes(encrypted.read_bytes()[:400])
+    with pytest.raises(StorageFailed, match="cannot be used"):
+        tls_context(None, right)
 
 
 def test_a_connection_that_is_reset_before_the_handshake_is_closed():

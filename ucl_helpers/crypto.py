@@ -7,6 +7,7 @@ certificate may be used: that is :mod:`ucl_helpers.checks`.
 import base64
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 from cryptography import x509
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
@@ -20,12 +21,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
 )
-from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12, serialize_key_and_certificates
 
-from ucl_helpers.errors import BadAnswer, UsageError
+from ucl_helpers.errors import BadAnswer, KeyLocked, UsageError
 
 MIN_BITS, MAX_BITS, DEFAULT_BITS = 2048, 8192, 4096
 MAX_CERTIFICATES = 10
+Passphrase = Callable[[], bytes | None]  # gives the one that a key of ours is encrypted with, when it is needed
 _UNUSABLE = (UnsupportedAlgorithm, InternalError)  # the second: OpenSSL stumbled over a key of another kind
 
 
@@ -83,6 +85,52 @@ def load_key(data: bytes, passphrase: bytes | None = None, *, where: str = "the 
     if not isinstance(key, rsa.RSAPrivateKey):
         raise UsageError(f"{where} is not an RSA key.", remedy="UCL signs RSA keys only.")
     return key
+
+
+def no_passphrase() -> None:
+    """What a key that lies in plain needs."""
+
+
+def is_sealed(pem: bytes) -> bool:
+    """Whether this is a whole, encrypted PKCS #8 key, as far as can be told without its passphrase."""
+    if b"-----BEGIN ENCRYPTED PRIVATE KEY-----" not in pem:
+        return False
+    try:
+        load_pem_private_key(pem, None)
+    except TypeError:
+        return True
+    except (ValueError, *_UNUSABLE):
+        return False
+    return False
+
+
+def open_key(pem: bytes, *passphrases: Passphrase, where: str) -> rsa.RSAPrivateKey:
+    """A key of ours, in plain or encrypted; its passphrases are asked for, and tried in turn, only if it is.
+
+    Raises:
+        UsageError: damaged; names ``where``.
+        KeyLocked: none of the passphrases opens it, or they are not at hand.
+    """
+    if not is_sealed(pem):
+        return load_key(pem, where=where)
+    try:
+        known = [secret for one in passphrases if (secret := one()) is not None]
+    except UsageError as error:
+        raise KeyLocked(f"{where} is encrypted. {error.message}", remedy=error.remedy, path=where) from None
+    for secret in known:
+        try:
+            return load_key(pem, secret, where=where)
+        except UsageError:
+            continue
+    what = "with another passphrase than key_passphrase" if known else "and key_passphrase is not set"
+    remedy = "Nothing is lost. Set key_passphrase to what it was; or change it with: ucl export NAME --from REFERENCE."
+    raise KeyLocked(f"{where} is encrypted, {what}.", remedy=remedy, path=where)
+
+
+def dump_bundle(key: rsa.RSAPrivateKey, chain: Sequence[x509.Certificate], name: str, passphrase: bytes) -> bytes:
+    """Key and chain as PKCS #12 under a friendly name: AES-256-CBC, PBKDF2 with HMAC-SHA-256, a MAC by SHA-256."""
+    leaf, *above = chain
+    return serialize_key_and_certificates(name.encode(), key, leaf, above, BestAvailableEncryption(passphrase))
 
 
 def load_bundle(

@@ -9,7 +9,8 @@ a server wrote into it.
     UCLError                      1  unexpected
     ├── UsageError                2  a name, option, parameter or file is not usable as given
     │   ├── UnknownConnection
-    │   └── InvalidSettings
+    │   ├── InvalidSettings
+    │   └── KeyLocked                a private key is encrypted, and the passphrase at hand does not open it
     ├── RetryLater                3  nothing is lost and nothing changed; the next run goes on from here
     │   ├── Unreachable              no connection, or it broke off
     │   ├── RateLimited              429, with the server's Retry-After
@@ -82,6 +83,10 @@ class UnknownConnection(UsageError):
 
 class InvalidSettings(UsageError):
     """``settings.toml`` does not say what it may; the text names line and key."""
+
+
+class KeyLocked(UsageError):
+    """A private key lies encrypted, and the passphrase at hand does not open it, or there is none. It is not lost."""
 
 
 class RetryLater(UCLError):

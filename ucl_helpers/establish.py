@@ -104,7 +104,7 @@ class Establishment(Procedure):
             return establishment
 
     def _is_signed(self) -> bool:
-        state, base = self.pending.state, self._base.name if self._base else None
+        state, base = self.pending.state, self._base.stem if self._base else None
         return (state.get("kind"), state.get("base")) == (self.kind, base) and self.pending.answer() is not None
 
     def can_go_on(self) -> bool:

@@ -1,38 +1,63 @@
 """A generation: one complete, immutable state of a connection on disk, as its readers see it.
 
-The files are those of :mod:`ucl_helpers.exports` and ``connection.json`` (URLs, where it came from, when).
+The files are those of :mod:`ucl_helpers.exports` and ``connection.json`` (URLs, where it came from, when). Its folder
+is named by number and identity, ``000007-3fa9c1…``; one that was rebuilt (other exports, another passphrase, the same
+identity) keeps both and gets a revision: ``000007-3fa9c1….1``. So their order stays, whatever is rebuilt, and when.
 """
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers.clock import moment_from
-from ucl_helpers.crypto import load_key, public_key_of, read_certificates
+from ucl_helpers.crypto import (
+    Passphrase,
+    is_sealed,
+    load_key,
+    no_passphrase,
+    open_key,
+    public_key_of,
+    read_certificates,
+)
 from ucl_helpers.errors import BadAnswer, StorageFailed, UCLError
 from ucl_helpers.exports import json_object
 from ucl_helpers.models import Validity, fingerprint
 from ucl_helpers.tls import Credentials
 
+NAME = re.compile(r"(?P<number>\d{6,})-(?P<mark>[0-9a-f]{12})(\.(?P<revision>[1-9]\d{0,8}))?")
 _PAIRS = (("identity.pem", "identity.pem"), ("key.pem", "chain.pem"), ("key.pem", "certificate.pem"))
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One complete, immutable state of a connection on disk."""
+    """One complete, immutable state of a connection on disk. ``passphrase`` is asked for when its key is encrypted."""
 
     path: Path
+    passphrase: Passphrase = field(default=no_passphrase, repr=False, compare=False)
 
     @property
     def name(self) -> str:
-        """Its folder's name: number and the start of the fingerprint."""
+        """Its folder's name: number, the start of the fingerprint, and the revision if there is one."""
         return self.path.name
+
+    @property
+    def stem(self) -> str:
+        """Its name without the revision: which identity, by which renewal."""
+        return self.name.partition(".")[0]
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Number, revision and name: later ones come after earlier ones."""
+        found = NAME.fullmatch(self.name)
+        return (int(found["number"]), int(found["revision"] or 0), self.name) if found else (0, 0, self.name)
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
@@ -90,7 +115,7 @@ class Generation:
     @property
     def credentials(self) -> Credentials:
         """What is shown to the server."""
-        return Credentials(self.path / "chain.pem", self.path / "key.pem", self.certificate)
+        return Credentials(self.path / "chain.pem", self.path / "key.pem", self.certificate, self.passphrase)
 
     @property
     def usable(self) -> Credentials | None:
@@ -99,41 +124,79 @@ class Generation:
 
     @property
     def rescued(self) -> Credentials | None:
-        """Of what is left: the pair of files that still are a key and its certificate, with the longest chain."""
+        """Of what is left: the pair of files that still are a key and its certificate, with the longest chain.
+
+        *Not* looked at: whether an encrypted key belongs to the certificate beside it.
+        """
         chains = {pair: self._pair(*pair) for pair in _PAIRS}
         best = max(chains, key=lambda pair: len(chains[pair]))
-        return Credentials(self.path / best[1], self.path / best[0], chains[best][0]) if chains[best] else None
+        if not chains[best]:
+            return None
+        return Credentials(self.path / best[1], self.path / best[0], chains[best][0], self.passphrase)
 
     def _pair(self, key_file: str, certificate_file: str) -> tuple[x509.Certificate, ...]:
         with suppress(UCLError):
-            key = load_key(self._read(key_file)).public_key()
+            pem = self._read(key_file)
             chain = read_certificates(self._read(certificate_file), name=certificate_file)
-            return chain if public_key_of(chain[0]) == key else ()
+            return chain if is_sealed(pem) or public_key_of(chain[0]) == load_key(pem).public_key() else ()
         return ()
 
-    def check_whole(self) -> None:
+    def key(self) -> rsa.RSAPrivateKey:
+        """The private key.
+
+        Raises:
+            StorageFailed: its file is damaged.
+            KeyLocked: it is encrypted, and nothing opens it now.
+        """
+        pem, path = self._read("key.pem"), self.path / "key.pem"
+        if is_sealed(pem):
+            return open_key(pem, self.passphrase, where=str(path))
+        try:
+            return load_key(pem)
+        except UCLError as error:
+            raise _damaged(path, error) from None
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether its key lies there encrypted."""
+        return is_sealed(self._read("key.pem"))
+
+    def check_whole(self, *, by_key: bool = True) -> None:
         """Key, certificate and chain are readable, belong together, and are what ``identity.pem`` holds.
+
+        Args:
+            by_key: False asks for no passphrase: whether an encrypted key belongs to the certificate is not looked at.
 
         Raises:
             StorageFailed: they do not; names the file.
+            KeyLocked: see :meth:`key`; what is damaged is told before.
         """
         key_pem, chain_pem = self._read("key.pem"), self._read("chain.pem")
-        try:
-            key = load_key(key_pem)
-        except UCLError as error:
-            raise _damaged(self.path / "key.pem", error) from None
-        if key.public_key() != public_key_of(self.certificate):
-            raise _damaged(self.path, ValueError("key and certificate do not belong together"))
+        if not (sealed := is_sealed(key_pem)):
+            self._must_belong()
         if self._read("identity.pem") != key_pem + chain_pem:
             raise _damaged(self.path / "identity.pem", ValueError("it is not the key and the chain beside it"))
+        if self.chain and sealed and by_key:  # the chain is read in any case
+            self._must_belong()
+
+    def _must_belong(self) -> None:
+        if self.key().public_key() != public_key_of(self.certificate):
+            raise _damaged(self.path, ValueError("key and certificate do not belong together"))
 
     @property
     def is_readable(self) -> bool:
-        """True when :meth:`check_whole` passes."""
+        """True when :meth:`check_whole` passes, without a passphrase."""
         with suppress(StorageFailed):
-            self.check_whole()
+            self.check_whole(by_key=False)
             return True
         return False
+
+    def contents(self) -> Mapping[str, bytes]:
+        """Every file in it by name; raises StorageFailed."""
+        try:
+            return {one.name: one.read_bytes() for one in sorted(self.path.iterdir())}
+        except OSError as error:
+            raise _damaged(self.path, error) from None
 
     def _certificates(self, name: str) -> tuple[x509.Certificate, ...]:
         try:

@@ -14,7 +14,7 @@ from ucl_helpers import files
 from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.crypto import dump_key, load_bundle, load_key, public_key_of, read_certificates
+from ucl_helpers.crypto import load_bundle, load_key, public_key_of, read_certificates
 from ucl_helpers.dumps import no_core_dumps
 from ucl_helpers.errors import BadAnswer, SettledElsewhere, UsageError
 from ucl_helpers.establish import must_be_needed
@@ -99,12 +99,13 @@ def import_identity(
         RetryLater, Refused, ServerNotTrusted, BadAnswer: the call failed. In each case nothing is kept.
     """
     connection, url = Connection(home, name), check_url(connector_url, what="--connector-url")
+    connection.wanted()  # whatever its settings refer to is at hand
     server_ca, before = _read(ca_file) if ca_file else None, connection.current
     if ca_file:
         _certificates(ca_file)
     if mark_of(before) != fingerprint(identity.chain[0]):  # else it is the same one, with another URL or CA
         must_be_needed(connection, clock)
-    answer = _try(home, identity, url, ca_file)
+    answer = _try(connection, identity, url, ca_file)
     configuration = configuration_from(answer.result)
     expected = Expected(identity.key.public_key(), subject=None, server_now=answer.date, local_now=clock())
     require(check_identity(identity.chain, expected), what="The imported certificate")
@@ -120,18 +121,19 @@ def import_identity(
     return outcome_of(connection, "imported", clock(), previous=previous)
 
 
-def _try(home: Home, identity: ImportedIdentity, url: str, ca_file: Path | None) -> Answer:
+def _try(connection: Connection, identity: ImportedIdentity, url: str, ca_file: Path | None) -> Answer:
     """Call with it; the handshake wants files, so it lies in a folder of its own meanwhile. One at a time."""
+    home = connection.home
     folder = home.path / "importing"
     files.must_be_ours(home.path, folder)
     files.make_directory(folder)
-    staged = Pending(folder / "identity")
+    staged = Pending(folder / "identity", connection.passphrase)
     with files.Lock(folder / "lock", home.path, folder).held(wait=STEP_WAIT_SECONDS):
         for left in filter(Path.is_dir, folder.iterdir()):  # by an import that was killed
             files.remove_tree(left)
         try:
             files.make_directory(staged.path)
-            files.write(staged.key_path, dump_key(identity.key))
+            staged.keep_key(identity.key)
             staged.keep_chain(identity.chain)
             with Client(url, "certificate", ca_file=ca_file, credentials=staged.credentials()) as client:
                 return client.call(CONFIGURATION)

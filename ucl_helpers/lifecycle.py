@@ -18,7 +18,8 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
 
     Args:
         connection: established.
-        generation: its name or number; None for the newest other one that is valid and not revoked.
+        generation: its name or number; None for the newest that is valid and not revoked; not the current one as it
+            was before it was rebuilt.
         clock: our clock, aware, UTC.
 
     Raises:
@@ -68,7 +69,7 @@ def _choose(connection: Connection, current: Generation | None, wanted: str | No
         found = [one for one in others if _is_named(one, wanted)]
     else:
         gone, now = connection.revoked(), clock()
-        whole = [one for one in others if one.is_readable]
+        whole = [one for one in others if one.is_readable and not (current and one.stem == current.stem)]
         found = [one for one in whole if now < one.validity.not_after and one.fingerprint not in gone]
     if not found:
         names = ", ".join(one.name for one in others) or "none"

@@ -25,15 +25,18 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ucl_helpers import files
 from ucl_helpers.clock import MOST_SECONDS
 from ucl_helpers.crypto import (
+    Passphrase,
     decode_certificates,
     dump_certificates,
     dump_key,
-    load_key,
+    is_sealed,
+    no_passphrase,
+    open_key,
     parse_subject,
     public_key_of,
     read_certificates,
 )
-from ucl_helpers.errors import BadAnswer, UCLError, UsageError
+from ucl_helpers.errors import BadAnswer, KeyLocked, UCLError, UsageError
 from ucl_helpers.exports import json_object
 from ucl_helpers.models import Configuration, SignedCertificates
 from ucl_helpers.tls import Credentials
@@ -53,10 +56,10 @@ _DAMAGED = {"kind": "damaged", "created": "unknown", "sent": "unknown"}
 
 
 class Pending:
-    """The folder ``pending/`` of a connection."""
+    """The folder ``pending/`` of a connection, its key encrypted with what ``passphrase`` gives, if it gives one."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, passphrase: Passphrase = no_passphrase) -> None:
+        self.path, self.key_path, self.passphrase = path, path / "key.pem", passphrase
 
     @property
     def state(self) -> dict[str, Any]:
@@ -93,8 +96,12 @@ class Pending:
 
     def keep_request(self, key: rsa.RSAPrivateKey, csr: bytes) -> None:
         """Put key and CSR on disk, the key first."""
-        files.write(self.key_path, dump_key(key))
+        self.keep_key(key)
         files.write(self.path / "csr.pem", csr)
+
+    def keep_key(self, key: rsa.RSAPrivateKey) -> None:
+        """Put the key on disk as ``passphrase`` says."""
+        files.write(self.key_path, dump_key(key, self.passphrase()))
 
     @property
     def has_request(self) -> bool:
@@ -107,14 +114,17 @@ class Pending:
 
         Raises:
             StorageFailed: they cannot be read now.
+            KeyLocked: the key is encrypted, and nothing opens it now.
         """
         with files.storage("look into", self.path):
             if not self.has_request:
                 return not self.state.get("sent")
-        pem = self.csr()
-        with suppress(UsageError, ValueError):
-            return public_key_of(x509.load_pem_x509_csr(pem)) == self.key().public_key()
-        return False
+        try:
+            return public_key_of(x509.load_pem_x509_csr(self.csr())) == self.key().public_key()
+        except KeyLocked:  # it is not lost
+            raise
+        except (UsageError, ValueError):
+            return False
 
     def mend_request(self) -> None:
         """Where key and CSR cannot be used: what was sent is set aside; what was not is made anew."""
@@ -154,15 +164,16 @@ class Pending:
     def _write(self, state: Mapping[str, Any]) -> None:
         files.write(self.path / "state.json", json.dumps(state, indent=1).encode())
 
-    @property
-    def key_path(self) -> Path:
-        """Where the private key lies."""
-        return self.path / "key.pem"
-
     def key(self) -> rsa.RSAPrivateKey:
-        """The private key."""
+        """The private key; raises UsageError when it is damaged, KeyLocked when nothing opens it."""
         with files.storage("read", self.key_path):
-            return load_key(self.key_path.read_bytes(), where=str(self.key_path))
+            return open_key(self.key_path.read_bytes(), self.passphrase, where=str(self.key_path))
+
+    def _public_key(self) -> object:
+        """Of the key; where it is encrypted, of the CSR: telling what was signed takes no passphrase."""
+        if is_sealed(self.key_path.read_bytes()):
+            return public_key_of(x509.load_pem_x509_csr(self.csr())) or self.key().public_key()
+        return self.key().public_key()
 
     def csr(self) -> bytes:
         """The CSR, PEM."""
@@ -214,10 +225,9 @@ class Pending:
 
     def certificate(self) -> x509.Certificate | None:
         """The certificate of the kept answer, unchecked, or None."""
-        if (answer := self.answer()) is None:
-            return None
+        answer = self.answer()
         with suppress(UCLError):
-            return decode_certificates(answer.certificate_chain, name="certificateChain")[0]
+            return decode_certificates(answer.certificate_chain, name="certificateChain")[0] if answer else None
         return None
 
     def keep_chain(self, chain: tuple[x509.Certificate, ...]) -> None:
@@ -229,16 +239,16 @@ class Pending:
         path = self.path / "chain.pem"
         with files.storage("read", path):
             chain = read_certificates(path.read_bytes(), name=str(path))
-        return Credentials(path, self.key_path, chain[0])
+        return Credentials(path, self.key_path, chain[0], self.passphrase)
 
     def signed(self) -> list[Credentials]:
         """Certificates that were signed for the kept key, unchecked: of the answer and of those that were rejected."""
         found = []
         for path in sorted(self.path.glob("chain*.pem")):
-            with suppress(UCLError, OSError):
+            with suppress(UCLError, OSError, ValueError):
                 leaf = read_certificates(path.read_bytes(), name=str(path))[0]
-                if public_key_of(leaf) == self.key().public_key():
-                    found.append(Credentials(path, self.key_path, leaf))
+                if public_key_of(leaf) == self._public_key():
+                    found.append(Credentials(path, self.key_path, leaf, self.passphrase))
         return found
 
     def drop_answer(self) -> None:
@@ -263,8 +273,7 @@ class Pending:
         with suppress(OSError):
             (self.path / "token").unlink()
         self.update(aside=reason, keep_until=until.isoformat())
-        folder = self.path.with_name("aside")
-        files.make_directory(folder)
+        files.make_directory(folder := self.path.with_name("aside"))
         with files.storage("set aside", self.path):
             self.path.rename(folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}")
             files.sync_directory(folder)
@@ -276,10 +285,11 @@ class Pending:
             files.remove_tree(self.path)
 
 
-def set_aside(connection_path: Path) -> list[Pending]:
+def set_aside(connection_path: Path, passphrase: Passphrase = no_passphrase) -> list[Pending]:
     """What was set aside, oldest first."""
     folder = connection_path / "aside"
-    return [Pending(one) for one in sorted(folder.iterdir()) if one.name[0] != "."] if folder.is_dir() else []
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [Pending(one, passphrase) for one in found if one.name[0] != "."]
 
 
 def prune_aside(connection_path: Path, now: datetime) -> None:

@@ -44,7 +44,7 @@ from ucl_helpers.models import (
 )
 from ucl_helpers.operations import configuration_from, signed_from
 from ucl_helpers.outcomes import facts_of, mark_of, not_needed, outcome_of, warnings_of
-from ucl_helpers.pending import Pending, prune_aside
+from ucl_helpers.pending import prune_aside
 from ucl_helpers.resumption import must_be_ours, open_pending, resume, tidy, trust
 from ucl_helpers.store import Connection
 from ucl_helpers.verification import decoded, verify
@@ -65,7 +65,7 @@ class Procedure(ABC):
     def __init__(self, connection: Connection, *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
         self.connection = connection
         self.bits = key_length(connection.settings.key_length if bits is None else bits)
-        self.pending = Pending(connection.path / "pending")
+        self.pending = connection.pending
         self._server_ca, self._clock = server_ca, clock
         self._key = KeyMaker(self.bits)
         self._client: Client | None = None
@@ -75,9 +75,9 @@ class Procedure(ABC):
         self.exchange: Exchange | None = None  # the last call, for people to look at
         self.not_needed: NotNeeded | None = None
         with connection.lock.held(wait=STEP_WAIT_SECONDS):
+            tidy(connection, self.pending)
             self._base = connection.current
             self._previous = self._base if mark_of(self._base) else None
-            tidy(connection, self.pending)
 
     @abstractmethod
     def _ask_configuration(self) -> Answer: ...

@@ -64,18 +64,21 @@ class Renewal(Procedure):
             Refused: its certificate was revoked.
             UsageError: an establishment waits to be finished, or ``key_length`` is out of range.
             StorageFailed: what lies on disk is not whole.
+            KeyLocked, InvalidSettings: a passphrase that the settings refer to does not fit, or is not there.
         """
         with (
             connection.lock.held(wait=STEP_WAIT_SECONDS),
             attempts.counted(connection, clock, rehearsal=rehearsal),
         ):
-            current = connection.require_current()
+            connection.require_current()
+            renewal = cls(connection, bits=key_length, server_ca=None, clock=clock)
+            current = connection.require_current()  # as it is by now: its key may lie there encrypted since then
             current.check_whole()
-            renewal = cls(connection, bits=key_length, server_ca=current.server_ca, clock=clock)
+            renewal._server_ca = current.server_ca
             renewal.accept_new_subject, renewal.rehearsal = accept_new_subject, rehearsal
             renewal.due = connection.due(clock())
             state = renewal.pending.state
-            if state.get("kind") == "establish" and state["base"] == current.name and renewal.pending.answer():
+            if state.get("kind") == "establish" and state["base"] == current.stem and renewal.pending.answer():
                 raise UsageError(
                     f"An establishment of {connection.name} waits to be finished.",
                     remedy=f"Run: {connection.way_back}",

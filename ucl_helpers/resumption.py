@@ -24,16 +24,25 @@ from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, fingerprint
 from ucl_helpers.outcomes import mark_of
 from ucl_helpers.pending import Pending
+from ucl_helpers.rebuilding import protect
 from ucl_helpers.store import Connection
 
 
 def tidy(connection: Connection, pending: Pending) -> None:
-    """Remove what runs left behind that were cut off: in the midst of writing, or just after their switch."""
+    """Remove what runs left behind that were cut off: in the midst of writing, or just after their switch.
+
+    Then whatever the settings refer to is at hand, before anything is signed, and no key lies in plain that should not.
+
+    Raises:
+        InvalidSettings: see :meth:`ucl_helpers.store.Connection.wanted`.
+    """
     connection.sweep()
     certificate, current = pending.certificate(), connection.current
     if certificate and current and mark_of(current) == fingerprint(certificate):
         connection.record("settled", fingerprint=current.fingerprint, generation=current.name)
         pending.discard()
+    connection.wanted()
+    protect(connection)
 
 
 def must_be_ours(connection: Connection, pending: Pending, base: Generation | None, known: str | None) -> None:
@@ -101,7 +110,7 @@ def open_pending(
         with files.storage("read", server_ca):
             ca = server_ca.read_bytes()
     pending.set_aside("another subject or key length is wanted")
-    pending.begin(kind, base.name if base else None, configuration, bits=bits, server_ca=ca)
+    pending.begin(kind, base.stem if base else None, configuration, bits=bits, server_ca=ca)
 
 
 def trust(pending: Pending, kind: str, server_ca: Path | None) -> None:
@@ -115,7 +124,7 @@ def trust(pending: Pending, kind: str, server_ca: Path | None) -> None:
 
 
 def _fits(pending: Pending, base: Generation | None, configuration: Configuration) -> bool:
-    if base is None or pending.state["base"] == base.name:
+    if base is None or pending.state["base"] == base.stem:  # though it may have been rebuilt
         return True
     return base.is_readable and same_subject(base.certificate.subject, parse_subject(configuration.subject))
 

@@ -27,7 +27,6 @@ from ucl_helpers.errors import (
 from ucl_helpers.models import Outcome, Validity, fingerprint
 from ucl_helpers.operations import REVOKE
 from ucl_helpers.outcomes import mark_of
-from ucl_helpers.pending import Pending, set_aside
 from ucl_helpers.show import Row, Shown, moment
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import Credentials, check_url
@@ -77,7 +76,7 @@ def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIde
         if (credentials := generation.usable) is not None:  # else it can no more be used than revoked
             where = "in use" if generation == current else f"generation {generation.name}"
             _add(found, where, credentials)
-    for pending in [Pending(connection.path / "pending"), *set_aside(connection.path)]:
+    for pending in [connection.pending, *connection.aside()]:
         for credentials in pending.signed():
             _add(found, f"signed, never used ({pending.path.name})", credentials)
     gone = connection.revoked()
@@ -126,7 +125,7 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
 
 def unsettled(connection: Connection) -> str | None:
     """A certificate that may have been signed and whose answer got lost: without it, it cannot be revoked."""
-    every = [Pending(connection.path / "pending"), *set_aside(connection.path)]
+    every = [connection.pending, *connection.aside()]
     sent = [one.state["sent"] for one in every if one.state.get("sent") and not one.signed()]
     if not sent:
         return None

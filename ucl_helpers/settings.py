@@ -31,7 +31,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -185,11 +185,14 @@ def _must_agree(settings: Settings) -> None:
 
 def dump_settings(values: Mapping[str, str | int]) -> str:
     """Settings as TOML, one ``key = value`` a line."""
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+    return "".join(f"{key} = {toml(value)}\n" for key, value in values.items())
 
 
-def _toml(value: str | int) -> str:
+def toml(value: str | int | Sequence[str]) -> str:
+    """A value as TOML."""
     if isinstance(value, int):
-        return str(value)
+        return str(value).lower()
+    if not isinstance(value, str):
+        return f"[{', '.join(map(toml, value))}]"
     escaped = re.sub(r'[\x00-\x1f\x7f"\\]', lambda found: f"\\u{ord(found[0]):04x}", value)
     return f'"{escaped}"'

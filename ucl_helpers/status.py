@@ -135,12 +135,12 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
     """
     now, known, pending = clock(), remembered(connection), None
     try:
-        pending = _pending(Pending(connection.path / "pending"))
+        pending = _pending(connection.pending)
         sandbox = connection.is_sandbox
         if (current := connection.current) is None:
             return Status(connection.name, "not established", now, sandbox=sandbox, pending=pending, attempts=known)
         if whole:
-            current.check_whole()
+            current.check_whole(by_key=False)  # what is public takes no passphrase
         due = connection.due(now)
         word = state(current.validity, now=now, revoked=current.fingerprint in connection.revoked(), is_due=due.due)
         return Status(

@@ -5,6 +5,7 @@
     HOME/connections/NAME/
         current -> generations/000007-3fa9c1…      the one thing that changes
         generations/000007-3fa9c1…/                identity.pem, key.pem, certificate.pem, chain.pem, connection.json …
+        generations/000007-3fa9c1….1/              the same identity, its files made anew as settings want them now
         pending/                                   a renewal under way, see pending.py
         journal.jsonl  settings.toml  lock
 
@@ -18,7 +19,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,21 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from platformdirs import user_data_path
 
-from ucl_helpers import files
+from ucl_helpers import access, building, files
 from ucl_helpers.crypto import common_name
 from ucl_helpers.dumps import no_core_dumps
 from ucl_helpers.errors import InvalidSettings, StorageFailed, UnknownConnection, UsageError
-from ucl_helpers.exports import generation_files, json_object
-from ucl_helpers.generation import Generation
+from ucl_helpers.exports import Wanted, generation_files, json_object
+from ucl_helpers.generation import NAME, Generation
 from ucl_helpers.models import Due, Validity, fingerprint
+from ucl_helpers.passphrases import follow, wanted_by
+from ucl_helpers.pending import Pending, set_aside
 from ucl_helpers.policy import due
 from ucl_helpers.session import Session
 from ucl_helpers.settings import Settings, dump_settings, parse_settings
 from ucl_helpers.tls import check_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_GENERATION = re.compile(r"\d{6,}-[0-9a-f]{12}")
-_KEEP_YOUNGER = timedelta(days=1)
 _KEEP_EVENTS = 1000
 
 
@@ -93,7 +94,7 @@ class Home:
         files.must_be_ours(*connection.folders)
         for folder in connection.folders[:4]:
             files.make_directory(folder)
-        files.sweep(self.path / "connections", older_than=_KEEP_YOUNGER.total_seconds())
+        files.sweep(self.path / "connections", older_than=building.KEEP_YOUNGER.total_seconds())
         return connection
 
 
@@ -139,7 +140,7 @@ class Connection:
         with files.storage("follow", link), suppress(FileNotFoundError):
             if link.exists() and not link.is_symlink():
                 raise StorageFailed(f"{link} is not a symlink.", remedy="Make it one, to the generation in use.")
-            return Generation(self.path / link.readlink())
+            return Generation(self.path / link.readlink(), self.passphrase)
         return None
 
     def require_current(self) -> Generation:
@@ -156,9 +157,34 @@ class Connection:
         """All generations, oldest first."""
         folder = self.path / "generations"
         with files.storage("look into", folder), suppress(FileNotFoundError):
-            found = [Generation(one) for one in folder.iterdir() if _GENERATION.fullmatch(one.name)]
-            return sorted(found, key=lambda one: (int(one.name.split("-")[0]), one.name))
+            found = [Generation(one, self.passphrase) for one in folder.iterdir() if NAME.fullmatch(one.name)]
+            return sorted(found, key=lambda one: one.order)
         return []
+
+    @property
+    def pending(self) -> Pending:
+        """A procedure under way."""
+        return Pending(self.path / "pending", self.passphrase)
+
+    def aside(self) -> list[Pending]:
+        """What was set aside, oldest first."""
+        return set_aside(self.path, self.passphrase)
+
+    def passphrase(self) -> bytes | None:
+        """What ``key_passphrase`` refers to, or None; raises InvalidSettings when it leads nowhere."""
+        return follow(self.settings.key_passphrase, "key_passphrase", self.name)
+
+    def wanted(self) -> tuple[Wanted, access.Readers]:
+        """What the settings want of a generation, and who is to read it; the way there is open to them then.
+
+        Raises:
+            InvalidSettings: a reference leads nowhere, this machine has no such owner or group, or we may not give
+                them files; names the setting.
+        """
+        settings = self.settings
+        wanted, readers = wanted_by(settings, self.name), access.readers_of(settings.files, self.name)
+        access.open_way(readers, self.home.path, self.path, self.name)
+        return wanted, readers
 
     @property
     def url(self) -> str:
@@ -251,21 +277,20 @@ class Connection:
         Raises:
             StorageFailed: the generation before stays current.
         """
+        wanted, readers = self.wanted()
         new, url, found, before = fingerprint(chain[0]), facts.get("connectorUrl"), self.generations(), self.current
-        same = [one for one in found if one.name.endswith(new[:12]) and one.holds(chain, url, server_ca)]
-        generation = same[-1] if same else None
-        if generation is None:  # else an earlier run was cut off just before the switch
-            number = int(found[-1].name.split("-")[0]) + 1 if found else 1
-            staged = files.temporary(self.path / "generations" / "new")
-            files.make_directory(staged)
-            for name, data in generation_files(key, chain, client_ca, server_ca).items():
-                files.write(staged / name, data)
-            files.write(staged / "connection.json", json.dumps(facts, indent=1).encode())
-            generation = Generation(staged.with_name(f"{number:06d}-{new[:12]}"))
-            with files.storage("name", generation.path):
-                staged.rename(generation.path)
+        same = [one for one in found if new[:12] in one.name and one.holds(chain, url, server_ca)]
+        same = [one for one in same if not building.differing(one, wanted, readers)]
+        if same:  # an earlier run was cut off just before the switch
+            generation = same[-1]
+        else:
+            number = found[-1].order[0] + 1 if found else 1
+            contents = generation_files(key, chain, client_ca, server_ca, wanted)
+            contents = {**contents, "connection.json": json.dumps(facts, indent=1).encode()}
+            path = self.path / "generations" / f"{number:06d}-{new[:12]}"
+            generation = building.write(Generation(path, self.passphrase), contents, readers)
         self.switch(generation)
-        self._prune(before)
+        self.prune(before)
         return generation
 
     def switch(self, generation: Generation) -> None:
@@ -274,20 +299,14 @@ class Connection:
         Raises:
             StorageFailed: it is not whole, or the switch failed; the generation before stays current.
         """
-        generation.check_whole()
+        generation.check_whole()  # an encrypted key is opened for it
         with files.storage("name", generation.path):
             files.sync_directory(generation.path.parent)
         files.point(self.path / "current", f"generations/{generation.name}")
 
-    def _prune(self, before: Generation | None = None) -> None:
-        """Keep the newest distinct identities, the current one, the one ``before`` it, and all younger than a day."""
-        used, kept = (self.require_current(), before), set[str]()
-        for one in reversed(self.generations()):
-            kept.add(one.name.split("-")[1])
-            with files.storage("look at", one.path):
-                age = datetime.now(UTC).timestamp() - one.path.stat().st_mtime
-            if len(kept) > self.settings.keep and one not in used and age > _KEEP_YOUNGER.total_seconds():
-                files.remove_tree(one.path)
+    def prune(self, before: Generation | None = None) -> None:
+        """Remove generations that are no longer kept, see :func:`ucl_helpers.building.prune`, and leftovers."""
+        building.prune(self.generations(), (self.require_current(), before), self.settings.keep)
         self.sweep()
 
     def sweep(self) -> None:

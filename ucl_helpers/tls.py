@@ -9,7 +9,8 @@ import math
 import re
 import ssl
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -17,16 +18,21 @@ from urllib.parse import unquote, urlsplit
 from cryptography import x509
 from requests.adapters import HTTPAdapter
 
+from ucl_helpers.crypto import Passphrase, is_sealed, no_passphrase, open_key
 from ucl_helpers.errors import StorageFailed, UsageError
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What is shown to the server in the handshake: PEM files, the chain leaf first, and the leaf itself."""
+    """What is shown to the server in the handshake: PEM files, the chain leaf first, and the leaf itself.
+
+    ``passphrase`` is asked for when the key is encrypted, and kept out of every representation.
+    """
 
     certificate_file: Path
     key_file: Path
     certificate: x509.Certificate
+    passphrase: Passphrase = field(default=no_passphrase, repr=False, compare=False)
 
 
 def check_url(url: object, *, what: str = "The URL") -> str:
@@ -75,6 +81,7 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
 
     Raises:
         StorageFailed: a file is missing or cannot be read as what it should be.
+        KeyLocked: the key is encrypted, and the passphrase does not open it.
     """
     context = Context(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = _Socket
@@ -88,14 +95,24 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
         raise StorageFailed(f"The CA file {ca_file} cannot be used: {error}.", remedy="It must be PEM.") from None
     if credentials is not None:
         try:
-            # Without a password callback OpenSSL would ask on the terminal; our files are never encrypted.
-            context.load_cert_chain(credentials.certificate_file, credentials.key_file, password=lambda: b"")
+            # Without a password callback OpenSSL would ask on the terminal.
+            context.load_cert_chain(
+                credentials.certificate_file, credentials.key_file, password=lambda: credentials.passphrase() or b""
+            )
         except (OSError, ssl.SSLError) as error:
+            _must_open(credentials)
             raise StorageFailed(
                 f"Key and certificate in {credentials.key_file.parent} cannot be used: {error}.",
                 remedy="Find out what mends it with: ucl doctor",
             ) from None
     return context
+
+
+def _must_open(credentials: Credentials) -> None:
+    """OpenSSL does not say whether it was the passphrase."""
+    with suppress(OSError):
+        if is_sealed(pem := credentials.key_file.read_bytes()):
+            open_key(pem, credentials.passphrase, where=str(credentials.key_file))
 
 
 class Adapter(HTTPAdapter):

@@ -15,7 +15,19 @@ from ucl_helpers.show import moment, text_table
 from ucl_helpers.status import status_of
 from ucl_helpers.store import Home
 
-FILES = {"key": "key.pem", "certificate": "certificate.pem", "chain": "chain.pem", "identity": "identity.pem"}
+EXPORTS = {
+    "combined": "combined.pem",
+    "encrypted-key": "encrypted-key.pem",
+    "p12": "identity.p12",
+    "secret": "secret.yaml",
+}
+FILES = {
+    "key": "key.pem",
+    "certificate": "certificate.pem",
+    "chain": "chain.pem",
+    "identity": "identity.pem",
+    **EXPORTS,
+}
 
 
 @click.command("renew")
@@ -126,7 +138,7 @@ def status_command(name: str | None, home: Home, *, check: bool, json_output: bo
 @click.argument("what", type=click.Choice(list(FILES)))
 @with_home
 def path_command(name: str, what: str, home: Home) -> None:
-    """Print the path of NAME's current key, certificate, chain or identity (key and chain in one file).
+    """Print the path of NAME's current key, certificate, chain, identity (key and chain in one file), or of an export.
 
     \b
     Examples:
@@ -137,7 +149,12 @@ def path_command(name: str, what: str, home: Home) -> None:
     certificate apart must resolve that link once, or read `identity`, which is always of one piece.
     """
     connection = home.connection(name)
-    connection.require_current()
+    there = connection.require_current().path / FILES[what]
+    if what in EXPORTS and not there.exists():
+        raise UsageError(
+            f"{name} has no {FILES[what]}.",
+            remedy=f"Ask for it in [exports], then make it: ucl settings {name} --edit && ucl export {name}",
+        )
     click.echo(bytes(connection.path / "current" / FILES[what]))  # byte for byte, whatever the terminal can show
 
 

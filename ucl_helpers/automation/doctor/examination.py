@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from ucl_helpers.automation.doctor import folders, reach, unfinished
+from ucl_helpers.automation.doctor import folders, protection, reach, unfinished
 from ucl_helpers.automation.doctor.findings import Diagnoses, Diagnosis, Finding, skipped
 from ucl_helpers.automation.doctor.kept import Kept, guarded
 from ucl_helpers.automation.doctor.reach import Reach
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import UCLError, UnknownConnection
+from ucl_helpers.errors import KeyLocked, UCLError, UnknownConnection
 from ucl_helpers.generation import Generation
 from ucl_helpers.store import Connection, Home
 
@@ -84,6 +84,8 @@ class _Examination:
             self._blocked = self._blocked or "identity in use"
         current = kept.current or Generation(connection.path / "current")
         self._look("key and certificate", lambda: kept.key_and_certificate(current), needed=True)
+        self._look("key at rest", lambda: protection.key_at_rest(kept, current))
+        self._look("files", lambda: protection.consumer_files(kept, current))
         far, now = self._far(kept, current, offline=offline, seconds=seconds)
         self._look("chain", lambda: kept.chain(current, now))
         self._look("validity", lambda: kept.validity(current, now))
@@ -106,6 +108,8 @@ class _Examination:
     def _far(self, kept: Kept, current: Generation, *, offline: bool, seconds: float) -> tuple[list[Finding], datetime]:
         """What lies beyond this machine, and UCL's clock if it told."""
         why = f"see {self._blocked}" if self._blocked else "nobody was called (--offline)" if offline else ""
+        if not why and any(one.name == "key at rest" and one.exit_code == KeyLocked.exit_code for one in self._found):
+            why = "see key at rest"
         if not why and kept.practice and kept.sandbox_url() is None:
             why = f"its sandbox does not run now; it starts with: {kept.commands.renew()}"
         if why:

@@ -2,10 +2,12 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ucl_helpers.crypto import is_sealed
 from ucl_helpers.errors import UCLError
 from ucl_helpers.show import Row, Shown, printable, text_table
 from ucl_helpers.store import Connection, Home
@@ -159,6 +161,7 @@ class Commands:
     ) -> None:
         self.name, self.path, self._practice = connection.name, connection.path, practice
         self._home, self._url, self._server_ca, self._waiting = connection.home, url, server_ca, waiting
+        self.passphrase: str | None = None  # a reference: what encrypted keys of ours are opened with
 
     def ucl(self, *words: str | Path) -> str:
         """A command of ours, with ``--home`` where it is not the one that would be taken without."""
@@ -186,12 +189,11 @@ class Commands:
         if self._practice:
             return self.finish()
         current = self.path / "current"
-        identity: list[str | Path] = [
-            "--key",
-            key or current / "key.pem",
-            "--certificate",
-            certificate or current / "chain.pem",
-        ]
+        key, certificate = key or current / "key.pem", certificate or current / "chain.pem"
+        identity: list[str | Path] = ["--key", key, "--certificate", certificate]
+        with suppress(OSError):
+            if is_sealed(key.read_bytes()):
+                identity += ["--passphrase", self.passphrase or "prompt"]
         url = changed.get("url") or self._url or "$CERTIFICATE_SECURED_CONNECTOR_URL"
         ca: list[str | Path] = ["--ca-file", changed["ca"]] if "ca" in changed else self._ca()
         return self.ucl("import", self.name, *identity, "--connector-url", url, *ca)

@@ -12,15 +12,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ucl_helpers import access as access_to
 from ucl_helpers import files
 from ucl_helpers.automation.doctor.findings import Finding, failed, ok, shell, warning
-from ucl_helpers.errors import Busy, SecretFound, StorageFailed
+from ucl_helpers.errors import Busy, SecretFound, StorageFailed, UCLError
+from ucl_helpers.exports import EXPORTS
 from ucl_helpers.show import span
 from ucl_helpers.store import Connection, Home
 
 ROOM = 1 << 20  # bytes; a generation takes some 20 KB, and pending/ as much
-OTHERS, WRITE = 0o077, 0o022
-SECRETS = ("key.pem", "identity.pem", "token")
+WRITE = 0o022
+SECRETS = ("key.pem", "identity.pem", "token", *EXPORTS.values())
 LONG = timedelta(minutes=10)  # no step holds the lock for longer
 _EFFECTIVE = os.access in os.supports_effective_ids
 _LEFT_HALF_DONE = timedelta(days=1)
@@ -73,10 +75,12 @@ def _without_link(link: Path) -> str:
 def access(connection: Connection) -> Finding:
     """Everything below a connection's folder is ours and can be used."""
     name, closed, foreign = "access", list[Path](), list[Path]()
+    owner, kept = _readers(connection).owner, connection.path / "generations"
     for one, told in _below(connection.path, closed):
-        if told.st_uid != os.geteuid():
+        folder, given = stat.S_ISDIR(told.st_mode), kept in one.parents
+        if told.st_uid != os.geteuid() and not (given and not folder and told.st_uid == owner):
             foreign.append(one)
-        elif not may(one, os.R_OK | os.W_OK | (os.X_OK if stat.S_ISDIR(told.st_mode) else 0)):
+        elif not may(one, os.R_OK | (os.X_OK if folder else 0) | (0 if given and not folder else os.W_OK)):
             closed.append(one)
     if foreign:
         return _foreign(name, foreign[0], connection.path)
@@ -86,10 +90,13 @@ def access(connection: Connection) -> Finding:
 
 
 def secrecy(connection: Connection) -> Finding:
-    """Nobody else may read what is secret, or change anything, below a connection's folder."""
+    """Nobody but who is named in the settings may read what is secret, and nobody may change anything."""
     name, secret, writable = "secrecy", list[Path](), list[Path]()
+    named, nobody, kept = _readers(connection), access_to.Readers(), connection.path / "generations"
     for one, told in _below(connection.path, []):
-        if stat.S_ISREG(told.st_mode) and told.st_mode & OTHERS and any(word in one.name for word in SECRETS):
+        readers = named if kept in one.parents else nobody
+        is_secret = stat.S_ISREG(told.st_mode) and any(word in one.name for word in SECRETS)
+        if is_secret and not readers.may_have(told):
             secret.append(one)
         elif told.st_mode & WRITE:
             writable.append(one)
@@ -97,11 +104,21 @@ def secrecy(connection: Connection) -> Finding:
         return failed(name, f"others may read what is secret: {_some(secret)}", _tighten(connection), SecretFound)
     if writable:
         return failed(name, f"others may change {_some(writable)}", _tighten(connection), StorageFailed)
-    return ok(name, "keys and tokens are 0600, and nobody else may change anything")
+    return ok(name, f"keys are {named.mode:04o}, tokens 0600, and nobody else may change anything")
 
 
 def _tighten(connection: Connection) -> str:
-    return shell("chmod", "-R", "u=rwX,go=", connection.path)
+    closed = shell("chmod", "-R", "u=rwX,go=", connection.path)
+    if not _readers(connection).others:
+        return closed
+    return f"{closed} && {shell('ucl', 'export', connection.name, '--force', '--home', connection.home.path)}"
+
+
+def _readers(connection: Connection) -> access_to.Readers:
+    """Who may read the files of a generation; we alone if the settings cannot be read."""
+    with suppress(UCLError):
+        return access_to.readers_of(connection.settings.files, connection.name)
+    return access_to.Readers()
 
 
 def lock(connection: Connection, now: datetime) -> Finding:

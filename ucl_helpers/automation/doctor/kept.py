@@ -7,11 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import cast
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ucl_helpers.attempts import remembered
 from ucl_helpers.automation.doctor.findings import Commands, Finding, failed, ok, shell, skipped, warning
 from ucl_helpers.checks import TOLERANCE, Expected, check_identity
-from ucl_helpers.crypto import common_name, load_key, read_certificates
+from ucl_helpers.crypto import common_name, public_key_of, read_certificates
 from ucl_helpers.errors import (
     CertificateRejected,
     ChecksFailed,
@@ -23,7 +26,6 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import fingerprint
-from ucl_helpers.pending import Pending
 from ucl_helpers.policy import due
 from ucl_helpers.settings import Settings
 from ucl_helpers.show import moment, span
@@ -49,12 +51,13 @@ class Kept:
         self.generations: list[Generation] = []
         with suppress(UCLError):
             self.generations = connection.generations()
-        self.pending = Pending(connection.path / "pending")
+        self.pending = connection.pending
         self.practice = self.settings.sandbox is not None
         waiting = remembered(connection).next_try(now) is not None
         self.commands = Commands(
             connection, practice=self.practice, url=self._url(), server_ca=self._server_ca(), waiting=waiting
         )
+        self.commands.passphrase = self.settings.key_passphrase
 
     def _server_ca(self) -> Path | None:
         """What verifies the server, by a path that stays."""
@@ -131,7 +134,7 @@ class Kept:
         """Key, certificate and chain can be read and belong together."""
         name = "key and certificate"
         try:
-            current.check_whole()
+            current.check_whole(by_key=False)
         except UCLError as error:
             return failed(name, error.message, self._lost(), StorageFailed)
         if not _is_leaf(current):
@@ -142,7 +145,7 @@ class Kept:
     def chain(self, current: Generation, now: datetime) -> Finding:
         """The chain is one, and the certificate is for clients."""
         name, leaf = "chain", current.certificate
-        key = load_key((current.path / "key.pem").read_bytes()).public_key()
+        key = cast(RSAPublicKey, public_key_of(leaf))  # its own; whether that of key.pem is the same was looked at
         checks = check_identity(current.chain, Expected(key, subject=None, server_now=None, local_now=now))
         bad = [one for one in checks if one.status != "ok" and one.name not in _OF_TIME]
         found = "; ".join(f"{one.name}: expected {one.expected}, found {one.found}" for one in bad)

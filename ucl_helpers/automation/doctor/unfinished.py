@@ -6,10 +6,10 @@ from datetime import datetime
 from ucl_helpers.automation.doctor import folders
 from ucl_helpers.automation.doctor.findings import Finding, failed, ok, shell, skipped, warning
 from ucl_helpers.automation.doctor.kept import Kept
-from ucl_helpers.errors import HookFailed, NewTokenNeeded, RetryLater, UCLError
+from ucl_helpers.errors import HookFailed, KeyLocked, NewTokenNeeded, RetryLater, UCLError
 from ucl_helpers.hook_state import pending_for
 from ucl_helpers.models import Validity, fingerprint
-from ucl_helpers.pending import Pending, set_aside
+from ucl_helpers.pending import Pending
 from ucl_helpers.show import moment
 from ucl_helpers.tls import Credentials
 
@@ -34,8 +34,9 @@ def under_way(kept: Kept, now: datetime) -> Finding:
 
 def _stage(kept: Kept, now: datetime) -> str:
     pending, certificate = kept.pending, kept.pending.certificate()
-    if not pending.request_is_usable:
-        return "its key or CSR is lost or damaged; the next run sets that aside and begins anew"
+    with suppress(KeyLocked):  # that is told as itself
+        if not pending.request_is_usable:
+            return "its key or CSR is lost or damaged; the next run sets that aside and begins anew"
     if not pending.state.get("sent"):
         return "begun, nothing was sent; the next run goes on with its key and CSR"
     if not pending.answer():
@@ -61,7 +62,7 @@ def one_time_token(kept: Kept) -> Finding:
 
 def aside(kept: Kept) -> Finding:
     """What was set aside, because a certificate may exist for its key."""
-    every = set_aside(kept.connection.path)
+    every = kept.connection.aside()
     damaged = [one for one in every if "keep_until" not in one.state]
     if damaged:
         found = f"cannot be read, so it stays: {', '.join(str(one.path) for one in damaged)}"
@@ -117,7 +118,7 @@ def others(kept: Kept, now: datetime) -> Finding:
     for one in kept.generations:
         if credentials := one.usable:
             note(f"generation {one.name}", credentials)
-    for pending in [kept.pending, *set_aside(kept.connection.path)]:
+    for pending in [kept.pending, *kept.connection.aside()]:
         for credentials in _signed(pending):
             note(f"signed, never used ({pending.path.name})", credentials)
     return ok("other valid certificates", "; ".join(found.values()) or "none")

@@ -1,0 +1,69 @@
+"""What a doctor looks at of how keys are kept: encrypted or not, as settings want them, for whom, and on which way."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from ucl_helpers import access, exports
+from ucl_helpers.automation.doctor.findings import Finding, failed, ok, shell, warning
+from ucl_helpers.automation.doctor.kept import Kept
+from ucl_helpers.crypto import is_sealed
+from ucl_helpers.errors import KeyLocked, SecretFound, StorageFailed, UsageError
+from ucl_helpers.generation import Generation
+from ucl_helpers.passphrases import wanted_by
+from ucl_helpers.pending import Pending
+
+
+def key_at_rest(kept: Kept, current: Generation) -> Finding:
+    """Every key lies there as ``key_passphrase`` says, and the passphrase opens the one in use."""
+    name = "key at rest"
+    try:
+        kept.connection.passphrase()
+        current.key()
+    except KeyLocked as error:
+        return failed(name, error.message, kept.commands.ucl("export", kept.name, "--from", "prompt"), KeyLocked)
+    except UsageError as error:
+        return failed(name, error.message, kept.commands.ucl("settings", kept.name, "--edit"), type(error))
+    if kept.settings.key_passphrase is None:
+        return ok(name, "in plain, as by default")
+    in_plain = [one for one in _folders(kept) if _is_in_plain(one)]
+    if in_plain:
+        found = f"key_passphrase is set, and in plain lies the key in {', '.join(one.path.name for one in in_plain)}"
+        damaged = [one.path for one in in_plain if isinstance(one, Generation) and not one.is_readable]
+        mend = shell("rm", "-r", *damaged) if damaged == [one.path for one in in_plain] else _export(kept)
+        return failed(name, found, mend, SecretFound)
+    return ok(name, "encrypted, and key_passphrase opens it")
+
+
+def consumer_files(kept: Kept, current: Generation) -> Finding:
+    """Exports, owner, group and mode are as the settings want them, and who is to read them gets there."""
+    name, settings = "files", kept.settings
+    try:
+        wanted, readers = wanted_by(settings, kept.name), access.readers_of(settings.files, kept.name)
+    except UsageError as error:
+        return failed(name, error.message, kept.commands.ucl("settings", kept.name, "--edit"), type(error))
+    differing = {one for one in exports.differing(current.contents(), wanted) if one != "key.pem"}
+    if readers.others:  # else a file that is too open is told as that
+        differing.update(access.differing(readers, current.path.iterdir()))
+    if differing:
+        return warning(name, f"not as the settings want them: {', '.join(sorted(differing))}", _export(kept))
+    there = [one for one in exports.EXPORTS.values() if (current.path / one).exists()]
+    if (closed := access.closed_on_the_way(readers, current.path)) is not None:
+        found = f"the group that is to read them does not get through {closed}"
+        return failed(name, found, shell("chmod", "o+x", closed), StorageFailed)
+    who = " and ".join(filter(None, (settings.files.owner or "us", settings.files.group)))
+    return ok(name, f"for {who}, {settings.files.mode:04o}; exports: {', '.join(there) or 'none'}")
+
+
+def _folders(kept: Kept) -> Iterator[Generation | Pending]:
+    yield from kept.generations
+    yield from (*kept.connection.aside(), kept.pending)
+
+
+def _is_in_plain(one: Generation | Pending) -> bool:
+    with suppress(OSError):
+        return not is_sealed((one.path / "key.pem").read_bytes())
+    return False
+
+
+def _export(kept: Kept) -> str:
+    return kept.commands.ucl("export", kept.name)

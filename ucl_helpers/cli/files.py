@@ -1,0 +1,143 @@
+"""What lies on disk, as settings want it: ``ucl settings`` and ``ucl export``."""
+
+import json
+import os
+import shlex
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from ucl_helpers import described, files
+from ucl_helpers.cli.common import FILE, as_json, confirm, show, with_home
+from ucl_helpers.cli.connect import REFERENCE
+from ucl_helpers.errors import InvalidSettings, UsageError
+from ucl_helpers.rebuilding import export
+from ucl_helpers.references import resolve
+from ucl_helpers.settings import Settings, parse_settings
+from ucl_helpers.store import Connection, Home
+
+
+@click.command("export")
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Also when all is as the settings want it.")
+@click.option("--from", "former", metavar=REFERENCE, help="The passphrase that keys were encrypted with until now.")
+@with_home
+@as_json
+def export_command(name: str, home: Home, former: str | None, *, force: bool, json_output: bool) -> None:
+    """Make the files of connection NAME anew, as its settings want them now. The certificate stays.
+
+    \b
+    Examples:
+      ucl export prod
+      ucl export prod --from env:FORMER_PASSPHRASE      (key_passphrase was changed, or taken away)
+
+    Exports, passphrases, owner, group and mode are those of the settings. Where key_passphrase was set, changed or
+    taken away, the keys of every generation are replaced, and so is what is pending or set aside.
+    """
+    connection = home.connection(name)
+    secret = resolve(former, what="--from").encode() if former else None
+    show(export(connection, force=force, former=lambda: secret), json_output=json_output)
+
+
+@click.command("settings")
+@click.argument("name")
+@click.option("--edit", is_flag=True, help="With $VISUAL or $EDITOR, on a copy that is put in place if it can be read.")
+@click.option("--set", "given", type=FILE, help="Put this file in place if it can be read; makes NAME if it is new.")
+@with_home
+@as_json
+def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, json_output: bool) -> None:
+    """Show the settings of connection NAME that are in force, as TOML, or change them.
+
+    \b
+    Examples:
+      ucl settings prod
+      ucl settings prod --edit
+      ucl settings new --set settings.toml      (before it is established: so its first key lies there encrypted)
+
+    What is not set is shown as a comment. A new passphrase, other exports or readers count from the next renewal, or
+    at once with: ucl export NAME
+    """
+    if edit and given:
+        raise UsageError("--edit and --set exclude each other.", remedy="Leave out one of the two.")
+    connection = _put(home, name, given) if given else home.connection(name)
+    if edit:
+        _edit(connection)
+    settings, path = connection.settings, connection.path / "settings.toml"
+    if json_output:
+        told = {"name": name, "path": str(path), "settings": described.plain(settings)}
+        click.echo(json.dumps(told, indent=1))
+        return
+    there = "" if path.exists() else " (not there: all as by default)"
+    click.echo(f"# {path}{there}\n\n{described.text_of(settings)}", nl=False)
+
+
+def _put(home: Home, name: str, given: Path) -> Connection:
+    with files.storage("read", given):
+        data = given.expanduser().read_bytes()
+    _must_be_right(data, given)
+    connection = home.new(name)
+    files.write(connection.path / "settings.toml", data)
+    return connection
+
+
+def _must_be_right(data: bytes, where: Path) -> None:
+    try:
+        parse_settings(data.decode(), where=str(where))
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(f"{where} is not UTF-8 at byte {error.start}.", remedy="Save it as UTF-8.") from None
+
+
+def _edit(connection: Connection) -> None:
+    """On a copy beside it, which stays for the next time when it cannot be read and is not mended now."""
+    files.must_be_ours(*connection.folders)
+    path, copy = connection.path / "settings.toml", connection.path / "settings.edited.toml"
+    before, left = _content(path), _content(copy)
+    if left is None:
+        files.write(copy, described.text_of(Settings()).encode() if before is None else before)
+    else:
+        click.echo(f"Going on with what was left in {copy}.", err=True)
+    data = _edited(copy, f"{path} is as it was; go on with: ucl settings {connection.name} --edit")
+    if _content(path) != before:
+        raise UsageError(f"{path} was changed meanwhile.", remedy=f"Yours is {copy}: compare the two, then remove it.")
+    if data != before:
+        files.write(path, data)
+    with files.storage("remove", copy):
+        copy.unlink()
+
+
+def _edited(copy: Path, unless: str) -> bytes:
+    """What it was edited to, once that can be read; raises InvalidSettings if it is left as it is."""
+    while True:
+        _open_editor(copy)
+        data = _content(copy) or b""
+        try:
+            _must_be_right(data, copy)
+        except InvalidSettings as error:
+            click.secho(str(error), err=True, fg="red")
+            try:
+                confirm("Edit it again?", yes=False)
+            except UsageError:
+                raise InvalidSettings(error.message, remedy=unless) from None
+        else:
+            return data
+
+
+def _content(path: Path) -> bytes | None:
+    with files.storage("read", path), suppress(FileNotFoundError):
+        return path.read_bytes()
+    return None
+
+
+def _open_editor(path: Path) -> None:
+    chosen = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        code = subprocess.run([*shlex.split(chosen), str(path)], check=False).returncode
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The editor {chosen!r} cannot be started: {error}.", remedy="Set EDITOR.") from None
+    if code:
+        raise UsageError(f"The editor {chosen!r} ended with {code}.", remedy=f"What it wrote is in {path}.")
+
+
+COMMANDS = (export_command, settings_command)
