@@ -327,5 +327,5 @@ def test_airflow_reads_what_ucl_says(dag, said, read):
 def test_all_schedulers_let_the_same_exit_codes_pass(dag):
     ((rule,),) = [[rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"][1:]] for job, _ in pods(RENEW)]
     assert dag["AGAIN"] == {*PASSING, TERMINATED}
-    assert f"SuccessExitStatus={' '.join(map(str, sorted(dag['AGAIN'])))}\n" in SERVICE
+    assert f"SuccessExitStatus={' '.join(map(str, sorted(dag['AGAIN'])))} SIGTERM\n" in SERVICE
     assert rule["values"] == sorted({*dag["AGAIN"], KILLED})
