@@ -32,6 +32,7 @@ LAYERS = {
         "generation",
         "pending",
         "session",
+        "journal",
         "store",
         "attempts",
         "status",

@@ -30,8 +30,8 @@ def examples(command: click.Command) -> list[str]:
 
 def test_the_commands_are_these():
     assert sorted(group.commands) == [
-        *("doctor", "establish", "fleet", "forget", "hooks", "import", "journal", "metrics", "notebooks", "path", "renew"),
-        *("revoke", "rollback", "run", "sandbox", "status"),
+        *("doctor", "establish", "export", "fleet", "forget", "hooks", "import", "journal", "metrics"),
+        *("notebooks", "path", "renew", "revoke", "rollback", "run", "sandbox", "settings", "status"),
     ]
     assert sorted(set(group.commands) - set(JSON)) == ["fleet", "notebooks", "path", "sandbox"]
 

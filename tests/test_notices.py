@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -11,10 +12,12 @@ import pytest
 from secrets_watch import command_lines
 from stored import install
 
+from ucl_helpers.attempts import counted, remembered
 from ucl_helpers.automation import notices
 from ucl_helpers.automation.aftermath import after, after_error, after_run
 from ucl_helpers.automation.notices import notify, what_to_tell
-from ucl_helpers.errors import Busy, HookFailed, Refused, Unavailable, Unreachable, UsageError
+from ucl_helpers.clock import utc_now
+from ucl_helpers.errors import Busy, HookFailed, Refused, Unavailable, Unreachable, UsageError, Waiting
 from ucl_helpers.models import Outcome
 from ucl_helpers.store import Home
 
@@ -67,6 +70,13 @@ def configure(connection, *urls, more=""):
     (connection.path / "settings.toml").write_text(more + text)
 
 
+def fail(connection, times):
+    """So many attempts in a row have failed."""
+    for _ in range(times - remembered(connection).failures):
+        with suppress(Unreachable), connection.lock.held(), counted(connection, utc_now):
+            raise DOWN
+
+
 def titles(received):
     return [told["title"] for _, told in received]
 
@@ -82,6 +92,7 @@ def titles(received):
         ({}, DOWN, False, None),
         ({}, HookFailed("A hook failed."), False, "failure"),
         ({}, Busy("In other hands."), True, None),
+        ({}, Waiting("Not yet."), True, None),
         ({"3": NOW}, Busy("In other hands."), True, None),
         ({"3": NOW}, DOWN, True, None),
         ({"3": NOW}, Unavailable("Another way of the same."), True, None),
@@ -102,23 +113,25 @@ def test_what_is_told_when(told, error, enough, kind):
 
 def test_a_failure_is_told_once_then_each_day_and_once_that_it_is_over(connection, received):
     for hours, failures in ((0, 1), (1, 2), (2, 3), (25, 4)):
-        notify(connection, DOWN, failures=failures, clock=lambda hours=hours: NOW + hours * HOUR)
+        fail(connection, failures)
+        notify(connection, DOWN, clock=lambda hours=hours: NOW + hours * HOUR)
     for hours in (26, 27):
-        notify(connection, None, failures=0, clock=lambda hours=hours: NOW + hours * HOUR)
+        notify(connection, None, clock=lambda hours=hours: NOW + hours * HOUR)
     assert titles(received) == ["prod: failed (Unreachable)", "prod: failed (Unreachable), still", "prod: well again"]
     assert [told["type"] for _, told in received] == ["failure", "warning", "success"]
     assert [one["kind"] for one in connection.journal()] == ["failure", "reminder", "recovery"]
 
 
 def test_it_tells_what_has_to_be_known_and_the_url_to_nobody(connection, server, received, capfd):
-    notify(connection, DOWN, failures=2)
+    fail(connection, 2)
+    notify(connection, DOWN)
     [(path, told)] = received
     assert path.startswith(f"/{SECRET}")
     for text in (DOWN.message, DOWN.remedy, "Failures in a row: 2.", "valid to 20", "ucl doctor prod"):
         assert text in told["message"]
     assert (capfd.readouterr(), server.seen) == (("", ""), [])
     kept = [path.read_text() for path in connection.path.glob("*.json*")]
-    assert len(kept) == 2
+    assert len(kept) == 3
     assert not [text for text in kept if SECRET in text]
 
 
@@ -136,7 +149,8 @@ one.notify("text")
 
 def test_without_a_url_nothing_is_sent_and_nothing_kept(connection, received):
     configure(connection)
-    notify(connection, DOWN, failures=9)
+    fail(connection, 9)
+    notify(connection, DOWN)
     assert (received, connection.journal(), (connection.path / "notices.json").exists()) == ([], [], False)
 
 
@@ -144,27 +158,31 @@ def test_a_state_that_is_damaged_tells_once_more(connection, received):
     for text in ('{"told"', '{"told": {"3": "2026-01-31T06:25:00"}}', '{"told": [3]}'):
         (connection.path / "notices.json").write_text(text)
         assert notices._told(connection) == {}
-    notify(connection, DOWN, failures=2, clock=lambda: NOW)
+    fail(connection, 2)
+    notify(connection, DOWN, clock=lambda: NOW)
     assert titles(received) == ["prod: failed (Unreachable)"]
     assert notices._told(connection) == {"3": NOW}
 
 
 def test_what_is_not_taken_is_warned_of_and_told_again(connection, server, received, capfd):
     server.status = 500
-    notify(connection, DOWN, failures=2)
+    fail(connection, 2)
+    notify(connection, DOWN)
     out, err = capfd.readouterr()
     assert (out, err.count("env:NOTICE_URL leads to a URL that did not take it")) == ("", 1)
     assert [one["event"] for one in connection.journal()] == ["notice-failed"]
     assert SECRET not in err + (connection.path / "journal.jsonl").read_text()
     server.status = 200
-    notify(connection, DOWN, failures=3)
+    fail(connection, 3)
+    notify(connection, DOWN)
     assert titles(received)[1:] == ["prod: failed (Unreachable)"]
 
 
 def test_one_url_that_leads_nowhere_does_not_stop_the_others(connection, received, monkeypatch, capfd):
     monkeypatch.setenv("NONSENSE", f"no-such-scheme://{SECRET}")
     configure(connection, "env:NOT_SET", "env:NONSENSE", "env:NOTICE_URL")
-    notify(connection, DOWN, failures=2)
+    fail(connection, 2)
+    notify(connection, DOWN)
     out, err = capfd.readouterr()
     assert titles(received) == ["prod: failed (Unreachable)"]
     assert "NOT_SET is empty or not set" in err
@@ -175,20 +193,22 @@ def test_one_url_that_leads_nowhere_does_not_stop_the_others(connection, receive
 def test_a_sender_that_takes_too_long_is_given_up(connection, received, monkeypatch, capfd):
     monkeypatch.setattr(notices, "_SENDER", ("sleep", "1000"))
     monkeypatch.setattr(notices, "LIMIT_SECONDS", 0.2)
-    notify(connection, DOWN, failures=2)
+    fail(connection, 2)
+    notify(connection, DOWN)
     assert (received, "did not take it" in capfd.readouterr().err) == ([], True)
 
 
 def test_without_apprise_the_extra_is_named_and_nothing_stops(connection, received, monkeypatch, capfd):
     monkeypatch.setattr(notices, "find_spec", lambda _: None)
-    notify(connection, DOWN, failures=2)
+    fail(connection, 2)
+    notify(connection, DOWN)
     assert (received, "pip install 'ucl-helpers[notify]'" in capfd.readouterr().err) == ([], True)
     assert [one["event"] for one in connection.journal()] == ["notice-failed"]
 
 
 def test_not_while_the_lock_of_the_connection_is_held(connection, received):
     with connection.lock.held(), pytest.raises(UsageError, match="lock is held"):
-        notify(connection, DOWN, failures=2)
+        notify(connection, DOWN)
     assert received == []
 
 
@@ -203,8 +223,8 @@ def told(monkeypatch):
     """What `notify` is called with, in place of sending."""
     calls = []
 
-    def note(connection, error, *, failures):
-        calls.append((type(error).__name__, failures))
+    def note(connection, error):
+        calls.append(type(error).__name__)
 
     monkeypatch.setattr("ucl_helpers.automation.aftermath.notify", note)
     return calls
@@ -225,16 +245,16 @@ def test_hooks_that_cannot_be_run_do_not_hide_the_outcome(connection, told):
     done = after(connection, NOT_DUE)
     assert (done.outcome.outcome, done.outcome.exit_code) == ("not-due", 2)
     assert (done.outcome.facts["error"], done.outcome.facts["rule"]) == ("InvalidSettings", "a rule")
-    assert told == [("InvalidSettings", 1)]
+    assert told == ["InvalidSettings"]
 
 
 def test_after_an_error_the_hooks_left_over_are_run_and_the_error_is_told(connection, told, tmp_path):
     configure(connection, more=HOOK.format(tmp_path))
-    after_error(connection, DOWN, failures=3)
+    after_error(connection, DOWN)
     (tmp_path / "ready").touch()
-    after_error(connection, DOWN, failures=4)
+    after_error(connection, DOWN)
     assert [one["event"] for one in connection.journal()] == ["hook-failed", "hook-succeeded"]
-    assert told == [("Unreachable", 3), ("Unreachable", 4)]
+    assert told == ["Unreachable", "Unreachable"]
 
 
 @pytest.mark.parametrize(
@@ -248,5 +268,10 @@ def test_after_an_error_the_hooks_left_over_are_run_and_the_error_is_told(connec
     ],
 )
 def test_of_a_headless_run_its_outcome_is_told(outcome, error, connection, told):
-    after_run(connection, outcome, failures=2)
-    assert told == [(error, 2)]
+    after_run(connection, outcome)
+    assert told == [error]
+
+
+def test_that_somebody_stopped_a_run_is_told_to_nobody(connection, told):
+    after_run(connection, {"outcome": "stopped", "exitCode": 130, "message": "The run was told to stop."})
+    assert told == []

@@ -99,7 +99,7 @@ def next_try(
         retry_after: seconds that the server asked for; a day at most counts.
     """
     pause = min(FIRST_PAUSE * (1 << min(failures - 1, 10)), LONGEST_PAUSE)
-    pause *= 1 - _fraction(f"{seed}/{failures}") / 2
+    pause *= 1 - fraction(f"{seed}/{failures}") / 2
     asked = min(timedelta(seconds=retry_after), LONGEST_ASKED)
     if not_after is not None and (left := not_after - now) > timedelta(0):
         pause, asked = min(pause, left * PAUSE_SHARE), min(asked, left / 2)

@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from ucl_helpers.dumps import no_core_dumps
 from ucl_helpers.errors import InvalidSettings, StorageFailed, UnknownConnection, UsageError
 from ucl_helpers.exports import Wanted, generation_files, json_object
 from ucl_helpers.generation import NAME, Generation
+from ucl_helpers.journal import Journal
 from ucl_helpers.models import Due, Validity, fingerprint
 from ucl_helpers.passphrases import follow, wanted_by
 from ucl_helpers.pending import Pending, set_aside
@@ -42,7 +43,6 @@ from ucl_helpers.settings import Settings, dump_settings, parse_settings
 from ucl_helpers.tls import check_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_KEEP_EVENTS = 1000
 
 
 class Home:
@@ -246,23 +246,21 @@ class Connection:
             return (json_object(Path(path).read_bytes()) if path else None) or {}
         return {}
 
+    @property
+    def _journal(self) -> Journal:
+        return Journal(self.path / "journal.jsonl")
+
     def record(self, event: str, **facts: str | float | None) -> None:
         """Append to the journal; facts are fingerprints, names and numbers, never a secret."""
-        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts}
-        files.append_line(self.path / "journal.jsonl", json.dumps(line))
+        self._journal.record(event, **facts)
 
     def journal(self) -> list[dict[str, Any]]:
         """What happened when, oldest first; a line cut off by a crash is left out."""
-        path = self.path / "journal.jsonl"
-        with files.storage("read", path), suppress(FileNotFoundError):
-            return [one for one in map(json_object, path.read_bytes().split(b"\n")) if one is not None]
-        return []
+        return self._journal.events()
 
     def revoked(self) -> dict[str, str]:
         """Fingerprints of identities known to be revoked → when."""
-        return {
-            str(one.get("fingerprint")): str(one.get("time")) for one in self.journal() if one.get("event") == "revoked"
-        }
+        return self._journal.revoked()
 
     def install(
         self,
@@ -313,9 +311,4 @@ class Connection:
         """Remove what killed runs left half written or half removed, and old events; the caller holds the lock."""
         for folder in (".", "generations", "pending", "aside"):
             files.sweep(self.path / folder)
-        if len(events := self.journal()) > 2 * _KEEP_EVENTS:
-            last = {str(one.get("fingerprint")): one for one in events}
-            asked = [one for one in last.values() if one.get("event") == "revoke-intended"]
-            kept = [one for one in events[:-_KEEP_EVENTS] if one.get("event") == "revoked" or one in asked]
-            lines = [json.dumps(one) + "\n" for one in kept + events[-_KEEP_EVENTS:]]
-            files.write(self.path / "journal.jsonl", "".join(lines).encode())
+        self._journal.prune()

@@ -3,7 +3,7 @@
 import pytest
 from stored import grow_old, install
 
-from ucl_helpers import store
+from ucl_helpers import journal, store
 from ucl_helpers.revocation import _last_event
 from ucl_helpers.store import Home
 
@@ -16,7 +16,7 @@ def connection(tmp_path):
 @pytest.fixture
 def few(monkeypatch):
     """Ten events are kept where a thousand are otherwise."""
-    monkeypatch.setattr(store, "_KEEP_EVENTS", 10)
+    monkeypatch.setattr(journal, "KEEP_EVENTS", 10)
 
 
 def marks(connection):
@@ -29,7 +29,7 @@ def lines(connection):
 
 def test_years_of_renewals_stay_small(connection, monkeypatch, whole, proof):
     days, kept = (1500, 1000) if whole else (60, 20)
-    monkeypatch.setattr(store, "_KEEP_EVENTS", kept)
+    monkeypatch.setattr(journal, "KEEP_EVENTS", kept)
     most, generations = 0, 0
     for day in range(days):
         connection.record("signing-requested", pending="0" * 16)

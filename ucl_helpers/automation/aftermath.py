@@ -66,8 +66,10 @@ def after_run(connection: Connection, told: Mapping[str, Any]) -> None:
         connection: the one that it was run for.
         told: its outcome as JSON: ``exitCode``, ``error``, ``message``, ``remedy``.
     """
-    error = None
-    if code := told.get("exitCode"):
+    error, code = None, told.get("exitCode")
+    if told.get("outcome") == "stopped":  # by somebody who knows of it
+        return
+    if code:
         kind = getattr(errors, str(told.get("error")), UCLError)
         kind = kind if isinstance(kind, type) and issubclass(kind, UCLError) else UCLError
         error = kind(

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ucl_helpers.attempts import looked, must_not_wait
 from ucl_helpers.automation.record import SCHEMA_VERSION, standing, timestamp
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import UCLError, Waiting
+from ucl_helpers.hook_state import pending_hooks
 from ucl_helpers.pending import Pending
 from ucl_helpers.show import moment
 from ucl_helpers.store import Connection, Home
@@ -52,6 +54,11 @@ def _under_way(connection: Connection, _: datetime) -> str | None:
     return "a signing request is under way" if Pending(connection.path / "pending").state.get("sent") else None
 
 
+def _hooks(connection: Connection, _: datetime) -> str | None:
+    waiting = ", ".join(one.name for one in pending_hooks(connection))
+    return f"hooks still have to run: {waiting}" if waiting else None
+
+
 def _due(connection: Connection, now: datetime) -> str | None:
     due = connection.due(now)
     return f"due since {moment(due.at)} ({due.reason})" if due.due else None
@@ -59,24 +66,36 @@ def _due(connection: Connection, now: datetime) -> str | None:
 
 REASONS: tuple[Callable[[Connection, datetime], str | None], ...] = (
     *(_not_established, _damaged, _revoked),
-    *(_under_way, _due),
+    *(_hooks, _under_way, _due),
 )
+PAUSED = (_under_way, _due)
+"""Reasons that are none while a failure is too recent; see :mod:`ucl_helpers.attempts`."""
 
 
 def look(connection: Connection, now: datetime) -> Look:
-    """Whether a run is needed at ``now`` (aware, UTC), and why, or until when not."""
+    """Whether a run is needed at ``now`` (aware, UTC), and why, or until when not.
+
+    Raises:
+        Waiting: a renewal is needed and failed a short time ago.
+    """
     try:
         for reason in REASONS:
             if why := reason(connection, now):
+                if reason in PAUSED:
+                    must_not_wait(connection, now)
                 return Look(connection.name, why)
         due = connection.due(now)
+    except Waiting:
+        raise
     except UCLError as error:
         return Look(connection.name, f"it cannot be told: {error.message}")
     return Look(connection.name, None, due.at, due.reason)
 
 
 def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What ``outcome.json`` says of a run that is not needed; None if it is, or if no connection is named.
+    """What ``outcome.json`` says of a run that is not made; None if it is needed, or if no connection is named.
+
+    It is remembered that somebody looked. That a pause is not over is an error, with its exit code.
 
     Args:
         notebook: what would be run.
@@ -86,18 +105,22 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
         return None
     started = datetime.now(UTC)
     connection = Connection(Home(parameters.get("home") or None), name)
-    seen = look(connection, started)
-    if seen.needed or seen.until is None:
-        return None
+    try:
+        seen = look(connection, started)
+    except Waiting as error:
+        told = {"outcome": "failed", "exitCode": error.exit_code, "error": type(error).__name__}
+        told |= {"message": error.message, "remedy": error.remedy}
+    else:
+        if seen.needed or seen.until is None:
+            return None
+        looked(connection, started)
+        told = {"outcome": "not-due", "exitCode": 0, "notNeededUntil": moment(seen.until), "rule": seen.rule}
     ended = datetime.now(UTC)
     return {
         "schemaVersion": SCHEMA_VERSION,
         "kind": "look",
-        "outcome": "not-due",
         "connection": name,
-        "exitCode": 0,
-        "notNeededUntil": moment(seen.until),
-        "rule": seen.rule,
+        **told,
         **standing(connection),
         "redacted": [],
         "started": timestamp(started),

@@ -2,17 +2,21 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
-from ucl_helpers.errors import UsageError
+from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.files import make_directory
 from ucl_helpers.show import printable
 from ucl_helpers.store import Home
+
+if TYPE_CHECKING:
+    from ucl_helpers.automation.runner import RunResult
 
 
 @click.command("run")
@@ -50,7 +54,7 @@ def run_command(
     from ucl_helpers.automation.notebooks import find_notebook
     from ucl_helpers.automation.parameters import accept
     from ucl_helpers.automation.record import outcome_path, write_outcome
-    from ucl_helpers.automation.runner import parameters_of, run_notebook
+    from ucl_helpers.automation.runner import RunResult, parameters_of, run_notebook
     from ucl_helpers.automation.runs import default_output, looked_path, prune
 
     path, now, runs = find_notebook(notebook), datetime.now(UTC), home.path / "runs"
@@ -62,24 +66,28 @@ def run_command(
             kept = outcome_path(output) if output else looked_path(runs, path, told["connection"])
             make_directory(kept.parent)
             write_outcome(kept, told)
-            _tell(told, json_output=json_output)
-            return
+            _end(RunResult(kept, told), values, json_output=json_output)
     result = run_notebook(path, output or default_output(runs, path, now), values, deadline=deadline)
     prune(runs, now)
-    if result.error and not json_output:
-        click.echo(printable(result.error), err=True)
-    _tell(result.told, json_output=json_output)
-    click.get_current_context().exit(result.exit_code)
+    _end(result, values, json_output=json_output)
 
 
-def _tell(told: Mapping[str, Any], *, json_output: bool) -> None:
-    """What came of a run, in a line or two."""
+def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -> None:
+    """Tell what came of a run, in a line or two, and who wants to know; end with its exit code."""
+    from ucl_helpers.automation.aftermath import after_run
+
+    told = result.told
+    with suppress(UCLError):  # it names no connection, or none that is there
+        after_run(Home(values.get("home") or None).connection(str(told["connection"])), told)
     if json_output:
         click.echo(json.dumps(told, indent=1))
-        return
-    until = f" until {told['notNeededUntil']} ({told['rule']})" if "notNeededUntil" in told else ""
-    notebook = f"\nexecuted notebook  {told['notebook']}" if told["notebook"] else ""
-    click.echo(printable(f"{told['connection'] or Path(told['source']).stem}: {told['outcome']}{until}{notebook}"))
+    else:
+        if result.error:
+            click.echo(printable(result.error), err=True)
+        until = f" until {told['notNeededUntil']} ({told['rule']})" if "notNeededUntil" in told else ""
+        notebook = f"\nexecuted notebook  {told['notebook']}" if told["notebook"] else ""
+        click.echo(printable(f"{told['connection'] or Path(told['source']).stem}: {told['outcome']}{until}{notebook}"))
+    click.get_current_context().exit(result.exit_code)
 
 
 @click.command("notebooks")

@@ -114,8 +114,9 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
 
 
 def _has_work(status: Status) -> bool:
-    """Whether ``renew()`` would do something, or say what is wrong."""
-    return status.due is None or status.due.due or status.pending is not None or status.state == "revoked"
+    """Whether ``renew()`` would do something, or say what is wrong, or a hook still has to run."""
+    well = status.due is not None and status.state == "valid" and status.pending is None
+    return not well or bool(status.pending_hooks)
 
 
 def _earlier(home: Home, patterns: Sequence[str], now: datetime) -> tuple[datetime, Mapping[str, str | None]] | None:

@@ -139,7 +139,8 @@ class _Run:
 
     def _begin(self, name: str, now: float) -> bool:
         """Start one; False when the workers turn out to be gone."""
-        given = str(self.plan.home.path), name, self.plan.bases[name], self.plan.force
+        insists = self.plan.force or self.attempts[name] > 0  # of a second attempt the pace decides when it may be
+        given = str(self.plan.home.path), name, self.plan.bases[name], insists
         try:
             future = self.workers.executor.submit(self.task, *given)
         except self.workers.lost:

@@ -8,6 +8,7 @@ connection must still have the generation that it had when the run began, and bo
 import time
 from typing import TypedDict
 
+from ucl_helpers.automation.aftermath import after, after_error
 from ucl_helpers.client import WAITS_WHEN_LIMITED
 from ucl_helpers.errors import RateLimited, StorageFailed, UCLError
 from ucl_helpers.renewal import renew
@@ -21,8 +22,9 @@ class Result(TypedDict):
 
     Attributes:
         outcome: ``renewed``, ``renewed-before`` (since this run began: by an attempt that was cut off, or by another
-            program), ``not-due``, ``failed`` or ``left`` (not tried, since the run was stopped).
-        fingerprint: of the certificate in use now, or None when it failed.
+            program), ``not-due``, ``failed`` or ``left`` (not tried, since the run was stopped). It is ``failed`` with
+            exit code 13 too when the certificate is in place and a hook failed.
+        fingerprint: of the certificate in use now, or None when there is no telling.
         exitCode: of the error, see :mod:`ucl_helpers.errors`; 0 otherwise.
         error: ``class``, ``message`` and ``remedy``, or None.
         seconds: how long it took, on the worker.
@@ -46,7 +48,7 @@ def renew_one(home: str, name: str, base: str | None, force: bool = False) -> Re
         home: path of the home folder, as this machine sees it.
         name: of the connection.
         base: the generation that it had when the run began; if it has another one by now, there is nothing to do.
-        force: also when it is not due.
+        force: also when it is not due, and though a pause after an earlier failure is not over.
     """
     began, waits = time.monotonic(), WAITS_WHEN_LIMITED.set(False)
     try:
@@ -63,12 +65,16 @@ def renew_one(home: str, name: str, base: str | None, force: bool = False) -> Re
 
 
 def _renewed(connection: Connection, base: str | None, *, force: bool) -> Result:
-    with connection.lock.held():
-        before = base is not None and connection.require_current().name != base
-        outcome = renew(connection, only_if_due=before or not force)  # also settles what an attempt left
-    # Hooks belong here: after activation and outside the lock.
+    try:
+        with connection.lock.held():
+            before = base is not None and connection.require_current().name != base
+            outcome = renew(connection, only_if_due=before or not force)  # also settles what an attempt left
+    except UCLError as error:
+        after_error(connection, error)
+        raise
     done = RENEWED_BEFORE if before and outcome.outcome == NOT_DUE else outcome.outcome
-    return _done(done, outcome.facts.get("fingerprint"))
+    mark, wrong = outcome.facts.get("fingerprint"), after(connection, outcome).error
+    return {**failure(wrong), "fingerprint": mark} if wrong else _done(done, mark)
 
 
 def _done(outcome: str, fingerprint: str | None) -> Result:
