@@ -62,7 +62,17 @@ IO_MODULES = {
     *("socket", "subprocess", "sys", "tempfile", "threading", "time", "urllib3"),
 }
 IO_CALLS = {"open", "input", "print", "now", "utcnow", "today", "urlopen"}
-HEAVY = {"papermill", "ipywidgets", "matplotlib", "tornado", "graphql", "IPython", "jupyter_client", "nbformat"}
+HEAVY = {
+    "papermill",
+    "ipywidgets",
+    "matplotlib",
+    "tornado",
+    "graphql",
+    "IPython",
+    "jupyter_client",
+    "nbformat",
+    "prometheus_client",
+}
 LINES, CORE_LINES, WHOLE_LINES = 300, 1500, 4000
 
 

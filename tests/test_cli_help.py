@@ -30,10 +30,10 @@ def examples(command: click.Command) -> list[str]:
 
 def test_the_commands_are_these():
     assert sorted(group.commands) == [
-        *("doctor", "establish", "forget", "import", "notebooks", "path", "renew"),
+        *("doctor", "establish", "forget", "import", "journal", "metrics", "notebooks", "path", "renew"),
         *("revoke", "rollback", "run", "sandbox", "status"),
     ]
-    assert sorted(set(group.commands) - set(JSON)) == ["notebooks", "path", "sandbox"]
+    assert sorted(set(group.commands) - set(JSON)) == ["metrics", "notebooks", "path", "sandbox"]
 
 
 @pytest.mark.parametrize("name", sorted(group.commands))
@@ -78,6 +78,7 @@ WRONG = {
     "renew": ("renew", "x"),
     "status": ("status", "x"),
     "doctor": ("doctor", "x"),
+    "journal": ("journal", "x"),
     "revoke": ("revoke", "x", "--yes"),
     "rollback": ("rollback", "x"),
     "forget": ("forget", "x", "--yes"),
