@@ -81,6 +81,7 @@ HEAVY = {
     "nbformat",
     "dask",
     "distributed",
+    "prometheus_client",
 }
 LINES, CORE_LINES, WHOLE_LINES = 300, 1500, 4000
 

@@ -33,7 +33,7 @@ def test_the_commands_are_these():
         *("doctor", "establish", "export", "fleet", "forget", "hooks", "import", "journal", "metrics"),
         *("notebooks", "path", "renew", "revoke", "rollback", "run", "sandbox", "settings", "status"),
     ]
-    assert sorted(set(group.commands) - set(JSON)) == ["fleet", "notebooks", "path", "sandbox"]
+    assert sorted(set(group.commands) - set(JSON)) == ["fleet", "metrics", "notebooks", "path", "sandbox"]
 
 
 @pytest.mark.parametrize("name", sorted(group.commands))
@@ -79,6 +79,7 @@ WRONG = {
     "status": ("status", "x"),
     "doctor": ("doctor", "x"),
     "hooks": ("hooks", "x"),
+    "journal": ("journal", "x"),
     "revoke": ("revoke", "x", "--yes"),
     "rollback": ("rollback", "x"),
     "forget": ("forget", "x", "--yes"),

@@ -16,9 +16,10 @@ from strategies import JUNK
 from trying import WHOLE, damaged, tried
 
 from ucl_helpers import crypto, revocation
+from ucl_helpers.attempts import Attempts, counted, must_not_wait, remembered
 from ucl_helpers.automation.runner import parameters_of
 from ucl_helpers.crypto import dump_certificates, dump_key, encode, make_csr, parse_subject
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import UCLError, Unreachable
 from ucl_helpers.lifecycle import forget
 from ucl_helpers.models import Configuration, SignedCertificates
 from ucl_helpers.pending import prune_aside
@@ -48,8 +49,8 @@ def connection(tmp_path_factory):
     pending.keep_request(key_of(1), make_csr(key_of(1), parse_subject(SUBJECT)))
     pending.update(sent=NOW.isoformat(), rejected=1, clock_difference=1.5, url="https://ucl.example/graphql")
     pending.keep_answer(SIGNED)
-    with made.lock.held():
-        pass
+    with made.lock.held(), suppress(Unreachable), counted(made, now, begins=True):
+        raise Unreachable("No answer.")
     with pytest.MonkeyPatch.context() as patch:  # primes are slow to prove
         patch.setattr(
             crypto, "load_pem_private_key", partial(crypto.load_pem_private_key, unsafe_skip_rsa_key_validation=True)
@@ -65,6 +66,7 @@ FILES = {
     "pending chain": "pending/chain.pem",
     "pending key": "pending/key.pem",
     "journal": "journal.jsonl",
+    "attempts": "attempts.json",
     "settings": "settings.toml",
     "lock": "lock",
     "ready.json": "../../ready.json",
@@ -104,6 +106,8 @@ def look(connection):
     of_our_errors(lambda: fresh.current.client_ca, tuple)
     of_our_errors(lambda: fresh.current.credentials, Credentials)
     of_our_errors(fresh.journal, list)
+    assert isinstance(remembered(fresh), Attempts)
+    of_our_errors(lambda: must_not_wait(fresh, now()))
     of_our_errors(fresh.revoked, dict)
     of_our_errors(fresh.lock.holder, str)
     of_our_errors(lambda: pending.state, dict)
