@@ -221,8 +221,8 @@ class _Course:
         waiting = np.empty(0, np.int64)  # in the order in which they became due
         for number in range(self.runs):
             new = np.flatnonzero(self.looks == number)
-            waiting = np.concatenate([waiting, new[np.argsort(self.due[new], kind="stable")]])
-            if waiting.size:
+            if new.size or waiting.size:
+                waiting = np.concatenate([waiting, new[np.argsort(self.due[new], kind="stable")]])
                 waiting = self._attempt(waiting, number * self.every)
         self.lost += int(np.count_nonzero(self.expires <= self.end))
         margin = None if self.margin > self.lifetime else timedelta(microseconds=self.margin)
