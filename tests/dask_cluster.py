@@ -105,7 +105,7 @@ class Cluster:
         self._scheduler("--port", self.address.rpartition(":")[2])
 
     def _scheduler(self, *where):
-        self._start("scheduler", "--host", "127.0.0.1", "--no-dashboard", *where)
+        self._start("scheduler", "--host", "127.0.0.1", "--dashboard-address", ":0", "--no-dashboard", *where)
 
     def _keep(self, name):
         files = ("--local-directory", str(self._folder), "--no-dashboard")
