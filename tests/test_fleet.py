@@ -179,8 +179,9 @@ def test_patterns_choose_by_name(home):
 
 
 def test_a_forced_run_that_is_stopped_goes_on_where_it_was(home, shell, schema):
+    some = NAMES[:4]
     before, times = generations(home), renewals(home)
-    command = [UCL, "fleet", "renew", "--force", "--json", "--jobs", "1"]
+    command = [UCL, "fleet", "renew", "c[0-3]", "--force", "--json", "--jobs", "1"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment(home.path)}
     with subprocess.Popen([*command, "--rate", "3"], **streams) as running:
         wait_until(lambda: generations(home) != before)
@@ -189,10 +190,10 @@ def test_a_forced_run_that_is_stopped_goes_on_where_it_was(home, shell, schema):
     stopped, again = json.loads(out), shell.ucl(*command[1:], "--rate", "1000")
     assert (running.returncode, err, stopped["stopped"]) == (130, b"", "interrupted")
     done = stopped["counts"]["renewed"]
-    assert 0 < done < len(NAMES) == done + stopped["counts"]["left"]
+    assert 0 < done < len(some) == done + stopped["counts"]["left"]
     assert (again.code, again.json["counts"]["renewed-before"]) == (0, done)
     assert "Going on with" in again.err
-    assert {name: count - times[name] for name, count in renewals(home).items()} == dict.fromkeys(NAMES, 1)
+    assert {name: renewals(home)[name] - times[name] for name in some} == dict.fromkeys(some, 1)
     assert [list(schema.iter_errors(one)) for one in (stopped, again.json)] == [[], []]
 
 
