@@ -1,6 +1,6 @@
 # Everything here makes .venv as it needs it; python3 with venv and pip is all that must be there.
 .DEFAULT_GOAL := help
-.PHONY: help run test crash soak load fuzz lab lint notebooks bench lock clean
+.PHONY: help run test crash soak load fleet fuzz lab lint notebooks bench lock clean
 
 PYTHON ?= python3
 SECONDS ?= 60
@@ -26,7 +26,10 @@ soak: .venv/.dev ## a server that misbehaves in one of five calls, and in nine o
 	$(BIN)/python -m pytest --whole tests/faults/test_soak.py tests/faults/test_wire_establishing.py
 
 load: .venv/.dev ## 1,000 connections side by side, 10,000 calls, 100,000 guessed tokens
-	$(BIN)/python -m pytest --whole tests/load tests/hostile/test_door.py tests/hostile/test_floods.py
+	$(BIN)/python -m pytest --whole --ignore tests/load/test_fleet_dask.py tests/load tests/hostile/test_door.py tests/hostile/test_floods.py
+
+fleet: .venv/.dev ## 10,000 connections renewed over Dask while workers are killed (an hour)
+	$(BIN)/python -m pytest --whole tests/load/test_fleet_dask.py
 
 fuzz: .venv/.dev ## what reads others' words, given what breaks it (SECONDS=60)
 	$(BIN)/python tests/hostile/fuzz_run.py --seconds $(SECONDS)

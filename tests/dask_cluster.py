@@ -1,22 +1,18 @@
 """A Dask cluster as an operator would start it: scheduler and workers as processes, with mutual TLS."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from certificates import key
 from command_line import environment
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from processes import wait_until
 
-from ucl_helpers.crypto import dump_certificates, dump_key
-
 TESTS = Path(__file__).parent
+HOW_TO = TESTS.parent / "docs" / "how-to" / "fleet.md"
 DASK = (sys.executable, "-m", "dask")
 """The program; ``dask`` stands beside Python too, but not in every environment."""
 
@@ -35,29 +31,11 @@ class Tls:
         return ("--tls-ca-file", str(self.ca), "--tls-cert", str(self.certificate), "--tls-key", str(self.key))
 
 
-def make_tls(folder, name="cluster"):
-    """A CA of its own, and what it has signed for this machine."""
-    now = datetime.now(UTC)
-    authority, own = key(f"{name} authority"), key(f"{name} member")
-
-    def issue(subject, of, issuer, ca):
-        names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, one)]) for one in (subject, issuer)]
-        builder = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1]).public_key(of.public_key())
-        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
-        builder = builder.not_valid_after(now + timedelta(days=1))
-        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        return builder.sign(authority, hashes.SHA256())
-
-    files = {
-        "ca": dump_certificates(issue(name, authority, name, True)),
-        "certificate": dump_certificates(issue("member", own, name, False)),
-        "key": dump_key(own),
-    }
-    for one, data in files.items():
-        path = folder / f"{name}-{one}.pem"
-        path.touch(mode=0o600)
-        path.write_bytes(data)
-    return Tls(*(folder / f"{name}-{one}.pem" for one in files))
+def make_tls(folder):
+    """By the commands that the how-to tells."""
+    (block,) = [one for one in re.findall(r"```bash\n(.*?)```", HOW_TO.read_text(), re.DOTALL) if "ca-key.pem" in one]
+    subprocess.run(["sh", "-ec", block], cwd=folder, check=True, capture_output=True)
+    return Tls(*(folder / f"{one}.pem" for one in ("ca", "cert", "key")))
 
 
 class Cluster:
@@ -105,7 +83,7 @@ class Cluster:
         self._scheduler("--port", self.address.rpartition(":")[2])
 
     def _scheduler(self, *where):
-        self._start("scheduler", "--host", "127.0.0.1", "--no-dashboard", *where)
+        self._start("scheduler", "--host", "127.0.0.1", "--dashboard-address", ":0", "--no-dashboard", *where)
 
     def _keep(self, name):
         files = ("--local-directory", str(self._folder), "--no-dashboard")

@@ -4,7 +4,11 @@ import os
 import signal
 import threading
 from collections import Counter
+from pathlib import Path
 
+from processes import wait_until
+
+from ucl_helpers.automation.fleet.executors import Processes
 from ucl_helpers.automation.fleet.task import failure, left, not_due, renew_one
 from ucl_helpers.errors import Busy, RateLimited, Refused, RetryLater, Unreachable
 
@@ -54,3 +58,17 @@ def deadly(home, name, base, force):
     if name == "c1":
         os.kill(os.getpid(), signal.SIGKILL)
     return renew_one(home, name, base, force)
+
+
+def patient(folder):
+    """Tells that it has begun, and ends once it may."""
+    folder = Path(folder)
+    (folder / "begun").write_text(str(os.getpid()))
+    wait_until((folder / "may-end").exists)
+    (folder / "ended").touch()
+    return "done"
+
+
+def patient_alone(folder):
+    """The same in a process of its own, whose parent waits for it."""
+    Processes(1).submit(patient, folder).result()

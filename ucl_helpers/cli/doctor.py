@@ -22,9 +22,10 @@ def doctor_command(name: str | None, home: Home, *, offline: bool, json_output: 
       ucl doctor prod
       ucl doctor prod --offline --json
 
-    For each thing it says what was found and the one command that mends it. It changes nothing, takes no lock and has
-    nothing signed; one call asks UCL for the configuration. The exit code is 0 when nothing failed (warnings allowed),
-    else that of the error which the first failure stands for.
+    For each thing it says what was found and the one command that mends it. It changes nothing, takes no lock of a
+    connection and has nothing signed; without NAME it also tries in the home folder whether locks hold. One call asks
+    UCL for the configuration. The exit code is 0 when nothing failed (warnings allowed), else that of the error which
+    the first failure stands for.
     """
     from ucl_helpers.automation.doctor import diagnose, diagnose_home
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from ucl_helpers.automation.doctor import folders, protection, reach, unfinished
 from ucl_helpers.automation.doctor.findings import Diagnoses, Diagnosis, Finding, skipped
 from ucl_helpers.automation.doctor.kept import Kept, guarded
+from ucl_helpers.automation.doctor.locks import NAME, locks
 from ucl_helpers.automation.doctor.reach import Reach
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import KeyLocked, UCLError, UnknownConnection
@@ -38,12 +39,14 @@ def diagnose_home(
 ) -> Diagnoses:
     """Look at the home folder and at every connection in it. Arguments are those of :func:`diagnose`."""
     itself = guarded("home folder", lambda: folders.home_folder(home))
-    found = [Diagnosis(str(home.path), [itself])]
+    bad = itself.status == "failed"
+    holding = skipped(NAME, f"see {itself.name}") if bad else guarded(NAME, lambda: locks(home))
+    found = [Diagnosis(str(home.path), [itself, holding])]
     try:
         connections = home.connections()
     except (UCLError, OSError):
         connections = []
-    if itself.status == "failed":
+    if bad:
         return Diagnoses(found)
     return Diagnoses([*found, *(diagnose(one, offline=offline, clock=clock, seconds=seconds) for one in connections)])
 

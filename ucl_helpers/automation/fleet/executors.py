@@ -14,13 +14,14 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from ucl_helpers.dumps import no_dumps_at_all
 
 Told = TypeVar("Told")
+_A_MOMENT = 0.5
 _WORKING = threading.Lock()  # a process does one thing at a time
 
 
@@ -48,6 +49,7 @@ class Processes(Executor):
 
     def __init__(self, jobs: int) -> None:
         self._context = multiprocessing.get_context("forkserver")
+        self._told, self._stop = self._context.Pipe(duplex=False)  # closed: nobody waits for what is in hand
         self._context.set_forkserver_preload(["ucl_helpers.automation.fleet.task"])
         self._pools = [self._pool() for _ in range(jobs)]
         self._idle: SimpleQueue[int] = SimpleQueue()
@@ -68,10 +70,11 @@ class Processes(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes: with ``wait`` once they have finished what they have in hand, else at once."""
         if not wait:
-            for one in multiprocessing.active_children():
-                one.kill()
+            self._stop.close()
         for pool in self._pools:
             pool.shutdown(wait=True, cancel_futures=cancel_futures)
+        self._stop.close()
+        self._told.close()
 
     def _back(self, number: int, future: Future[Any]) -> None:
         if not future.cancelled() and isinstance(future.exception(), BrokenExecutor):
@@ -83,7 +86,7 @@ class Processes(Executor):
         self._pools[number] = self._pool()
 
     def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin)
+        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin, initargs=(self._told,))
 
 
 def processes(jobs: int) -> Workers:
@@ -91,20 +94,22 @@ def processes(jobs: int) -> Workers:
     return Workers(Processes(jobs), lambda: jobs)
 
 
-def _begin() -> None:
+def _begin(stop: Connection) -> None:
     """What a process does first."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     no_dumps_at_all()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end, args=(stop,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """A pool's process would wait for ever for the next task of a parent that was killed."""
+def _end(stop: Connection) -> None:
+    """When the parent is gone, end after what is in hand: the pool would wait for ever; when it says stop, at once."""
     if (parent := multiprocessing.parent_process()) is not None:
-        wait([parent.sentinel])
-        with _WORKING:
-            os._exit(0)
+        wait([parent.sentinel, stop])
+        if wait([parent.sentinel], timeout=_A_MOMENT):  # its death closes both, one after the other
+            with _WORKING:
+                os._exit(0)
+        os._exit(1)
 
 
 def _work(task: Callable[..., Told], *args: Any, **kwargs: Any) -> Told:
