@@ -85,6 +85,9 @@ def _replace(connection: Connection, former: Passphrase) -> tuple[list[str], lis
     generations = [one for one in connection.generations() if not _is_protected(one.path, passphrase)]
     waiting = [one for one in (*connection.aside(), connection.pending) if not _is_protected(one.path, passphrase)]
     replaced = [one for one in generations if _is_replaced(connection, one, former, left)]
+    if replaced:  # what takes their place lasts before they go
+        with files.storage("name", folder := connection.path / "generations"):
+            files.sync_directory(folder)
     for one in replaced:
         files.remove_tree(one.path)
     for pending in waiting:

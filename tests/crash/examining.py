@@ -10,7 +10,9 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from secrets_watch import CANARY
 
 from ucl_helpers.client import Client
 from ucl_helpers.errors import AuthenticationFailed, UCLError
@@ -23,6 +25,11 @@ from ucl_helpers.store import Connection
 OTHERS = 0o077
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 load_key = partial(load_pem_private_key, password=None, unsafe_skip_rsa_key_validation=True)
+
+
+def opened(pem: bytes) -> PrivateKeyTypes:
+    """A private key in plain, or encrypted with the tests' passphrase."""
+    return load_key(pem, password=CANARY.encode() if b"ENCRYPTED" in pem else None)
 
 
 def damages(connection: Connection, issued: Iterable[x509.Certificate] = ()) -> Iterator[str]:
@@ -70,7 +77,7 @@ def mixtures(folder: Path) -> Iterator[str]:
 def unlike(key: bytes, chain: bytes) -> Iterator[str]:
     """A key and a chain (PEM) that do not belong together, or a chain that is none."""
     leaf, *above = certificates = x509.load_pem_x509_certificates(chain)
-    if load_key(key).public_key() != leaf.public_key():
+    if opened(key).public_key() != leaf.public_key():
         yield "key and certificate do not belong together"
     for one, issuer in zip(certificates, above, strict=False):
         try:
@@ -125,4 +132,4 @@ def unsaid(connection: Connection) -> Iterator[str]:
 
 def _public_keys(folder: Path) -> Iterator[object]:
     for path in folder.rglob("key.pem"):
-        yield load_key(path.read_bytes()).public_key().public_numbers()
+        yield opened(path.read_bytes()).public_key().public_numbers()

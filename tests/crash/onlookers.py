@@ -13,6 +13,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from examining import unlike
+from secrets_watch import CANARY
 
 from ucl_helpers.operations import CONFIGURATION
 
@@ -107,7 +108,7 @@ class Onlookers:
         """The link resolved once, and what lies there shown to the server."""
         there = current.resolve()
         context = ssl.create_default_context(cafile=self._ca)
-        context.load_cert_chain(there / "chain.pem", there / "key.pem")
+        context.load_cert_chain(there / "chain.pem", there / "key.pem", password=CANARY)  # if it is encrypted
         with closing(http.client.HTTPSConnection(self._url.netloc, context=context, timeout=DEAD)) as connection:
             body = json.dumps({"query": CONFIGURATION})
             connection.request("POST", self._url.path, body, {"Content-Type": "application/json"})

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from disk import Dice, Disk, Op, State, lay
 from recorder import record
+from secrets_watch import CANARY
 from steps import Clock
 
 from ucl_helpers import renew, revoke
@@ -27,6 +28,7 @@ from ucl_helpers.generation import Generation
 from ucl_helpers.importing import import_identity, read_identity
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.pending import Pending, set_aside
+from ucl_helpers.rebuilding import export
 from ucl_helpers.sandbox import RunningSandbox
 from ucl_helpers.store import Connection, Home
 
@@ -111,8 +113,8 @@ class Recording:
                     yield Cut(state, number, how, asked, over)
 
 
-def faults(home: Home, cut: Cut, *, established: bool = True) -> list[str]:
-    """What is against the law in a state that lies on disk."""
+def faults(home: Home, cut: Cut, *, established: bool = True, identities: int = 0) -> list[str]:
+    """What is against the law in a state that lies on disk; so many identities are there and whole."""
     connection = Connection(home, "prod")
     try:
         current = connection.current
@@ -128,9 +130,14 @@ def faults(home: Home, cut: Cut, *, established: bool = True) -> list[str]:
         if cut.revoking:
             known = {"revoked"} if cut.over else {"revoked", "revoke-intended"}
             return [] if known & {connection.journal()[-1]["event"]} else ["no word of the revocation"]
-        return ["a key is lost"] if any(key not in keys_kept(connection) for key in cut.signed) else []
+        return ["a key is lost"] if lost(connection, cut, identities) else []
     except (UCLError, ValueError, AssertionError) as error:
         return [f"damaged: {error}"]
+
+
+def lost(connection: Connection, cut: Cut, identities: int) -> bool:
+    whole = {one.stem for one in connection.generations() if one.is_readable}
+    return len(whole) < identities or any(key not in keys_kept(connection) for key in cut.signed)
 
 
 def check_every_file(generation: Generation) -> None:
@@ -200,6 +207,16 @@ def going_back(base: Path, ucl: RunningSandbox) -> Recording:
     return Recording.of(base, "rollback", "prod")
 
 
+def encrypting(base: Path, ucl: RunningSandbox) -> Recording:
+    """Two generations whose keys lie there in plain, and are to be encrypted."""
+    assert established(base, ucl).ucl("renew", "prod", "--force", *BITS).code == 0
+    by_hand(base).mkdir()
+    (by_hand(base) / "passphrase").write_text(CANARY)
+    settings = base / "home" / "connections" / "prod" / "settings.toml"
+    settings.write_text(f'key_passphrase = "file:{by_hand(base) / "passphrase"}"\n[exports]\ncombined = true\n')
+    return Recording.of(base, "export", "prod")
+
+
 def by_hand(base: Path) -> Path:
     return base.with_name("by-hand")
 
@@ -253,6 +270,16 @@ def revoke_again(home: Home, ucl: RunningSandbox, files: Path, cut: Cut) -> None
     ucl._memory._rows("UPDATE certificates SET revoked_at = NULL")  # for the next cut
 
 
+def export_again(home: Home, ucl: RunningSandbox, files: Path, cut: Cut) -> None:
+    """All is encrypted then, the same identities are there, and the one in use can be renewed."""
+    connection = home.connection("prod")
+    export(connection)
+    assert [one.is_sealed for one in connection.generations()] == [True, True]
+    for one in connection.generations():
+        one.check_whole()
+    assert renew(connection, key_length=2048).outcome == "renewed"
+
+
 @dataclass(frozen=True)
 class Case:
     """A procedure: how it is recorded, and what comes after a cut."""
@@ -260,6 +287,7 @@ class Case:
     record: Recorder
     go_on: Callable[[Home, RunningSandbox, Path, Cut], None]
     established: bool = True
+    identities: int = 0
 
 
 CASES = {
@@ -268,4 +296,5 @@ CASES = {
     "import": Case(importing, import_again, established=False),
     "revoke": Case(revocation, revoke_again),
     "rollback": Case(going_back, renew_again),
+    "export": Case(encrypting, export_again, identities=2),
 }

@@ -16,22 +16,25 @@ from command_line import UCL
 from contract_replay import Landscape, rsa_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from examining import is_accepted, load_key, unsaid
+from secrets_watch import CANARY
 from steps import install
 from tracing import record
 
 from ucl_helpers import crypto, keymaker
-from ucl_helpers.crypto import make_key
+from ucl_helpers.crypto import make_csr, make_key, parse_subject
 from ucl_helpers.errors import UsageError
 from ucl_helpers.establish import establish
 from ucl_helpers.importing import import_identity, read_identity
 from ucl_helpers.lifecycle import rollback
-from ucl_helpers.models import OneTimeToken
+from ucl_helpers.models import Configuration, OneTimeToken
+from ucl_helpers.rebuilding import export
 from ucl_helpers.renewal import renew
 from ucl_helpers.revocation import revoke
 from ucl_helpers.store import Connection, Home
 
 SETTINGS = "key_length = 2048\nkeep = 2\n"
 LONG_AGO = 86_400 * 1000.0
+ASKED = Configuration("O=Org,CN=client", "rsa2048", None, None)
 
 
 class Ground:
@@ -207,5 +210,44 @@ class Revoke(Scene):
         assert connection.revoked().keys() == {one.fingerprint for one in connection.generations()}
 
 
-SCENES = (Renew, Establish, Import, Revoke, Rollback)
+class Export(Renew):
+    """Every key lies there in plain, and is to be encrypted: of three generations, of what is pending and set aside."""
+
+    name = "export"
+    aside = True
+
+    def make(self, folder):
+        super().make(folder)
+        connection = Home(folder).connection("prod")
+        folder.with_name("passphrase").write_text(CANARY)
+        for _ in range(2):
+            pending = connection.pending
+            pending.begin("renew", "000000-0123456789ab", ASKED, bits=2048, server_ca=None)
+            pending.keep_request(rsa_key(), make_csr(rsa_key(), parse_subject(ASKED.subject)))
+            pending.update(sent="2026-03-01")
+        (connection.path / "settings.toml").write_text(
+            f'{SETTINGS}key_passphrase = "file:{folder.with_name("passphrase")}"\n[exports]\ncombined = true\n'
+        )
+        self.marks = [one.fingerprint for one in connection.generations()]
+
+    def wrong(self, connection):
+        yield from super().wrong(connection)
+        for one in connection.generations():
+            if not one.is_readable:
+                yield f"{one.name} is not whole"
+        if not {one.fingerprint for one in connection.generations()} >= set(self.marks):
+            yield "an identity is lost"
+
+    def settle(self, connection):
+        """Two go before the renewal does: one finishes, and to the other there is nothing left to do."""
+        with self.ground.quickly(self.ground.keys_after):
+            export(connection)
+            assert export(connection).outcome == "nothing-to-export"
+            assert [one.fingerprint for one in connection.generations()] == self.marks
+            in_plain = [one for one in connection.path.rglob("*.pem") if b"BEGIN PRIVATE" in one.read_bytes()]
+            assert in_plain == []
+            assert renew(connection).outcome == "renewed"
+
+
+SCENES = (Renew, Establish, Import, Revoke, Rollback, Export)
 PROCEDURES = tuple(scene.name for scene in SCENES)

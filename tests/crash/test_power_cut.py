@@ -67,7 +67,7 @@ class Bench:
         """Lay each on disk and let one go on from there: what is against the law, and after which operation."""
         for cut in cuts:
             home = Home(lay(cut.state, self.folder / "cut") / "home")
-            wrong = faults(home, cut, established=CASES[name].established)
+            wrong = faults(home, cut, established=CASES[name].established, identities=CASES[name].identities)
             if not wrong:
                 go_on(home, cut)
             shutil.rmtree(self.folder / "cut")

@@ -24,13 +24,16 @@ from ucl_helpers.crypto import (
     dump_certificates,
     dump_key,
     encode,
+    is_sealed,
     load_key,
     make_csr,
+    open_key,
     parse_subject,
     read_certificates,
     same_subject,
     subject_text,
 )
+from ucl_helpers.described import plain, text_of
 from ucl_helpers.errors import BadAnswer, ChecksFailed, InvalidSettings, UCLError, UsageError
 from ucl_helpers.headers import MAX_RETRY_AFTER, server_time
 from ucl_helpers.models import Identity, Validity, fingerprint
@@ -41,7 +44,7 @@ from ucl_helpers.sandbox.connector import _present
 from ucl_helpers.sandbox.csr import CsrRefusedError, ExpectedSubject, accept
 from ucl_helpers.sandbox.der import elements, read_name, write_name
 from ucl_helpers.sandbox.transport import JSON, Request, respond
-from ucl_helpers.settings import Settings, parse_settings
+from ucl_helpers.settings import MAX_CHARACTERS, Settings, parse_settings, toml
 from ucl_helpers.tls import check_url
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -183,6 +186,10 @@ def keys(data):
             told(error, data.decode("latin-1"))
             continue
         law(load_key(dump_key(key)).private_numbers() == key.private_numbers(), "a key is not read back")
+    for given in (data, pem(data, "ENCRYPTED PRIVATE KEY")):
+        law(isinstance(is_sealed(given), bool), "neither")
+        with suppress(UsageError):
+            open_key(given, TOKEN.encode, where="this")
 
 
 # -- texts -------------------------------------------------------------------------------------------------------------
@@ -216,11 +223,30 @@ def words(data):
     text = data.decode("utf-8", "surrogateescape")
     with suppress(UsageError):
         law(timedelta(0) < parse_duration(text) < timedelta.max, "no duration")
-    with suppress(InvalidSettings):
-        law(isinstance(parse_settings(text), Settings), "no settings")
+    settings(text)
     interpret(429, b"", **{"Date": text, "Retry-After": text})
     with suppress(UsageError):
         law(check_url(text) == text and text.isprintable(), "another URL")
+
+
+def settings(text):
+    """As a file, and where a reference should stand and it may be the secret itself; what is taken is read back."""
+    for key in ("key_passphrase", "exports.pkcs12", "notices.urls"):
+        given = toml([text] if key == "notices.urls" else text)
+        try:
+            parse_settings(f"{key} = {given}")
+        except InvalidSettings as error:
+            if "must be a reference" in error.message:
+                told(error, text)
+    try:
+        found = parse_settings(text)
+    except InvalidSettings as error:
+        told(error)
+        return
+    law(isinstance(found, Settings), "no settings")
+    shown = text_of(found)
+    law(len(shown) > MAX_CHARACTERS or parse_settings(shown) == found, "settings are not read back")
+    json.dumps(plain(found))
 
 
 # -- what the sandbox is sent ------------------------------------------------------------------------------------------

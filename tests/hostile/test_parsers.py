@@ -16,6 +16,7 @@ from trying import TOO_DEAR, WHOLE, damaged, dearer, tried
 
 from ucl_helpers.automation.parameters import accept, declared
 from ucl_helpers.crypto import parse_subject, read_certificates
+from ucl_helpers.described import ENTRIES
 from ucl_helpers.errors import InvalidSettings, UCLError, UsageError
 from ucl_helpers.models import Configuration
 from ucl_helpers.operations import read_token
@@ -24,7 +25,7 @@ from ucl_helpers.sandbox.csr import AcceptedCsr, CsrRefusedError, ExpectedSubjec
 from ucl_helpers.sandbox.csr import accept as accept_csr
 from ucl_helpers.sandbox.decoding import first_pem_block
 from ucl_helpers.sandbox.der import elements
-from ucl_helpers.settings import MAX_CHARACTERS, Settings, parse_settings
+from ucl_helpers.settings import MAX_CHARACTERS, Settings, parse_settings, toml
 from ucl_helpers.tls import check_url
 
 SECRET = "canary-8f2c1d7b4a"
@@ -111,6 +112,42 @@ QUERIES = [
     "{" * 100_000,
     "{a(b:" + "[" * 100_000,
 ]
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def as_toml(value):
+    """What JSON may hold, as TOML; there is no null."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(name)} = {as_toml(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(as_toml, value))}]"
+    if isinstance(value, float):
+        return repr(value)
+    return toml("" if value is None else value)
+
+
+def file_of(drawn):
+    """Some of the settings, each by its example or by anything."""
+    values = {one.key: one.example if right else as_toml(junk) for one, right, junk in drawn}
+    hook = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("hooks.")}
+    lines = [f"{key} = {value}" for key, value in values.items() if not key.startswith("hooks.")]
+    if hook:
+        lines.append("hooks = [{" + ", ".join(f"{key} = {value}" for key, value in hook.items()) + "}]")
+    return "\n".join(lines).encode("utf-8", "replace")
+
+
+def test_any_value_in_any_table_is_a_setting_or_is_named(whole, proof):
+    entries = st.tuples(st.sampled_from(ENTRIES), st.integers(0, 3).map(bool), JUNK)
+    files = st.lists(entries, min_size=1, max_size=8).map(file_of)
+    proof("fuzz", "examples tried by hypothesis", tried(files, TARGETS["words"], 150 * (WHOLE if whole else 1)))
+
+
+def test_settings_that_are_not_shown_as_they_are_would_be_found(monkeypatch):
+    monkeypatch.setattr(fuzz_targets, "text_of", lambda _: "keep = 7")
+    with pytest.raises(LawBrokenError, match="not read back"):
+        TARGETS["words"](b"keep = 6")
 
 
 # -- secrets in URLs ---------------------------------------------------------------------------------------------------
