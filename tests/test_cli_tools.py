@@ -54,13 +54,15 @@ def test_how_a_notebook_ended_is_the_exit_code(shell, tmp_path):
         (ASSERT.format("2 == 3"), 6, "ChecksFailed"),
         (ASSERT.format("2 == 2"), 0, None),
         (ASSERT.format("2 == 2") + "\n1 / 0", 1, "ZeroDivisionError"),
+        ("print('x' * 86 + '==')  # a one-time token", 14, "SecretRedacted"),
     ],
-    ids=["broken", "held", "unexpected"],
+    ids=["broken", "held", "unexpected", "secret"],
 )
-def test_what_a_notebook_asserts_has_an_exit_code(cell, code, error, tmp_path):
+def test_each_way_to_end_has_its_exit_code(cell, code, error, tmp_path):
     result = run_notebook(write_notebook(tmp_path / "in.ipynb", cell), tmp_path / "out.ipynb")
     assert (result.exit_code, result.told.get("error")) == (code, error)
-    assert result.told["outcome"] == ("failed" if code else "done")
+    assert result.told["outcome"] == ("done" if code in {0, 14} else "failed")
+    assert (printed(result.output) == "[one-time token removed]\n") == (code == 14)
 
 
 @pytest.mark.parametrize(
