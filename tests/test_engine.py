@@ -95,6 +95,7 @@ def test_plain_papermill_that_is_told_to_stop_interrupts_the_cell_and_saves_what
         process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert printed(tmp_path / "out.ipynb") == "so far\nand its last words\n"
+    assert json.loads((tmp_path / "out.ipynb").read_text())["metadata"]["papermill"]["end_time"]
     told = json.loads((tmp_path / "out.outcome.json").read_text())
     must_follow_the_schema(told)
     assert (told["outcome"], told["exitCode"]) == ("stopped", 143)
