@@ -14,6 +14,7 @@ from cryptography import x509
 from test_runner import mode, printed, write_notebook
 
 from ucl_helpers.automation.notebooks import notebooks_directory
+from ucl_helpers.automation.runner import run_notebook
 
 OURS = sorted(path.name for path in notebooks_directory().glob("*.ipynb"))
 
@@ -26,17 +27,25 @@ def shell(tmp_path):
 # -- run ---------------------------------------------------------------------------------------------------------------
 
 
-def test_home_is_given_to_a_notebook_only_if_it_takes_one(shell, tmp_path):
+def test_home_is_given_to_a_notebook_that_takes_one(shell, tmp_path):
     write_notebook(tmp_path / "takes.ipynb", "print(home)", parameters='home: str = ""  # where')
-    write_notebook(tmp_path / "none.ipynb", "print('home' in globals())")
-    for name, text in (("takes", f"{shell.home}\n"), ("none", "False\n")):
-        said = shell.ucl("run", f"{name}.ipynb", "--output", f"{name}-out.ipynb")
-        assert said.code == 0, said
-        assert printed(tmp_path / f"{name}-out.ipynb") == text
-        assert said.out == f"{name}: done\nexecuted notebook  {tmp_path / name}-out.ipynb\n"
+    said = shell.ucl("run", "takes.ipynb", "--output", "out.ipynb")
+    assert said.code == 0, said
+    assert printed(tmp_path / "out.ipynb") == f"{shell.home}\n"
+    assert said.out == f"takes: done\nexecuted notebook  {tmp_path / 'out.ipynb'}\n"
 
 
 ASSERT = "from ucl_helpers import views\nviews.report_errors()\nassert {}, 'two is not three'"
+BUSY = ASSERT.format("'home' not in globals()") + "\nfrom ucl_helpers import errors\nraise errors.Busy('x', remedy='y')"
+
+
+def test_how_a_notebook_ended_is_the_exit_code(shell, tmp_path):
+    write_notebook(tmp_path / "in.ipynb", BUSY)
+    said = shell.ucl("run", "in.ipynb", "--json")
+    assert (said.code, said.json["exitCode"], said.json["error"], said.json["outcome"]) == (8, 8, "Busy", "failed")
+    [outcome] = (shell.home / "runs").glob("in-*.outcome.json")
+    assert json.loads(outcome.read_text()) == said.json
+    assert said.json["notebook"] == str(outcome).removesuffix(".outcome.json") + ".ipynb"
 
 
 @pytest.mark.parametrize(
@@ -45,15 +54,15 @@ ASSERT = "from ucl_helpers import views\nviews.report_errors()\nassert {}, 'two 
         (ASSERT.format("2 == 3"), 6, "ChecksFailed"),
         (ASSERT.format("2 == 2"), 0, None),
         (ASSERT.format("2 == 2") + "\n1 / 0", 1, "ZeroDivisionError"),
-        (ASSERT.format("2 == 2") + "\nfrom ucl_helpers import errors\nraise errors.Busy('x', remedy='y')", 8, "Busy"),
+        ("print('x' * 86 + '==')  # a one-time token", 14, "SecretRedacted"),
     ],
+    ids=["broken", "held", "unexpected", "secret"],
 )
-def test_how_a_notebook_ended_is_the_exit_code(cell, code, error, shell, tmp_path):
-    write_notebook(tmp_path / "in.ipynb", cell)
-    said = shell.ucl("run", "in.ipynb", "--json")
-    assert (said.code, said.json["exitCode"], said.json.get("error")) == (code, code, error)
-    assert said.json["outcome"] == ("failed" if code else "done")
-    assert said.json["notebook"].startswith(str(shell.home / "runs" / "in-"))
+def test_each_way_to_end_has_its_exit_code(cell, code, error, tmp_path):
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", cell), tmp_path / "out.ipynb")
+    assert (result.exit_code, result.told.get("error")) == (code, error)
+    assert result.told["outcome"] == ("done" if code in {0, 14} else "failed")
+    assert (printed(result.output) == "[one-time token removed]\n") == (code == 14)
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ from datetime import timedelta
 
 import papermill
 import pytest
-from papermill.iorw import local_file_io_cwd
+from nbformat.v4 import new_output
+from papermill.iorw import load_notebook_node, local_file_io_cwd
 from test_record import must_follow_the_schema
 from test_redaction import ONE_TIME, PEM
 from test_runner import mode, printed, write_notebook
 
 from ucl_helpers.automation.bounds import Bounds, cut
+from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.runner import run_notebook
-from ucl_helpers.automation.saving import local_path
+from ucl_helpers.automation.saving import RedactingManager, local_path
 from ucl_helpers.errors import SecretFound
 from ucl_helpers.models import OUTCOME_MIME
 
@@ -93,6 +95,7 @@ def test_plain_papermill_that_is_told_to_stop_interrupts_the_cell_and_saves_what
         process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert printed(tmp_path / "out.ipynb") == "so far\nand its last words\n"
+    assert json.loads((tmp_path / "out.ipynb").read_text())["metadata"]["papermill"]["end_time"]
     told = json.loads((tmp_path / "out.outcome.json").read_text())
     must_follow_the_schema(told)
     assert (told["outcome"], told["exitCode"]) == ("stopped", 143)
@@ -113,6 +116,22 @@ def test_only_a_file_on_this_machine_is_renamed_into_place(tmp_path, monkeypatch
         assert local_path(str(tmp_path / "link.ipynb")) == tmp_path / "file.ipynb"
         others = ("s3://bucket/out.ipynb", "https://example/out.ipynb", "-", None, "fifo.ipynb", "/dev/null")
         assert {local_path(other) for other in others} == {None}
+
+
+@pytest.mark.parametrize("saves_each_cell", [True, False])
+def test_a_cell_that_is_over_holds_no_secret_whether_it_is_saved_or_not(tmp_path, saves_each_cell):
+    write_notebook(tmp_path / "in.ipynb", "x")
+    notebook = load_notebook_node(str(tmp_path / "in.ipynb"))
+    notebook.metadata.papermill["output_path"] = str(tmp_path / "out.ipynb")
+    manager = RedactingManager(notebook, Redactor(), saves_each_cell=saves_each_cell, progress_bar=False)
+    manager.notebook_start()
+    manager.cell_start(notebook.cells[1], 1)
+    notebook.cells[1].outputs = [new_output("stream", name="stdout", text=ONE_TIME)]
+    manager.cell_complete(notebook.cells[1], 1)
+    assert notebook.cells[1].outputs[0].text == "[one-time token removed]"
+    assert (tmp_path / "out.ipynb").exists() == saves_each_cell
+    manager.notebook_complete()
+    assert (printed(tmp_path / "out.ipynb"), mode(tmp_path / "out.ipynb")) == ("[one-time token removed]", 0o600)
 
 
 # -- how much of it ----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from command_line import BIN, Said, Shell, environment, tool
+from test_record import must_follow_the_schema
 
 from ucl_helpers.automation.notebooks import find_notebook, notebooks_directory
 from ucl_helpers.models import OUTCOME_MIME
@@ -167,6 +168,18 @@ def test_a_notebook_ends_with_its_outcome(label, runs):
     assert (done.outcome["outcome"], done.outcome["exitCode"]) == (outcome, code)
     assert done.said.err == ""
     assert stat.S_IMODE(done.notebook.stat().st_mode) == 0o600
+
+
+def test_what_came_of_each_run_lies_beside_it_and_follows_the_schema(runs):
+    for label, done in runs.done.items():
+        outcome = done.notebook.with_suffix(".outcome.json")
+        if label != "papermill":
+            must_follow_the_schema(done.said.json)
+            assert json.loads(outcome.read_text()) == done.said.json
+            assert stat.S_IMODE(outcome.stat().st_mode) == 0o600
+    steps = [step["name"] for step in runs.done["maintain"].said.json["steps"]]
+    assert [name[:6] for name in steps if name.startswith("Step")] == ["Step 1", "Step 2", "Step 3", "Step 4"]
+    assert {step["status"] for step in runs.done["maintain"].said.json["steps"]} == {"completed"}
 
 
 def test_two_at_once_in_a_new_home_each_have_a_connection_of_their_own(runs):

@@ -121,7 +121,8 @@ class _Ending:
     ) -> None:
         self._manager.cleanup_pbar()
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        ending = error if stopped else _completed(self._manager) or error
+        failed = _completed(self._manager)
+        ending = error if stopped else failed or error
         if ending is not None:  # whoever shows it shows what led to it as well
             self._redactor.text("".join(format_exception(ending)), "the error of the run")
         self._record.end(self._manager.nb.cells, ending, self._redactor)

@@ -71,7 +71,7 @@ class Record:
         """How the connection stands now, whatever the run came to; nothing if that cannot be told."""
         with suppress(UCLError):
             if isinstance(name, str) and name:
-                return standing(Connection(Home(self.parameters.get("home") or None), name))
+                return standing(Connection(Home(str(self.parameters.get("home") or "")), name))
         return {}
 
 

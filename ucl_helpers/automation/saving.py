@@ -51,9 +51,9 @@ class RedactingManager(NotebookExecutionManager):
         self._saves_each_cell = saves
 
     def save(self, **_: Any) -> None:
-        """Save what there is, unless only the end is saved."""
+        """Take the secrets out; then save, unless only the end is saved."""
+        self._redactor.notebook(self.nb)
         if self._saves_each_cell or self.end_time is not None:
-            self._redactor.notebook(self.nb)
             if self.path is not None:
                 write(self.path, nbformat.writes(self.nb).encode())
             elif self._saves_each_cell:

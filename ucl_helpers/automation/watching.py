@@ -37,20 +37,26 @@ class WatchedSecrets:
         self._files = [Path(value) for name, value in _texts(parameters) if name.endswith("_file") and value]
         for _, value in _texts(parameters):
             self._refer(value)
-        self._connections = list[Path]()
-        with suppress(UCLError):  # they name none that could be there
-            self._connections += _connections(parameters)
+        self._parameters = parameters
 
     def __call__(self) -> KnownSecrets:
         """All that are known; what lies on disk is read if it is new or has changed."""
         for path in self._files:
             self._read(path)
-        for folder in self._connections:
+        for folder in self._connections():
             for path in (one for form in _KEYS for one in folder.glob(form)):
                 self._read(path)
             self._read(folder / "pending" / "token")
             self._read(folder / "settings.toml")
         return self._known
+
+    def _connections(self) -> list[Path]:
+        """The folders of the connections that the run may have in hand, those it has made by now among them."""
+        with suppress(UCLError):  # else what the parameters name cannot be there
+            home, name = Home(str(self._parameters.get("home") or "")), self._parameters.get("connection")
+            named = [Connection(home, str(name)).path] if name else []
+            return named or list((home.path / "connections").glob("practice*"))
+        return []
 
     def _read(self, path: Path) -> None:
         with suppress(OSError, RuntimeError, ValueError):  # it is not there, or not yet, or is no path
@@ -80,14 +86,6 @@ class WatchedSecrets:
                 self._known.add_text(text, f"secret of {reference}")
             if (token := read_token(secret).token) != secret:
                 self._known.add_text(token, TOKEN)
-
-
-def _connections(parameters: Mapping[str, Any]) -> Iterator[Path]:
-    home, name = Home(parameters.get("home") or None), parameters.get("connection")
-    if name:
-        yield Connection(home, str(name)).path
-    else:
-        yield from (home.path / "connections").glob("practice*")
 
 
 def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
