@@ -107,7 +107,18 @@ class _Following(BaseAdapter):
 
 
 class Session(requests.Session):
-    """See :meth:`ucl_helpers.store.Connection.session`."""
+    """For https alone, from as many threads as you like; made by :meth:`ucl_helpers.store.Connection.session`.
+
+    Errors on the wire are those of ``requests``. Redirects are not followed: whoever trusts ``response.next`` sends it.
+
+    Args:
+        current: gives the generation in use.
+        ca_file: PEM of what verifies the servers; None for what verifies UCL's, or else the system's CAs.
+
+    Raises:
+        UnknownConnection: the connection is not established (also when a request finds it forgotten).
+        StorageFailed: the generation or the CA file cannot be used (by a request: nor is the one before valid).
+    """
 
     def __init__(self, current: Callable[[], Generation], ca_file: str | Path | None = None) -> None:
         super().__init__()

@@ -86,9 +86,7 @@ class Home:
     def new(self, name: str) -> "Connection":
         """A connection of this name, its folder made if it is missing.
 
-        Raises:
-            UsageError: this cannot be a name.
-            StorageFailed: the folder cannot be made.
+        Raises UsageError: this cannot be a name; StorageFailed: the folder cannot be made.
         """
         connection = Connection(self, name)
         files.must_be_ours(*connection.folders)
@@ -112,6 +110,7 @@ class Connection:
         below = [self.path / one for one in ("generations", "pending", "aside")]
         self.folders = (home.path, self.path.parent, self.path, *below)
         self.lock = files.Lock(self.path / "lock", *self.folders)
+        self._journal = Journal(self.path / "journal.jsonl")
 
     def __repr__(self) -> str:
         return f"Connection({self.name!r}, {str(self.home.path)!r})"
@@ -201,15 +200,7 @@ class Connection:
     def session(self, *, ca_file: str | Path | None = None) -> Session:
         """A ``requests.Session`` that shows the identity in use, and the next one when it has been renewed.
 
-        For https alone, from as many threads as you like; see :mod:`ucl_helpers.session`. Errors on the wire are those
-        of ``requests``. Redirects are not followed: whoever trusts ``response.next`` sends it.
-
-        Args:
-            ca_file: PEM of what verifies the servers; None for what verifies UCL's, or else the system's CAs.
-
-        Raises:
-            UnknownConnection: the connection is not established (also when a request finds it forgotten).
-            StorageFailed: the generation or the CA file cannot be used (by a request: nor is the one before valid).
+        See :class:`ucl_helpers.session.Session` for ``ca_file``, the errors raised, and what it does not do.
         """
         return Session(self.require_current, ca_file)
 
@@ -245,10 +236,6 @@ class Connection:
         with suppress(OSError, ValueError):  # no sandbox runs now: the URL last known will say so
             return (json_object(Path(path).read_bytes()) if path else None) or {}
         return {}
-
-    @property
-    def _journal(self) -> Journal:
-        return Journal(self.path / "journal.jsonl")
 
     def record(self, event: str, **facts: str | float | None) -> None:
         """Append to the journal; facts are fingerprints, names and numbers, never a secret."""
@@ -294,8 +281,7 @@ class Connection:
     def switch(self, generation: Generation) -> None:
         """Make a whole generation current: one rename. The caller holds the lock.
 
-        Raises:
-            StorageFailed: it is not whole, or the switch failed; the generation before stays current.
+        Raises StorageFailed: it is not whole, or the switch failed; the generation before stays current.
         """
         generation.check_whole()  # an encrypted key is opened for it
         with files.storage("name", generation.path):
