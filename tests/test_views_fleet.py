@@ -157,7 +157,7 @@ def test_the_text_says_what_the_picture_shows():
         f"late: to 2026-03-21T12:00:00Z, due {FEW[1].due.at:%Y-%m-%dT%H:%M:%SZ}",
     ]
     assert str(charts.due_dates(FEW)) == "Due dates of 3 of 5 connections: 2 overdue, 1 later"
-    assert str(charts.renewals(STRUCK)) == "one: 5 renewals in the busiest hour"
+    assert str(charts.renewals(STRUCK)) == "one: 5 in the busiest hour"
 
 
 def test_of_many_those_are_shown_that_end_first():

@@ -150,29 +150,29 @@ def renewals(years: Mapping[str, Simulated], days: tuple[float, float] | None = 
             values, hours = (year.days, 24) if days is None else (year.renewals, 1)
             edges = [number * hours / 24 for number in range(len(values) + 1)]
             panel.stairs(values, edges, fill=True, color=BLUE, edgecolor=DARK, linewidth=0.3)
-            panel.set_title(f"{label}: {year.peak:,} renewals in the busiest hour")
             panel.set(ylim=(0, 1.05 * top), xlim=days or (0, edges[-1]))
-            _mark(panel, year.fleet, top)
+            marks = _mark(panel, year.fleet)
+            panel.set_title(_busiest(label, year) + (f" ({'; '.join(marks)})" if marks else ""))
+            panel.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            panel.grid(axis="y")
         panels[-1].set_xlabel("day of the year")
         figure.supylabel(f"renewals in {'the busiest hour of the day' if days is None else 'an hour'}", fontsize=10)
 
-    lines = [f"{label}: {year.peak:,} renewals in the busiest hour" for label, year in years.items()]
-    return _picture(draw, 0.6 + 1.6 * len(years), "\n".join(lines))
+    return _picture(draw, 0.6 + 1.6 * len(years), "\n".join(map(_busiest, years, years.values())))
 
 
-def _mark(panel: Axes, fleet: Any, top: int) -> None:
-    """Outages and the limit, each with a word."""
+def _busiest(label: str, year: Simulated) -> str:
+    return f"{label}: {year.peak:,} in the busiest hour"
+
+
+def _mark(panel: Axes, fleet: Any) -> list[str]:
+    """Draw outages and the limit; returns what says how they look."""
     for at, length in fleet.outages:
-        begin, end = at / DAY, (at + length) / DAY
-        panel.axvspan(begin, end, color=GREY, alpha=0.4, hatch="xx", linewidth=0)
-        panel.text(begin, top / 2, "outage ", ha="right", va="center", clip_on=True)
+        panel.axvspan(at / DAY, (at + length) / DAY, color=GREY, alpha=0.4, hatch="xx", linewidth=0)
     if fleet.per_hour:
         panel.axhline(fleet.per_hour, color=ORANGE, linestyle="--")
-        words = f" limit: {fleet.per_hour:,} an hour"
-        panel.text(panel.get_xlim()[0], fleet.per_hour, words, va="bottom" if fleet.per_hour < top / 2 else "top")
-    panel.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    panel.grid(axis="y")
+    return ["hatched: outage"] * bool(fleet.outages) + ["dashed: limit"] * bool(fleet.per_hour)
 
 
 def _picture(draw: Callable[[Axes], None], height: float, text: str) -> Picture:
