@@ -21,7 +21,7 @@ class Result(TypedDict):
 
     Attributes:
         outcome: ``renewed``, ``renewed-before`` (since this run began: by an attempt that was cut off, or by another
-            program), ``not-due``, ``failed`` or ``left`` (not tried, since the run was stopped).
+            program), ``not-due``, ``failed`` or ``left`` (not done, since the run was stopped).
         fingerprint: of the certificate in use now, or None when it failed.
         exitCode: of the error, see :mod:`ucl_helpers.errors`; 0 otherwise.
         error: ``class``, ``message`` and ``remedy``, or None.
@@ -91,7 +91,7 @@ def failure(error: BaseException) -> Result:
 
 
 def left() -> Result:
-    """What is told of a connection that was not tried."""
+    """What is told of a connection that a stopped run has not done."""
     return _result(LEFT)
 
 
