@@ -12,6 +12,11 @@ from command_line import environment
 from processes import wait_until
 
 TESTS = Path(__file__).parent
+SETTINGS = {
+    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "20",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "PYTHONPATH": str(TESTS),
+}
 HOW_TO = TESTS.parent / "docs" / "how-to" / "fleet.md"
 DASK = (sys.executable, "-m", "dask")
 """The program; ``dask`` stands beside Python too, but not in every environment."""
@@ -93,7 +98,7 @@ class Cluster:
 
     def _start(self, name, *arguments):
         kind = name.partition("-")[0]
-        env = environment(None, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="20", PYTHONPATH=str(TESTS), **self._more)
+        env = environment(None, **SETTINGS, **self._more)
         command = [*DASK, kind, "--protocol", "tls", *self.tls.options, *arguments]
         with (self._folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(command, cwd=self._folder, env=env, stdout=log, stderr=log)

@@ -44,6 +44,8 @@ def by_name(home, name, base, force):
         return failure(WRONG[name])
     if name == "bug":
         raise ZeroDivisionError("s3cr3t")
+    if name == "limited":
+        return failure(RateLimited("Slow down.", retry_after=10_000))
     if name.startswith("limited-"):
         return failure(RateLimited("Slow down.", retry_after=0.01)) if number <= int(name[8:]) else renewed()
     if name.startswith("soon-"):

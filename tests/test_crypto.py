@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from secrets_watch import CANARY
 
+from ucl_helpers import crypto
 from ucl_helpers.crypto import (
     MAX_CERTIFICATES,
     common_name,
@@ -101,6 +102,27 @@ def test_a_key_that_cannot_be_used_names_the_file_and_the_reason(data, passphras
 
 def bundle(of, leaf, *others, name=b"ucl"):
     return pkcs12.serialize_key_and_certificates(name, of, leaf, others or None, PASSPHRASE)
+
+
+def test_the_primes_of_the_same_bytes_are_proven_once(monkeypatch):
+    proven = []
+
+    def load(data, passphrase, **options):
+        proven.append(not options)
+        return load_pem_private_key(data, passphrase, **options)
+
+    monkeypatch.setattr(crypto, "load_pem_private_key", load)
+    one, other = dump_key(make_key(2048)), dump_key(make_key(2048))
+    assert [load_key(data).private_numbers() for data in (one, other, one)].count(load_key(one).private_numbers()) == 2
+    assert proven == [True, True, False, False]
+
+
+def test_what_could_not_be_proven_is_not_taken_the_second_time_either():
+    pem = dump_key(make_key(2048)).splitlines()
+    pem[10] = pem[10][:30] + (b"A" if pem[10][30:31] != b"A" else b"B") + pem[10][31:]
+    for _ in range(2):
+        with pytest.raises(UsageError, match="cannot be read"):
+            load_key(b"\n".join(pem))
 
 
 def test_pkcs12_holds_key_and_chain():

@@ -97,6 +97,12 @@ def test_429_slows_the_whole_fleet_down(fleet, monkeypatch):
     assert told == [(True, 0.01)] * 2
 
 
+def test_who_is_told_to_wait_for_long_leaves_the_rest_to_the_next_run(fleet):
+    outcome = fleet("limited", *(f"well-{number}" for number in range(20)), threads=1)
+    assert (outcome.stopped, outcome.exit_code, ASKED) == ("told to wait", 3, {"limited": 1})
+    assert outcome.counts["left"] == 20
+
+
 # -- workers that are gone ---------------------------------------------------------------------------------------------
 
 

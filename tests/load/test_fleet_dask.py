@@ -29,7 +29,7 @@ from ucl_helpers.sandbox.control import LIMIT_PATH
 from ucl_helpers.store import Home
 
 SEED = "26"
-LIMIT, RATE = 15.0, 12.0  # calls a second: the gateway's, and the fleet's
+LIMIT, RATE = 22.5, 18.0  # calls a second: the gateway's, and the fleet's
 BATCH = 500
 
 

@@ -18,7 +18,7 @@ _MEANING = {
     RENEWED_BEFORE: "renewed since the run began, by an attempt that was cut off or by another program",
     NOT_DUE: "not due",
     FAILED: "failed; what each needs stands below",
-    LEFT: "not tried: run it again to go on",
+    LEFT: "not done: run it again to go on",
 }
 
 
@@ -33,7 +33,7 @@ class FleetOutcome(Shown):
         limited: how often UCL answered 429.
         repeated: renewals that were begun again, after a 429, a worker that was lost, or another process' lock.
         lost: how often a worker was lost with a renewal in hand.
-        stopped: ``interrupted``, ``terminated``, ``no workers``, or None.
+        stopped: ``interrupted``, ``terminated``, ``no workers``, ``told to wait``, or None.
         stop_code: the exit code that goes with ``stopped``.
     """
 

@@ -6,7 +6,8 @@ The law of this file:
 2.  A failure stops nobody else. What passes is tried again in this run, each connection :data:`ATTEMPTS` times at
     most: after 429, after another process' lock, after a worker was lost.
 3.  SIGINT and SIGTERM start nothing more, and what is under way is finished; a second one waits for nothing.
-4.  Without workers it waits for some time, and then leaves what is left to the next run.
+4.  Without workers it waits for some time, and then leaves what is left to the next run; as when UCL answers 429 and
+    wants to hear nothing for longer than :data:`LONGEST_WAIT`.
 
 Everything that happens comes through one queue: a renewal that came back, or a signal.
 """
@@ -34,7 +35,7 @@ from ucl_helpers.errors import Busy, RetryLater, SettledElsewhere
 ATTEMPTS = 5
 PATIENCE = 60.0
 LONGEST_WAIT = 300.0
-"""Seconds; a connection that UCL wants to hear of later than that is left to the next run."""
+"""Seconds; what UCL wants to hear of later than that is left to the next run."""
 
 _BUSY_SECONDS, _LOOK_SECONDS, _ENOUGH = 2.0, 1.0, 2
 _STOPS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -183,6 +184,8 @@ class _Run:
         if result["limited"]:
             self.pace.slow_down(now, started=started, retry_after=after)
             after = after or 0.0
+            if after > LONGEST_WAIT:  # of everybody
+                self.stopped = self.stopped or "told to wait"
         elif result["error"] and result["error"]["class"] in _BUSY:
             after = _BUSY_SECONDS
         if result["outcome"] == FAILED and after is not None and after <= LONGEST_WAIT:

@@ -22,7 +22,7 @@ class Result(TypedDict):
 
     Attributes:
         outcome: ``renewed``, ``renewed-before`` (since this run began: by an attempt that was cut off, or by another
-            program), ``not-due``, ``failed`` or ``left`` (not tried, since the run was stopped). It is ``failed`` with
+            program), ``not-due``, ``failed`` or ``left`` (not done, since the run was stopped). It is ``failed`` with
             exit code 13 too when the certificate is in place and a hook failed.
         fingerprint: of the certificate in use now, or None when there is no telling.
         exitCode: of the error, see :mod:`ucl_helpers.errors`; 0 otherwise.
@@ -97,7 +97,7 @@ def failure(error: BaseException) -> Result:
 
 
 def left() -> Result:
-    """What is told of a connection that was not tried."""
+    """What is told of a connection that a stopped run has not done."""
     return _result(LEFT)
 
 
