@@ -75,6 +75,12 @@ def test_the_kept_token_and_what_the_settings_refer_to_are_known(connection, mon
     assert found(parameters, "(a passphrase of some length)") == ["secret of env:A_PASSPHRASE"]
 
 
+@pytest.mark.parametrize("home", ["x" * 5000, "a\0b", "~nobody/x", "/dev/null", 5, None])
+@pytest.mark.parametrize("name", ["prod", "../x", "", "a\0b"])
+def test_a_home_that_cannot_be_has_no_secrets(home, name):
+    assert found({"home": home, "connection": name}, PEM) == []
+
+
 def test_a_key_file_that_a_parameter_names_is_known(tmp_path):
     put(tmp_path / "ucl-app.key", PEM)
     put(tmp_path / "ec.key", private(PrivateFormat.PKCS8, of=EC).decode())

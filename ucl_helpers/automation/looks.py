@@ -25,8 +25,8 @@ COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 """Control sequences of a terminal (ECMA-48), as they stand in a traceback."""
 
 _DEPTH, _SHORT, _LONG, _KEY_TEXT = 2, 16, 40, 40_000  # layers; characters
-_BREAK = r"(?:\\+[nrt]|%0[AaDd]|[\s\"',])"
-_UNIT = r"(?:[A-Za-z0-9+/_-]|%2[BbFf]|\\+/)"
+_BREAK = r"(?:\\{1,8}[nrt]|%0[AaDd]|[\s\"',])"
+_UNIT = r"(?:[A-Za-z0-9+/_-]|%2[BbFf]|\\{1,8}/)"
 _WORD = rf"{_UNIT}{{{_SHORT},}}"
 _PADDING = r"(?:=|%3[Dd]){0,2}"
 _LABEL = r"-----(?:{})(?: |%20|\+)(?:[A-Z0-9]+(?: |%20|\+)){{0,3}}PRIVATE(?: |%20|\+)KEY(?:(?: |%20|\+)BLOCK)?-----"
@@ -34,7 +34,7 @@ _BEGIN, _END = re.compile(_LABEL.format("BEGIN")), re.compile(_LABEL.format("END
 _HEADERS = rf"(?:{_BREAK}+[A-Z][A-Za-z-]+: [^\n\\]{{1,80}})*"  # of RFC 1421, in keys that old programs encrypted
 _BODY = re.compile(rf"{_HEADERS}{_BREAK}*{_WORD}(?:{_BREAK}+{_WORD})*(?:{_BREAK}+{_UNIT}{{1,{_SHORT}}})?{_PADDING}")
 _WORDS = re.compile(_WORD)
-_KAERB = r"(?:[\s\"',]|[nrt]\\+|[AaDd]0%)"  # a break, read backwards
+_KAERB = r"(?:[\s\"',]|[nrt]\\{1,8}|[AaDd]0%)"  # a break, read backwards
 _BACKWARDS = re.compile(rf"{_KAERB}*(?:=|[Dd]3%){{0,2}}{_UNIT}{{1,80}}(?:{_KAERB}+{_WORD})*")
 _RUN = re.compile(
     rf"(?<![A-Za-z0-9+/_-]){_UNIT}{{20,}}(?:{_BREAK}+{_UNIT}{{20,}})*(?:{_BREAK}+{_UNIT}{{1,19}})?{_PADDING}"
@@ -139,7 +139,7 @@ def _encoded(text: str, depth: int) -> Iterator[Span]:
 
 def _kind_within(bare: str, depth: int) -> str | None:
     """What is in base64, wherever in it that begins."""
-    plain = re.sub(r"%2[Bb]", "+", re.sub(r"%2[Ff]|\\+/", "/", bare)).translate({ord("-"): "+", ord("_"): "/"})
+    plain = re.sub(r"%2[Bb]", "+", re.sub(r"%2[Ff]|\\{1,8}/", "/", bare)).translate({ord("-"): "+", ord("_"): "/"})
     for phase in range(4):  # what was joined to its front, or cut off from it, shifts it
         aligned = plain[phase:]
         aligned = aligned[: len(aligned) - (len(aligned) % 4 == 1)]

@@ -69,7 +69,7 @@ class Record:
 
     def _standing(self, name: object) -> dict[str, Any]:
         """How the connection stands now, whatever the run came to; nothing if that cannot be told."""
-        with suppress(UCLError):
+        with suppress(UCLError, OSError, ValueError):
             if isinstance(name, str) and name:
                 return standing(Connection(Home(str(self.parameters.get("home") or "")), name))
         return {}

@@ -44,15 +44,16 @@ class WatchedSecrets:
         for path in self._files:
             self._read(path)
         for folder in self._connections():
-            for path in (one for form in _KEYS for one in folder.glob(form)):
-                self._read(path)
+            with suppress(OSError, ValueError):
+                for path in (one for form in _KEYS for one in folder.glob(form)):
+                    self._read(path)
             self._read(folder / "pending" / "token")
             self._read(folder / "settings.toml")
         return self._known
 
     def _connections(self) -> list[Path]:
         """The folders of the connections that the run may have in hand, those it has made by now among them."""
-        with suppress(UCLError):  # else what the parameters name cannot be there
+        with suppress(UCLError, OSError, ValueError):  # else what the parameters name cannot be there
             home, name = Home(str(self._parameters.get("home") or "")), self._parameters.get("connection")
             named = [Connection(home, str(name)).path] if name else []
             return named or list((home.path / "connections").glob("practice*"))
