@@ -109,10 +109,19 @@ def test_the_last_outcome_counts_with_all_its_facts():
 
 
 def test_steps_are_named_by_their_headings():
-    cells = [heading("# Title"), code(seconds=0.25), heading("## Step 1: Ask"), heading("More."), code(), code()]
+    cells = [
+        code(seconds=1),
+        heading("# Title"),
+        code(seconds=0.25),
+        heading("## Step 1: Ask"),
+        heading("More."),
+        code(),
+        code(),
+    ]
     cells += [heading("## No code"), heading("### Sign"), code(status="failed"), heading("## Last"), code(seconds=None)]
     cells[-1]["metadata"] = {}
-    assert list(steps(cells)) == [
+    assert list(steps(cells, "02")) == [
+        {"name": "02", "seconds": 1, "status": "completed"},
         {"name": "Title", "seconds": 0.25, "status": "completed"},
         {"name": "Step 1: Ask", "seconds": 3.0, "status": "completed"},
         {"name": "Sign", "seconds": 1.5, "status": "failed"},

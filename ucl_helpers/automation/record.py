@@ -55,7 +55,10 @@ class Record:
             told |= {fact: value for fact, value in self._standing(told["connection"]).items() if fact not in told}
         told["redacted"] = [vars(find) for find in redactor.finds]
         times = {"started": timestamp(self.started), "ended": timestamp(ended)}
-        spent = {"seconds": round((ended - self.started).total_seconds(), 3), "steps": list(steps(cells))}
+        spent = {
+            "seconds": round((ended - self.started).total_seconds(), 3),
+            "steps": list(steps(cells, Path(self.source).stem)),
+        }
         self.told = {**told, **times, **redactor.value(spent, "outcome")}
 
     def as_json(self, notebook: str | Path | None) -> dict[str, Any]:
@@ -112,9 +115,14 @@ def outcome_of(cells: Cells) -> dict[str, Any]:
     return dict(found[-1]) if found and isinstance(found[-1], Mapping) else {}
 
 
-def steps(cells: Cells) -> Iterator[dict[str, Any]]:
-    """The headings with code below them: name, seconds, and ``completed``, ``failed`` or ``pending``."""
-    name, below = "", list[Mapping[str, Any]]()
+def steps(cells: Cells, name: str = "") -> Iterator[dict[str, Any]]:
+    """The headings with code below them: name, seconds, and ``completed``, ``failed`` or ``pending``.
+
+    Args:
+        cells: of an executed notebook.
+        name: of what stands before the first heading.
+    """
+    below = list[Mapping[str, Any]]()
     for cell in [*cells, {"cell_type": "markdown", "source": "# the end"}]:
         heading = _HEADING.search("".join(cell["source"])) if cell["cell_type"] == "markdown" else None
         if heading:
