@@ -30,8 +30,8 @@ def examples(command: click.Command) -> list[str]:
 
 def test_the_commands_are_these():
     assert sorted(group.commands) == [
-        *("doctor", "establish", "forget", "import", "notebooks", "path", "renew"),
-        *("revoke", "rollback", "run", "sandbox", "status"),
+        *("doctor", "establish", "export", "forget", "import", "notebooks", "path", "renew"),
+        *("revoke", "rollback", "run", "sandbox", "settings", "status"),
     ]
     assert sorted(set(group.commands) - set(JSON)) == ["notebooks", "path", "sandbox"]
 
@@ -82,6 +82,8 @@ WRONG = {
     "rollback": ("rollback", "x"),
     "forget": ("forget", "x", "--yes"),
     "run": ("run", "99"),
+    "export": ("export", "x"),
+    "settings": ("settings", "x"),
     "no name": ("renew",),
     "no such option": ("renew", "x", "--forec"),
     "not a number": ("renew", "x", "--key-length", "long"),
