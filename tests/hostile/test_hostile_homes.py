@@ -58,6 +58,7 @@ NAMES = {
 COMMANDS = (
     *("renew {} --force", "renew {} --dry-run", "status {}", "path {} key", "revoke {} --all --yes", "rollback {}"),
     *("forget {} --even-if-valid --yes", "establish {} --sandbox", "establish {}"),
+    *("export {} --force", "settings {}", "settings {} --set settings.toml"),
     "import {} --key key.pem --connector-url https://ucl.example/graphql",
 )
 

@@ -74,8 +74,11 @@ def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, j
 
 
 def _put(home: Home, name: str, given: Path) -> Connection:
-    with files.storage("read", given):
+    Connection(home, name)  # a name that cannot be one comes first
+    try:
         data = given.expanduser().read_bytes()
+    except OSError as error:
+        raise UsageError(f"{given} cannot be read: {error.strerror}.", remedy="Check the path.") from None
     _must_be_right(data, given)
     connection = home.new(name)
     files.write(connection.path / "settings.toml", data)

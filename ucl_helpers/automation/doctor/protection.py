@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from ucl_helpers import access, exports
-from ucl_helpers.automation.doctor.findings import Finding, failed, ok, shell, warning
+from ucl_helpers.automation.doctor.findings import Finding, failed, ok, shell, skipped, warning
 from ucl_helpers.automation.doctor.kept import Kept
 from ucl_helpers.crypto import is_sealed
-from ucl_helpers.errors import KeyLocked, SecretFound, StorageFailed, UsageError
+from ucl_helpers.errors import KeyLocked, SecretFound, StorageFailed, UCLError, UsageError
 from ucl_helpers.generation import Generation
 from ucl_helpers.passphrases import wanted_by
 from ucl_helpers.pending import Pending
@@ -16,6 +16,8 @@ from ucl_helpers.pending import Pending
 def key_at_rest(kept: Kept, current: Generation) -> Finding:
     """Every key lies there as ``key_passphrase`` says, and the passphrase opens the one in use."""
     name = "key at rest"
+    if _unusable(kept):
+        return skipped(name, "see settings")
     try:
         kept.connection.passphrase()
         current.key()
@@ -37,6 +39,8 @@ def key_at_rest(kept: Kept, current: Generation) -> Finding:
 def consumer_files(kept: Kept, current: Generation) -> Finding:
     """Exports, owner, group and mode are as the settings want them, and who is to read them gets there."""
     name, settings = "files", kept.settings
+    if _unusable(kept):
+        return skipped(name, "see settings")
     try:
         wanted, readers = wanted_by(settings, kept.name), access.readers_of(settings.files, kept.name)
     except UsageError as error:
@@ -52,6 +56,14 @@ def consumer_files(kept: Kept, current: Generation) -> Finding:
         return failed(name, found, shell("chmod", "o+x", closed), StorageFailed)
     who = " and ".join(filter(None, (settings.files.owner or "us", settings.files.group)))
     return ok(name, f"for {who}, {settings.files.mode:04o}; exports: {', '.join(there) or 'none'}")
+
+
+def _unusable(kept: Kept) -> bool:
+    """Whether the settings are told as themselves."""
+    try:
+        return not kept.connection.settings
+    except UCLError:
+        return True
 
 
 def _folders(kept: Kept) -> Iterator[Generation | Pending]:
