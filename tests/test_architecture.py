@@ -83,7 +83,7 @@ HEAVY = {
     "distributed",
     "prometheus_client",
 }
-LINES, CORE_LINES, WHOLE_LINES = 300, 1500, 4000
+LINES, CORE_LINES, WHOLE_LINES = 300, 1500, 4500
 
 
 def place(parts):

@@ -80,6 +80,8 @@ WRONG = {
     "doctor": ("doctor", "x"),
     "hooks": ("hooks", "x"),
     "journal": ("journal", "x"),
+    "settings": ("settings", "x"),
+    "export": ("export", "x"),
     "revoke": ("revoke", "x", "--yes"),
     "rollback": ("rollback", "x"),
     "forget": ("forget", "x", "--yes"),
