@@ -86,8 +86,6 @@ WRONG = {
     "rollback": ("rollback", "x"),
     "forget": ("forget", "x", "--yes"),
     "run": ("run", "99"),
-    "export": ("export", "x"),
-    "settings": ("settings", "x"),
     "no name": ("renew",),
     "no such option": ("renew", "x", "--forec"),
     "not a number": ("renew", "x", "--key-length", "long"),
