@@ -96,6 +96,7 @@ def _replace(connection: Connection, former: Passphrase) -> tuple[list[str], lis
         except (UsageError, OSError) as error:
             left.append(str(error))
         else:
+            files.sweep(pending.path)  # a run that was killed just here
             pending.keep_key(key)
     return [one.name for one in replaced] + [one.path.name for one in waiting], left
 
