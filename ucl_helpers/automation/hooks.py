@@ -31,7 +31,7 @@ from ucl_helpers.store import Connection
 __all__ = ["pending_hooks", "run_hooks"]
 
 _HANDED_ON = re.compile(r"PATH|HOME|LANG|LC_[A-Z]+|TZ|USER|LOGNAME|TMPDIR")
-_EVENTS = {"established", "renewed", "imported", "rolled-back"}
+_EVENTS = {"established", "renewed", "imported", "rolled-back", "exported"}
 _SOURCES = {"establish": "established", "renew": "renewed", "import": "imported"}
 _LINES, _CHARACTERS, _OTHERS_WRITE = 5, 500, 0o022
 _KEY = re.compile(

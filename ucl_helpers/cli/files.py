@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from ucl_helpers import described, files
-from ucl_helpers.cli.common import FILE, as_json, confirm, show, with_home
+from ucl_helpers.cli.after import finish
+from ucl_helpers.cli.common import FILE, as_json, confirm, with_home
 from ucl_helpers.cli.connect import REFERENCE
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.rebuilding import export
@@ -34,11 +35,12 @@ def export_command(name: str, home: Home, former: str | None, *, force: bool, js
       ucl export prod --from env:FORMER_PASSPHRASE      (key_passphrase was changed, or taken away)
 
     Exports, passphrases, owner, group and mode are those of the settings. Where key_passphrase was set, changed or
-    taken away, the keys of every generation are replaced, and so is what is pending or set aside.
+    taken away, the keys of every generation are replaced, and so is what is pending or set aside. Hooks run when there
+    are new files.
     """
     connection = home.connection(name)
     secret = resolve(former, what="--from").encode() if former else None
-    show(export(connection, force=force, former=lambda: secret), json_output=json_output)
+    finish(connection, export(connection, force=force, former=lambda: secret), json_output=json_output)
 
 
 @click.command("settings")
