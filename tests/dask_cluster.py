@@ -98,7 +98,7 @@ class Cluster:
 
     def _start(self, name, *arguments):
         kind = name.partition("-")[0]
-        env = environment(None, **SETTINGS, **self._more)
+        env = environment(None, **SETTINGS, DASK_TEMPORARY_DIRECTORY=str(self._folder), **self._more)
         command = [*DASK, kind, "--protocol", "tls", *self.tls.options, *arguments]
         with (self._folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(command, cwd=self._folder, env=env, stdout=log, stderr=log)

@@ -46,6 +46,8 @@ def wrong(arguments):
     """What the command line would say against a call, without running it."""
     try:
         name, command, rest = group.resolve_command(click.Context(group), arguments)
+        while isinstance(command, click.Group) and rest:
+            name, command, rest = command.resolve_command(click.Context(command), rest)
         if command is not None and name is not None:
             command.make_parser(click.Context(command)).parse_args(list(rest))
     except click.ClickException as error:
@@ -59,7 +61,9 @@ def test_every_call_of_ucl_is_one(page):
     assert {" ".join(call): wrong(call) for call in commands(text, "ucl") if wrong(call)} == {}
 
 
-@pytest.mark.parametrize("call", ["ucl renwe prod", "ucl renew prod --forec"])
+@pytest.mark.parametrize(
+    "call", ["ucl renwe prod", "ucl renew prod --forec", "ucl fleet renwe", "ucl fleet renew --forec"]
+)
 def test_a_call_that_is_none_is_found(call):
     assert [bool(wrong(words)) for words in commands(f"`{call}`", "ucl")] == [True]
 

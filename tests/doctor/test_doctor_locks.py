@@ -43,12 +43,12 @@ def test_locks_that_hold_are_well_and_nothing_stays_behind(home):
     ],
     ids=["they do nothing", "they are never free", "there are none", "renames are not seen"],
 )
-def test_locks_that_do_not_hold_are_found(home, another, count, code, text):
+def test_locks_that_do_not_hold_are_found(home, another, proof, code, text):
     another(code)
     finding = locks(home)
     assert (finding.status, finding.exit_code, list(home.path.iterdir())) == ("failed", 10, [])
     assert text in finding.found
-    count()
+    proof("doctor", "faults planted and named", 1)
 
 
 def test_a_home_that_is_not_there_is_not_tried(tmp_path):
