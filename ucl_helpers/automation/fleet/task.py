@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from ucl_helpers.automation.aftermath import after, after_error
 from ucl_helpers.client import WAITS_WHEN_LIMITED
-from ucl_helpers.errors import RateLimited, StorageFailed, UCLError
+from ucl_helpers.errors import RateLimited, StorageFailed, UCLError, Waiting
 from ucl_helpers.renewal import renew
 from ucl_helpers.store import Connection, Home
 
@@ -86,7 +86,7 @@ def failure(error: BaseException) -> Result:
     if not isinstance(error, UCLError):
         error = UCLError(f"Unexpected: {type(error).__name__}.", remedy="Run it alone, with UCL_DEBUG=1: ucl renew.")
     told = {"class": type(error).__name__, "message": error.message, "remedy": error.remedy}
-    after = error.data.get("retry_after")
+    after = None if isinstance(error, Waiting) else error.data.get("retry_after")  # that pause is for later runs
     return {
         **_result(FAILED),
         "exitCode": error.exit_code,
