@@ -104,7 +104,7 @@ def test_a_run_that_is_stopped_is_saved(sent, code, but, shell, tmp_path):
     assert process.returncode == code
     assert not re.search(b"Traceback|Kernel died", err)
     assert (printed(tmp_path / "out.ipynb"), mode(tmp_path / "out.ipynb")) == ("so far\n", 0o600)
-    assert (json.loads(out)["exitCode"] if out else code) == code
+    assert json.loads(out)["exitCode"] == code
 
 
 # -- notebooks ---------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.runner import DEADLINE
 from ucl_helpers.automation.saving import RedactingManager
+from ucl_helpers.automation.undisturbed import undisturbed
 from ucl_helpers.automation.watching import WatchedSecrets
 from ucl_helpers.errors import UCLError
 from ucl_helpers.policy import parse_duration
@@ -119,6 +120,13 @@ class _Ending:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with undisturbed():
+            ending = self._save(error)
+        if ending is not None and ending is not error:
+            raise ending from None
+
+    def _save(self, error: BaseException | None) -> BaseException | None:
+        """Save the notebook, tell the outcome; what the run ends with, by now."""
         self._manager.cleanup_pbar()
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         failed = _completed(self._manager)
@@ -133,8 +141,7 @@ class _Ending:
             self._tell(self._record)
         elif path is not None:
             write_outcome(outcome_path(path), self._record.as_json(path))
-        if ending is not None and ending is not error:
-            raise ending from None
+        return ending
 
 
 def _completed(manager: RedactingManager) -> UCLError | None:

@@ -21,6 +21,7 @@ from typing import Any
 from ucl_helpers.automation.leftovers import hold, sweep
 from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
+from ucl_helpers.automation.undisturbed import undisturbed
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_directory, storage, write
 
@@ -104,8 +105,9 @@ def run_notebook(
         try:
             execute(notebook.absolute(), working / output.name, values, deadline, records)
         finally:
-            told = _keep(working, output, records)
-            os.close(held)
+            with undisturbed():
+                told = _keep(working, output, records)
+                os.close(held)
     return RunResult(output, told)
 
 
@@ -118,9 +120,10 @@ def _begun(output: Path) -> Path:
 
 @contextmanager
 def _termination_unwinds() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, before and after its cells too. Main thread only."""
+    """Let SIGTERM end the run as Ctrl-C does, before and after its cells too; once. Main thread only."""
 
     def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: None)
         raise SystemExit(TERMINATED)
 
     if threading.current_thread() is not threading.main_thread():

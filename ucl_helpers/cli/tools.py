@@ -67,7 +67,13 @@ def run_command(
             make_directory(kept.parent)
             write_outcome(kept, told)
             _end(RunResult(kept, told), values, json_output=json_output)
-    result = run_notebook(path, output or default_output(runs, path, now), values, deadline=deadline)
+    executed = output or default_output(runs, path, now)
+    try:
+        result = run_notebook(path, executed, values, deadline=deadline)
+    except SystemExit:  # by SIGTERM; what came of it is told all the same
+        if json_output and outcome_path(executed).exists():
+            click.echo(outcome_path(executed).read_text("utf-8"), nl=False)
+        raise
     prune(runs, now)
     _end(result, values, json_output=json_output)
 
