@@ -63,7 +63,7 @@ SETTINGS = st.fixed_dictionaries(
         "key_length": st.integers(256, 1024).map(lambda number: number * 8),
         "renew_before": DURATIONS,
         "keep": st.integers(2, 1000),
-        "sandbox": st.text(st.characters(exclude_categories=("Cs",)), min_size=1),
+        "sandbox": st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1),
     },
 )
 

@@ -31,7 +31,7 @@ def at_least_and_most(compute):
     found = []
     for fraction in (1.0, 0.0):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(policy, "_fraction", lambda _, fraction=fraction: fraction)
+            patch.setattr(policy, "fraction", lambda _, fraction=fraction: fraction)
             found.append(compute())
     return found
 

@@ -1,6 +1,7 @@
 """Exports made anew, and keys that are encrypted on disk: switched on, changed and switched off, killed or not."""
 
 import shutil
+from functools import partial
 
 import pytest
 from certificates import NOW
@@ -28,9 +29,7 @@ def passphrases(monkeypatch):
     monkeypatch.setenv("KEY", CANARY)
     monkeypatch.setenv("P12", CANARY + "-of-p12")
     read = crypto.load_pem_private_key  # primes are slow to prove
-    monkeypatch.setattr(
-        crypto, "load_pem_private_key", lambda data, password: read(data, password, unsafe_skip_rsa_key_validation=True)
-    )
+    monkeypatch.setattr(crypto, "load_pem_private_key", partial(read, unsafe_skip_rsa_key_validation=True))
 
 
 def choose(connection, text):

@@ -50,7 +50,7 @@ class Ground:
         """Keys that were made once, and are not proved again each time they are read."""
         with (
             patch.object(keymaker, "make_key", lambda bits: next(keys)),
-            patch.object(crypto, "load_pem_private_key", lambda data, password: load_key(data, password=password)),
+            patch.object(crypto, "load_pem_private_key", lambda data, password, **_: load_key(data, password=password)),
         ):
             yield
 

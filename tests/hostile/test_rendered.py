@@ -32,6 +32,7 @@ from ucl_helpers.show import Shown, html_table
 from ucl_helpers.status import Status
 from ucl_helpers.store import Home
 from ucl_helpers.tls import Credentials
+from ucl_helpers.views.charts import Picture
 from ucl_helpers.views.checked import Checks
 from ucl_helpers.views.errors import broken, failure
 from ucl_helpers.ways_in import WayIn
@@ -151,6 +152,7 @@ def test_nothing_is_shown_by_other_ways_than_these():
     assert {one for one in own_representations(modules()) if one.__module__.startswith("ucl_helpers")} == {
         Shown,
         Outcome,
+        Picture,  # names of connections, dates and numbers only
     }
 
 
