@@ -230,6 +230,9 @@ class Export(Renew):
         )
         self.marks = [one.fingerprint for one in connection.generations()]
 
+    def arguments(self):
+        return ("export", "prod"), {}
+
     def wrong(self, connection):
         yield from super().wrong(connection)
         for one in connection.generations():
@@ -242,10 +245,12 @@ class Export(Renew):
         """Two go before the renewal does: one finishes, and to the other there is nothing left to do."""
         with self.ground.quickly(self.ground.keys_after):
             export(connection)
-            assert export(connection).outcome == "nothing-to-export"
-            assert [one.fingerprint for one in connection.generations()] == self.marks
+            again = export(connection)
+            assert again.outcome == "nothing-to-export", again
+            names = [one.name for one in connection.generations()]
+            assert [one.fingerprint for one in connection.generations()] == self.marks, names
             in_plain = [one for one in connection.path.rglob("*.pem") if b"BEGIN PRIVATE" in one.read_bytes()]
-            assert in_plain == []
+            assert in_plain == [], in_plain
             assert renew(connection).outcome == "renewed"
 
 
