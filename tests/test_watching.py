@@ -1,12 +1,13 @@
 """Which secrets of a run are known: what its parameters and settings refer to, and the keys that lie there by then."""
 
 import pytest
+from certificates import certificate, intermediate, key
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 from test_redaction import EC, OPAQUE, PEM, private
 
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.watching import WatchedSecrets
-from ucl_helpers.crypto import dump_key, make_key
+from ucl_helpers.crypto import dump_certificates, dump_key, make_key
 from ucl_helpers.files import write
 from ucl_helpers.store import Home
 
@@ -87,6 +88,17 @@ def test_a_key_file_that_a_parameter_names_is_known(tmp_path):
     assert found({"key_file": str(tmp_path / "ucl-app.key")}, LINE) == ["private key"]
     assert found({"key_file": str(tmp_path / "ec.key")}, (tmp_path / "ec.key").read_text()[40:100]) == ["private key"]
     assert found({"name": str(tmp_path / "ucl-app.key")}, LINE) == []
+
+
+@pytest.mark.parametrize("protection", [None, b"a passphrase of some length"])
+def test_a_certificate_beside_a_key_is_no_secret(tmp_path, protection):
+    chain = dump_certificates(certificate(), intermediate()).decode()
+    key_pem = dump_key(key("leaf"), protection).decode()
+    put(tmp_path / "combined.pem", chain + key_pem)
+    put(tmp_path / "chain.pem", chain)
+    parameters = {"certificate_file": str(tmp_path / "combined.pem"), "chain_file": str(tmp_path / "chain.pem")}
+    assert found(parameters, key_pem.splitlines()[15]) == ["private key"]
+    assert found(parameters, chain) == []
 
 
 def test_a_key_that_is_replaced_is_read_again(connection):

@@ -11,7 +11,7 @@ Of a private RSA key only what is secret is looked for: its modulus and public e
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -36,6 +36,7 @@ _WHOLE_WORD, _LEAST = 8, 4  # characters: a shorter secret is found as a word on
 _SQUEEZED_LEAST = 10
 _GAP = 8  # characters between two parts of one secret
 _BETWEEN = re.compile(COLOURS.pattern + r"|\\{1,8}[nrt]|%0[AaDd]|</?[a-z][^<>]{0,80}>|&#?\w{2,8};")
+_PRIVATE = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(-----END \1-----|\Z)", re.DOTALL)
 _QUOTED = re.compile(r"%2[BbFf]")
 _KEPT = re.compile(r"[A-Za-z0-9+/]+")
 _URL_SAFE = {ord("-"): "+", ord("_"): "/"}
@@ -60,20 +61,27 @@ class KnownSecrets:
         self._squeezed: dict[str, str] = {}
 
     def add_key(self, data: bytes) -> None:
-        """A private key, PEM or DER; of one that is encrypted, or of another kind than RSA, the encoded text."""
-        self.count += 1
-        load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
+        """The private keys in a file, PEM or DER; of one that is encrypted, or none of RSA, the encoded text."""
+        for key in [found[0] for found in _PRIVATE.finditer(data)] or [data]:
+            self._add_key(key)
+
+    def _add_key(self, data: bytes) -> None:
+        load = load_pem_private_key if data.startswith(b"-----BEGIN") else load_der_private_key
         try:
             key = load(data, None, unsafe_skip_rsa_key_validation=True)
         except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
             key = None
+        forms: Iterable[str]
         if isinstance(key, rsa.RSAPrivateKey):
-            for form in _forms_of_key(key):
-                self._know(form, KEY)
-        elif b"-----BEGIN" in data:
+            forms = _forms_of_key(key)
+        elif _PRIVATE.fullmatch(data):
             body = b"".join(line for line in data.splitlines() if b"-----" not in line and b":" not in line)
-            for form in (body.decode("ascii", "replace"), *_encodings(data)):
-                self._know(form, KEY)
+            forms = (body.decode("ascii", "replace"), *_encodings(data))
+        else:
+            return  # a certificate, for instance
+        self.count += 1
+        for form in forms:
+            self._know(form, KEY)
 
     def add_text(self, secret: str, kind: str) -> None:
         """A token, bearer or passphrase, as it is and encoded; one of fewer than four characters is not looked for."""
