@@ -16,6 +16,7 @@ from ucl_helpers.attempts import counted, remembered
 from ucl_helpers.automation import notices
 from ucl_helpers.automation.aftermath import after, after_error, after_run
 from ucl_helpers.automation.notices import notify, what_to_tell
+from ucl_helpers.cli.main import group
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Busy, HookFailed, Refused, Unavailable, Unreachable, UsageError, Waiting
 from ucl_helpers.models import Outcome
@@ -91,6 +92,7 @@ def titles(received):
         ({}, DOWN, True, "failure"),
         ({}, DOWN, False, None),
         ({}, HookFailed("A hook failed."), False, "failure"),
+        ({}, UsageError("A wrong name."), False, "failure"),
         ({}, Busy("In other hands."), True, None),
         ({}, Waiting("Not yet."), True, None),
         ({"3": NOW}, Busy("In other hands."), True, None),
@@ -270,6 +272,15 @@ def test_after_an_error_the_hooks_left_over_are_run_and_the_error_is_told(connec
 def test_of_a_headless_run_its_outcome_is_told(outcome, error, connection, told):
     after_run(connection, outcome)
     assert told == [error]
+
+
+@pytest.mark.parametrize(("name", "told_of"), [("prod", ["prod: failed (UsageError)"]), ("other", [])])
+def test_a_run_that_does_not_come_about_is_told_too(name, told_of, connection, received):
+    configure(connection, "env:NOTICE_URL")
+    run = ["--home", str(connection.home.path), "run", "no-such-notebook", "-p", "connection", name]
+    with pytest.raises(UsageError, match="no-such-notebook"):
+        group.main(run, standalone_mode=False)
+    assert titles(received) == told_of
 
 
 def test_that_somebody_stopped_a_run_is_told_to_nobody(connection, told):

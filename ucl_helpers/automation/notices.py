@@ -30,6 +30,7 @@ from ucl_helpers.show import moment, printable, span
 from ucl_helpers.store import Connection
 
 Kind = Literal["failure", "reminder", "recovery"]
+AT_ONCE = (HookFailed, UsageError)  # they have nothing to do with the tries that failed in a row
 REMIND_AFTER = timedelta(hours=23)  # a daily run may be early
 LIMIT_SECONDS = 30
 _SENDER = (sys.executable, "-P", "-m", "ucl_helpers.automation.sender")
@@ -41,7 +42,7 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
 
     Args:
         connection: its settings say who is told, and after how many failures.
-        error: what stopped the run, or the failed hook, which is told at once; None: all is well.
+        error: what stopped the run, or the failed hook; None: all is well. One of :data:`AT_ONCE` is told at once.
         clock: our clock, aware, UTC.
 
     Raises:
@@ -80,7 +81,7 @@ def what_to_tell(told: Mapping[str, datetime], error: UCLError | None, *, enough
     if isinstance(error, Busy | Waiting):
         return None
     if (at := told.get(str(error.exit_code))) is None:
-        return "failure" if enough or isinstance(error, HookFailed) else None
+        return "failure" if enough or isinstance(error, AT_ONCE) else None
     return "reminder" if abs(now - at) >= REMIND_AFTER else None
 
 

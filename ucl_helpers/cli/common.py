@@ -37,6 +37,7 @@ Exit codes:
   13  a hook failed; the certificate is in place
   14  a notebook printed a secret, which was removed before it was written
  130  interrupted
+ 143  terminated
 """
 
 

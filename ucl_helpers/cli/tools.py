@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ucl_helpers.cli.after import telling
 from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
 from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.files import make_directory
@@ -50,6 +51,20 @@ def run_command(
     parameter home, if the notebook has it, is set to --home unless it is given.
     """
     need("papermill", "run")
+    with _told(home, dict(given)):
+        _run(notebook, dict(given), output, home, if_due=if_due, deadline=deadline, json_output=json_output)
+
+
+def _run(
+    notebook: str,
+    given: Mapping[str, str],
+    output: Path | None,
+    home: Home,
+    *,
+    if_due: bool,
+    deadline: timedelta,
+    json_output: bool,
+) -> None:
     from ucl_helpers.automation.looking import nothing_to_do
     from ucl_helpers.automation.notebooks import find_notebook
     from ucl_helpers.automation.parameters import accept
@@ -59,7 +74,7 @@ def run_command(
 
     path, now, runs = find_notebook(notebook), datetime.now(UTC), home.path / "runs"
     known = parameters_of(path)
-    values = {**({"home": str(home.path)} if "home" in known else {}), **dict(given)}
+    values = {**({"home": str(home.path)} if "home" in known else {}), **given}
     if if_due:
         values["only_if_due"] = "true"
         if told := nothing_to_do(path, accept(known, values)):
@@ -76,6 +91,13 @@ def run_command(
         raise
     prune(runs, now)
     _end(result, values, json_output=json_output)
+
+
+def _told(home: Home, given: Mapping[str, str]) -> AbstractContextManager[None]:
+    """An error that lets no run come about is told to who wants to know of the connection it would have been for."""
+    with suppress(UCLError):  # it names no connection, or none that is there
+        return telling(Home(given.get("home") or home.path).connection(given.get("connection") or ""))
+    return nullcontext()
 
 
 def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -> None:

@@ -77,13 +77,9 @@ def _line(event: dict[str, Any]) -> tuple[str, str, str]:
 
 def _short(name: str, value: Any) -> str:
     text = " ".join(printable(str(value)).split())
-    return (
-        text[:SHORT]
-        if name in {"fingerprint", "previous"}
-        else json.dumps(text, ensure_ascii=False)
-        if " " in text
-        else text
-    )
+    if name in {"fingerprint", "previous"}:
+        return text[:SHORT]
+    return json.dumps(text, ensure_ascii=False) if " " in text else text
 
 
 COMMANDS = (metrics_command, journal_command)
