@@ -61,6 +61,15 @@ def secure(home, ucl, clock, between, tmp_path):
 
 
 @pytest.fixture
+def due(home, ucl, clock, between, tmp_path):
+    """A connection that is due: its certificate is 80 of 90 days old."""
+    clock.set(days=-80)
+    connection = install(home, ucl, tmp_path, url=between.certificate_secured_connector_url)
+    clock.set()
+    return connection
+
+
+@pytest.fixture
 def new(home):
     """A connection that is not established yet."""
     connection = home.new("new")

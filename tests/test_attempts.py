@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from meddler import Reply, changes, lost_on_the_way_back, refused
-from steps import Clock, go, in_other_hands, install, pending_of, tree
+from steps import Clock, go, in_other_hands, pending_of, tree
 from stored import locked_out
 
 from ucl_helpers import Establishment, Renewal, attempts, establish, files, renew, rollback, status_of
@@ -29,15 +29,6 @@ from ucl_helpers.errors import (
 pytest_plugins = ["procedure_fixtures"]
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 NEW_SUBJECT = {"subject": "O=Org,OU=OrgUnit,L=locality,ST=province,C=PL,CN=somebody", "keyAlgorithm": "rsa2048"}
-
-
-@pytest.fixture
-def due(home, ucl, clock, between, tmp_path):
-    """A connection whose certificate is due."""
-    clock.set(days=-80)
-    connection = install(home, ucl, tmp_path, url=between.certificate_secured_connector_url)
-    clock.set()
-    return connection
 
 
 def failing(connection, between, answer=lost_on_the_way_back, operation="configuration", **how):

@@ -17,16 +17,16 @@ import pytest
 import requests
 from contract_replay import rsa_key
 from requests.auth import HTTPBasicAuth
-from steps import Clock, install
+from steps import install
 from tls_servers import HOUR, Authority, accepting, answer, proxying
 
 from ucl_helpers import client, crypto, keymaker, renew, revoke
 from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.sandbox import Sandbox
 from ucl_helpers.store import Home
 from ucl_helpers.tls import Adapter
 
+pytest_plugins = ["procedure_fixtures"]
 RENEWALS, THREADS, PATIENCE = 10, 3, 120
 
 
@@ -75,17 +75,6 @@ def service(identity, client_ca):
         here = Service(f"https://localhost:{server.port}")
         here.halves = threading.Event()
         yield here
-
-
-@pytest.fixture(scope="module")
-def clock():
-    return Clock()
-
-
-@pytest.fixture(scope="module")
-def ucl(clock):
-    with Sandbox(clock=clock) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from queue import Queue
 import pytest
 from command_line import UCL, Said, environment
 from onlookers import Onlookers
-from steps import events, go, in_other_hands, install, pending_of
+from steps import events, go, in_other_hands, pending_of
 
 from ucl_helpers import Renewal, renew
 from ucl_helpers.errors import Busy, SettledElsewhere
@@ -19,15 +19,6 @@ from ucl_helpers.store import Home
 
 pytest_plugins = ["procedure_fixtures"]
 CROWD = 20
-
-
-@pytest.fixture
-def due(home, ucl, clock, between, tmp_path):
-    """A connection that is due: its certificate is 80 of 90 days old."""
-    clock.set(days=-80)
-    connection = install(home, ucl, tmp_path, url=between.certificate_secured_connector_url)
-    clock.set()
-    return connection
 
 
 @pytest.fixture
