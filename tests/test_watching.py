@@ -2,15 +2,16 @@
 
 import pytest
 from certificates import certificate, intermediate, key
-from cryptography.hazmat.primitives.serialization import PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from test_redaction import EC, OPAQUE, PEM, private
 
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.watching import WatchedSecrets
-from ucl_helpers.crypto import dump_certificates, dump_key, make_key
+from ucl_helpers.crypto import dump_bundle, dump_certificates, dump_key, load_key, make_key
 from ucl_helpers.files import write
 from ucl_helpers.store import Home
 
+PROTECTION = BestAvailableEncryption(b"a passphrase of some length")
 LINE = PEM.splitlines()[15]  # without a mark: found only if it is known
 
 
@@ -99,6 +100,29 @@ def test_a_certificate_beside_a_key_is_no_secret(tmp_path, protection):
     parameters = {"certificate_file": str(tmp_path / "combined.pem"), "chain_file": str(tmp_path / "chain.pem")}
     assert found(parameters, key_pem.splitlines()[15]) == ["private key"]
     assert found(parameters, chain) == []
+
+
+SEALED = {
+    "key.pem": lambda: dump_key(load_key(PEM.encode()), b"a passphrase of some length"),
+    "key.der": lambda: load_key(PEM.encode()).private_bytes(Encoding.DER, PrivateFormat.PKCS8, PROTECTION),
+    "identity.p12": lambda: dump_bundle(key("leaf"), [certificate()], "x", b"a passphrase of some length"),
+}
+
+
+@pytest.mark.parametrize("name", SEALED)
+@pytest.mark.parametrize(("passphrase", "kinds"), [("a passphrase of some length", ["private key"]), ("another", [])])
+def test_a_key_that_lies_there_encrypted_is_known_in_plain(name, passphrase, kinds, tmp_path, monkeypatch):
+    monkeypatch.setenv("A_PASSPHRASE", passphrase)
+    (tmp_path / name).write_bytes(SEALED[name]())
+    number = (key("leaf") if name == "identity.p12" else load_key(PEM.encode())).private_numbers().d
+    assert found({"key_file": str(tmp_path / name), "passphrase": "env:A_PASSPHRASE"}, str(number)) == kinds
+
+
+def test_the_encrypted_keys_of_a_connection_are_known_in_plain(connection, monkeypatch):
+    monkeypatch.setenv("A_PASSPHRASE", "a passphrase of some length")
+    put(connection.path / "settings.toml", 'key_passphrase = "env:A_PASSPHRASE"')
+    put(connection.path / "generations" / "000001-x" / "key.pem", SEALED["key.pem"]().decode())
+    assert found({"connection": "prod", "home": str(connection.home.path)}, LINE) == ["private key"]
 
 
 def test_a_key_that_is_replaced_is_read_again(connection):

@@ -12,6 +12,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from html import escape
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
 
 from ucl_helpers.automation.looks import COLOURS, KEY, Excerpt, Span, merged
 
@@ -60,28 +62,26 @@ class KnownSecrets:
         self._words: dict[str, str] = {}
         self._squeezed: dict[str, str] = {}
 
-    def add_key(self, data: bytes) -> None:
-        """The private keys in a file, PEM or DER; of one that is encrypted, or none of RSA, the encoded text."""
-        for key in [found[0] for found in _PRIVATE.finditer(data)] or [data]:
-            self._add_key(key)
+    def add_key(self, data: bytes, passphrases: Iterable[bytes] = ()) -> None:
+        """The private keys in a file: PEM, DER or PKCS #12.
 
-    def _add_key(self, data: bytes) -> None:
-        load = load_pem_private_key if data.startswith(b"-----BEGIN") else load_der_private_key
-        try:
-            key = load(data, None, unsafe_skip_rsa_key_validation=True)
-        except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
-            key = None
-        forms: Iterable[str]
+        Args:
+            data: what is in the file.
+            passphrases: one of which may open what is encrypted; what none does is known as the text that it is.
+        """
+        for key in [found[0] for found in _PRIVATE.finditer(data)] or [data]:
+            self._add_key(key, passphrases)
+
+    def _add_key(self, data: bytes, passphrases: Iterable[bytes]) -> None:
+        key, is_pem, forms = _opened(data, passphrases), _PRIVATE.fullmatch(data), list[str]()
         if isinstance(key, rsa.RSAPrivateKey):
-            forms = _forms_of_key(key)
-        elif _PRIVATE.fullmatch(data):
+            forms += _forms_of_key(key)
+        if is_pem and (b"ENCRYPTED" in data or not forms):
             body = b"".join(line for line in data.splitlines() if b"-----" not in line and b":" not in line)
-            forms = (body.decode("ascii", "replace"), *_encodings(data))
-        else:
-            return  # a certificate, for instance
-        self.count += 1
+            forms += [body.decode("ascii", "replace"), *_encodings(data)]
         for form in forms:
             self._know(form, KEY)
+        self.count += bool(forms)
 
     def add_text(self, secret: str, kind: str) -> None:
         """A token, bearer or passphrase, as it is and encoded; one of fewer than four characters is not looked for."""
@@ -145,6 +145,17 @@ def _places(text: str, part: str) -> Iterator[int]:
     while at >= 0:
         yield at
         at = text.find(part, at + 1)
+
+
+def _opened(data: bytes, passphrases: Iterable[bytes]) -> object:
+    """The private key in a PEM block, DER or PKCS #12; None if there is none, or nothing opens it."""
+    load = load_pem_private_key if data.startswith(b"-----BEGIN") else load_der_private_key
+    for passphrase in (None, *passphrases):
+        with suppress(ValueError, TypeError, UnsupportedAlgorithm, InternalError):
+            return load(data, passphrase, unsafe_skip_rsa_key_validation=True)
+        with suppress(ValueError, TypeError, UnsupportedAlgorithm, InternalError):
+            return load_key_and_certificates(data, passphrase)[0]
+    return None
 
 
 def _forms_of_key(key: rsa.RSAPrivateKey) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Known are what the parameters and the connection's settings refer to (``env:NAME``, ``file:PATH``), the key files that
 parameters name, and the keys and the kept one-time token of the connection; of all practice connections, where the
-parameters name none.
+parameters name none. Keys that lie there encrypted are known in plain where something that is referred to opens them.
 """
 
 import re
@@ -34,6 +34,7 @@ class WatchedSecrets:
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self._known, self._seen = KnownSecrets(), dict[Path, tuple[int, ...]]()
+        self._passphrases = set[bytes]()  # what is referred to may open a key
         self._files = [Path(value) for name, value in _texts(parameters) if name.endswith("_file") and value]
         for _, value in _texts(parameters):
             self._refer(value)
@@ -44,11 +45,11 @@ class WatchedSecrets:
         for path in self._files:
             self._read(path)
         for folder in self._connections():
+            self._read(folder / "settings.toml")
             with suppress(OSError, ValueError):
                 for path in (one for form in _KEYS for one in folder.glob(form)):
                     self._read(path)
             self._read(folder / "pending" / "token")
-            self._read(folder / "settings.toml")
         return self._known
 
     def _connections(self) -> list[Path]:
@@ -72,7 +73,7 @@ class WatchedSecrets:
             elif path.name == "token":
                 self._known.add_text(data.decode("ascii", "replace"), TOKEN)
             else:
-                self._known.add_key(data)
+                self._known.add_key(data, self._passphrases)
             self._seen[path] = stamp
 
     def _refer(self, reference: str) -> None:
@@ -82,6 +83,7 @@ class WatchedSecrets:
             if len(secret) > _LARGEST:
                 return
             self._known.add_key(secret.encode("utf-8", "replace"))
+            self._passphrases.add(secret.encode("utf-8", "replace"))
             lines = [line.strip() for line in secret.splitlines()]
             for text in {secret, *(line for line in lines if len(line) >= _LINE)}:
                 self._known.add_text(text, f"secret of {reference}")
