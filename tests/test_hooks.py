@@ -91,6 +91,21 @@ def test_a_hook_runs_once_for_a_generation(connection, tmp_path):
     assert numbers == ["000001", "000002", "000001"]
 
 
+def test_a_failure_for_another_generation_ends_what_had_succeeded_before(connection, tmp_path):
+    configure(connection, one=f"echo $UCL_GENERATION > {tmp_path}/copy; [ ! -e {tmp_path}/down ]")
+    first = connection.current
+    install(connection, 2)
+    second = connection.current
+    assert statuses(run_hooks(connection)) == {"one": "done"}
+    connection.switch(first)
+    (tmp_path / "down").touch()
+    assert statuses(run_hooks(connection)) == {"one": "failed"}
+    (tmp_path / "down").unlink()
+    connection.switch(second)
+    assert statuses(run_hooks(connection)) == {"one": "done"}
+    assert (tmp_path / "copy").read_text().strip() == second.name
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -328,7 +343,16 @@ def test_a_key_that_it_prints_is_kept_nowhere(command, connection):
     lines = connection.current.path.joinpath("key.pem").read_text().splitlines()
     told = str(results) + (connection.path / "hooks" / "one.log").read_text()
     assert [line for line in lines if line in told] == []
-    assert "(a private key stood here)" in told
+    assert "[private key removed]" in told
+
+
+@pytest.mark.parametrize("form", ["base64 -w0 $UCL_KEY_FILE", "echo $(tail -n +9 $UCL_KEY_FILE)"])
+def test_a_key_that_it_prints_in_another_form_is_kept_nowhere(form, connection):
+    configure(connection, one=f"echo before; {form}; exit 1")
+    results = run_hooks(connection)
+    log = (connection.path / "hooks" / "one.log").read_text()
+    assert (log.splitlines()[0], "[private key removed]" in log) == ("before", True)
+    assert max(map(len, (log + only(results).said).split())) < 40
 
 
 def test_of_a_key_that_is_half_pushed_out_the_rest_is_not_kept_either(connection):
@@ -336,7 +360,7 @@ def test_of_a_key_that_is_half_pushed_out_the_rest_is_not_kept_either(connection
     configure(connection, one=f"cat $UCL_KEY_FILE; yes | head -c {filler}")
     run_hooks(connection)
     kept = (connection.path / "hooks" / "one.log").read_text()
-    assert kept.startswith("(a private key stood here)\ny\n")
+    assert kept.startswith("[private key removed]\ny\n")
 
 
 def test_what_cannot_be_kept_has_to_be_run_again_and_stops_no_other(connection, tmp_path):

@@ -52,6 +52,17 @@ def note_success(connection: Connection, generation: Generation, hook: Hook) -> 
     files.write(connection.path / _FILE, json.dumps({"hooks": known}, indent=1).encode())
 
 
+def forget_success(connection: Connection, hook: Hook) -> None:
+    """Before a hook is run: until it succeeds again, it has succeeded for no generation, the earlier ones included.
+
+    Raises:
+        StorageFailed: it could not be written.
+    """
+    known = dict(_known(connection))
+    if known.pop(hook.name, None):
+        files.write(connection.path / _FILE, json.dumps({"hooks": known}, indent=1).encode())
+
+
 def _success(generation: Generation, hook: Hook) -> dict[str, str]:
     command = hashlib.sha256(json.dumps(hook.command).encode()).hexdigest()
     return {"generation": generation.name, "command": command}

@@ -14,16 +14,19 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 from ucl_helpers import files
 from ucl_helpers.automation import child
+from ucl_helpers.automation.redaction import Redactor
+from ucl_helpers.automation.watching import WatchedSecrets
 from ucl_helpers.errors import Busy, StorageFailed, UsageError
 from ucl_helpers.generation import Generation
 from ucl_helpers.hook_results import HookResult, HookResults
-from ucl_helpers.hook_state import note_success, pending_for, pending_hooks
+from ucl_helpers.hook_state import forget_success, note_success, pending_for, pending_hooks
 from ucl_helpers.settings import Hook
 from ucl_helpers.show import moment, printable
 from ucl_helpers.store import Connection
@@ -34,11 +37,6 @@ _HANDED_ON = re.compile(r"PATH|HOME|LANG|LC_[A-Z]+|TZ|USER|LOGNAME|TMPDIR")
 _EVENTS = {"established", "renewed", "imported", "rolled-back", "exported"}
 _SOURCES = {"establish": "established", "renew": "renewed", "import": "imported"}
 _LINES, _CHARACTERS, _OTHERS_WRITE = 5, 500, 0o022
-_KEY = re.compile(
-    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    rb"|\A[A-Za-z0-9+/=\s]*-----END [A-Z ]*PRIVATE KEY-----",  # its beginning was too long ago to be kept
-    re.DOTALL,
-)
 
 
 def run_hooks(connection: Connection, *, everything: bool = False) -> HookResults:
@@ -98,8 +96,10 @@ def _results(
 
 
 def _run(connection: Connection, generation: Generation, hook: Hook) -> HookResult:
+    with suppress(StorageFailed):  # a disk that is full keeps no hook from being run
+        forget_success(connection, hook)
     ended = child.run(hook.command, _environment(connection, generation), hook.timeout)
-    said, problem = _KEY.sub(b"(a private key stood here)", ended.said), printable(ended.problem)
+    said, problem = _without_secrets(connection, ended.said), printable(ended.problem)
     done = HookResult(hook.name, "done", exit_code=ended.code, took=timedelta(seconds=ended.seconds))
     facts = {"hook": hook.name, "generation": generation.name, "exit_code": ended.code, "seconds": done.seconds}
     try:
@@ -112,6 +112,13 @@ def _run(connection: Connection, generation: Generation, hook: Hook) -> HookResu
     except StorageFailed as error:  # those that come after it are run all the same
         problem = f"{problem or 'done'}, and that could not be kept: {error.message}"
     return replace(done, status="failed", problem=problem, said=_last_lines(said))
+
+
+def _without_secrets(connection: Connection, said: bytes) -> bytes:
+    """What it printed, but no key and no token, nor what the settings refer to, in whatever form."""
+    known = WatchedSecrets({"connection": connection.name, "home": str(connection.home.path)})
+    text = Redactor(known).text(said.decode(errors="surrogateescape"), "")
+    return text.encode(errors="surrogateescape")
 
 
 def _keep(connection: Connection, hook: Hook, said: bytes) -> None:
