@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,30 @@ def test_a_kernel_that_does_not_start_is_an_error_and_the_notebook_is_saved(tmp_
     assert printed(result.output) == ""
     assert hidden(tmp_path / "runs") == []
     assert "the kernel cannot start" in capfd.readouterr().err
+
+
+STOPS = """
+import os, signal, threading
+with open({here!r}, "w") as file:
+    file.write(str(os.getpid()))
+os.kill(os.getppid(), signal.{sent})
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize(("sent", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", SystemExit)])
+def test_of_a_run_that_is_stopped_while_its_kernel_starts_no_kernel_stays(sent, error, tmp_path, monkeypatch):
+    notebook, here = write_notebook(tmp_path / "in.ipynb", "print('never')"), tmp_path / "pid"
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "ipykernel_launcher.py").write_text(STOPS.format(here=str(here), sent=sent))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "first"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "first"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with pytest.raises(error):
+        run_notebook(notebook, tmp_path / "runs" / "out.ipynb")
+    assert not Path(f"/proc/{here.read_text()}").exists()
+    assert json.loads((tmp_path / "runs" / "out.outcome.json").read_text())["outcome"] == "stopped"
+    assert (hidden(tmp_path / "runs"), list((tmp_path / "first").glob("ucl-kernel-*"))) == ([], [])
 
 
 def test_what_a_kernel_prints_while_it_is_torn_down_is_not_passed_on(tmp_path, capfd):

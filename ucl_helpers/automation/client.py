@@ -21,6 +21,7 @@ from papermill.clientwrap import PapermillNotebookClient
 
 from ucl_helpers.automation.bounds import Bounds
 from ucl_helpers.automation.kernel import EncryptedKernelManager
+from ucl_helpers.automation.undisturbed import undisturbed
 from ucl_helpers.errors import DeadlineExceeded
 from ucl_helpers.show import span
 
@@ -71,6 +72,27 @@ class HeadlessClient(PapermillNotebookClient):
         manager = super().create_kernel_manager()
         manager.without_secrets = self._without_secrets
         return manager
+
+    def execute(self, **options: Any) -> Any:
+        """All of it; however it ends, the kernel is gone: nbclient sees to that only once the kernel has started."""
+        try:
+            return super().execute(**options)
+        except BaseException:
+            with undisturbed():
+                self._abandon()
+            raise
+
+    async def _async_abandon(self) -> None:
+        if self.km is None:
+            return
+        if begun := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in begun:
+                task.cancel()
+            await asyncio.wait(begun, timeout=GRACE_SECONDS)
+        self.shutdown_kernel = "immediate"
+        await self._async_cleanup_kernel()
+
+    _abandon = run_sync(_async_abandon)
 
     def papermill_execute_cells(self) -> None:
         """Cell after cell, up to one that fails; each is saved when it is over, however it ended."""
