@@ -29,7 +29,7 @@ from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.runner import DEADLINE
 from ucl_helpers.automation.saving import RedactingManager
-from ucl_helpers.automation.undisturbed import undisturbed
+from ucl_helpers.automation.undisturbed import to_the_end
 from ucl_helpers.automation.watching import WatchedSecrets
 from ucl_helpers.errors import UCLError
 from ucl_helpers.policy import parse_duration
@@ -120,8 +120,7 @@ class _Ending:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with undisturbed():
-            ending = self._save(error)
+        ending = to_the_end(lambda: self._save(error))
         if ending is not None and ending is not error:
             raise ending from None
 

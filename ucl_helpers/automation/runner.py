@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ucl_helpers.automation.leftovers import hold, sweep
 from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
-from ucl_helpers.automation.undisturbed import undisturbed
+from ucl_helpers.automation.undisturbed import to_the_end
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_directory, storage, write
 
@@ -105,9 +106,8 @@ def run_notebook(
         try:
             execute(notebook.absolute(), working / output.name, values, deadline, records)
         finally:
-            with undisturbed():
-                told = _keep(working, output, records)
-                os.close(held)
+            told = to_the_end(partial(_keep, working, output, records))
+            os.close(held)
     return RunResult(output, told)
 
 

@@ -2,8 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -18,3 +21,20 @@ def undisturbed() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def to_the_end(finish: Callable[[], Result]) -> Result:
+    """Call ``finish`` undisturbed; a signal that came a moment too soon is raised when that is done."""
+    done = list[Result]()
+
+    def once() -> None:
+        with undisturbed():
+            done.append(finish())
+
+    try:
+        once()
+    except (KeyboardInterrupt, SystemExit):
+        if not done:
+            once()
+        raise
+    return done[0]
