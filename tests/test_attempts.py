@@ -25,6 +25,7 @@ from ucl_helpers.errors import (
     Unreachable,
     Waiting,
 )
+from ucl_helpers.rebuilding import export
 
 pytest_plugins = ["procedure_fixtures"]
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -68,7 +69,7 @@ def test_a_failure_is_remembered_whole(due, between):
     error = failing(due, between, clock=lambda: now)
     known = remembered(due)
     assert (known.last_looked, known.last_attempt, known.last_success) == (now, now, None)
-    assert (known.failures, known.failing_since, known.generation) == (1, now, due.current.name)
+    assert (known.failures, known.failing_since, known.generation) == (1, now, due.current.stem)
     assert known.last_error == attempts.Failure("Unreachable", error.message, 3, now)
     assert MINUTE / 2 < known.not_before - now <= MINUTE
 
@@ -266,6 +267,16 @@ def test_of_another_generation_the_failures_do_not_count(due, between, home):
     rollback(due)
     assert remembered(due).failures == 0
     assert renew(due, only_if_due=True).outcome == "renewed"
+
+
+def test_of_the_same_identity_with_its_files_made_anew_they_count(due, between):
+    failing(due, between, after(1800))
+    before = remembered(due)
+    assert export(due, force=True).outcome == "exported"
+    assert due.current.name.endswith(".1")
+    assert remembered(due) == before
+    with pytest.raises(Waiting):
+        renew(due, only_if_due=True)
 
 
 def test_a_run_that_was_killed_after_the_switch_has_succeeded(due, between, monkeypatch):

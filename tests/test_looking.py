@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,8 +12,11 @@ from steps import install
 from test_record import must_follow_the_schema
 from test_runner import mode
 
+from ucl_helpers.attempts import counted
 from ucl_helpers.automation.looking import look, nothing_to_do
 from ucl_helpers.automation.notebooks import find_notebook
+from ucl_helpers.clock import utc_now
+from ucl_helpers.errors import Unreachable
 from ucl_helpers.pending import Pending
 from ucl_helpers.sandbox import Sandbox
 from ucl_helpers.store import Home
@@ -51,6 +55,7 @@ CHANGES = {
     "a signing request is under way": sent,
     "it cannot be told": lambda one: (one.path / "current" / "identity.pem").write_text("x"),
     "it cannot be told: ": lambda one: (one.path / "settings.toml").write_text("keep ="),
+    "a key lies there in plain": lambda one: (one.path / "settings.toml").write_text('key_passphrase = "env:A_KEY"'),
     "due since": lambda one: (one.path / "settings.toml").write_text('renew_before = "2000d"'),
 }
 
@@ -101,6 +106,20 @@ def test_a_run_that_is_not_due_says_so_records_it_and_starts_no_kernel(connectio
     assert (said.code, said.json) == (0, json.loads((tmp_path / "out.outcome.json").read_text()))
     assert not (tmp_path / "out.ipynb").exists()
     assert [path.name for path in (shell.home / "runs").iterdir()] == [kept.name]
+
+
+def test_while_a_renewal_waits_hooks_are_run_all_the_same_and_no_kernel_is_started(connection, tmp_path):
+    hook = f'[[hooks]]\nname = "one"\ncommand = ["touch", "{tmp_path / "ran"}"]\n'
+    (connection.path / "settings.toml").write_text(hook)
+    assert look(connection, NOW).needed == "hooks still have to run: one"
+    sent(connection)
+    with suppress(Unreachable), connection.lock.held(), counted(connection, utc_now):
+        raise Unreachable("UCL cannot be reached.")
+    shell = Shell(connection.home.path, tmp_path)
+    said = shell.ucl("run", "02", "-p", "connection", connection.name, "--if-due", "--json")
+    assert (said.code, said.json["kind"], said.json["error"]) == (3, "look", "Waiting")
+    assert (tmp_path / "ran").exists()
+    assert list((shell.home / "runs").glob("*.ipynb")) == []
 
 
 def test_only_a_notebook_that_knows_of_due_dates_can_be_run_if_due(tmp_path):

@@ -18,7 +18,19 @@ from ucl_helpers.automation.aftermath import after, after_error, after_run
 from ucl_helpers.automation.notices import notify, what_to_tell
 from ucl_helpers.cli.main import group
 from ucl_helpers.clock import utc_now
-from ucl_helpers.errors import Busy, HookFailed, Refused, Unavailable, Unreachable, UsageError, Waiting
+from ucl_helpers.errors import (
+    Busy,
+    DeadlineExceeded,
+    HookFailed,
+    Refused,
+    SecretRedacted,
+    StorageFailed,
+    UCLError,
+    Unavailable,
+    Unreachable,
+    UsageError,
+    Waiting,
+)
 from ucl_helpers.models import Outcome
 from ucl_helpers.store import Home
 
@@ -91,8 +103,6 @@ def titles(received):
         ({}, None, True, None),
         ({}, DOWN, True, "failure"),
         ({}, DOWN, False, None),
-        ({}, HookFailed("A hook failed."), False, "failure"),
-        ({}, UsageError("A wrong name."), False, "failure"),
         ({}, Busy("In other hands."), True, None),
         ({}, Waiting("Not yet."), True, None),
         ({"3": NOW}, Busy("In other hands."), True, None),
@@ -117,11 +127,23 @@ def test_a_failure_is_told_once_then_each_day_and_once_that_it_is_over(connectio
     for hours, failures in ((0, 1), (1, 2), (2, 3), (25, 4)):
         fail(connection, failures)
         notify(connection, DOWN, clock=lambda hours=hours: NOW + hours * HOUR)
-    for hours in (26, 27):
+    notify(connection, None, clock=lambda: NOW + 26 * HOUR)  # it was not due, and nothing was tried
+    assert len(received) == 2
+    install(connection, 2)
+    for hours in (27, 28):
         notify(connection, None, clock=lambda hours=hours: NOW + hours * HOUR)
     assert titles(received) == ["prod: failed (Unreachable)", "prod: failed (Unreachable), still", "prod: well again"]
     assert [told["type"] for _, told in received] == ["failure", "warning", "success"]
     assert [one["kind"] for one in connection.journal()] == ["failure", "reminder", "recovery"]
+
+
+@pytest.mark.parametrize("what", [DeadlineExceeded, SecretRedacted, StorageFailed, HookFailed, UsageError, UCLError])
+def test_what_is_no_failed_attempt_is_told_at_once(what, connection, received):
+    fail(connection, 1)
+    notify(connection, DOWN)
+    assert received == []
+    notify(connection, what("Something else."))
+    assert len(received) == 1
 
 
 def test_it_tells_what_has_to_be_known_and_the_url_to_nobody(connection, server, received, capfd):
@@ -281,6 +303,22 @@ def test_a_run_that_does_not_come_about_is_told_too(name, told_of, connection, r
     with pytest.raises(UsageError, match="no-such-notebook"):
         group.main(run, standalone_mode=False)
     assert titles(received) == told_of
+
+
+@pytest.mark.parametrize(
+    ("outcome", "recovers"),
+    [("renewed", True), ("not-due", True), ("exported", False), ("nothing-to-export", False), ("rolled-back", False)],
+)
+def test_what_does_not_say_that_all_is_well_is_no_recovery(outcome, recovers, connection, told):
+    after(connection, Outcome(outcome, "prod", {}))
+    assert told == ["NoneType"] * recovers
+
+
+@pytest.mark.parametrize(("error", "event"), [("Unreachable", ["hook-failed"]), ("HookFailed", [])])
+def test_a_headless_run_that_failed_before_it_came_to_its_hooks_runs_them_now(error, event, connection, told, tmp_path):
+    configure(connection, more=HOOK.format(tmp_path))
+    after_run(connection, {"outcome": "failed", "exitCode": 3, "error": error, "message": "x"})
+    assert ([one["event"] for one in connection.journal()], told) == (event, [error])
 
 
 def test_that_somebody_stopped_a_run_is_told_to_nobody(connection, told):

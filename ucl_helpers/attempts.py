@@ -56,7 +56,7 @@ class Attempts:
         failing_since: the first of them.
         last_error: the last of them.
         not_before: the earliest next try.
-        generation: the one in use when it failed.
+        generation: the one in use when it failed; which revision of it does not matter.
     """
 
     last_looked: datetime | None = None
@@ -79,7 +79,7 @@ class Attempts:
         """The same, seen from the generation in use: another one than failed has put an end to the failures."""
         created = current.created if current else None
         success = max(filter(None, (self.last_success, created)), default=None)
-        if self.failures and self.generation != (current.name if current else None):
+        if self.failures and self.generation != (current.stem if current else None):
             return Attempts(self.last_looked, self.last_attempt, success)
         return replace(self, last_success=success)
 
@@ -161,7 +161,7 @@ def _failed(connection: Connection, tried: Generation | None, error: UCLError, n
             failing_since=known.failing_since or now,
             last_error=Failure(type(error).__name__, error.message[:MESSAGE_LENGTH], error.exit_code, now),
             not_before=next_try(failures, seed=connection.name, now=now, not_after=not_after, retry_after=asked),
-            generation=tried.name if tried else None,
+            generation=tried.stem if tried else None,
         ),
     )
 

@@ -18,6 +18,7 @@ from ucl_helpers.exports import EXPORTS, generation_files, is_protected
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Outcome
 from ucl_helpers.outcomes import outcome_of
+from ucl_helpers.status import lies_in_plain
 from ucl_helpers.store import Connection
 
 
@@ -65,18 +66,10 @@ def protect(connection: Connection) -> None:
 
     The other way round, and from one passphrase to another, it is :func:`export` that needs to be told the former one.
     """
-    if connection.settings.key_passphrase:
-        waiting = [one.path for one in (*connection.aside(), connection.pending)]
-        if any(_in_plain(one) for one in [*waiting, *(one.path for one in connection.generations())]):
-            replaced, _ = _replace(connection, no_passphrase)
-            if replaced:
-                connection.record("keys-encrypted", replaced=len(replaced))
-
-
-def _in_plain(folder: Path) -> bool:
-    with suppress(OSError):
-        return b"ENCRYPTED" not in (folder / "key.pem").read_bytes()[:64]
-    return False
+    if lies_in_plain(connection):
+        replaced, _ = _replace(connection, no_passphrase)
+        if replaced:
+            connection.record("keys-encrypted", replaced=len(replaced))
 
 
 def _replace(connection: Connection, former: Passphrase) -> tuple[list[str], list[str]]:

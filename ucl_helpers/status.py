@@ -1,7 +1,9 @@
 """Where a connection stands, read from disk without a lock and without a call."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ucl_helpers.attempts import Attempts, remembered
@@ -162,6 +164,20 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
         return Status(connection.name, "settings not usable", now, pending=pending, problem=str(error), attempts=known)
     except UCLError as error:
         return Status(connection.name, "damaged", now, pending=pending, problem=str(error), attempts=known)
+
+
+def lies_in_plain(connection: Connection) -> bool:
+    """Whether a key lies there in plain, though the settings want it encrypted."""
+    if not connection.settings.key_passphrase:
+        return False
+    waiting = [one.path for one in (*connection.aside(), connection.pending)]
+    return any(_in_plain(one) for one in [*waiting, *(one.path for one in connection.generations())])
+
+
+def _in_plain(folder: Path) -> bool:
+    with suppress(OSError):
+        return b"ENCRYPTED" not in (folder / "key.pem").read_bytes()[:64]
+    return False
 
 
 def _pending(pending: Pending) -> str | None:

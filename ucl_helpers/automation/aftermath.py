@@ -12,7 +12,7 @@ from typing import Any
 from ucl_helpers import errors
 from ucl_helpers.automation.hooks import run_hooks
 from ucl_helpers.automation.notices import notify
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import HookFailed, UCLError
 from ucl_helpers.hook_results import HookResults
 from ucl_helpers.models import Outcome
 from ucl_helpers.store import Connection
@@ -33,6 +33,9 @@ class Aftermath:
     error: UCLError | None = None
 
 
+_WELL = {"renewed", "established", "imported", "not-due"}  # outcomes that put an end to failures told before
+
+
 def after(connection: Connection, outcome: Outcome) -> Aftermath:
     """After a success, or when nothing was due. Nothing is raised: the certificate is in place."""
     try:
@@ -43,7 +46,8 @@ def after(connection: Connection, outcome: Outcome) -> Aftermath:
         told = Aftermath(replace(outcome, facts={**outcome.facts, **facts}, exit_code=error.exit_code), hooks, error)
     else:
         told = Aftermath(hooks.complete(outcome), hooks, hooks.error)
-    notify(connection, told.error)
+    if told.error or outcome.outcome in _WELL:
+        notify(connection, told.error)
     return told
 
 
@@ -60,7 +64,7 @@ def after_error(connection: Connection, error: UCLError) -> None:
 
 
 def after_run(connection: Connection, told: Mapping[str, Any]) -> None:
-    """After a notebook that was run headless, which has run its hooks itself.
+    """After a notebook that was run headless: it has run the hooks itself, unless it failed before it came to that.
 
     Args:
         connection: the one that it was run for.
@@ -75,4 +79,7 @@ def after_run(connection: Connection, told: Mapping[str, Any]) -> None:
         error = kind(
             str(told.get("message") or f"The run ended with exit code {code}."), remedy=told.get("remedy") or ""
         )
+        if not isinstance(error, HookFailed):
+            with suppress(UCLError):
+                run_hooks(connection)
     notify(connection, error)

@@ -16,6 +16,7 @@ from ucl_helpers.errors import UCLError, Waiting
 from ucl_helpers.hook_state import pending_hooks
 from ucl_helpers.pending import Pending
 from ucl_helpers.show import moment
+from ucl_helpers.status import lies_in_plain
 from ucl_helpers.store import Connection, Home
 
 
@@ -64,12 +65,17 @@ def _due(connection: Connection, now: datetime) -> str | None:
     return f"due since {moment(due.at)} ({due.reason})" if due.due else None
 
 
+def _in_plain(connection: Connection, _: datetime) -> str | None:
+    return "a key lies there in plain, and the settings want it encrypted" if lies_in_plain(connection) else None
+
+
 REASONS: tuple[Callable[[Connection, datetime], str | None], ...] = (
     *(_not_established, _damaged, _revoked),
-    *(_hooks, _under_way, _due),
+    *(_under_way, _due),
+    *(_hooks, _in_plain),
 )
 PAUSED = (_under_way, _due)
-"""Reasons that are none while a failure is too recent; see :mod:`ucl_helpers.attempts`."""
+"""Reasons that are none while a failure is too recent, nor are those behind them; see :mod:`ucl_helpers.attempts`."""
 
 
 def look(connection: Connection, now: datetime) -> Look:

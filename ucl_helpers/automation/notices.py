@@ -30,7 +30,6 @@ from ucl_helpers.show import moment, printable, span
 from ucl_helpers.store import Connection
 
 Kind = Literal["failure", "reminder", "recovery"]
-AT_ONCE = (HookFailed, UsageError)  # they have nothing to do with the tries that failed in a row
 REMIND_AFTER = timedelta(hours=23)  # a daily run may be early
 LIMIT_SECONDS = 30
 _SENDER = (sys.executable, "-P", "-m", "ucl_helpers.automation.sender")
@@ -42,7 +41,7 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
 
     Args:
         connection: its settings say who is told, and after how many failures.
-        error: what stopped the run, or the failed hook; None: all is well. One of :data:`AT_ONCE` is told at once.
+        error: what stopped the run, or the failed hook; None: all is well.
         clock: our clock, aware, UTC.
 
     Raises:
@@ -57,9 +56,13 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
         notices = connection.settings.notices
         if not notices.urls:
             return
-        told, now, failures = _told(connection), clock(), max(1, remembered(connection).failures)
-        kind = what_to_tell(told, error, enough=failures >= notices.after_failures, now=now)
-        if kind and _send(connection, notices.urls, kind, _words(connection, kind, error, failures, now)):
+        told, now, known = _told(connection), clock(), remembered(connection)
+        if error is None and known.failures:  # nothing was tried since
+            return
+        last = known.last_error.error if known.last_error else ""
+        enough = known.failures >= notices.after_failures or type(error).__name__ != last
+        kind = what_to_tell(told, error, enough=enough, now=now)
+        if kind and _send(connection, notices.urls, kind, _words(connection, kind, error, known.failures, now)):
             told = {**told, str(error.exit_code): now} if error else {}
             text = json.dumps({"told": {code: at.isoformat(timespec="seconds") for code, at in told.items()}})
             files.write(connection.path / "notices.json", text.encode())
@@ -73,7 +76,7 @@ def what_to_tell(told: Mapping[str, datetime], error: UCLError | None, *, enough
     Args:
         told: what of this series has been told, by exit code, and when; empty when none is known of.
         error: of this run, or None. That another process is at work, or a pause is not over, is no failure.
-        enough: whether so many in a row have failed that it is to be told.
+        enough: whether so many attempts in a row have failed that it is to be told, or this was something else.
         now: the moment to judge.
     """
     if error is None:
@@ -81,7 +84,7 @@ def what_to_tell(told: Mapping[str, datetime], error: UCLError | None, *, enough
     if isinstance(error, Busy | Waiting):
         return None
     if (at := told.get(str(error.exit_code))) is None:
-        return "failure" if enough or isinstance(error, AT_ONCE) else None
+        return "failure" if enough else None
     return "reminder" if abs(now - at) >= REMIND_AFTER else None
 
 
