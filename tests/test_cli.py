@@ -122,6 +122,21 @@ def test_a_failed_call_leaves_nothing_unless_a_key_was_made(ucl, fresh):
     assert SECRET not in down.out + refused.out
 
 
+def test_a_failed_call_leaves_generations_where_the_link_to_them_is_lost(ucl, fresh):
+    assert fresh.ucl("establish", "old", *BITS, "--sandbox").code == 0
+    connection = Home(fresh.home).connection("old")
+    (connection.path / "current").unlink()
+    (connection.path / "settings.toml").unlink()
+    (connection.path / "journal.jsonl").unlink()
+    keys = sorted(connection.path.rglob("key.pem"))
+    token = ("--token", "env:T", "--ca-file", ucl.ca_file, "--connector-url", closed_port())
+    assert fresh.ucl("establish", "old", *token, T=SECRET).code == 3
+    assert (len(keys), sorted(connection.path.rglob("key.pem"))) == (1, keys)
+    said = fresh.ucl("status", "old", "--json").json
+    assert (said["state"], "ucl rollback old" in said["problem"]) == ("damaged", True)
+    assert fresh.ucl("renew", "old").code == 10
+
+
 def test_the_token_is_gone_and_another_finishes_with_the_same_key(ucl, fresh):
     """Between the two calls somebody else uses up the token that came with the configuration."""
     connection = Home(fresh.home).new("new")

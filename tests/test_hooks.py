@@ -287,7 +287,7 @@ def test_each_way_to_fail_is_told(case, connection, tmp_path, monkeypatch):
     assert problem in one.problem
     assert isinstance(results.error, HookFailed)
     assert f"A hook of prod failed: one: {one.problem}." == results.error.message
-    assert results.error.remedy.endswith("ucl hooks prod")
+    assert results.error.remedy.endswith(f"ucl hooks prod. What was printed is kept in {connection.path}/hooks")
     assert connection.journal()[-1]["problem"] == one.problem
     assert pending(connection) == ["one"]
 

@@ -49,13 +49,15 @@ def begun(connection):
     state.write_text(json.dumps({**json.loads(state.read_text()), "sent": None}))
 
 
+PKCS12 = 'exports.pkcs12 = "env:NOT_SET"'
 CHANGES = {
     "it is not established": lambda one: (one.path / "current").unlink(),
     "its certificate was revoked": lambda one: one.record("revoked", fingerprint=one.current.fingerprint),
     "a signing request is under way": sent,
     "it cannot be told": lambda one: (one.path / "current" / "identity.pem").write_text("x"),
     "it cannot be told: ": lambda one: (one.path / "settings.toml").write_text("keep ="),
-    "a key lies there in plain": lambda one: (one.path / "settings.toml").write_text('key_passphrase = "env:A_KEY"'),
+    "a key lies there in plain": lambda one: (one.path / "settings.toml").write_text('key_passphrase = "env:HOME"'),
+    "it cannot be told: exports.pkcs12": lambda one: (one.path / "settings.toml").write_text(PKCS12),
     "due since": lambda one: (one.path / "settings.toml").write_text('renew_before = "2000d"'),
 }
 

@@ -48,6 +48,8 @@ def test_another_subject_needs_consent(secure, between):
     with pytest.raises(SubjectChanged, match="C=PL") as changed:
         renew(secure)
     assert (changed.value.exit_code, changed.value.data["wanted"]) == (7, NEW_SUBJECT)
+    assert [one["error"] for one in secure.journal()] == ["SubjectChanged"]
+    (secure.path / "journal.jsonl").unlink()
     assert tree(secure.path) == before
 
 

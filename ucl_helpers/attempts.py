@@ -164,6 +164,8 @@ def _failed(connection: Connection, tried: Generation | None, error: UCLError, n
             generation=tried.stem if tried else None,
         ),
     )
+    with suppress(StorageFailed):
+        connection.record("attempt-failed", error=type(error).__name__, exit_code=error.exit_code, failures=failures)
 
 
 def _in_use(connection: Connection) -> Generation | None:

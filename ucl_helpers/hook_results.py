@@ -71,9 +71,13 @@ class HookResults(Shown):
             return None
         told = "; ".join(f"{name}: {problem}" for name, problem in failed.items())
         what, runs = ("A hook", "It runs") if len(failed) == 1 else (f"{len(failed)} hooks", "They run")
+        kept = f". What was printed is kept in {self.logs}" if self.logs else ""
+        remedy = (
+            f"The certificate is in place. {runs} again with the next run, or by: ucl hooks {self.connection}{kept}"
+        )
         return HookFailed(
             f"{what} of {self.connection} failed: {told}.",
-            remedy=f"The certificate is in place. {runs} again with the next run, or by: ucl hooks {self.connection}",
+            remedy=remedy,
             connection=self.connection,
             failed=failed,
         )

@@ -83,7 +83,8 @@ class Status(Shown):
         if not known.failures:
             return None
         since = f" since {moment(known.failing_since)}" if known.failing_since else ""
-        wait = f"; next try not before {moment(again)}" if again else ""
+        is_due = self.due is None or self.due.due
+        wait = f"; next try not before {moment(again)}" if again and is_due else ""
         return f"{known.failures} in a row{since}, the last: {known.last_error}{wait}"
 
     def as_json(self) -> dict[str, Any]:
@@ -140,6 +141,8 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
         pending = _pending(connection.pending)
         sandbox = connection.is_sandbox
         if (current := connection.current) is None:
+            if connection.generations() and not pending:
+                connection.require_current()
             return Status(connection.name, "not established", now, sandbox=sandbox, pending=pending, attempts=known)
         if whole:
             current.check_whole(by_key=False)  # what is public takes no passphrase

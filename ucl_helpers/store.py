@@ -143,12 +143,10 @@ class Connection:
         return None
 
     def require_current(self) -> Generation:
-        """The generation in use.
-
-        Raises:
-            UnknownConnection: the connection is not established.
-        """
+        """The generation in use; raises UnknownConnection, or StorageFailed if the link ``current`` is gone."""
         if (current := self.current) is None:
+            if self.generations() and not self.pending:
+                raise StorageFailed(f"{self.path / 'current'} is gone.", remedy=f"Run: ucl rollback {self.name}")
             raise UnknownConnection(f"{self.name} is not established yet.", remedy=f"Finish with: {self.way_back}")
         return current
 

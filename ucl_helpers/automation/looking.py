@@ -14,6 +14,7 @@ from ucl_helpers.attempts import looked, must_not_wait
 from ucl_helpers.automation.record import SCHEMA_VERSION, standing, timestamp
 from ucl_helpers.errors import UCLError, Waiting
 from ucl_helpers.hook_state import pending_hooks
+from ucl_helpers.passphrases import wanted_by
 from ucl_helpers.pending import Pending
 from ucl_helpers.show import moment
 from ucl_helpers.status import lies_in_plain
@@ -46,6 +47,10 @@ def _damaged(connection: Connection, _: datetime) -> str | None:
     return None
 
 
+def _lost(connection: Connection, _: datetime) -> None:
+    wanted_by(connection.settings, connection.name)  # a reference that leads nowhere stops the next renewal
+
+
 def _revoked(connection: Connection, _: datetime) -> str | None:
     gone = connection.require_current().fingerprint in connection.revoked()
     return "its certificate was revoked" if gone else None
@@ -70,7 +75,7 @@ def _in_plain(connection: Connection, _: datetime) -> str | None:
 
 
 REASONS: tuple[Callable[[Connection, datetime], str | None], ...] = (
-    *(_not_established, _damaged, _revoked),
+    *(_not_established, _damaged, _lost, _revoked),
     *(_under_way, _due),
     *(_hooks, _in_plain),
 )
@@ -115,7 +120,7 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
         seen = look(connection, started)
     except Waiting as error:
         told = {"outcome": "failed", "exitCode": error.exit_code, "error": type(error).__name__}
-        told |= {"message": error.message, "remedy": error.remedy}
+        told |= {"message": error.message, "remedy": error.remedy, "nextTry": error.data["not_before"]}
     else:
         if seen.needed or seen.until is None:
             return None

@@ -54,8 +54,11 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
         )
     try:
         notices = connection.settings.notices
-        if not notices.urls:
-            return
+    except UCLError:  # the run tells it
+        return
+    if not notices.urls:
+        return
+    try:
         told, now, known = _told(connection), clock(), remembered(connection)
         if error is None and known.failures:  # nothing was tried since
             return

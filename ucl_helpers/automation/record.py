@@ -51,8 +51,9 @@ class Record:
         if (found := redactor.error()) and told["outcome"] != STOPPED:
             told |= _with_secrets(told, found)
         told["connection"] = outcome.get("connection") or self.parameters.get("connection") or None
-        if "fingerprint" not in told:
-            told |= {fact: value for fact, value in self._standing(told["connection"]).items() if fact not in told}
+        stands = self._standing(told["connection"])
+        if told.get("fingerprint") in {None, stands.get("fingerprint")}:
+            told = {**told, **stands}
         told["redacted"] = [vars(find) for find in redactor.finds]
         times = {"started": timestamp(self.started), "ended": timestamp(ended)}
         spent = {

@@ -81,6 +81,9 @@ def _refuse_practice(home: Home, name: str) -> None:
         )
 
 
+_LEFT = {"generations", "lock", "attempts.json", "journal.jsonl"}
+
+
 @contextmanager
 def _new(home: Home, name: str) -> Iterator[Connection]:
     """A connection, perhaps new; if nothing came of it and nothing is kept for another run, its folder goes again."""
@@ -89,7 +92,8 @@ def _new(home: Home, name: str) -> Iterator[Connection]:
         yield connection
     finally:
         with suppress(UCLError), connection.lock.held():
-            if {one.name for one in connection.path.iterdir()} <= {"generations", "lock", "attempts.json"}:
+            there = {one.name for one in connection.path.iterdir()}
+            if there <= _LEFT and not any((connection.path / "generations").iterdir()):
                 remove_tree(connection.path)
 
 
