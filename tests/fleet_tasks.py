@@ -31,13 +31,13 @@ def count(name):
         return ASKED[name]
 
 
-def well(home, name, base, force):
+def well(home, name, base, force, again):
     """Every renewal succeeds."""
     count(name)
     return renewed()
 
 
-def by_name(home, name, base, force):
+def by_name(home, name, base, force, again):
     """What becomes of a renewal stands in the connection's name."""
     number = count(name)
     if name in WRONG:
@@ -55,11 +55,11 @@ def by_name(home, name, base, force):
     return renewed() if name.startswith("well") else not_due("ab" * 32)
 
 
-def deadly(home, name, base, force):
+def deadly(home, name, base, force, again):
     """One connection is the end of whoever takes it in hand."""
     if name == "c1":
         os.kill(os.getpid(), signal.SIGKILL)
-    return renew_one(home, name, base, force)
+    return renew_one(home, name, base, force, again)
 
 
 def patient(folder):

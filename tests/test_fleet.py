@@ -17,12 +17,15 @@ from processes import wait_until
 from steps import pending_of
 
 from tools.make_fleet import make_fleet
+from ucl_helpers.attempts import remembered
 from ucl_helpers.automation.fleet.executors import processes
 from ucl_helpers.automation.fleet.plan import alone, plan, statuses
 from ucl_helpers.automation.fleet.run import ATTEMPTS, renew_fleet
 from ucl_helpers.automation.fleet.scheduler import Scheduler
 from ucl_helpers.automation.fleet.task import renew_one
+from ucl_helpers.automation.hooks import run_hooks
 from ucl_helpers.errors import Busy, UsageError
+from ucl_helpers.rebuilding import export
 from ucl_helpers.renewal import Renewal
 from ucl_helpers.sandbox import Fault, Sandbox
 from ucl_helpers.store import Home
@@ -156,6 +159,74 @@ def test_what_an_attempt_left_that_was_cut_off_after_its_switch_is_settled(home)
     assert not pending_of(connection)
 
 
+def configured(connection, command, more=""):
+    (connection.path / "settings.toml").write_text(
+        f'{more}sandbox = "{connection.settings.sandbox}"\n[[hooks]]\nname = "one"\ncommand = {json.dumps(command)}\n'
+    )
+    return connection
+
+
+@pytest.fixture
+def c5(home):
+    connection = home.connection("c5")
+    before = (connection.path / "settings.toml").read_bytes()
+    yield connection
+    (connection.path / "settings.toml").write_bytes(before)
+
+
+def test_a_second_attempt_renews_nothing_that_is_not_due(c5, home):
+    configured(c5, ["true"])
+    base = c5.current.name
+    assert list(plan(home, ["c5"]).bases) == ["c5"]
+    assert renew_one(str(home.path), "c5", base, again=True)["outcome"] == "not-due"
+    assert c5.current.name == base
+
+
+def test_the_same_identity_with_its_files_made_anew_is_not_renewed_yet(c5, home):
+    base = c5.current.name
+    export(c5, force=True)
+    assert c5.current.name != base
+    assert renew_one(str(home.path), "c5", base, force=True)["outcome"] == "renewed"
+
+
+def test_a_hook_that_failed_is_told_beside_what_the_renewal_came_to(c5, home, shell, schema):
+    configured(c5, ["false"])
+    said = shell.ucl("fleet", "renew", "c5", "--force", "--json")
+    schema.validate(said.json)
+    told = said.json["connections"]["c5"]
+    assert (said.code, told["outcome"], told["exitCode"], told["error"]["class"]) == (13, "renewed", 13, "HookFailed")
+    assert told["fingerprint"] == c5.current.fingerprint
+    again = shell.ucl("fleet", "renew", "c5")
+    assert (again.code, "not due" in again.out, "13 HookFailed" in again.out) == (13, True, True)
+
+
+def test_hooks_can_be_told_to_end(c5, home, shell, tmp_path):
+    """SIGTERM that is ignored by the worker would be ignored by what its hook starts, too."""
+    configured(c5, ["sh", "-c", f"grep SigIgn /proc/self/status > {tmp_path / 'told'}"])
+    assert shell.ucl("fleet", "renew", "c5").code == 0
+    ignored = int((tmp_path / "told").read_text().split()[1], 16)
+    assert ignored & (1 << signal.SIGTERM - 1 | 1 << signal.SIGINT - 1) == 0
+
+
+def test_of_those_that_are_not_due_it_is_remembered_that_somebody_looked(home):
+    before = remembered(home.connection("c4")).last_looked
+    assert "c4" in plan(home, ["c4"]).settled
+    assert remembered(home.connection("c4")).last_looked > before
+
+
+def test_a_key_that_lies_in_plain_and_is_not_to_is_work(c5, home, monkeypatch):
+    monkeypatch.setenv("A_KEY", "a passphrase of some length")
+    assert list(plan(home, ["c5"]).bases) == []
+    configured(c5, ["true"], 'key_passphrase = "env:A_KEY"\n')
+    run_hooks(c5)
+    assert list(plan(home, ["c5"]).bases) == ["c5"]
+    assert renew_one(str(home.path), "c5", c5.current.name)["outcome"] == "not-due"
+    assert c5.current.is_sealed
+    assert list(plan(home, ["c5"]).bases) == []
+    (c5.path / "settings.toml").write_text(f'sandbox = "{c5.settings.sandbox}"\n')
+    export(c5, former=lambda: b"a passphrase of some length")
+
+
 @pytest.mark.parametrize("name", ["nowhere", "../c0"])
 def test_an_error_comes_back_as_data(home, name):
     told = renew_one(str(home.path), name, None)
@@ -257,10 +328,11 @@ def test_the_status_counts_and_names_who_needs_somebody(home, shell):
     assert "c1" not in text.out
 
 
-def test_an_empty_home_has_nothing_to_renew(tmp_path):
-    shell = Shell(tmp_path / "nothing")
-    said = shell.ucl("fleet", "renew", "--json", "-o", tmp_path / "told.json")
-    assert (said.code, said.json["connections"]) == (0, {})
+@pytest.mark.parametrize("command", ["renew", "status"])
+def test_a_home_without_connections_is_likely_a_wrong_one(command, tmp_path):
+    said = Shell(tmp_path / "nothing").ucl("fleet", command, "--json")
+    assert (said.code, "UCL_HOME" in said.json["remedy"]) == (2, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_the_exit_code_is_that_of_the_commonest_failure_that_does_not_pass(failu
 def test_ten_thousand_failures_are_not_ten_thousand_lines():
     many = told(**{f"c{number:05d}": REFUSED for number in range(10_000)})
     assert len(str(many).splitlines()) <= SHOWN_FAILURES + 4
-    assert "9980 more failed" in str(many)
+    assert "9980 more" in str(many)
     assert len(many.as_json()["connections"]) == 10_000
 
 
@@ -244,5 +244,5 @@ def test_each_failure_is_told_with_its_remedy():
 
 
 def test_the_stand_ins_are_what_they_claim():
-    assert partial(by_name, "", base=None, force=False)(name="away")["exitCode"] == 3
+    assert partial(by_name, "", base=None, force=False, again=False)(name="away")["exitCode"] == 3
     assert fleet_tasks.renewed()["outcome"] == "renewed"

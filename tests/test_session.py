@@ -21,8 +21,10 @@ from steps import install
 from tls_servers import HOUR, Authority, accepting, answer, proxying
 
 from ucl_helpers import client, crypto, keymaker, renew, revoke
+from ucl_helpers import session as session_module
 from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.operations import CONFIGURATION
+from ucl_helpers.rebuilding import export
 from ucl_helpers.store import Home
 from ucl_helpers.tls import Adapter
 
@@ -209,6 +211,39 @@ def test_a_plain_session_goes_on_with_the_old_one(connection, ucl, mine, both):
         assert [at(mine)(one).text for one in (session, plain)] == [old, old]
         new = again(connection, ucl, both.parent).fingerprint
         assert [at(mine)(one).text for one in (session, plain)] == [new, old]
+
+
+@pytest.mark.parametrize("wrong", ['key_passphrase = "env:A_KEY"', "not TOML"])
+def test_a_new_one_that_cannot_be_opened_stops_nobody(connection, ucl, tmp_path, wrong, monkeypatch):
+    settings = connection.path / "settings.toml"
+    monkeypatch.setenv("A_KEY", "a passphrase of some length")
+    settings.write_text('key_passphrase = "env:A_KEY"')
+    export(connection)
+    with connection.session() as session:
+        assert at_ucl(connection)(session).status_code == 200
+        old = session.generation
+        again(connection, ucl, tmp_path)
+        ask = at_ucl(connection)
+        settings.write_text(wrong)
+        monkeypatch.setenv("A_KEY", "another passphrase")
+        assert (ask(session).status_code, session.generation) == (200, old)
+        with pytest.raises(UsageError):
+            connection.session()
+
+
+def test_a_generation_that_another_takes_the_place_of_is_no_damage(connection, monkeypatch):
+    """It is gone, with what it was replaced by already current, just when its files are to be read."""
+    real = session_module.tls_context
+
+    def late(ca_file, credentials):
+        monkeypatch.setattr(session_module, "tls_context", real)
+        export(connection, force=True)
+        raise StorageFailed("It is gone.")
+
+    monkeypatch.setattr(session_module, "tls_context", late)
+    with connection.session() as session:
+        assert at_ucl(connection)(session).status_code == 200
+        assert session.generation == connection.current
 
 
 def test_one_that_is_revoked_is_refused(connection):

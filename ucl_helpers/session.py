@@ -27,9 +27,9 @@ from requests.exceptions import InvalidSchema
 from requests.utils import resolve_proxies
 
 from ucl_helpers.clock import utc_now
-from ucl_helpers.errors import StorageFailed, UsageError
+from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed, UsageError
 from ucl_helpers.generation import Generation
-from ucl_helpers.tls import Adapter, tls_context
+from ucl_helpers.tls import Adapter, Context, tls_context
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,11 +85,12 @@ class _Following(BaseAdapter):
         """What ``current`` names, loaded; else what was before, while it is valid. The caller holds the lock."""
         before = self._loaded
         try:
-            generation = self._current()
-            if before is not None and before.generation == generation:
-                return before
-            context = tls_context(self._ca_file or generation.server_ca, generation.credentials)
-        except StorageFailed as error:
+            generation, context = self._current(), None
+            while context is None:
+                if before is not None and before.generation == generation:
+                    return before
+                context, generation = self._context(generation)
+        except (StorageFailed, KeyLocked, InvalidSettings) as error:
             if before is None or before.generation.validity.not_after <= utc_now():
                 raise
             if self._told != str(error):
@@ -99,6 +100,15 @@ class _Following(BaseAdapter):
         self._loaded = _Loaded(generation, Adapter(context))
         self._close_if_left(before)
         return self._loaded
+
+    def _context(self, generation: Generation) -> tuple[Context | None, Generation]:
+        """Of a generation; or none, and the one that has taken its place meanwhile."""
+        try:
+            return tls_context(self._ca_file or generation.server_ca, generation.credentials), generation
+        except StorageFailed:
+            if (instead := self._current()) == generation:
+                raise
+            return None, instead
 
     def _close_if_left(self, loaded: _Loaded | None) -> None:
         """Close a pool that no request is being sent by, and none will be."""

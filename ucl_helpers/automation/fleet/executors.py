@@ -30,7 +30,7 @@ class Workers:
     """Those who renew.
 
     Attributes:
-        executor: takes ``submit(renew_one, home, name, base, force)``.
+        executor: takes ``submit(renew_one, home, name, base, force, again)``.
         capacity: how many renewals may be under way now; 0 when nobody is there.
         lost: errors that mean a worker is gone, and say nothing about the connection.
     """
@@ -96,8 +96,8 @@ def processes(jobs: int) -> Workers:
 
 def _begin(stop: Connection) -> None:
     """What a process does first."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # not SIG_IGN, which hooks would inherit
+        signal.signal(number, lambda *_: None)
     no_dumps_at_all()
     threading.Thread(target=_end, args=(stop,), daemon=True).start()
 

@@ -14,11 +14,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ucl_helpers import files
+from ucl_helpers.attempts import looked
 from ucl_helpers.automation.fleet.task import Result, not_due
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import UsageError
 from ucl_helpers.exports import json_object
-from ucl_helpers.status import Status, status_of
+from ucl_helpers.status import Status, lies_in_plain, status_of
 from ucl_helpers.store import Home
 
 CONTINUED_WITHIN = timedelta(days=1)
@@ -58,9 +59,12 @@ def statuses(home: Home, patterns: Sequence[str] = (), clock: Clock = utc_now) -
         clock: our clock, aware, UTC.
 
     Raises:
-        UsageError: no connection has such a name.
+        UsageError: there are no connections, or none has such a name.
     """
     found = home.connections()
+    if not found:
+        remedy = "Is it the right folder? --home names it, or else UCL_HOME."
+        raise UsageError(f"There are no connections in {home.path}.", remedy=remedy)
     for pattern in patterns:
         if not any(fnmatchcase(one.name, pattern) for one in found):
             raise UsageError(f"No connection in {home.path} is called {pattern!r}.", remedy="See: ucl fleet status")
@@ -100,7 +104,9 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
     found = statuses(home, patterns, clock)
     practice = any(one.sandbox for one in found)
     if not force:
-        idle = {one.name: not_due(one.fingerprint) for one in found if not _has_work(one)}
+        idle = {one.name: not_due(one.fingerprint) for one in found if not _has_work(home, one)}
+        for name in idle:
+            looked(home.connection(name), clock())
         return Plan(home, force, {one.name: one.generation for one in found if one.name not in idle}, idle, practice)
     now, began = clock(), None
     bases = {one.name: one.generation for one in found}
@@ -113,10 +119,10 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
     return Plan(home, force, bases, practice=practice, continued=began)
 
 
-def _has_work(status: Status) -> bool:
+def _has_work(home: Home, status: Status) -> bool:
     """Whether ``renew()`` would do something, or say what is wrong, or a hook still has to run."""
     well = status.due is not None and status.state == "valid" and status.pending is None
-    return not well or bool(status.pending_hooks)
+    return not well or bool(status.pending_hooks) or lies_in_plain(home.connection(status.name))
 
 
 def _earlier(home: Home, patterns: Sequence[str], now: datetime) -> tuple[datetime, Mapping[str, str | None]] | None:

@@ -17,7 +17,7 @@ _MEANING = {
     RENEWED: "renewed",
     RENEWED_BEFORE: "renewed since the run began, by an attempt that was cut off or by another program",
     NOT_DUE: "not due",
-    FAILED: "failed; what each needs stands below",
+    FAILED: "failed: the identity in use is as it was; what each needs stands below",
     LEFT: "not done: run it again to go on",
 }
 
@@ -58,8 +58,8 @@ class FleetOutcome(Shown):
 
     @property
     def failures(self) -> dict[str, Result]:
-        """Those that failed, by name."""
-        return {name: one for name, one in sorted(self.results.items()) if one["outcome"] == FAILED}
+        """Those that failed, and those whose hook did, by name."""
+        return {name: one for name, one in sorted(self.results.items()) if one["exitCode"]}
 
     @property
     def exit_code(self) -> int:
@@ -76,7 +76,8 @@ class FleetOutcome(Shown):
     def caption(self) -> str:
         """How many, how long, and what stopped it."""
         taken = span(self.ended - self.started)
-        told = f"{len(self.results)} connections in {taken}, {self.limited} answers 429, {self.lost} workers lost"
+        many = "1 connection" if len(self.results) == 1 else f"{len(self.results)} connections"
+        told = f"{many} in {taken}, {self.limited} answers 429, {self.lost} workers lost"
         return f"{told}; stopped: {self.stopped}" if self.stopped else told
 
     def rows(self) -> list[Row]:
@@ -88,7 +89,7 @@ class FleetOutcome(Shown):
             if (error := one["error"])
         ]
         more = len(self.failures) - len(told)
-        return [*rows, *told, *([("…", f"{more} more failed", "all of them are in the outcome file")] if more else [])]
+        return [*rows, *told, *([("…", f"{more} more", "all of them are in the outcome file")] if more else [])]
 
     def as_json(self) -> dict[str, Any]:
         """For programs, by ``docs/reference/fleet-outcome.schema.json``; times are ISO 8601, UTC."""

@@ -40,7 +40,7 @@ LONGEST_WAIT = 300.0
 _BUSY_SECONDS, _LOOK_SECONDS, _ENOUGH = 2.0, 1.0, 2
 _STOPS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _BUSY = {Busy.__name__, SettledElsewhere.__name__}
-Task = Callable[[str, str, str | None, bool], Result]
+Task = Callable[[str, str, str | None, bool, bool], Result]
 
 
 def renew_fleet(
@@ -140,8 +140,7 @@ class _Run:
 
     def _begin(self, name: str, now: float) -> bool:
         """Start one; False when the workers turn out to be gone."""
-        insists = self.plan.force or self.attempts[name] > 0  # of a second attempt the pace decides when it may be
-        given = str(self.plan.home.path), name, self.plan.bases[name], insists
+        given = str(self.plan.home.path), name, self.plan.bases[name], self.plan.force, self.attempts[name] > 0
         try:
             future = self.workers.executor.submit(self.task, *given)
         except self.workers.lost:

@@ -10,6 +10,7 @@ from typing import TypedDict
 
 from ucl_helpers.automation.aftermath import after, after_error
 from ucl_helpers.client import WAITS_WHEN_LIMITED
+from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import RateLimited, StorageFailed, UCLError, Waiting
 from ucl_helpers.renewal import renew
 from ucl_helpers.store import Connection, Home
@@ -22,8 +23,8 @@ class Result(TypedDict):
 
     Attributes:
         outcome: ``renewed``, ``renewed-before`` (since this run began: by an attempt that was cut off, or by another
-            program), ``not-due``, ``failed`` or ``left`` (not done, since the run was stopped). It is ``failed`` with
-            exit code 13 too when the certificate is in place and a hook failed.
+            program), ``not-due``, ``failed`` or ``left`` (not done, since the run was stopped). When a hook failed, or
+            could not be run, the error stands beside what the renewal came to.
         fingerprint: of the certificate in use now, or None when there is no telling.
         exitCode: of the error, see :mod:`ucl_helpers.errors`; 0 otherwise.
         error: ``class``, ``message`` and ``remedy``, or None.
@@ -41,7 +42,7 @@ class Result(TypedDict):
     limited: bool
 
 
-def renew_one(home: str, name: str, base: str | None, force: bool = False) -> Result:
+def renew_one(home: str, name: str, base: str | None, force: bool = False, again: bool = False) -> Result:
     """Renew a connection; whatever goes wrong comes back as data.
 
     Args:
@@ -49,10 +50,11 @@ def renew_one(home: str, name: str, base: str | None, force: bool = False) -> Re
         name: of the connection.
         base: the generation that it had when the run began; if it has another one by now, there is nothing to do.
         force: also when it is not due, and though a pause after an earlier failure is not over.
+        again: it was tried in this run before; the run decides when, so no pause is to be over.
     """
     began, waits = time.monotonic(), WAITS_WHEN_LIMITED.set(False)
     try:
-        told = _renewed(Home(home).connection(name), base, force=force)
+        told = _renewed(Home(home).connection(name), base, force=force, again=again)
     except UCLError as error:
         told = failure(error)
     except OSError as error:
@@ -64,17 +66,20 @@ def renew_one(home: str, name: str, base: str | None, force: bool = False) -> Re
     return {**told, "seconds": round(time.monotonic() - began, 3)}
 
 
-def _renewed(connection: Connection, base: str | None, *, force: bool) -> Result:
+def _renewed(connection: Connection, base: str | None, *, force: bool, again: bool) -> Result:
     try:
         with connection.lock.held():
-            before = base is not None and connection.require_current().name != base
-            outcome = renew(connection, only_if_due=before or not force)  # also settles what an attempt left
+            # Another revision of the same identity is no renewal.
+            before = base is not None and connection.require_current().stem != base.partition(".")[0]
+            insists = not before and (force or (again and connection.due(utc_now()).due))
+            outcome = renew(connection, only_if_due=not insists)  # also settles what an attempt left
     except UCLError as error:
         after_error(connection, error)
         raise
     done = RENEWED_BEFORE if before and outcome.outcome == NOT_DUE else outcome.outcome
     mark, wrong = outcome.facts.get("fingerprint"), after(connection, outcome).error
-    return {**failure(wrong), "fingerprint": mark} if wrong else _done(done, mark)
+    told = failure(wrong) if wrong else _result(done)
+    return {**told, "outcome": done, "fingerprint": mark}
 
 
 def _done(outcome: str, fingerprint: str | None) -> Result:
