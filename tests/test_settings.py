@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from ucl_helpers import settings as module
+from ucl_helpers.described import ENTRIES
 from ucl_helpers.errors import InvalidSettings
 from ucl_helpers.settings import Access, Exports, Hook, Notices, Settings, dump_settings, parse_settings
 from ucl_helpers.tables import line_of
@@ -40,25 +41,25 @@ HOOK = '[[hooks]]\nname = "a"\ncommand = ["true"]\n'
 @pytest.mark.parametrize(
     ("text", "line", "key", "reason"),
     [
-        ("exports = true", 1, "exports", "True is not a table"),
+        ("exports = true", 1, "exports", "true is not a table"),
         ("[exports]\ncombined = 1", 2, "exports.combined", "1 is neither true nor false"),
         ("[exports]\n\n# der\nder = true", 4, "exports.der", "there is no such setting"),
         ("exports.der = true", 1, "exports.der", "there is no such setting"),
         ("[exports]\npkcs12 = 'geheim'", 2, "exports.pkcs12", "it must be a reference, not the secret itself"),
         ("key_passphrase = 'prompt'", 1, "key_passphrase", "it must be a reference"),
-        ("[exports]\nkubernetes_secret = 'ucl'", 2, "exports.kubernetes_secret", "'ucl' is not NAMESPACE/NAME"),
-        ("[files]\nmode = 640", 2, "files.mode", "640 is not a mode that may be"),
-        ("[files]\ngroup = 'g'\nmode = '0644'", 3, "files.mode", "'0644' is not a mode that may be"),
+        ("[exports]\nkubernetes_secret = 'ucl'", 2, "exports.kubernetes_secret", "it is not NAMESPACE/NAME"),
+        ("[files]\nmode = 640", 2, "files.mode", "it is not a mode that may be"),
+        ("[files]\ngroup = 'g'\nmode = '0644'", 3, "files.mode", "it is not a mode that may be"),
         ("[files]\nmode = '0640'", 2, "files.mode", "a group may read, and none is named"),
-        ("[files]\nowner = 'a b'", 2, "files.owner", "'a b' is not the name of an account"),
+        ("[files]\nowner = 'a b'", 2, "files.owner", "it is not the name of an account"),
         (HOOK + "[[hooks]]\nname = 'b'", 4, "hooks", "command must be given"),
-        (HOOK + "[[hooks]]\ncommand = []\nname = 'b'", 5, "hooks.command", "[] is not a list of 1 to 100"),
+        (HOOK + "[[hooks]]\ncommand = []\nname = 'b'", 5, "hooks.command", "an empty list is not a list of 1 to 100"),
         (HOOK + "[[hooks]]\nname = 'b'\ncommand = [\n 'a',\n 1]", 6, "hooks.command", "1 is not a text"),
         (HOOK + HOOK, 5, "hooks.name", "there are two hooks 'a'"),
         (HOOK + "timeout = 5", 4, "hooks.timeout", "5 is not a duration"),
         ("hooks = [{name = 'a', comand = ['true']}]", 1, "hooks.comand", "there is no such setting"),
         ("[notices]\nurls = ['mailto:me']", 2, "notices.urls", "it must be a reference"),
-        ("[notices]\nurls = []\n", 2, "notices.urls", "[] is not a list of 1 to 20"),
+        ("[notices]\nurls = []\n", 2, "notices.urls", "an empty list is not a list of 1 to 20"),
         ("[notices]\nafter_failures = 0", 2, "notices.after_failures", "0 is not a whole number from 1 to 1000"),
         (
             "key_passphrase = 'env:A'\n[exports]\nkubernetes_secret = 'a/b'",
@@ -104,15 +105,15 @@ def test_the_line_of_a_value_is_found(path, line):
     ("line", "reason"),
     [
         ("key_length = 1024", "key_length is 1024"),
-        ('key_length = "4096"', "key_length is '4096'"),
+        ('key_length = "4096"', "a text is not a whole number"),
         ("key_length = true", "key_length is True"),
         ("renew_before = 30", "30 is not a duration"),
-        ('renew_before = "soon"', "'soon' is not a duration"),
+        ('renew_before = "soon"', "a text is not a duration"),
         ("keep = 1", "1 is not a whole number from 2 to 1000"),
         ("keep = 1001", "1001 is not a whole number"),
         ("keep = 5.0", "5.0 is not a whole number"),
-        ("keep.it = 5", "{'it': 5} is not a whole number"),
-        ('sandbox = ""', "'' is not a path"),
+        ("keep.it = 5", "a table is not a whole number"),
+        ('sandbox = ""', "it is not a path"),
         ("sandbox = 1", "1 is not a path"),
         ("key_lenght = 4096", "there is no such setting"),
         ("[key-length]", "there is no such setting"),
@@ -153,3 +154,40 @@ def test_settings_are_written_one_a_line():
         dump_settings({"keep": 2, "sandbox": 'a "b"\\\n'}) == 'keep = 2\nsandbox = "a \\u0022b\\u0022\\u005c\\u000a"\n'
     )
     assert parse_settings(dump_settings({"sandbox": 'a "b"\\\n'})).sandbox == 'a "b"\\\n'
+
+
+SECRET = "canary-0123456789"
+KEYS = [*(entry.key for entry in ENTRIES), "files", "exports", "notices", "hooks"]
+
+
+@pytest.mark.parametrize("value", [f'"{SECRET}"', f'["{SECRET}"]', f'{{ a = "{SECRET}" }}', f'[["{SECRET}"]]'])
+@pytest.mark.parametrize("key", KEYS)
+def test_no_error_repeats_a_text(key, value):
+    """Where a text may stand it is no error."""
+    table, _, name = key.rpartition(".")
+    head = "[[hooks]]\n" if table == "hooks" else f"[{table}]\n" if table else ""
+    told = ""
+    try:
+        parse_settings(f"{head}{name} = {value}")
+    except InvalidSettings as error:
+        told = f"{error} {error.data}"
+    assert SECRET not in told
+    assert told or key in {"sandbox", "files.owner", "files.group"}
+
+
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        ('[hooks]\nname = "a"\ncommand = ["x"]', "[[hooks]], with two brackets"),
+        ('[[hooks]]\nname = "a"\ncommand = "systemctl reload nginx"', '["systemctl", "reload", "nginx"]'),
+        ('[notices]\nurls = "env:X"', '["env:NAME"]'),
+        ('[[hooks]]\nname = "a"\ncommand = ["x"]\ntimeout = 60', '"60s"'),
+        ('key_length = "2048"', "without quotes"),
+        ('keep = "5"', "without quotes"),
+        ('exports.combined = "true"', "without quotes"),
+    ],
+)
+def test_what_is_likely_to_go_wrong_is_told_how_to_write(text, how):
+    with pytest.raises(InvalidSettings) as told:
+        parse_settings(text)
+    assert how in told.value.remedy

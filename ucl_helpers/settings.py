@@ -111,17 +111,27 @@ class Settings:
     notices: Notices = field(default_factory=Notices)
 
 
+def _key_length(value: object) -> int:
+    if not isinstance(value, int):
+        raise UsageError(
+            f"{tables.what_it_is(value)} is not a whole number.", remedy="Write it like 4096, without quotes."
+        )
+    return key_length(value)
+
+
 def _mode(value: object) -> int:
     if not isinstance(value, str) or not re.fullmatch(r"0?[46][04]0", value):
         remedy = "One of 0600, 0640, 0400, 0440: never for others, and nobody but the owner writes."
-        raise UsageError(f"{value!r} is not a mode that may be.", remedy=remedy)
+        raise UsageError("it is not a mode that may be.", remedy=remedy)
     return int(value, 8)
 
 
 _account = tables.text(_NAME, "the name of an account", "Write it by name, not by number.")
 _HOOK = {
     "name": tables.text(_NAME, "a name for a hook", "Use letters, digits, dot, dash, underscore; at most 64."),
-    "command": tables.list_of(tables.text(r"[^\0]*", "a text"), most=100),
+    "command": tables.list_of(
+        tables.text(r"[^\0]*", "a text"), most=100, how='Write it like ["systemctl", "reload", "nginx"].'
+    ),
     "timeout": tables.duration,
 }
 _EXPORTS = {
@@ -132,8 +142,12 @@ _EXPORTS = {
         rf"{_LABEL}/{_LABEL}(\.{_LABEL})*", "NAMESPACE/NAME", "Lower-case letters, digits, dash."
     ),
 }
+_NOTICES = {
+    "urls": tables.list_of(tables.reference, most=20, how='Write it like ["env:NAME"].'),
+    "after_failures": tables.whole_number(1, 1000),
+}
 _SETTINGS = {
-    "key_length": key_length,
+    "key_length": _key_length,
     "renew_before": tables.duration,
     "keep": tables.whole_number(2, 1000),
     "sandbox": tables.text(r"[^\0]+", "a path"),
@@ -141,10 +155,10 @@ _SETTINGS = {
     "key_passphrase": tables.reference,
     "files": tables.table_of(Access, {"owner": _account, "group": _account, "mode": _mode}),
     "exports": tables.table_of(Exports, _EXPORTS),
-    "hooks": tables.list_of(tables.table_of(Hook, _HOOK, "name", "command"), most=20),
-    "notices": tables.table_of(
-        Notices, {"urls": tables.list_of(tables.reference, most=20), "after_failures": tables.whole_number(1, 1000)}
+    "hooks": tables.list_of(
+        tables.table_of(Hook, _HOOK, "name", "command"), most=20, how="Write [[hooks]], with two brackets, above each."
     ),
+    "notices": tables.table_of(Notices, _NOTICES),
 }
 
 

@@ -1,6 +1,7 @@
 """Reading a TOML table by a table of readers, one for each key that may stand in it; errors know where. Pure.
 
-A reader takes what TOML made of a value and returns what is meant, or raises :class:`UsageError`. :class:`WrongValue`
+A reader takes what TOML made of a value and returns what is meant, or raises :class:`UsageError`, which never repeats a
+text: at a wrong place it may be a secret. :class:`WrongValue`
 carries the way to the value: keys of tables, and numbers in lists; :func:`line_of` says on which line that is.
 """
 
@@ -53,13 +54,21 @@ def _within(part: str | int, reader: Reader, value: Any) -> Any:
         raise WrongValue((part,), error.message, error.remedy) from None
 
 
+def what_it_is(value: object) -> str:
+    """A value as errors name it: a number as it is, of everything else only what kind it is of."""
+    if isinstance(value, bool | int | float):
+        return str(value).lower()
+    kinds: dict[type, str] = {str: "a text", list: "a list", dict: "a table"}
+    return kinds.get(type(value), "a date or time") if value or not isinstance(value, list) else "an empty list"
+
+
 def table_of(kind: type[Any], readers: Mapping[str, Reader], *needed: str) -> Reader:
     """A table as a ``kind``, in which the ``needed`` keys must stand."""
 
     def read(value: object) -> Any:
         known = f"Known in it: {', '.join(readers)}."
         if not isinstance(value, dict):
-            raise UsageError(f"{value!r} is not a table.", remedy=known)
+            raise UsageError(f"{what_it_is(value)} is not a table.", remedy=known)
         values = read_table(value, readers)
         if missing := [one for one in needed if one not in value]:
             raise UsageError(f"{' and '.join(missing)} must be given.", remedy=known)
@@ -68,12 +77,12 @@ def table_of(kind: type[Any], readers: Mapping[str, Reader], *needed: str) -> Re
     return read
 
 
-def list_of(reader: Reader, *, most: int) -> Reader:
-    """A list of one to ``most`` values, as a tuple."""
+def list_of(reader: Reader, *, most: int, how: str) -> Reader:
+    """A list of one to ``most`` values, as a tuple; ``how`` says how it is written."""
 
     def read(value: object) -> tuple[Any, ...]:
         if not isinstance(value, list) or not 0 < len(value) <= most:
-            raise UsageError(f"{value!r} is not a list of 1 to {most}.")
+            raise UsageError(f"{what_it_is(value)} is not a list of 1 to {most}.", remedy=how)
         return tuple(_within(number, reader, one) for number, one in enumerate(value))
 
     return read
@@ -84,7 +93,8 @@ def whole_number(least: int, most: int) -> Reader:
 
     def read(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise UsageError(f"{value!r} is not a whole number from {least} to {most}.")
+            how = "Write it without quotes." if isinstance(value, str) else ""
+            raise UsageError(f"{what_it_is(value)} is not a whole number from {least} to {most}.", remedy=how)
         return value
 
     return read
@@ -95,7 +105,8 @@ def text(pattern: str, what: str, remedy: str = "") -> Reader:
 
     def read(value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value, re.DOTALL):
-            raise UsageError(f"{value!r} is not {what}.", remedy=remedy)
+            given = "it" if isinstance(value, str) else what_it_is(value)
+            raise UsageError(f"{given} is not {what}.", remedy=remedy)
         return value
 
     return read
@@ -103,15 +114,16 @@ def text(pattern: str, what: str, remedy: str = "") -> Reader:
 
 def duration(value: object) -> timedelta:
     """A text such as ``36h``."""
-    if not isinstance(value, str):
-        raise UsageError(f"{value!r} is not a duration.", remedy='Write it like "30d" or "36h".')
-    return parse_duration(value)
+    with suppress(UsageError):
+        return parse_duration(value if isinstance(value, str) else "")
+    raise UsageError(f"{what_it_is(value)} is not a duration.", remedy='Write it like "30d", "36h" or "60s".')
 
 
 def flag(value: object) -> bool:
     """True or false."""
     if not isinstance(value, bool):
-        raise UsageError(f"{value!r} is neither true nor false.")
+        told = what_it_is(value)
+        raise UsageError(f"{told} is neither true nor false.", remedy="Write true or false, without quotes.")
     return value
 
 
