@@ -1,9 +1,12 @@
 """Practice connections: they work whatever happened to them before, are marked as such, and never touch a real one."""
 
 import shutil
+import stat
+import subprocess
 from datetime import timedelta
 
 import pytest
+from command_line import UCL, environment
 
 from ucl_helpers import practice, revoke, status_of
 from ucl_helpers.client import Client
@@ -228,3 +231,13 @@ def test_a_pattern_chooses_among_those_there_are(tmp_path):
         assert [one.name for one in practice.open_connections(pattern, tmp_path, practice={})] == names
     with pytest.raises(UnknownConnection, match=r"named like 'PROD-\*'"):
         practice.open_connections("PROD-*", tmp_path, practice={})
+
+
+@pytest.mark.parametrize("mask", [0o002, 0o022])
+def test_a_home_that_the_first_sandbox_makes_is_ours_whatever_the_umask(mask, tmp_path):
+    home = tmp_path / "new" / "home"
+    command = [UCL, "establish", "practice", "--sandbox", "--key-length", "2048"]
+    subprocess.run(command, env=environment(home), umask=mask, check=True, capture_output=True)
+    found = [one for one in (tmp_path / "new", *home.parent.rglob("*")) if not one.is_symlink()]
+    wide = [str(one) for one in found if stat.S_IMODE(one.stat().st_mode) & 0o077 and not one.is_socket()]
+    assert wide == []

@@ -6,7 +6,6 @@ other. Keys are files of the state folder, readable by their owner only.
 """
 
 import ipaddress
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ucl_helpers.sandbox.csr import AcceptedCsr
 from ucl_helpers.sandbox.der import BIT_STRING, SEQUENCE, element, elements, write_name
+from ucl_helpers.sandbox.private import write_private
 
 CaLayout = Literal["root", "intermediate"]
 
@@ -36,17 +36,6 @@ _SERIAL = 2
 _ALGORITHM_PLACE, SUBJECT_PLACE = 2, 5
 
 SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Writes a file whole and atomically, readable by its owner only (0600)."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    draft.replace(path)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from pathlib import Path
 from types import TracebackType
 
 from ucl_helpers.sandbox.access import Access
-from ucl_helpers.sandbox.ca import CaLayout, ClientCa, make_server_certificate, write_private
+from ucl_helpers.sandbox.ca import CaLayout, ClientCa, make_server_certificate
 from ucl_helpers.sandbox.faults import Faults
 from ucl_helpers.sandbox.landscape import Landscape, Urls
 from ucl_helpers.sandbox.limit import Limit
 from ucl_helpers.sandbox.listeners import CONNECTOR_PATH, DIRECTOR_PATH, LEGACY_PATH, Listeners, Received
 from ucl_helpers.sandbox.ports import listen
+from ucl_helpers.sandbox.private import make_private, write_private
 from ucl_helpers.sandbox.state import SandboxError, State, StateLock
 
 DEFAULT_VALIDITY = timedelta(days=90)
@@ -148,7 +149,7 @@ class Sandbox:
 def ready_file(path: Path, access: Access) -> Iterator[None]:
     """Writes a ready file (0600, at once whole), and removes it at the end if it is still the same."""
     content = access.to_json().encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     write_private(path, content)
     try:
         yield

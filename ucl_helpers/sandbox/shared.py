@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ucl_helpers.sandbox.access import Access, fields_of
+from ucl_helpers.sandbox.private import make_private
 from ucl_helpers.sandbox.server import READY_FILE
 from ucl_helpers.sandbox.service import USERS_LOCK
 from ucl_helpers.sandbox.state import SandboxError, owner_of
@@ -69,7 +70,7 @@ def join(home: Path, *, linger: timedelta = LINGER) -> SharedSandbox:
         SandboxError: It cannot be started; the message says where its log is.
     """
     state = home.absolute() / "sandbox"
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(state)
     users_lock = _UsersLock(state / USERS_LOCK)
     try:
         access = _living(state, linger)
@@ -93,7 +94,7 @@ def _living(state: Path, linger: timedelta) -> dict[str, Any]:
     """How to reach the folder's sandbox, which is started if need be: by one user at a time."""
     deadline = time.monotonic() + _DEADLINE
     patience = threading.Event()
-    with (state / _START_LOCK).open("a") as start_lock:
+    with os.fdopen(os.open(state / _START_LOCK, os.O_RDWR | os.O_CREAT, 0o600)) as start_lock:
         fcntl.flock(start_lock, fcntl.LOCK_EX)
         while time.monotonic() < deadline:
             owner = owner_of(state)

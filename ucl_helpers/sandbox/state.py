@@ -17,6 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+from ucl_helpers.sandbox.private import make_private
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS applications (
@@ -58,7 +60,7 @@ class StateLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(folder)
         folder.chmod(0o700)
         self._descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         patience = threading.Event()
