@@ -97,7 +97,7 @@ UNUSABLE = {
     "variable not set": (("--token", "env:NOT_SET"), "variable NOT_SET is empty or not set"),
     "no file": (("--token", "file:/nowhere/token"), "cannot be read"),
     "both ways": (("--token", "env:T", "--director-url", "https://d"), "Both a token and access"),
-    "half a Director": (("--director-url", "https://d"), "tenant, application_id, bearer is missing"),
+    "half a Director": (("--director-url", "https://d"), "Missing for the Director: tenant, application_id, bearer"),
     "sandbox and token": (("--token", "env:T", "--connector-url", "https://localhost/", "--sandbox"), "its own way in"),
     "key too short": (("--token", "env:T", "--connector-url", "https://localhost/", "--key-length", "1024"), "1024"),
     "nothing": ((), "No way in is given"),
@@ -120,6 +120,15 @@ def test_a_failed_call_leaves_nothing_unless_a_key_was_made(ucl, fresh):
     refused = fresh.ucl("establish", "new", *token, "--connector-url", ucl.connector_url, T=SECRET)
     assert (refused.code, refused.json["error"], connections(fresh)) == (4, "AuthenticationFailed", [])
     assert SECRET not in down.out + refused.out
+
+
+@pytest.mark.parametrize("content", [None, "no PEM"])
+def test_a_ca_file_that_cannot_be_used_is_told_before_the_token_is_used_up(content, fresh, tmp_path):
+    path = tmp_path / "ca.pem"
+    if content:
+        path.write_text(content)
+    said = fresh.ucl("establish", "new", "--token", "env:T", "--ca-file", path, "--connector-url", closed_port(), T="x")
+    assert (said.code, str(path) in said.err, connections(fresh)) == (2, True, [])
 
 
 def test_a_failed_call_leaves_generations_where_the_link_to_them_is_lost(ucl, fresh):

@@ -100,6 +100,31 @@ def test_an_editor_that_fails_changes_nothing(shell):
         said = shell.ucl("settings", "prod", "--edit", **variables)
         assert (said.code, file(shell).exists()) == (2, False)
         assert "The editor" in said.err
+        assert not file(shell).with_name("settings.edited.toml").exists()
+
+
+def test_what_was_left_is_not_put_over_what_was_set_since(shell, tmp_path):
+    copy = file(shell).with_name("settings.edited.toml")
+    failing = tmp_path / "failing"
+    failing.write_text('#!/bin/sh\necho "keep = 3" > "$1"\nexit 1\n')
+    failing.chmod(0o700)
+
+    def left():
+        assert shell.ucl("settings", "prod", "--edit", VISUAL=str(failing)).code == 2
+        assert copy.read_text() == "keep = 3\n"
+
+    file(shell).write_text("keep = 6\n")
+    left()
+    file(shell).write_text("keep = 7\n")
+    said = shell.ucl("settings", "prod", "--edit", **editor(tmp_path, "keep = 4\n"))
+    assert (said.code, "was changed meanwhile" in said.err, str(copy) in said.err) == (2, True, True)
+    assert (file(shell).read_text(), copy.read_text()) == ("keep = 7\n", "keep = 3\n")
+    copy.unlink()
+    left()
+    (tmp_path / "given.toml").write_text("keep = 9\n")
+    assert shell.ucl("settings", "prod", "--set", tmp_path / "given.toml").code == 0
+    assert shell.ucl("settings", "prod", "--edit", VISUAL="true").code == 0
+    assert (file(shell).read_text(), copy.exists()) == ("keep = 9\n", False)
 
 
 def test_edit_and_set_exclude_each_other(shell):

@@ -107,6 +107,21 @@ def test_a_run_that_is_stopped_is_saved(sent, code, but, shell, tmp_path):
     assert json.loads(out)["exitCode"] == code
 
 
+@pytest.mark.parametrize(("sent", "word"), [(signal.SIGINT, "Interrupted."), (signal.SIGTERM, "Terminated.")])
+def test_a_run_that_is_stopped_says_where_its_notebook_is(sent, word, shell, tmp_path):
+    os.mkfifo(tmp_path / "here")
+    waits = f"import threading\nopen({str(tmp_path / 'here')!r}, 'w').close()\nthreading.Event().wait()"
+    write_notebook(tmp_path / "in.ipynb", waits)
+    command = [UCL, "run", "in.ipynb", "-o", "out.ipynb"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(shell.home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        (tmp_path / "here").read_text()
+        process.send_signal(sent)
+        out, err = process.communicate()
+    assert (out, word in err, "executed notebook  out.ipynb" in err) == ("", True, True)
+
+
 # -- notebooks ---------------------------------------------------------------------------------------------------------
 
 

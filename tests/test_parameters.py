@@ -117,12 +117,17 @@ def test_a_secret_is_refused_and_not_repeated(name, value):
     assert "PRIVATE" not in str(caught.value)
 
 
+def test_in_a_headless_run_nobody_is_asked():
+    with pytest.raises(UsageError, match="nobody to be asked"):
+        refuse_secret("token", "prompt")
+    refuse_secret("connection", "prompt")  # a name
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("one_time_token", "env:UCL_TOKEN"),
         ("one_time_token", "file:/run/secrets/token"),
-        ("one_time_token", "prompt"),
         ("one_time_token", ""),
         ("one_time_token", None),
         ("certificate", "-----BEGIN CERTIFICATE-----"),

@@ -45,8 +45,8 @@ def test_what_is_given_is_the_way_in(given, access):
     [
         ({**DIRECTOR, "token": "env:THE_TOKEN"}, "Both a token and access to the Director"),
         ({"token": "env:THE_TOKEN", "tenant": "t"}, "Both a token and access to the Director"),
-        *[({**DIRECTOR, name: ""}, f"For the Director, {name} is missing") for name in DIRECTOR],
-        ({"tenant": "t"}, "director_url, application_id, bearer is missing"),
+        *[({**DIRECTOR, name: ""}, f"Missing for the Director: {name}") for name in DIRECTOR],
+        ({"tenant": "t"}, "director_url, application_id, bearer"),
         ({"token": "bare-token"}, "must be a reference"),
         ({**DIRECTOR, "bearer": "the-bearer"}, "must be a reference"),
         ({"token": "env:THE_TOKEN"}, "does not name its endpoint"),

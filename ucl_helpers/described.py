@@ -35,7 +35,7 @@ _TABLES = {
     "notices": "Who is told of failure and recovery.",
 }
 ENTRIES = (
-    Entry("key_length", "whole number, 2048 to 8192", "4096", "4096", "RSA bits of the next key."),
+    Entry("key_length", "multiple of 8, 2048 to 8192", "4096", "4096", "RSA bits of the next key."),
     Entry(
         "renew_before",
         "duration",

@@ -64,7 +64,7 @@ def read_identity(
     else:
         key, found = load_key(data, secret, where=str(key_file)), []
     for path in filter(None, (certificate_file, chain_file)):
-        found += _certificates(path)
+        found += certificates_of(path)
     leaf = next((one for one in found if public_key_of(one) == key.public_key()), None)
     if leaf is None:
         raise UsageError(
@@ -102,7 +102,7 @@ def import_identity(
     connection.wanted()  # whatever its settings refer to is at hand
     server_ca, before = _read(ca_file) if ca_file else None, connection.current
     if ca_file:
-        _certificates(ca_file)
+        certificates_of(ca_file)
     if mark_of(before) != fingerprint(identity.chain[0]):  # else it is the same one, with another URL or CA
         must_be_needed(connection, clock)
     answer = _try(connection, identity, url, ca_file)
@@ -153,7 +153,8 @@ def _ordered(leaf: x509.Certificate, found: Sequence[x509.Certificate]) -> tuple
     return tuple(chain)
 
 
-def _certificates(path: Path) -> tuple[x509.Certificate, ...]:
+def certificates_of(path: Path) -> tuple[x509.Certificate, ...]:
+    """The certificates in a file of the user's; raises UsageError."""
     data = _read(path)
     if b"-----BEGIN CERTIFICATE REQUEST-----" in data:
         raise UsageError(f"{path} holds a certificate request.", remedy="Give the certificate that was signed for it.")

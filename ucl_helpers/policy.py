@@ -36,7 +36,7 @@ def parse_duration(text: str) -> timedelta:
     whole = "".join(f"{number}{unit}" for number, unit in parts)
     seconds = sum(int(number) * _UNITS[unit] for number, unit in parts)
     if not parts or whole != "".join(text.split()) or not 0 < seconds <= timedelta.max.days * 86400 // 1000:
-        raise UsageError(f"{text!r} is not a duration.", remedy="Write it like 30d, 36h, 90m or 1d12h.")
+        raise UsageError(f"{text!r} is not a duration.", remedy="Write it like 30d, 36h, 90m, 45s or 1d12h.")
     return timedelta(seconds=seconds)
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.establish import DirectorAccess, Establishment
+from ucl_helpers.importing import certificates_of
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import read_token
 from ucl_helpers.references import resolve
@@ -27,8 +28,11 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None) -> Access
         ca_file: PEM of what verifies UCL's servers; None for the system's trust.
 
     Raises:
-        UsageError: both ways are given, or one only in part, or a token without its endpoint; names what is missing.
+        UsageError: both ways are given, or one only in part, or a token without its endpoint, or the CA file cannot be
+            used; names what is missing.
     """
+    if ca_file:  # before anything is sent
+        certificates_of(ca_file)
     director = {name: given.get(name) or "" for name in DIRECTOR}
     token = given.get("token")
     if token and any(director.values()):
@@ -43,7 +47,7 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None) -> Access
         return None
     missing = [name for name, value in director.items() if not value]
     if missing:
-        raise UsageError(f"For the Director, {', '.join(missing)} is missing.", remedy="Give all four.")
+        raise UsageError(f"Missing for the Director: {', '.join(missing)}.", remedy="Give all four.")
     bearer = resolve(director["bearer"], what="bearer")
     return DirectorAccess(director["director_url"], director["tenant"], director["application_id"], bearer, ca_file)
 

@@ -16,7 +16,8 @@ from ucl_helpers.errors import SecretFound, UsageError
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 SECRET_NAME = re.compile(r"token|bearer|passphrase|password|secret", re.IGNORECASE)
 TOKEN_IN_URL = re.compile(r"[?&]token=", re.IGNORECASE)
-REFERENCE = re.compile(r"(env:|file:).+|prompt")
+PROMPT = "prompt"
+REFERENCE = re.compile(r"(env:|file:).+")
 NONE = "None"
 WORDS = {"true": True, "false": False}
 NUMBERS: Mapping[str, type[int] | type[float]] = {"int": int, "float": float}
@@ -125,6 +126,7 @@ def refuse_secret(name: str, value: object) -> None:
 
     Raises:
         SecretFound: the error names the parameter, never the value.
+        UsageError: a secret is to be asked for.
     """
     if isinstance(value, Mapping):
         for key, held in value.items():
@@ -133,6 +135,11 @@ def refuse_secret(name: str, value: object) -> None:
         for held in value:
             refuse_secret(name, held)
     text = str(value)
+    if text == PROMPT and SECRET_NAME.search(name):
+        raise UsageError(
+            f"Parameter {name!r} is {PROMPT!r}, and in a headless run there is nobody to be asked.",
+            remedy="Pass another reference: env:NAME or file:PATH.",
+        )
     bare = bool(SECRET_NAME.search(name)) and isinstance(value, str) and text and not REFERENCE.fullmatch(text)
     if bare or PRIVATE_KEY.search(text) or TOKEN_IN_URL.search(text) or by_looks(text):
         raise SecretFound(

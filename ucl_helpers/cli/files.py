@@ -1,5 +1,6 @@
 """What lies on disk, as settings want it: ``ucl settings`` and ``ucl export``."""
 
+import hashlib
 import json
 import os
 import shlex
@@ -84,7 +85,19 @@ def _put(home: Home, name: str, given: Path) -> Connection:
     _must_be_right(data, given)
     connection = home.new(name)
     files.write(connection.path / "settings.toml", data)
+    _remove(*_copies(connection))
     return connection
+
+
+def _copies(connection: Connection) -> tuple[Path, Path]:
+    """What is edited, and the mark of what it was copied from."""
+    return connection.path / "settings.edited.toml", connection.path / "settings.edited.base"
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        with files.storage("remove", path):
+            path.unlink(missing_ok=True)
 
 
 def _must_be_right(data: bytes, where: Path) -> None:
@@ -97,19 +110,29 @@ def _must_be_right(data: bytes, where: Path) -> None:
 def _edit(connection: Connection) -> None:
     """On a copy beside it, which stays for the next time when it cannot be read and is not mended now."""
     files.must_be_ours(*connection.folders)
-    path, copy = connection.path / "settings.toml", connection.path / "settings.edited.toml"
-    before, left = _content(path), _content(copy)
+    path, (copy, base) = connection.path / "settings.toml", _copies(connection)
+    before = _content(path)
+    mark, left = hashlib.sha256(before or b"").hexdigest().encode(), _content(copy)
+    changed = UsageError(f"{path} was changed meanwhile.", remedy=f"Yours is {copy}: compare the two, then remove it.")
+    template = described.text_of(Settings()).encode()
     if left is None:
-        files.write(copy, described.text_of(Settings()).encode() if before is None else before)
+        files.write(base, mark)
+        files.write(copy, template if before is None else before)
+    elif _content(base) != mark:
+        raise changed
     else:
         click.echo(f"Going on with what was left in {copy}.", err=True)
-    data = _edited(copy, f"{path} is as it was; go on with: ucl settings {connection.name} --edit")
+    try:
+        data = _edited(copy, f"{path} is as it was; go on with: ucl settings {connection.name} --edit")
+    except UsageError:
+        if _content(copy) in {before, template}:  # nothing is lost with it
+            _remove(copy, base)
+        raise
     if _content(path) != before:
-        raise UsageError(f"{path} was changed meanwhile.", remedy=f"Yours is {copy}: compare the two, then remove it.")
+        raise changed
     if data != before:
         files.write(path, data)
-    with files.storage("remove", copy):
-        copy.unlink()
+    _remove(copy, base)
 
 
 def _edited(copy: Path, unless: str) -> bytes:

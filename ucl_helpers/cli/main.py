@@ -15,7 +15,7 @@ from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
 from ucl_helpers.dumps import no_dumps_at_all
 from ucl_helpers.errors import StorageFailed, UCLError, UsageError
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 _HELP = """Keep a UCL client certificate alive: establish a connection, renew it, revoke it.
 
 \b
@@ -59,6 +59,10 @@ def main(arguments: list[str] | None = None) -> Any:
     except OSError as error:
         code = _end(StorageFailed(f"The system said no: {error}.", remedy="Mend that, then run it again."), given)
         _silence()
+    except SystemExit as stopped:
+        if stopped.code == TERMINATED and "--json" not in given:
+            _end(UCLError("Terminated.", remedy="Nothing is lost; run it again to go on."), given, TERMINATED)
+        raise
     except click.exceptions.Abort:
         code = _end(UCLError("Interrupted.", remedy="Nothing is lost; run it again to go on."), given, INTERRUPTED)
     except click.ClickException as error:

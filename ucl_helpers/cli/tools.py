@@ -74,6 +74,12 @@ def _run(
 
     path, now, runs = find_notebook(notebook), datetime.now(UTC), home.path / "runs"
     known = parameters_of(path)
+    if if_due and "only_if_due" not in known:
+        raise UsageError(f"--if-due needs a notebook with the parameter only_if_due, and {path.name} has none.")
+    if output and output.suffix != ".ipynb":
+        raise UsageError(f"{output} is no name of a notebook.", remedy="Let it end in .ipynb.")
+    if output and output.absolute() == path.absolute():
+        raise UsageError(f"{output} is the notebook that is to be run.", remedy="Name another file for the output.")
     values = {**({"home": str(home.path)} if "home" in known else {}), **given}
     if if_due:
         values["only_if_due"] = "true"
@@ -85,8 +91,10 @@ def _run(
     executed = output or default_output(runs, path, now)
     try:
         result = run_notebook(path, executed, values, deadline=deadline)
-    except SystemExit:  # by SIGTERM; what came of it is told all the same
-        if json_output and outcome_path(executed).exists():
+    except (KeyboardInterrupt, SystemExit) as stopped:  # what came of it is told all the same
+        if not json_output:
+            click.echo(f"executed notebook  {executed}", err=True)
+        elif isinstance(stopped, SystemExit) and outcome_path(executed).exists():
             click.echo(outcome_path(executed).read_text("utf-8"), nl=False)
         raise
     prune(runs, now)
