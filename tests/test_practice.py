@@ -233,6 +233,16 @@ def test_a_pattern_chooses_among_those_there_are(tmp_path):
         practice.open_connections("PROD-*", tmp_path, practice={})
 
 
+def test_settings_that_were_there_first_can_be_practised_with(home):
+    path = home.new("mine").path / "settings.toml"
+    path.write_text("keep = 9\n")
+    with pytest.raises(UsageError, match="real connection") as told:
+        practice.practise(home, "mine", 2048)
+    path.write_text(told.value.remedy.partition("settings.toml: ")[2] + "\n" + path.read_text())
+    assert practice.practise(home, "mine", 2048).outcome == "established"
+    assert home.connection("mine").settings.keep == 9
+
+
 @pytest.mark.parametrize("mask", [0o002, 0o022])
 def test_a_home_that_the_first_sandbox_makes_is_ours_whatever_the_umask(mask, tmp_path):
     home = tmp_path / "new" / "home"

@@ -176,11 +176,16 @@ def _practice(home: Home, name: str) -> Connection:
     """
     Connection(home, name)  # a name that cannot be one starts no sandbox
     ucl = sandbox_of(home)
-    connection = home.new(name)
-    if connection.current is None and not (connection.path / "pending").exists():
-        connection.write_settings({"sandbox": str(ucl.state / "ready.json")})
+    connection, mark = home.new(name), {"sandbox": str(ucl.state / "ready.json")}
+    begun = connection.current is not None or (connection.path / "pending").exists()
+    if not begun:
+        connection.write_settings(mark)
     if not connection.is_sandbox:
-        raise UsageError(f"{name} is a real connection, not one for practice.", remedy="Choose another name.")
+        remedy = "Choose another name."
+        if not begun:  # it has settings already
+            first = dump_settings(mark).strip()
+            remedy = f"To practise with its settings, let this be the first line of settings.toml: {first}"
+        raise UsageError(f"{name} is a real connection, not one for practice.", remedy=remedy)
     with suppress(ServerNotTrusted, StorageFailed):
         is_accepted(connection, utc_now)
         return connection
