@@ -100,7 +100,15 @@ def test_an_editor_that_fails_changes_nothing(shell):
         said = shell.ucl("settings", "prod", "--edit", **variables)
         assert (said.code, file(shell).exists()) == (2, False)
         assert "The editor" in said.err
-        assert not file(shell).with_name("settings.edited.toml").exists()
+        assert "settings.edited.toml" not in said.err
+        assert list(file(shell).parent.glob("settings*")) == []
+
+
+def test_an_editor_that_leaves_nothing_changes_nothing(shell):
+    file(shell).write_text("keep = 6\n")
+    said = shell.ucl("settings", "prod", "--edit", VISUAL="rm")
+    assert (said.code, "is gone" in said.err, file(shell).read_text()) == (2, True, "keep = 6\n")
+    assert list(file(shell).parent.glob("settings*")) == [file(shell)]
 
 
 def test_what_was_left_is_not_put_over_what_was_set_since(shell, tmp_path):
@@ -110,7 +118,8 @@ def test_what_was_left_is_not_put_over_what_was_set_since(shell, tmp_path):
     failing.chmod(0o700)
 
     def left():
-        assert shell.ucl("settings", "prod", "--edit", VISUAL=str(failing)).code == 2
+        said = shell.ucl("settings", "prod", "--edit", VISUAL=str(failing))
+        assert (said.code, f"What it wrote is in {copy}" in said.err) == (2, True)
         assert copy.read_text() == "keep = 3\n"
 
     file(shell).write_text("keep = 6\n")

@@ -1,8 +1,8 @@
 """Reading a TOML table by a table of readers, one for each key that may stand in it; errors know where. Pure.
 
 A reader takes what TOML made of a value and returns what is meant, or raises :class:`UsageError`, which never repeats a
-text: at a wrong place it may be a secret. :class:`WrongValue`
-carries the way to the value: keys of tables, and numbers in lists; :func:`line_of` says on which line that is.
+text: at a wrong place it may be a secret. :class:`WrongValue` carries the way to the value: keys of tables, and numbers
+in lists; :func:`line_of` says on which line that is.
 """
 
 import re

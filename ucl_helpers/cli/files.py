@@ -123,11 +123,13 @@ def _edit(connection: Connection) -> None:
     else:
         click.echo(f"Going on with what was left in {copy}.", err=True)
     try:
-        data = _edited(copy, f"{path} is as it was; go on with: ucl settings {connection.name} --edit")
-    except UsageError:
-        if _content(copy) in {before, template}:  # nothing is lost with it
+        data = _edited(copy)
+    except UsageError as error:
+        if _content(copy) in {None, before, template}:  # nothing is lost with it
             _remove(copy, base)
-        raise
+            raise
+        kept = f"What it wrote is in {copy}; go on with: ucl settings {connection.name} --edit"
+        raise type(error)(error.message, remedy=f"{error.remedy} {kept}".strip()) from None
     if _content(path) != before:
         raise changed
     if data != before:
@@ -135,11 +137,13 @@ def _edit(connection: Connection) -> None:
     _remove(copy, base)
 
 
-def _edited(copy: Path, unless: str) -> bytes:
+def _edited(copy: Path) -> bytes:
     """What it was edited to, once that can be read; raises InvalidSettings if it is left as it is."""
     while True:
         _open_editor(copy)
-        data = _content(copy) or b""
+        data = _content(copy)
+        if data is None:
+            raise UsageError(f"{copy} is gone.", remedy="Save it under this very name.")
         try:
             _must_be_right(data, copy)
         except InvalidSettings as error:
@@ -147,7 +151,7 @@ def _edited(copy: Path, unless: str) -> bytes:
             try:
                 confirm("Edit it again?", yes=False)
             except UsageError:
-                raise InvalidSettings(error.message, remedy=unless) from None
+                raise error from None
         else:
             return data
 
@@ -165,7 +169,7 @@ def _open_editor(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise UsageError(f"The editor {chosen!r} cannot be started: {error}.", remedy="Set EDITOR.") from None
     if code:
-        raise UsageError(f"The editor {chosen!r} ended with {code}.", remedy=f"What it wrote is in {path}.")
+        raise UsageError(f"The editor {chosen!r} ended with {code}.")
 
 
 COMMANDS = (export_command, settings_command)
