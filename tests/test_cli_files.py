@@ -136,6 +136,18 @@ def test_what_was_left_is_not_put_over_what_was_set_since(shell, tmp_path):
     assert (file(shell).read_text(), copy.exists()) == ("keep = 9\n", False)
 
 
+def test_a_copy_that_was_left_as_it_was_stands_in_nobodys_way(shell, tmp_path):
+    killing = tmp_path / "killing"
+    killing.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    killing.chmod(0o700)
+    for text in ("keep = 6\n", "keep = 7\n"):
+        file(shell).write_text(text)
+        assert shell.ucl("settings", "prod", "--edit", VISUAL=str(killing)).code == -9
+        assert file(shell).with_name("settings.edited.toml").read_text() == text
+    said = shell.ucl("settings", "prod", "--edit", **editor(tmp_path, "keep = 8\n"))
+    assert (said.code, said.err, file(shell).read_text()) == (0, "", "keep = 8\n")
+
+
 def test_edit_and_set_exclude_each_other(shell):
     assert shell.ucl("settings", "prod", "--edit", "--set", "x").code == 2
 

@@ -1,6 +1,5 @@
 """What lies on disk, as settings want it: ``ucl settings`` and ``ucl export``."""
 
-import hashlib
 import json
 import os
 import shlex
@@ -90,7 +89,7 @@ def _put(home: Home, name: str, given: Path) -> Connection:
 
 
 def _copies(connection: Connection) -> tuple[Path, Path]:
-    """What is edited, and the mark of what it was copied from."""
+    """What is edited, and what it was copied from."""
     return connection.path / "settings.edited.toml", connection.path / "settings.edited.base"
 
 
@@ -112,20 +111,20 @@ def _edit(connection: Connection) -> None:
     files.must_be_ours(*connection.folders)
     path, (copy, base) = connection.path / "settings.toml", _copies(connection)
     before = _content(path)
-    mark, left = hashlib.sha256(before or b"").hexdigest().encode(), _content(copy)
+    original = described.text_of(Settings()).encode() if before is None else before
     changed = UsageError(f"{path} was changed meanwhile.", remedy=f"Yours is {copy}: compare the two, then remove it.")
-    template = described.text_of(Settings()).encode()
-    if left is None:
-        files.write(base, mark)
-        files.write(copy, template if before is None else before)
-    elif _content(base) != mark:
+    if _content(copy) in {None, _content(base)}:
+        _remove(copy)  # before its base is another
+        files.write(base, original)
+        files.write(copy, original)
+    elif _content(base) != original:
         raise changed
     else:
         click.echo(f"Going on with what was left in {copy}.", err=True)
     try:
         data = _edited(copy)
     except UsageError as error:
-        if _content(copy) in {None, before, template}:  # nothing is lost with it
+        if _content(copy) in {None, original}:  # nothing is lost with it
             _remove(copy, base)
             raise
         kept = f"What it wrote is in {copy}; go on with: ucl settings {connection.name} --edit"
