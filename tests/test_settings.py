@@ -184,6 +184,7 @@ def test_no_error_repeats_a_text(key, value):
         ('[[hooks]]\nname = "a"\ncommand = ["x"]\ntimeout = 60', '"60s"'),
         ('key_length = "2048"', "without quotes"),
         ('keep = "5"', "without quotes"),
+        ("files.mode = 640", '"0640"'),
         ('exports.combined = "true"', "without quotes"),
     ],
 )

@@ -121,7 +121,7 @@ def _key_length(value: object) -> int:
 
 def _mode(value: object) -> int:
     if not isinstance(value, str) or not re.fullmatch(r"0?[46][04]0", value):
-        remedy = "One of 0600, 0640, 0400, 0440: never for others, and nobody but the owner writes."
+        remedy = 'One of "0600", "0640", "0400", "0440": never for others, and nobody but the owner writes.'
         raise UsageError("it is not a mode that may be.", remedy=remedy)
     return int(value, 8)
 
