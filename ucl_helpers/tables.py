@@ -116,7 +116,8 @@ def duration(value: object) -> timedelta:
     """A text such as ``36h``."""
     with suppress(UsageError):
         return parse_duration(value if isinstance(value, str) else "")
-    raise UsageError(f"{what_it_is(value)} is not a duration.", remedy='Write it like "30d", "36h" or "60s".')
+    remedy = 'Write it like "30d", "36h" or "60s": more than nothing.'
+    raise UsageError(f"{what_it_is(value)} is not a duration.", remedy=remedy)
 
 
 def flag(value: object) -> bool:
