@@ -60,6 +60,8 @@ def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, j
 
     What is not set is shown as a comment. A new passphrase, other exports or readers count from the next renewal, or
     at once with: ucl export NAME
+
+    What was edited and cannot be put in place stays as settings.edited.toml for the next --edit; to drop it, remove it.
     """
     if edit and given:
         raise UsageError("--edit and --set exclude each other.", remedy="Leave out one of the two.")

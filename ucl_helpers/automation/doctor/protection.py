@@ -19,7 +19,7 @@ SHORTEST_FOR_JAVA = 6  # characters
 
 
 def references(kept: Kept) -> Finding:
-    """Files that settings refer to are closed to others, and Java takes the passphrase of ``identity.p12``."""
+    """Files that settings refer to are closed to others, and Java's tools go along with that of ``identity.p12``."""
     name, settings = "references", kept.settings
     if _unusable(kept):
         return skipped(name, "see settings")
@@ -34,7 +34,7 @@ def references(kept: Kept) -> Finding:
     with suppress(UsageError):  # told of the files
         passphrase = follow(exported.pkcs12, "exports.pkcs12", kept.name)
         if passphrase is not None and len(passphrase.decode()) < SHORTEST_FOR_JAVA:
-            found = "the passphrase of identity.p12 has fewer than six characters, which Java's keytool refuses"
+            found = "the passphrase of identity.p12 has fewer than six characters: keytool writes no store with it"
             return warning(name, found, f"Choose a longer one, then: {_export(kept)}")
     return ok(name, f"closed to others: {', '.join(str(path) for path, _ in there)}" if there else "to no file")
 
