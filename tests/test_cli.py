@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from command_line import BITS, Shell, made_by_hand, tool
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from secrets_watch import CANARY
 
 from ucl_helpers.establish import Establishment
@@ -122,13 +124,30 @@ def test_a_failed_call_leaves_nothing_unless_a_key_was_made(ucl, fresh):
     assert SECRET not in down.out + refused.out
 
 
-@pytest.mark.parametrize("content", [None, "no PEM"])
-def test_a_ca_file_that_cannot_be_used_is_told_before_the_token_is_used_up(content, fresh, tmp_path):
-    path = tmp_path / "ca.pem"
-    if content:
-        path.write_text(content)
-    said = fresh.ucl("establish", "new", "--token", "env:T", "--ca-file", path, "--connector-url", closed_port(), T="x")
+UNUSABLE_CA = {
+    "not there": lambda _: None,
+    "no PEM": lambda _: b"no PEM",
+    "DER": lambda pem: x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER),
+    "of nobody": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("how", UNUSABLE_CA)
+def test_a_ca_file_that_cannot_be_used_is_told_before_the_token_is_used_up(how, ucl, fresh, tmp_path, hand):
+    path = Path("~no-such-user/ca.pem") if how == "of nobody" else tmp_path / "ca.pem"
+    if content := UNUSABLE_CA[how](ucl.ca_file.read_bytes()):
+        path.write_bytes(content)
+    options = ("--ca-file", path, "--connector-url", closed_port())
+    said = fresh.ucl("establish", "new", "--token", "env:T", *options, T="x")
     assert (said.code, str(path) in said.err, connections(fresh)) == (2, True, [])
+    said = fresh.ucl("import", "new", "--key", hand / "ucl-app.key", "--certificate", hand / "ucl-app.crt", *options)
+    assert (said.code, str(path) in said.err, connections(fresh)) == (2, True, [])
+
+
+def test_a_ca_file_in_the_home_folder_is_found(ucl, fresh, tmp_path):
+    (tmp_path / "ca.pem").write_bytes(ucl.ca_file.read_bytes())
+    options = (*director(ucl), "--bearer", "env:BEARER", "--ca-file", "~/ca.pem", *BITS)
+    assert fresh.ucl("establish", "new", *options, BEARER=ucl.director_token, HOME=str(tmp_path)).code == 0
 
 
 def test_a_failed_call_leaves_generations_where_the_link_to_them_is_lost(ucl, fresh):

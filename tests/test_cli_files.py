@@ -100,7 +100,15 @@ def test_an_editor_that_fails_changes_nothing(shell):
         said = shell.ucl("settings", "prod", "--edit", **variables)
         assert (said.code, file(shell).exists()) == (2, False)
         assert "The editor" in said.err
-        assert not file(shell).with_name("settings.edited.toml").exists()
+        assert "settings.edited.toml" not in said.err
+        assert list(file(shell).parent.glob("settings*")) == []
+
+
+def test_an_editor_that_leaves_nothing_changes_nothing(shell):
+    file(shell).write_text("keep = 6\n")
+    said = shell.ucl("settings", "prod", "--edit", VISUAL="rm")
+    assert (said.code, "is gone" in said.err, file(shell).read_text()) == (2, True, "keep = 6\n")
+    assert list(file(shell).parent.glob("settings*")) == [file(shell)]
 
 
 def test_what_was_left_is_not_put_over_what_was_set_since(shell, tmp_path):
@@ -110,7 +118,8 @@ def test_what_was_left_is_not_put_over_what_was_set_since(shell, tmp_path):
     failing.chmod(0o700)
 
     def left():
-        assert shell.ucl("settings", "prod", "--edit", VISUAL=str(failing)).code == 2
+        said = shell.ucl("settings", "prod", "--edit", VISUAL=str(failing))
+        assert (said.code, f"What it wrote is in {copy}" in said.err) == (2, True)
         assert copy.read_text() == "keep = 3\n"
 
     file(shell).write_text("keep = 6\n")
@@ -125,6 +134,18 @@ def test_what_was_left_is_not_put_over_what_was_set_since(shell, tmp_path):
     assert shell.ucl("settings", "prod", "--set", tmp_path / "given.toml").code == 0
     assert shell.ucl("settings", "prod", "--edit", VISUAL="true").code == 0
     assert (file(shell).read_text(), copy.exists()) == ("keep = 9\n", False)
+
+
+def test_a_copy_that_was_left_as_it_was_stands_in_nobodys_way(shell, tmp_path):
+    killing = tmp_path / "killing"
+    killing.write_text("#!/bin/sh\nkill -9 $PPID\n")
+    killing.chmod(0o700)
+    for text in ("keep = 6\n", "keep = 7\n"):
+        file(shell).write_text(text)
+        assert shell.ucl("settings", "prod", "--edit", VISUAL=str(killing)).code == -9
+        assert file(shell).with_name("settings.edited.toml").read_text() == text
+    said = shell.ucl("settings", "prod", "--edit", **editor(tmp_path, "keep = 8\n"))
+    assert (said.code, said.err, file(shell).read_text()) == (0, "", "keep = 8\n")
 
 
 def test_edit_and_set_exclude_each_other(shell):

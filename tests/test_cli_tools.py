@@ -35,6 +35,22 @@ def test_home_is_given_to_a_notebook_that_takes_one(shell, tmp_path):
     assert said.out == f"takes: done\nexecuted notebook  {tmp_path / 'out.ipynb'}\n"
 
 
+@pytest.mark.parametrize("output", ["out.txt", "-", "in.ipynb", "new/../in.ipynb", "there/in.ipynb"])
+def test_an_output_that_is_no_notebook_or_the_very_one_is_refused(output, shell, tmp_path):
+    notebook = write_notebook(tmp_path / "in.ipynb", "1")
+    (tmp_path / "there").symlink_to(tmp_path)
+    before = notebook.read_bytes()
+    said = shell.ucl("run", "in.ipynb", "-o", output)
+    assert (said.code, output in said.err, notebook.read_bytes()) == (2, True, before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.ipynb", "there"]
+
+
+def test_a_run_if_due_needs_a_notebook_that_knows_of_it(shell, tmp_path):
+    write_notebook(tmp_path / "in.ipynb", "1")
+    said = shell.ucl("run", "in.ipynb", "--if-due")
+    assert (said.code, "only_if_due, and in.ipynb has none" in said.err) == (2, True)
+
+
 ASSERT = "from ucl_helpers import views\nviews.report_errors()\nassert {}, 'two is not three'"
 BUSY = ASSERT.format("'home' not in globals()") + "\nfrom ucl_helpers import errors\nraise errors.Busy('x', remedy='y')"
 
@@ -167,6 +183,15 @@ def test_a_sandbox_tells_how_it_is_reached_and_ends_when_told(ending, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("where", ["--state", "--ready-file"])
+def test_a_file_is_no_folder_for_a_sandbox(where, tmp_path):
+    (tmp_path / "file").touch()
+    folders = {"--state": tmp_path / "state", "--ready-file": tmp_path / "out" / "ready.json"}
+    folders[where] = tmp_path / "file" / "below"
+    said = Shell(tmp_path).ucl("sandbox", *(word for pair in folders.items() for word in pair))
+    assert (said.code, f"{tmp_path / 'file'} is a file, not a folder" in said.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("text", "validity"),
     [("5s", timedelta(seconds=5)), ("2160h", timedelta(days=90)), ("3650d", timedelta(days=3650))],
@@ -187,7 +212,10 @@ def test_a_sandbox_signs_for_as_long_as_it_is_told(text, validity, tmp_path):
     assert root.subject == root.issuer
 
 
-@pytest.mark.parametrize("text", ["0d", "-1d", "90", "soon"])
-def test_a_validity_that_is_none_is_a_usage_error(text, shell):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("0d", "not more than nothing"), ("-1d", "not a duration"), ("90", "not a duration"), ("soon", "not a duration")],
+)
+def test_a_validity_that_is_none_is_a_usage_error(text, told, shell):
     said = shell.ucl("sandbox", f"--validity={text}")
-    assert (said.code, "is not a duration" in said.err) == (2, True)
+    assert (said.code, told in said.err, "45s" in said.err) == (2, True, True)

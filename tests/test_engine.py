@@ -19,7 +19,7 @@ from ucl_helpers.automation.bounds import Bounds, cut
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.runner import run_notebook
 from ucl_helpers.automation.saving import RedactingManager, local_path
-from ucl_helpers.errors import SecretFound
+from ucl_helpers.errors import SecretFound, UsageError
 from ucl_helpers.models import OUTCOME_MIME
 
 OURS = {"engine_name": "ucl", "kernel_name": "python3", "language": "python", "progress_bar": False}
@@ -41,6 +41,13 @@ def test_a_secret_among_the_parameters_is_refused_by_any_papermill_before_anythi
     with pytest.raises(SecretFound, match="Parameter") as caught:
         papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", parameters, **OURS)
     assert "t0k3n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.ipynb"]
+
+
+def test_nobody_is_asked_for_a_secret_by_any_papermill(tmp_path):
+    write_notebook(tmp_path / "in.ipynb", f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(UsageError, match="nobody to be asked"):
+        papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", {"token": "prompt"}, **OURS)
     assert [path.name for path in tmp_path.iterdir()] == ["in.ipynb"]
 
 

@@ -207,7 +207,6 @@ def test_a_duration_is_read(text, length):
         "",
         "30",
         "d",
-        "0d",
         "-1d",
         "1.5d",
         "30D",
@@ -223,6 +222,12 @@ def test_a_duration_is_read(text, length):
 )
 def test_what_is_no_duration_is_named(text):
     with pytest.raises(UsageError, match="is not a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["0s", "0d", "0d 00h"])
+def test_no_time_at_all_is_no_duration_either(text):
+    with pytest.raises(UsageError, match="is not more than nothing"):
         parse_duration(text)
 
 

@@ -36,8 +36,9 @@ def test_an_empty_variable_is_an_error_that_names_it(monkeypatch, value):
     monkeypatch.delenv("MY_TOKEN", raising=False)
     if value is not None:
         monkeypatch.setenv("MY_TOKEN", value)
-    with pytest.raises(UsageError, match="token: the environment variable MY_TOKEN is empty or not set"):
+    with pytest.raises(UsageError, match="token: the environment variable MY_TOKEN is empty or not set") as caught:
         resolve("env:MY_TOKEN", what="token")
+    assert "prompt" not in str(caught.value)  # where it stands in settings nobody can be asked
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, said):
     with pytest.raises(UsageError, match=said) as caught:
         resolve(f"file:{tmp_path / name}", what="token")
     assert name.rstrip("\x00") in str(caught.value)
+    assert "prompt" not in str(caught.value)
 
 
 def test_the_home_of_nobody_is_an_error():

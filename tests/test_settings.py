@@ -55,7 +55,8 @@ HOOK = '[[hooks]]\nname = "a"\ncommand = ["true"]\n'
         (HOOK + "[[hooks]]\nname = 'b'", 4, "hooks", "command must be given"),
         (HOOK + "[[hooks]]\ncommand = []\nname = 'b'", 5, "hooks.command", "an empty list is not a list of 1 to 100"),
         (HOOK + "[[hooks]]\nname = 'b'\ncommand = [\n 'a',\n 1]", 6, "hooks.command", "1 is not a text"),
-        (HOOK + HOOK, 5, "hooks.name", "there are two hooks 'a'"),
+        (HOOK + HOOK, 5, "hooks.name", "there are two hooks of this name"),
+        ("[notices]\n'slack://a/b' = true", 2, "notices.…", "there is no such setting"),
         (HOOK + "timeout = 5", 4, "hooks.timeout", "5 is not a duration"),
         ("hooks = [{name = 'a', comand = ['true']}]", 1, "hooks.comand", "there is no such setting"),
         ("[notices]\nurls = ['mailto:me']", 2, "notices.urls", "it must be a reference"),
@@ -176,6 +177,15 @@ def test_no_error_repeats_a_text(key, value):
 
 
 @pytest.mark.parametrize(
+    "text", [f'[[hooks]]\nname = "{SECRET}"\ncommand = ["x"]\n' * 2, f'exports = {{ "slack://{SECRET}" = true }}']
+)
+def test_no_error_repeats_a_name_that_may_be_none(text):
+    with pytest.raises(InvalidSettings) as told:
+        parse_settings(text)
+    assert SECRET not in f"{told.value} {told.value.data}"
+
+
+@pytest.mark.parametrize(
     ("text", "how"),
     [
         ('[hooks]\nname = "a"\ncommand = ["x"]', "[[hooks]], with two brackets"),
@@ -184,6 +194,7 @@ def test_no_error_repeats_a_text(key, value):
         ('[[hooks]]\nname = "a"\ncommand = ["x"]\ntimeout = 60', '"60s"'),
         ('key_length = "2048"', "without quotes"),
         ('keep = "5"', "without quotes"),
+        ("files.mode = 640", '"0640"'),
         ('exports.combined = "true"', "without quotes"),
     ],
 )

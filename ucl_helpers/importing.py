@@ -16,7 +16,7 @@ from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import load_bundle, load_key, public_key_of, read_certificates
 from ucl_helpers.dumps import no_core_dumps
-from ucl_helpers.errors import BadAnswer, SettledElsewhere, UsageError
+from ucl_helpers.errors import BadAnswer, SettledElsewhere, StorageFailed, UsageError
 from ucl_helpers.establish import must_be_needed
 from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import CONFIGURATION, configuration_from
@@ -24,7 +24,7 @@ from ucl_helpers.outcomes import facts_of, mark_of, outcome_of
 from ucl_helpers.pending import Pending
 from ucl_helpers.procedure import STEP_WAIT_SECONDS
 from ucl_helpers.store import Connection, Home
-from ucl_helpers.tls import check_url
+from ucl_helpers.tls import check_url, tls_context
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ def import_identity(
         clock: our clock, aware, UTC.
 
     Raises:
+        UsageError: the CA file cannot be used.
         ChecksFailed: names every failed check.
         RetryLater, Refused, ServerNotTrusted, BadAnswer: the call failed. In each case nothing is kept.
     """
     connection, url = Connection(home, name), check_url(connector_url, what="--connector-url")
     connection.wanted()  # whatever its settings refer to is at hand
-    server_ca, before = _read(ca_file) if ca_file else None, connection.current
-    if ca_file:
-        certificates_of(ca_file)
+    ca_file, before = usable_ca(ca_file) if ca_file else None, connection.current
+    server_ca = _read(ca_file) if ca_file else None
     if mark_of(before) != fingerprint(identity.chain[0]):  # else it is the same one, with another URL or CA
         must_be_needed(connection, clock)
     answer = _try(connection, identity, url, ca_file)
@@ -164,8 +164,19 @@ def certificates_of(path: Path) -> tuple[x509.Certificate, ...]:
         raise UsageError(error.message, remedy=error.remedy) from None
 
 
+def usable_ca(path: Path) -> Path:
+    """The path in full of a CA file of the user's that TLS can load; raises UsageError."""
+    certificates_of(path)
+    try:
+        tls_context(path.expanduser(), None)
+    except StorageFailed as error:  # it is a file of the user's
+        raise UsageError(error.message, remedy=error.remedy) from None
+    return path.expanduser()
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.expanduser().read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.", remedy="Check the path.") from None
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "there is no such user"
+        raise UsageError(f"{path} cannot be read: {reason}.", remedy="Check the path.") from None

@@ -30,13 +30,15 @@ def parse_duration(text: str) -> timedelta:
     """A duration such as ``30d``, ``36h``, ``90m``, ``45s`` or ``1d12h``.
 
     Raises:
-        UsageError: it is something else, or zero.
+        UsageError: it is something else, or nothing.
     """
     parts = re.findall(r"([0-9]{1,9})\s*([smhdw])", text)
     whole = "".join(f"{number}{unit}" for number, unit in parts)
     seconds = sum(int(number) * _UNITS[unit] for number, unit in parts)
-    if not parts or whole != "".join(text.split()) or not 0 < seconds <= timedelta.max.days * 86400 // 1000:
-        raise UsageError(f"{text!r} is not a duration.", remedy="Write it like 30d, 36h, 90m, 45s or 1d12h.")
+    is_one = bool(parts) and whole == "".join(text.split()) and seconds <= timedelta.max.days * 86400 // 1000
+    if not is_one or not seconds:
+        wanted = "more than nothing" if is_one else "a duration"
+        raise UsageError(f"{text!r} is not {wanted}.", remedy="Write it like 30d, 36h, 90m, 45s or 1d12h.")
     return timedelta(seconds=seconds)
 
 

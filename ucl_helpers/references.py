@@ -8,6 +8,7 @@ from pathlib import Path
 from ucl_helpers.errors import UsageError
 
 HOW = "Write it as env:NAME, file:PATH or prompt."
+MEND = "Set it, or write another reference: env:NAME or file:PATH."
 
 
 def resolve(reference: str, *, what: str) -> str:
@@ -33,7 +34,7 @@ def resolve(reference: str, *, what: str) -> str:
     else:
         raise UsageError(f"{what} must be a reference, not the secret itself.", remedy=HOW)
     if not secret:
-        raise UsageError(f"{what}: {where} is empty or not set.", remedy=HOW)
+        raise UsageError(f"{what}: {where} is empty or not set.", remedy=MEND)
     return secret
 
 
@@ -43,7 +44,7 @@ def _file(path: str, what: str) -> str:
     except (OSError, ValueError, RuntimeError) as error:
         reasons = {UnicodeDecodeError: "it is not text", RuntimeError: "there is no such user"}
         reason = error.strerror if isinstance(error, OSError) else reasons.get(type(error), "that is no path")
-        raise UsageError(f"{what}: the file {path} cannot be read: {reason}.", remedy=HOW) from None
+        raise UsageError(f"{what}: the file {path} cannot be read: {reason}.", remedy=MEND) from None
 
 
 def _prompt(what: str) -> str:

@@ -121,7 +121,7 @@ def _key_length(value: object) -> int:
 
 def _mode(value: object) -> int:
     if not isinstance(value, str) or not re.fullmatch(r"0?[46][04]0", value):
-        remedy = "One of 0600, 0640, 0400, 0440: never for others, and nobody but the owner writes."
+        remedy = 'One of "0600", "0640", "0400", "0440": never for others, and nobody but the owner writes.'
         raise UsageError("it is not a mode that may be.", remedy=remedy)
     return int(value, 8)
 
@@ -178,7 +178,8 @@ def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:
         settings = Settings(**tables.read_table(table, _SETTINGS))
         _must_agree(settings)
     except tables.WrongValue as wrong:
-        key = ".".join(part for part in wrong.path if isinstance(part, str))
+        names = [part for part in wrong.path if isinstance(part, str)]
+        key = ".".join("…" if re.search("[:/@]", name) else name for name in names)  # a URL may hold a token
         place = f"{where}, line {tables.line_of(text, wrong.path)}, {key}"
         raise InvalidSettings(f"{place}: {wrong.message}", remedy=wrong.remedy) from None
     return settings
@@ -189,7 +190,7 @@ def _must_agree(settings: Settings) -> None:
     names = [hook.name for hook in settings.hooks]
     twice = next((at for at, name in enumerate(names) if name in names[:at]), None)
     if twice is not None:
-        raise tables.WrongValue(("hooks", twice, "name"), f"there are two hooks {names[twice]!r}.", "Name them apart.")
+        raise tables.WrongValue(("hooks", twice, "name"), "there are two hooks of this name.", "Name them apart.")
     if settings.files.mode & 0o040 and settings.files.group is None:
         raise tables.WrongValue(("files", "mode"), "a group may read, and none is named.", 'Name it: group = "…".')
     if settings.key_passphrase and settings.exports.kubernetes_secret:

@@ -1,8 +1,8 @@
 """Reading a TOML table by a table of readers, one for each key that may stand in it; errors know where. Pure.
 
 A reader takes what TOML made of a value and returns what is meant, or raises :class:`UsageError`, which never repeats a
-text: at a wrong place it may be a secret. :class:`WrongValue`
-carries the way to the value: keys of tables, and numbers in lists; :func:`line_of` says on which line that is.
+text: at a wrong place it may be a secret. :class:`WrongValue` carries the way to the value: keys of tables, and numbers
+in lists; :func:`line_of` says on which line that is.
 """
 
 import re
@@ -116,7 +116,8 @@ def duration(value: object) -> timedelta:
     """A text such as ``36h``."""
     with suppress(UsageError):
         return parse_duration(value if isinstance(value, str) else "")
-    raise UsageError(f"{what_it_is(value)} is not a duration.", remedy='Write it like "30d", "36h" or "60s".')
+    remedy = 'Write it like "30d", "36h" or "60s": more than nothing.'
+    raise UsageError(f"{what_it_is(value)} is not a duration.", remedy=remedy)
 
 
 def flag(value: object) -> bool:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.establish import DirectorAccess, Establishment
-from ucl_helpers.importing import certificates_of
+from ucl_helpers.importing import usable_ca
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import read_token
 from ucl_helpers.references import resolve
@@ -31,8 +31,7 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None) -> Access
         UsageError: both ways are given, or one only in part, or a token without its endpoint, or the CA file cannot be
             used; names what is missing.
     """
-    if ca_file:  # before anything is sent
-        certificates_of(ca_file)
+    ca_file = usable_ca(ca_file) if ca_file else None  # before anything is sent
     director = {name: given.get(name) or "" for name in DIRECTOR}
     token = given.get("token")
     if token and any(director.values()):

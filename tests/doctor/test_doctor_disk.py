@@ -9,13 +9,15 @@ from tempfile import TemporaryDirectory
 import pytest
 from certificates import intermediate, key
 from command_line import UCL, environment
-from examined import bad, mended, named, ordinary_user, right_url, typed, well
+from examined import NOBODY, bad, mended, named, ordinary_user, right_url, typed, well
+from secrets_watch import CANARY
 from steps import install, tree
 
 from ucl_helpers import Home, renew
 from ucl_helpers.automation.doctor import diagnose, diagnose_home
 from ucl_helpers.crypto import dump_certificates, dump_key, load_key
 from ucl_helpers.errors import UnknownConnection, UsageError
+from ucl_helpers.rebuilding import export
 from ucl_helpers.sandbox import Sandbox
 
 
@@ -303,3 +305,55 @@ def test_a_chain_that_is_none_is_named(prod, ucl, proof):
     done = typed(finding.remedy.replace("MISSING.pem", str(missing)), prod)
     assert done.returncode == 0, done
     well(prod)
+
+
+# -- what settings refer to --------------------------------------------------------------------------------------------
+
+REFERRING = {
+    "key_passphrase": 'key_passphrase = "file:{}"',
+    "exports.encrypted_key": '[exports]\nencrypted_key = "file:{}"',
+    "exports.pkcs12": '[exports]\npkcs12 = "file:{}"',
+    "notices.urls": '[notices]\nurls = ["env:NOWHERE", "file:{}"]',
+}
+
+
+def refer(prod, text, secret, content=CANARY):
+    secret.write_text(content)
+    secret.chmod(0o600)
+    (prod.path / "settings.toml").write_text(text.format(secret))
+    export(prod)
+
+
+@pytest.mark.parametrize("setting", REFERRING)
+def test_a_file_with_a_secret_that_others_may_read_is_named(setting, prod, place):
+    secret = place / "the secret"
+    refer(prod, REFERRING[setting], secret)
+    assert well(prod)["references"].found == f"closed to others: {secret}"
+    secret.chmod(0o640)
+    mended(named(prod, "references", f"others may read {secret}", status="warning"), prod)
+    assert secret.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who gives files away")
+@pytest.mark.parametrize(("mode", "status"), [(0o640, "ok"), (0o644, "warning")])
+def test_a_file_of_somebody_else_may_be_for_our_group(mode, status, prod, place):
+    refer(prod, REFERRING["key_passphrase"], place / "secret")
+    (place / "secret").chmod(mode)
+    os.chown(place / "secret", NOBODY, NOBODY)
+    finding = diagnose(prod, offline=True)["references"]
+    assert (finding.status, "chmod" in finding.remedy) == (status, False)
+
+
+def test_what_is_no_file_is_no_matter_of_modes(prod, monkeypatch):
+    monkeypatch.setenv("P12", CANARY)
+    (prod.path / "settings.toml").write_text('exports.pkcs12 = "env:P12"\nnotices.urls = ["file:~nobody-here/x"]\n')
+    export(prod)
+    assert well(prod)["references"].found == "to no file"
+
+
+@pytest.mark.parametrize(("length", "status"), [(5, "warning"), (6, "ok")])
+def test_a_passphrase_that_is_too_short_for_java_is_named(length, status, prod, place):
+    refer(prod, REFERRING["exports.pkcs12"], place / "secret", "ä" * length)
+    finding = diagnose(prod, offline=True)["references"]
+    told = "fewer than six" in finding.found and "ucl export prod" in finding.remedy
+    assert (finding.status, told) == (status, status != "ok")

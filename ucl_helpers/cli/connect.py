@@ -11,7 +11,7 @@ from ucl_helpers.cli.common import FILE, as_json, need, with_home
 from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.establish import establish
 from ucl_helpers.files import remove_tree
-from ucl_helpers.importing import import_identity, read_identity
+from ucl_helpers.importing import import_identity, read_identity, usable_ca
 from ucl_helpers.references import resolve
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.ways_in import access_from
@@ -56,6 +56,7 @@ def establish_command(
     """
     if sandbox and (ca_file or any(given.values())):
         raise UsageError("--sandbox brings its own way in.", remedy="Leave the other options out, or --sandbox.")
+    ca_file = usable_ca(ca_file) if ca_file else None
     access = access_from(given, ca_file)
     if sandbox:
         need("tornado", "sandbox")

@@ -1,6 +1,5 @@
 """What lies on disk, as settings want it: ``ucl settings`` and ``ucl export``."""
 
-import hashlib
 import json
 import os
 import shlex
@@ -61,6 +60,8 @@ def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, j
 
     What is not set is shown as a comment. A new passphrase, other exports or readers count from the next renewal, or
     at once with: ucl export NAME
+
+    What was edited and cannot be put in place stays as settings.edited.toml for the next --edit; to drop it, remove it.
     """
     if edit and given:
         raise UsageError("--edit and --set exclude each other.", remedy="Leave out one of the two.")
@@ -90,7 +91,7 @@ def _put(home: Home, name: str, given: Path) -> Connection:
 
 
 def _copies(connection: Connection) -> tuple[Path, Path]:
-    """What is edited, and the mark of what it was copied from."""
+    """What is edited, and what it was copied from."""
     return connection.path / "settings.edited.toml", connection.path / "settings.edited.base"
 
 
@@ -112,22 +113,24 @@ def _edit(connection: Connection) -> None:
     files.must_be_ours(*connection.folders)
     path, (copy, base) = connection.path / "settings.toml", _copies(connection)
     before = _content(path)
-    mark, left = hashlib.sha256(before or b"").hexdigest().encode(), _content(copy)
+    original = described.text_of(Settings()).encode() if before is None else before
     changed = UsageError(f"{path} was changed meanwhile.", remedy=f"Yours is {copy}: compare the two, then remove it.")
-    template = described.text_of(Settings()).encode()
-    if left is None:
-        files.write(base, mark)
-        files.write(copy, template if before is None else before)
-    elif _content(base) != mark:
+    if _content(copy) in {None, _content(base)}:
+        _remove(copy)  # before its base is another
+        files.write(base, original)
+        files.write(copy, original)
+    elif _content(base) != original:
         raise changed
     else:
         click.echo(f"Going on with what was left in {copy}.", err=True)
     try:
-        data = _edited(copy, f"{path} is as it was; go on with: ucl settings {connection.name} --edit")
-    except UsageError:
-        if _content(copy) in {before, template}:  # nothing is lost with it
+        data = _edited(copy)
+    except UsageError as error:
+        if _content(copy) in {None, original}:  # nothing is lost with it
             _remove(copy, base)
-        raise
+            raise
+        kept = f"What it wrote is in {copy}; go on with: ucl settings {connection.name} --edit"
+        raise type(error)(error.message, remedy=f"{error.remedy} {kept}".strip()) from None
     if _content(path) != before:
         raise changed
     if data != before:
@@ -135,11 +138,13 @@ def _edit(connection: Connection) -> None:
     _remove(copy, base)
 
 
-def _edited(copy: Path, unless: str) -> bytes:
+def _edited(copy: Path) -> bytes:
     """What it was edited to, once that can be read; raises InvalidSettings if it is left as it is."""
     while True:
         _open_editor(copy)
-        data = _content(copy) or b""
+        data = _content(copy)
+        if data is None:
+            raise UsageError(f"{copy} is gone.", remedy="Save it under this very name.")
         try:
             _must_be_right(data, copy)
         except InvalidSettings as error:
@@ -147,7 +152,7 @@ def _edited(copy: Path, unless: str) -> bytes:
             try:
                 confirm("Edit it again?", yes=False)
             except UsageError:
-                raise InvalidSettings(error.message, remedy=unless) from None
+                raise error from None
         else:
             return data
 
@@ -165,7 +170,7 @@ def _open_editor(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise UsageError(f"The editor {chosen!r} cannot be started: {error}.", remedy="Set EDITOR.") from None
     if code:
-        raise UsageError(f"The editor {chosen!r} ended with {code}.", remedy=f"What it wrote is in {path}.")
+        raise UsageError(f"The editor {chosen!r} ended with {code}.")
 
 
 COMMANDS = (export_command, settings_command)

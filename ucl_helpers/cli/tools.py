@@ -75,10 +75,11 @@ def _run(
     path, now, runs = find_notebook(notebook), datetime.now(UTC), home.path / "runs"
     known = parameters_of(path)
     if if_due and "only_if_due" not in known:
-        raise UsageError(f"--if-due needs a notebook with the parameter only_if_due, and {path.name} has none.")
+        message = f"--if-due needs a notebook with the parameter only_if_due, and {path.name} has none."
+        raise UsageError(message, remedy="Run it without --if-due.")
     if output and output.suffix != ".ipynb":
         raise UsageError(f"{output} is no name of a notebook.", remedy="Let it end in .ipynb.")
-    if output and output.absolute() == path.absolute():
+    if output and output.resolve() == path.resolve():
         raise UsageError(f"{output} is the notebook that is to be run.", remedy="Name another file for the output.")
     values = {**({"home": str(home.path)} if "home" in known else {}), **given}
     if if_due:
@@ -179,6 +180,8 @@ def sandbox_command(
         serve(where, ready_file, validity=validity, ca_layout=layout, faults=faults, rate_limit=rate_limit)
     except SandboxError as error:
         raise UsageError(str(error)) from None
+    except FileExistsError as error:
+        raise UsageError(f"{error.filename} is a file, not a folder.", remedy="Name another folder.") from None
 
 
 COMMANDS = (run_command, notebooks_command, sandbox_command)

@@ -81,6 +81,7 @@ class _Examination:
         self._look("secrecy", lambda: folders.secrecy(connection))
         unreadable, kept = self._blocked, Kept(connection, self._clock())
         self._look("settings", kept.settings_file)
+        self._look("references", lambda: protection.references(kept))
         self._look("lock", lambda: folders.lock(connection, self._clock()))
         self._look("identity in use", kept.identity, needed=True)
         if kept.current is None:

@@ -1,7 +1,10 @@
 """What a doctor looks at of how keys are kept: encrypted or not, as settings want them, for whom, and on which way."""
 
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 from ucl_helpers import access, exports
 from ucl_helpers.automation.doctor.findings import Finding, failed, ok, shell, skipped, warning
@@ -9,8 +12,40 @@ from ucl_helpers.automation.doctor.kept import Kept
 from ucl_helpers.crypto import is_sealed
 from ucl_helpers.errors import KeyLocked, SecretFound, StorageFailed, UCLError, UsageError
 from ucl_helpers.generation import Generation
-from ucl_helpers.passphrases import wanted_by
+from ucl_helpers.passphrases import follow, wanted_by
 from ucl_helpers.pending import Pending
+
+SHORTEST_FOR_JAVA = 6  # characters
+
+
+def references(kept: Kept) -> Finding:
+    """Files that settings refer to are closed to others, and Java's tools go along with that of ``identity.p12``."""
+    name, settings = "references", kept.settings
+    if _unusable(kept):
+        return skipped(name, "see settings")
+    exported = settings.exports
+    named = (settings.key_passphrase, exported.encrypted_key, exported.pkcs12, *settings.notices.urls)
+    there = list(_files_behind(named))
+    if ours := [path for path, told in there if told.st_uid == os.geteuid() and told.st_mode & 0o077]:
+        return warning(name, f"others may read {', '.join(map(str, ours))}", shell("chmod", "go=", *ours))
+    if foreign := [path for path, told in there if told.st_uid != os.geteuid() and told.st_mode & 0o007]:
+        found = f"everybody may read {', '.join(map(str, foreign))}"
+        return warning(name, found, "Let their owner open them to us, or to our group, alone.")
+    with suppress(UsageError):  # told of the files
+        passphrase = follow(exported.pkcs12, "exports.pkcs12", kept.name)
+        if passphrase is not None and len(passphrase.decode()) < SHORTEST_FOR_JAVA:
+            found = "the passphrase of identity.p12 has fewer than six characters: keytool writes no store with it"
+            return warning(name, found, f"Choose a longer one, then: {_export(kept)}")
+    return ok(name, f"closed to others: {', '.join(str(path) for path, _ in there)}" if there else "to no file")
+
+
+def _files_behind(references: Iterable[str | None]) -> Iterator[tuple[Path, os.stat_result]]:
+    """The files that references lead to."""
+    for one in dict.fromkeys(filter(None, references)):
+        with suppress(OSError, RuntimeError, ValueError):
+            path = Path(one.removeprefix("file:")).expanduser()
+            if one.startswith("file:") and stat.S_ISREG((told := path.stat()).st_mode):
+                yield path, told
 
 
 def key_at_rest(kept: Kept, current: Generation) -> Finding:
