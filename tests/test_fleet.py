@@ -328,12 +328,15 @@ def test_the_status_counts_and_names_who_needs_somebody(home, shell):
     assert f"{len(NAMES) + 1} connections, 0 due" in text.out
     assert "unborn" in text.out
     assert "c1" not in text.out
+    assert "1 connection, 0 due" in shell.ucl("fleet", "status", "c1").out
 
 
-@pytest.mark.parametrize("command", ["renew", "status"])
-def test_a_home_without_connections_is_likely_a_wrong_one(command, tmp_path):
-    said = Shell(tmp_path / "nothing").ucl("fleet", command, "--json")
+@pytest.mark.parametrize("folder", [".", "nothing"])
+@pytest.mark.parametrize("command", [("renew",), ("renew", "--force"), ("status",)])
+def test_a_home_without_connections_is_likely_a_wrong_one(command, folder, tmp_path):
+    said = Shell(tmp_path / folder).ucl("fleet", *command, "--json")
     assert (said.code, "UCL_HOME" in said.json["remedy"]) == (2, True)
+    assert str(tmp_path / folder) in said.json["message"]
     assert list(tmp_path.iterdir()) == []
 
 

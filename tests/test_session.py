@@ -246,6 +246,17 @@ def test_a_generation_that_another_takes_the_place_of_is_no_damage(connection, m
         assert session.generation == connection.current
 
 
+def test_but_it_does_not_run_after_them_for_ever(connection, monkeypatch):
+    def late(ca_file, credentials):
+        assert len(connection.generations()) < 20
+        export(connection, force=True)
+        raise StorageFailed("It is gone.")
+
+    monkeypatch.setattr(session_module, "tls_context", late)
+    with pytest.raises(StorageFailed, match="It is gone"):
+        connection.session()
+
+
 def test_one_that_is_revoked_is_refused(connection):
     with connection.session() as session:
         assert at_ucl(connection)(session).status_code == 200

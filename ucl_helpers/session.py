@@ -32,6 +32,7 @@ from ucl_helpers.generation import Generation
 from ucl_helpers.tls import Adapter, Context, tls_context
 
 _LOG = logging.getLogger(__name__)
+_TRIES = 5  # of generations that go, one after the other, while they are read
 
 
 @dataclass(eq=False)
@@ -85,11 +86,10 @@ class _Following(BaseAdapter):
         """What ``current`` names, loaded; else what was before, while it is valid. The caller holds the lock."""
         before = self._loaded
         try:
-            generation, context = self._current(), None
-            while context is None:
-                if before is not None and before.generation == generation:
-                    return before
-                context, generation = self._context(generation)
+            generation = self._current()
+            if before is not None and before.generation == generation:
+                return before
+            context, generation = self._context(generation, _TRIES)
         except (StorageFailed, KeyLocked, InvalidSettings) as error:
             if before is None or before.generation.validity.not_after <= utc_now():
                 raise
@@ -101,14 +101,14 @@ class _Following(BaseAdapter):
         self._close_if_left(before)
         return self._loaded
 
-    def _context(self, generation: Generation) -> tuple[Context | None, Generation]:
-        """Of a generation; or none, and the one that has taken its place meanwhile."""
+    def _context(self, generation: Generation, tries: int) -> tuple[Context, Generation]:
+        """Of a generation, or of the one that has taken its place meanwhile."""
         try:
             return tls_context(self._ca_file or generation.server_ca, generation.credentials), generation
         except StorageFailed:
-            if (instead := self._current()) == generation:
+            if tries <= 1 or (instead := self._current()) == generation:
                 raise
-            return None, instead
+        return self._context(instead, tries - 1)
 
     def _close_if_left(self, loaded: _Loaded | None) -> None:
         """Close a pool that no request is being sent by, and none will be."""
@@ -127,7 +127,8 @@ class Session(requests.Session):
 
     Raises:
         UnknownConnection: the connection is not established (also when a request finds it forgotten).
-        StorageFailed: the generation or the CA file cannot be used (by a request: nor is the one before valid).
+        StorageFailed, KeyLocked, InvalidSettings: the generation, its key or the CA file cannot be used (by a request:
+            nor is the one before valid).
     """
 
     def __init__(self, current: Callable[[], Generation], ca_file: str | Path | None = None) -> None:

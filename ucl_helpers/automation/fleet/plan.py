@@ -20,7 +20,7 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import UsageError
 from ucl_helpers.exports import json_object
 from ucl_helpers.status import Status, lies_in_plain, status_of
-from ucl_helpers.store import Home
+from ucl_helpers.store import Connection, Home
 
 CONTINUED_WITHIN = timedelta(days=1)
 """A run with ``force`` that was stopped longer ago is not gone on with: whoever forces then means all of them."""
@@ -61,10 +61,7 @@ def statuses(home: Home, patterns: Sequence[str] = (), clock: Clock = utc_now) -
     Raises:
         UsageError: there are no connections, or none has such a name.
     """
-    found = home.connections()
-    if not found:
-        remedy = "Is it the right folder? --home names it, or else UCL_HOME."
-        raise UsageError(f"There are no connections in {home.path}.", remedy=remedy)
+    found = _connections(home)
     for pattern in patterns:
         if not any(fnmatchcase(one.name, pattern) for one in found):
             raise UsageError(f"No connection in {home.path} is called {pattern!r}.", remedy="See: ucl fleet status")
@@ -74,15 +71,14 @@ def statuses(home: Home, patterns: Sequence[str] = (), clock: Clock = utc_now) -
 
 @contextmanager
 def alone(home: Home) -> Iterator[None]:
-    """Only one run of a home folder at a time.
+    """Only one run of a home folder at a time; where there are no connections, nothing is made.
 
     Raises:
         Busy: there is another; names it.
+        UsageError: there are no connections.
     """
+    _connections(home)
     folder = home.path / "fleet"
-    if not home.path.is_dir():
-        yield
-        return
     files.must_be_ours(home.path, folder)
     files.make_directory(folder)
     with files.Lock(folder / "lock", home.path, folder).held():
@@ -99,7 +95,7 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
         clock: our clock, aware, UTC.
 
     Raises:
-        UsageError: no connection has such a name.
+        UsageError: there are no connections, or none has such a name.
     """
     found = statuses(home, patterns, clock)
     practice = any(one.sandbox for one in found)
@@ -117,6 +113,13 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
         note = {"began": now.isoformat(), "patterns": list(patterns), "bases": bases}
         files.write(_note(home), json.dumps(note).encode())
     return Plan(home, force, bases, practice=practice, continued=began)
+
+
+def _connections(home: Home) -> list[Connection]:
+    if not (found := home.connections()):
+        remedy = "Is it the right folder? --home names it, or else UCL_HOME."
+        raise UsageError(f"There are no connections in {home.path}.", remedy=remedy)
+    return found
 
 
 def _has_work(home: Home, status: Status) -> bool:

@@ -38,7 +38,8 @@ class Standing(Shown):
 
     def caption(self) -> str:
         """How many, and how many are due."""
-        return f"{len(self.statuses)} connections, {self.counts.get('due', 0)} due"
+        many = "1 connection" if len(self.statuses) == 1 else f"{len(self.statuses)} connections"
+        return f"{many}, {self.counts.get('due', 0)} due"
 
     def rows(self) -> list[Row]:
         """By state; then those that need somebody, of many only the first."""
