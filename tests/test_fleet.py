@@ -24,6 +24,7 @@ from ucl_helpers.automation.fleet.run import ATTEMPTS, renew_fleet
 from ucl_helpers.automation.fleet.scheduler import Scheduler
 from ucl_helpers.automation.fleet.task import renew_one
 from ucl_helpers.automation.hooks import run_hooks
+from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Busy, UsageError
 from ucl_helpers.rebuilding import export
 from ucl_helpers.renewal import Renewal
@@ -214,6 +215,21 @@ def test_of_those_that_are_not_due_it_is_remembered_that_somebody_looked(home):
     before = remembered(home.connection("c4")).last_looked
     assert "c4" in plan(home, ["c4"]).settled
     assert remembered(home.connection("c4")).last_looked > before
+
+
+def test_one_that_is_forgotten_meanwhile_stops_nobody(home):
+    there, looks = home.connection("c4").path, []
+
+    def forgets():
+        looks.append(there)
+        if len(looks) == 2:  # at the second connection
+            there.rename(home.path / "gone")
+        return utc_now()
+
+    try:
+        assert "c6" in plan(home, ["c4", "c6"], clock=forgets).settled
+    finally:
+        (home.path / "gone").rename(there)
 
 
 def test_a_key_that_lies_in_plain_and_is_not_to_is_work(c5, home, monkeypatch):

@@ -102,7 +102,7 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
     if not force:
         idle = {one.name: not_due(one.fingerprint) for one in found if not _has_work(home, one)}
         for name in idle:
-            looked(home.connection(name), clock())
+            looked(Connection(home, name), clock())
         return Plan(home, force, {one.name: one.generation for one in found if one.name not in idle}, idle, practice)
     now, began = clock(), None
     bases = {one.name: one.generation for one in found}
@@ -125,7 +125,7 @@ def _connections(home: Home) -> list[Connection]:
 def _has_work(home: Home, status: Status) -> bool:
     """Whether ``renew()`` would do something, or say what is wrong, or a hook still has to run."""
     well = status.due is not None and status.state == "valid" and status.pending is None
-    return not well or bool(status.pending_hooks) or lies_in_plain(home.connection(status.name))
+    return not well or bool(status.pending_hooks) or lies_in_plain(Connection(home, status.name))
 
 
 def _earlier(home: Home, patterns: Sequence[str], now: datetime) -> tuple[datetime, Mapping[str, str | None]] | None:
