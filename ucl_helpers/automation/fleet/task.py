@@ -12,7 +12,7 @@ from ucl_helpers.automation.aftermath import after, after_error
 from ucl_helpers.client import WAITS_WHEN_LIMITED
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import RateLimited, StorageFailed, UCLError, Waiting
-from ucl_helpers.renewal import renew
+from ucl_helpers.renewal import Renewal, renew
 from ucl_helpers.store import Connection, Home
 
 RENEWED, RENEWED_BEFORE, NOT_DUE, FAILED, LEFT = "renewed", "renewed-before", "not-due", "failed", "left"
@@ -50,7 +50,8 @@ def renew_one(home: str, name: str, base: str | None, force: bool = False, again
         name: of the connection.
         base: the generation that it had when the run began; if it has another one by now, there is nothing to do.
         force: also when it is not due, and though a pause after an earlier failure is not over.
-        again: it was tried in this run before; the run decides when, so no pause is to be over.
+        again: it was tried in this run before; the run decides when, so no pause is to be over. What is not due, and
+            was not sent for signing, is not renewed all the same.
     """
     began, waits = time.monotonic(), WAITS_WHEN_LIMITED.set(False)
     try:
@@ -71,7 +72,7 @@ def _renewed(connection: Connection, base: str | None, *, force: bool, again: bo
         with connection.lock.held():
             # Another revision of the same identity is no renewal.
             before = base is not None and connection.require_current().stem != base.partition(".")[0]
-            insists = not before and (force or (again and connection.due(utc_now()).due))
+            insists = not before and (force or (again and _has_work(connection)))
             outcome = renew(connection, only_if_due=not insists)  # also settles what an attempt left
     except UCLError as error:
         after_error(connection, error)
@@ -80,6 +81,12 @@ def _renewed(connection: Connection, base: str | None, *, force: bool, again: bo
     mark, wrong = outcome.facts.get("fingerprint"), after(connection, outcome).error
     told = failure(wrong) if wrong else _result(done)
     return {**told, "outcome": done, "fingerprint": mark}
+
+
+def _has_work(connection: Connection) -> bool:
+    """Whether it is due, or a request of it was sent for signing."""
+    state = connection.pending.state
+    return connection.due(utc_now()).due or bool(state.get("kind") == Renewal.kind and state.get("sent"))
 
 
 def _done(outcome: str, fingerprint: str | None) -> Result:
