@@ -16,7 +16,7 @@ from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.establish import DirectorAccess, establish, is_accepted
 from ucl_helpers.files import Lock, remove_tree, storage, write
-from ucl_helpers.importing import import_identity, read_identity
+from ucl_helpers.importing import import_identity, read_identity, usable_ca
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.references import resolve
@@ -121,7 +121,7 @@ def way_in(name: str = "", home: str | Path | None = None, *, practice: str, **g
         UsageError: what is given is not whole, or belongs to no ``name``.
     """
     folder = Home(home)
-    ca_file = Path(given["ca_file"]).expanduser() if given.get("ca_file") else None
+    ca_file = usable_ca(Path(given["ca_file"])) if given.get("ca_file") else None  # before a token is used up
     access = access_from(given, ca_file)
     there = Connection(folder, name) if name or access else None
     if there and access:

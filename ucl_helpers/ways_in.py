@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.establish import DirectorAccess, Establishment
-from ucl_helpers.importing import usable_ca
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import read_token
 from ucl_helpers.references import resolve
@@ -25,13 +24,11 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None) -> Access
     Args:
         given: ``token`` and ``bearer`` (references), ``connector_url``, ``director_url``, ``tenant``,
             ``application_id``; what is missing, None or empty counts as not given.
-        ca_file: PEM of what verifies UCL's servers; None for the system's trust.
+        ca_file: PEM of what verifies UCL's servers; None for the system's trust. *Not* looked at here.
 
     Raises:
-        UsageError: both ways are given, or one only in part, or a token without its endpoint, or the CA file cannot be
-            used; names what is missing.
+        UsageError: both ways are given, or one only in part, or a token without its endpoint; names what is missing.
     """
-    ca_file = usable_ca(ca_file) if ca_file else None  # before anything is sent
     director = {name: given.get(name) or "" for name in DIRECTOR}
     token = given.get("token")
     if token and any(director.values()):
