@@ -1,11 +1,14 @@
 """The tree of errors is the one that is drawn, survives processes, and says what to do."""
 
+import json
+import pickle
 import re
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
+import tblib.pickling_support
 
 from ucl_helpers import errors
 from ucl_helpers.errors import BadAnswer, RateLimited, RequestRejected, UCLError
@@ -76,6 +79,23 @@ def test_it_goes_through_pickle_and_back(kind, data):
     error = kind("It went wrong.", remedy="Do this.", **data)
     assert facts(through_pickle(error)) == facts(error)
     assert facts(error)[1:5] == ("It went wrong.", "Do this.", data, "It went wrong. Do this.")
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_what_it_hides_is_not_pickled_with_it_even_by_dask(hidden):
+    """Dask has tblib pickle what an error arose from as well, be it a request with a bearer in its headers."""
+
+    def fail():
+        try:
+            json.loads("a bearer")
+        except ValueError as error:
+            raise BadAnswer("No JSON.") from (None if hidden else error)
+
+    with pytest.raises(BadAnswer) as raised:
+        fail()
+    tblib.pickling_support.install(raised.value)
+    assert (b"a bearer" in pickle.dumps(raised.value)) is not hidden
+    assert facts(through_pickle(raised.value)) == facts(BadAnswer("No JSON."))
 
 
 def fail(number):

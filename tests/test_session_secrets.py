@@ -4,6 +4,7 @@ import pickle
 from functools import cache
 
 import pytest
+import tblib.pickling_support
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from meddler import answers, changes, lost_on_the_way_back, refused, signs
 from steps import STEPS, events, pending_of
@@ -29,6 +30,7 @@ def texts_of(shown):
     if hasattr(shown, "_repr_mimebundle_"):
         yield repr(shown._repr_mimebundle_())
     if isinstance(shown, UCLError):
+        tblib.pickling_support.install(shown)  # as Dask does: an error is pickled with all that it arose from
         yield from (repr(shown.data), repr(pickle.dumps(shown)), repr(vars(shown)), repr(shown.__cause__))
 
 
@@ -146,7 +148,15 @@ def test_the_watch_would_see_it(home, secure):
         lambda: key,
         lambda: [(secure.path / "journal.jsonl").write_text(key)],
         lambda: (_ for _ in ()).throw(ChecksFailed("x", found=key)),
+        lambda: raised_in_the_midst_of(ValueError(key)),
     ):
         watch = Watch(home)
         watch(leak)
         assert watch.leaks()
+
+
+def raised_in_the_midst_of(trouble):
+    try:
+        raise trouble
+    finally:
+        raise ChecksFailed("x")

@@ -64,6 +64,8 @@ class UCLError(Exception):
         return f"{self.message}{between}{self.remedy}".strip()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.__suppress_context__:  # raised "from None": that may hold a bearer, half an answer, a file's bytes,
+            self.__context__ = None  # and Dask pickles even what an error hides
         return _rebuild, (type(self), self.message, self.remedy, dict(self.data))
 
 
