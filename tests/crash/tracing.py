@@ -179,5 +179,6 @@ def strike(call: Call, how: str, command: list[str], secrets: dict[str, str], ho
         for one, result in calls_in(log, str(home))
         if (one.name, one.number) == (call.name, call.number) and (by_signal or "(INJECTED)" in result)
     ]
-    assert len(same) < 2, f"two threads were struck: {same}"
+    told = [line for line in log.splitlines() if call.name in line or "clone" in line]
+    assert len(same) < 2, f"two threads were struck: {same}\n{told}"
     return Run(code, said, same[0] if same else None)
