@@ -1,11 +1,12 @@
 """A fleet as a table and in pictures: what is to be seen, that each fact changes it, and that a day changes nothing."""
 
+import re
 import runpy
-import struct
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from html import unescape
 
 import matplotlib as mpl
 import pytest
@@ -17,7 +18,7 @@ from ucl_helpers.models import Validity
 from ucl_helpers.policy import due, state
 from ucl_helpers.status import Status
 from ucl_helpers.store import Home
-from ucl_helpers.views import charts
+from ucl_helpers.views import charts, drawing
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -84,11 +85,16 @@ def test_only_what_cannot_be_read_fails(statuses, found):
 
 
 def size(picture):
-    """Width and height in pixels, as its header says."""
-    assert picture.png.startswith(b"\x89PNG\r\n\x1a\n")
-    return struct.unpack(">II", picture.png[16:24])
+    """Width and height in points, as its element says."""
+    return tuple(map(float, re.search(r'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"', picture.svg).groups()))
 
 
+def words(picture):
+    """What stands on it as text."""
+    return [unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", picture.svg)]
+
+
+WIDTH_POINTS = drawing.WIDTH * 72
 YEARS = {"one": simulate(Fleet(100)), "other": simulate(Fleet(100, every=HOUR))}
 STRUCK = {"one": simulate(Fleet(100, outages=((50 * DAY, 9 * DAY),), per_hour=5))}
 PICTURES = {
@@ -102,11 +108,10 @@ PICTURES = {
 @pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
 def test_a_picture_is_the_same_each_time_whatever_a_user_has_set(draw):
     first = draw()
-    with mpl.rc_context({"font.size": 20, "savefig.dpi": 30, "axes.facecolor": "red", "axes.grid": True}):
+    with mpl.rc_context({"font.size": 20, "svg.fonttype": "path", "axes.facecolor": "red", "axes.grid": True}):
         assert draw() == first
-    assert size(first)[0] == charts.WIDTH * charts.DPI
-    shown = first._repr_mimebundle_()
-    assert (shown["text/plain"], "image/png" in shown) == (str(first), True)
+    assert size(first)[0] == WIDTH_POINTS
+    assert first._repr_mimebundle_() == {"text/plain": str(first), "text/html": first.html}
 
 
 def test_another_day_gives_the_same_picture_and_another_text():
@@ -119,8 +124,8 @@ def test_another_day_gives_the_same_picture_and_another_text():
         ]
         pictures.append((charts.timeline(made), charts.due_dates(made)))
     for one, other in zip(*pictures, strict=True):
-        assert one.png == other.png
-    assert pictures[0][0].text != pictures[1][0].text
+        assert one.svg == other.svg
+    assert str(pictures[0][0]) != str(pictures[1][0])
 
 
 CHANGED = {
@@ -136,7 +141,7 @@ CHANGED = {
 
 @pytest.mark.parametrize(("draw", "statuses"), CHANGED.values(), ids=CHANGED)
 def test_what_differs_is_to_be_seen(draw, statuses):
-    assert draw(statuses).png != of_one(draw).png
+    assert draw(statuses).svg != of_one(draw).svg
 
 
 @cache
@@ -148,32 +153,56 @@ def test_years_that_differ_are_to_be_seen():
     one = {"one": YEARS["one"]}
     drawn = [one, {"one": YEARS["other"]}, STRUCK, {"1": YEARS["one"]}]
     pictures = [charts.renewals(years) for years in drawn] + [charts.renewals(one, (50, 70))]
-    assert len({one.png for one in pictures}) == len(pictures)
+    assert len({one.svg for one in pictures}) == len(pictures)
 
 
 def test_the_text_says_what_the_picture_shows():
-    assert str(charts.timeline(FEW)).splitlines()[::2] == [
-        "Validity of 3 of 5 connections",
-        f"late: to 2026-03-21T12:00:00Z, due {FEW[1].due.at:%Y-%m-%dT%H:%M:%SZ}",
-    ]
-    assert str(charts.due_dates(FEW)) == "Due dates of 3 of 5 connections: 2 overdue, 1 later"
-    assert str(charts.renewals(STRUCK)) == "one: 5 in the busiest hour"
+    told = str(charts.timeline(FEW)).splitlines()
+    assert told[0] == "Validity of 3 of 5 connections"
+    assert told[3].split() == ["late", "due", "2026-03-21T12:00:00Z", f"{FEW[1].due.at:%Y-%m-%dT%H:%M:%SZ}"]
+    assert str(charts.due_dates(FEW)).splitlines()[0] == "Due dates of 3 of 5 connections: 2 overdue, 1 later"
+    assert str(charts.renewals(STRUCK)).splitlines()[1:] == ["simulated  renewals in the busiest hour", "one        5"]
+
+
+def test_of_a_histogram_the_table_counts_all():
+    assert sum(int(number) for _, number in charts.due_dates(FEW).facts[1:]) == 3
+
+
+@pytest.mark.parametrize("draw", PICTURES.values(), ids=PICTURES)
+def test_a_picture_can_be_read_out_and_takes_its_colours_from_the_page(draw):
+    found = draw()
+    opens = re.match(
+        r'<svg [^>]*role="img" aria-labelledby="(\S+) (\S+)"[^>]*><title id="\1">([^<]+)</title><desc id="\2">[^<]+<',
+        found.svg,
+    )
+    assert unescape(opens[3]) == found.title
+    assert "currentColor" in found.svg
+    assert not re.search(r"#(000000|ffffff|010203)\b", found.svg)
+    assert "<summary>The same as a table</summary><table" in found.html
+
+
+def test_its_text_is_text_and_harmless():
+    hostile = "<script>alert(1)</script>&"
+    found = charts.timeline([status(hostile)])
+    assert hostile in words(found)
+    assert "<script" not in found.html
 
 
 def test_of_many_those_are_shown_that_end_first():
     many = [status(f"c{number:03}", number * HOUR) for number in range(200)]
     picture = charts.timeline(many)
-    assert picture.text.startswith("Validity of 40 of 200 connections\nc199: ")
-    assert picture.text.count("\n") == 40
-    assert size(picture)[1] < 2 * charts.WIDTH * charts.DPI
+    assert str(picture).startswith("Validity of 40 of 200 connections\n")
+    assert [row[0] for row in picture.facts[:2]] == ["connection", "c199"]
+    assert len(picture.facts) == 41
+    assert size(picture)[1] < 2 * WIDTH_POINTS
 
 
 @pytest.mark.parametrize("statuses", [[], [NEW], [status("brief", HOUR, lifetime=DAY)]], ids=["none", "new", "brief"])
 def test_few_or_none_are_drawn_as_well(statuses):
-    assert size(charts.timeline(statuses))[0] == size(charts.due_dates(statuses))[0] == charts.WIDTH * charts.DPI
+    assert size(charts.timeline(statuses))[0] == size(charts.due_dates(statuses))[0] == WIDTH_POINTS
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"need matplotlib.*ucl-helpers\[lab\]"):
-        runpy.run_path(charts.__file__)
+        runpy.run_path(drawing.__file__)

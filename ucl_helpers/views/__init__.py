@@ -1,8 +1,14 @@
-"""How things are shown in a notebook: checks as a table, errors as a card that the runner can read as well."""
+"""How things are shown in a notebook: cards, bars, chains, tables of checks, errors that the runner can read as well.
 
+Importing it in a notebook is enough: from then on all that the toolkit returns is shown as a card.
+"""
+
+from ucl_helpers.views.cards import certificate, html_of, show_as_cards
 from ucl_helpers.views.checked import Checks, checked
 from ucl_helpers.views.errors import report_errors
 from ucl_helpers.views.fleet import Overview, overview
 from ucl_helpers.views.setup import check_setup
 
-__all__ = ["Checks", "Overview", "check_setup", "checked", "overview", "report_errors"]
+__all__ = ["Checks", "Overview", "certificate", "check_setup", "checked", "html_of", "overview", "report_errors"]
+
+show_as_cards()

@@ -1,0 +1,86 @@
+"""HTML that is safe by construction: what is not made here is escaped, since some of it came over the wire. Pure.
+
+Colours are a pair of ground and text that can be read in a light and in a dark theme; what they mean is also said by a
+sign and a word. All else takes its colour from the page.
+"""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Literal
+
+from ucl_helpers.show import Row, printable
+
+Mood = Literal["good", "attention", "bad", "neutral"]
+FAINT = "1px solid rgba(128,128,128,.45)"
+_CELL = (
+    f"text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere;"
+    f"padding:0.2em 1em 0.2em 0;border:0;border-top:{FAINT}"
+)
+_SIGNS: dict[Mood, tuple[str, str, str]] = {
+    "good": ("✓", "#d3efda", "#0f4a1f"),
+    "attention": ("!", "#fbe7b2", "#533a00"),
+    "bad": ("✗", "#fad7d4", "#76150f"),
+    "neutral": ("·", "#e2e5e9", "#30353b"),
+}
+_MOODS: dict[str, Mood] = {
+    **dict.fromkeys(("ok", "valid", "yes", "renewed", "established", "imported", "rolled-back", "not-due"), "good"),
+    **dict.fromkeys(("warning", "due", "not yet valid", "settings not usable", "not established"), "attention"),
+    **dict.fromkeys(("failed", "expired", "revoked", "damaged"), "bad"),
+}
+
+
+class Html(str):
+    """Text that is HTML already, and escaped where it has to be."""
+
+    __slots__ = ()
+
+
+def element(tag: str, *content: str, **attributes: str) -> Html:
+    """An element; content that is not :class:`Html` is escaped, and so are attributes (``aria_label``, ``class_``)."""
+    named = "".join(f' {name.strip("_").replace("_", "-")}="{safe(value)}"' for name, value in attributes.items())
+    return Html(f"<{tag}{named}>{joined(content)}</{tag}>")
+
+
+def joined(parts: Iterable[str]) -> Html:
+    """One after the other."""
+    return Html("".join(one if isinstance(one, Html) else safe(one) for one in parts))
+
+
+def safe(text: str) -> Html:
+    """The text as HTML shows it, with what cannot be printed as escapes."""
+    return Html(escape(printable(text)))
+
+
+def badge(word: str, mood: Mood | None = None) -> Html:
+    """A state in a word, with its sign and colours."""
+    sign, ground, ink = _SIGNS[mood or _MOODS.get(word, "neutral")]
+    style = f"background:{ground};color:{ink};border-radius:0.7em;padding:0.1em 0.6em;white-space:nowrap"
+    return element("span", f"{sign} {word}", style=style)
+
+
+def table(header: Row, rows: Sequence[Row], caption: str = "") -> Html:
+    """A table; a row's first cell names it, cells below ``status`` and ``state`` become badges."""
+    marked = [name in {"status", "state"} for name in header]
+    named = any(header)
+
+    def line(row: Row) -> Html:
+        first, *others = row
+        cells = [element("th", first, scope="row", style=f"{_CELL};font-weight:600;min-width:10em")]
+        for cell, is_state in zip(others, marked[1:], strict=True):
+            cells.append(element("td", badge(cell) if is_state else cell, style=_CELL))
+        return element("tr", *cells)
+
+    parts = [element("caption", caption, style="text-align:left;font-weight:600;color:inherit")] if caption else []
+    if named:
+        parts.append(element("thead", element("tr", *(element("th", one, scope="col", style=_CELL) for one in header))))
+    parts.append(element("tbody", *map(line, rows)))
+    return element("table", *parts, style="border-collapse:collapse;margin:0.3em 0")
+
+
+def card(title: str, *content: str, state: Html | None = None) -> Html:
+    """A framed card: a title, a badge beside it, and what it holds. MathJax leaves it alone."""
+    head = element("div", element("b", title), " ", state or "", style="font-size:1.1em;margin-bottom:0.4em")
+    style = f"border:{FAINT};border-radius:0.5em;padding:0.7em 1em;margin:0.3em 0;max-width:60em;overflow-x:auto"
+    return element(
+        "section", head, *content, class_="ucl-card mathjax_ignore tex2jax_ignore", aria_label=title, style=style
+    )
