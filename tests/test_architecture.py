@@ -37,6 +37,7 @@ LAYERS = {
         "attempts",
         "status",
         "hook_state",
+        "progress",
     },
     "procedure": {
         *("keymaker", "outcomes", "rebuilding", "resumption", "verification", "procedure", "renewal"),

@@ -13,6 +13,7 @@ from tools.stand_ins import StandIns
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 VOLATILE = {"papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "trusted"}
+NOTHING = ({}, {"text/plain": "", "text/html": ""})  # of what was waited for, a line is left that is empty
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -46,14 +47,14 @@ def dump(notebook: Mapping[str, Any]) -> str:
 
 
 def _merged(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Outputs without widgets, each stream in one piece: how it was cut up is a matter of timing."""
+    """Outputs without widgets and empty lines, each stream in one piece: how it was cut up is a matter of timing."""
     result: list[dict[str, Any]] = []
     for output in outputs:
         if WIDGET in output.get("data", {}):
             del output["data"][WIDGET]
         if result and output["output_type"] == "stream" and output["name"] == result[-1].get("name"):
             result[-1]["text"] += output["text"]
-        elif output.get("data") != {}:
+        elif output.get("data") not in NOTHING:
             result.append(output)
     return result
 

@@ -36,6 +36,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.exchange import Exchange
 from ucl_helpers.headers import host_of, retry_after, sendable, server_time
 from ucl_helpers.operations import result_of
+from ucl_helpers.progress import waiting
 from ucl_helpers.show import span
 from ucl_helpers.tls import Adapter, Credentials, check_url, tls_context
 
@@ -135,7 +136,8 @@ class Client:
                 pause = _pause(error, attempt)
                 if not self._retry or pause is None or time.monotonic() + pause >= until:
                     raise
-                self._wait(pause)
+                with waiting(f"{error.message.splitlines()[0]} Try {attempt + 2} in {pause:.1f} s."):
+                    self._wait(pause)
         raise AssertionError("the last attempt either answers or raises")
 
     def _once(self, operation: str, variables: Mapping[str, Any] | None, until: float) -> Answer:

@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers.crypto import make_key
+from ucl_helpers.progress import waiting
 
 
 class KeyMaker:
@@ -24,4 +25,8 @@ class KeyMaker:
 
     def key(self) -> rsa.RSAPrivateKey:
         """The key, waited for if need be."""
-        return self.start().result()
+        made = self.start()
+        if made.done():
+            return made.result()
+        with waiting(f"Making an RSA key of {self._bits} bits; this takes some seconds."):
+            return made.result()

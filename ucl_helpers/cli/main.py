@@ -14,6 +14,7 @@ from ucl_helpers.cli import connect, doctor, files, fleet, hooks, keep, tools, w
 from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
 from ucl_helpers.dumps import no_dumps_at_all
 from ucl_helpers.errors import StorageFailed, UCLError, UsageError
+from ucl_helpers.progress import listen
 
 INTERRUPTED, TERMINATED = 130, 143
 _HELP = """Keep a UCL client certificate alive: establish a connection, renew it, revoke it.
@@ -37,6 +38,8 @@ Examples:
 def group(context: click.Context, home: Path | None) -> None:
     """Remember what all commands share."""
     context.obj = {"home": home}
+    if sys.stderr and sys.stderr.isatty():  # someone is looking
+        listen(lambda text: text and click.echo(text, err=True))
 
 
 for module in (connect, keep, files, hooks, doctor, watch, fleet, tools):

@@ -1,6 +1,7 @@
 """How things are shown in a notebook: cards, bars, chains, tables of checks, errors that the runner can read as well.
 
-Importing it in a notebook is enough: from then on all that the toolkit returns is shown as a card.
+Importing it in a notebook is enough: from then on all that the toolkit returns is shown as a card, and so is what
+a cell waits for.
 """
 
 from ucl_helpers.views.cards import certificate, html_of, show_as_cards
@@ -8,7 +9,9 @@ from ucl_helpers.views.checked import Checks, checked
 from ucl_helpers.views.errors import report_errors
 from ucl_helpers.views.fleet import Overview, overview
 from ucl_helpers.views.setup import check_setup
+from ucl_helpers.views.waits import show_waits
 
 __all__ = ["Checks", "Overview", "certificate", "check_setup", "checked", "html_of", "overview", "report_errors"]
 
 show_as_cards()
+show_waits()
