@@ -61,9 +61,10 @@ class Home:
     def connections(self) -> list["Connection"]:
         """All connections, by name."""
         folder = self.path / "connections"
-        with files.storage("look into", folder):
-            found = sorted(folder.iterdir()) if folder.is_dir() else []
+        with files.storage("look into", folder), suppress(FileNotFoundError):
+            found = sorted(folder.iterdir())
             return [Connection(self, one.name) for one in found if _NAME.fullmatch(one.name) and one.is_dir()]
+        return []
 
     def connection(self, name: str) -> "Connection":
         """An existing connection.

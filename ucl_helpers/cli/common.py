@@ -55,7 +55,7 @@ def with_home(command: Command) -> Command:
     """The option ``--home``, which may stand before or behind the command's name."""
 
     def choose(context: click.Context, _: click.Parameter, value: Path | None) -> Home:
-        return Home(value or (context.find_root().obj or {}).get("home"))
+        return Home(value or context.find_root().params.get("home"))
 
     option = click.option("--home", type=FILE, callback=choose, help="Where connections lie [default: UCL_HOME].")
     return option(command)
