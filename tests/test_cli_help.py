@@ -30,10 +30,10 @@ def examples(command: click.Command) -> list[str]:
 
 def test_the_commands_are_these():
     assert sorted(group.commands) == [
-        *("doctor", "establish", "export", "fleet", "forget", "hooks", "import", "journal", "metrics"),
+        *("completion", "doctor", "establish", "export", "fleet", "forget", "hooks", "import", "journal", "metrics"),
         *("notebooks", "path", "renew", "revoke", "rollback", "run", "sandbox", "settings", "status"),
     ]
-    assert sorted(set(group.commands) - set(JSON)) == ["fleet", "metrics", "notebooks", "path", "sandbox"]
+    assert sorted(set(group.commands) - set(JSON)) == ["completion", "fleet", "metrics", "notebooks", "path", "sandbox"]
 
 
 @pytest.mark.parametrize("name", sorted(group.commands))

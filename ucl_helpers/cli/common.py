@@ -54,8 +54,9 @@ def need(module: str, extra: str) -> None:
 def with_home(command: Command) -> Command:
     """The option ``--home``, which may stand before or behind the command's name."""
 
-    def choose(context: click.Context, _: click.Parameter, value: Path | None) -> Home:
-        return Home(value or context.find_root().params.get("home"))
+    def choose(context: click.Context, _: click.Parameter, value: Path | None) -> Home | Path | None:
+        given = value or context.find_root().params.get("home")
+        return given if context.resilient_parsing else Home(given)  # an error there would be no home at all
 
     option = click.option("--home", type=FILE, callback=choose, help="Where connections lie [default: UCL_HOME].")
     return option(command)
