@@ -49,11 +49,12 @@ class Home:
     """The folder of all connections: ``path``, else ``UCL_HOME``, else the user's data folder."""
 
     def __init__(self, path: str | Path | None = None) -> None:
-        chosen = path or os.environ.get("UCL_HOME") or user_data_path("ucl-helpers")
+        chosen = path or os.environ.get("UCL_HOME")
         try:
-            self.path = Path(chosen).expanduser().absolute()
+            self.path = Path(chosen or user_data_path("ucl-helpers")).expanduser().absolute()
         except RuntimeError:
-            raise UsageError(f"The home folder {str(chosen)!r} names no user.", remedy="Give its full path.") from None
+            told = f"The home folder {str(chosen or '~')!r} names no user."
+            raise UsageError(told, remedy="Give its full path, with --home or UCL_HOME.") from None
 
     def __repr__(self) -> str:
         return f"Home({str(self.path)!r})"

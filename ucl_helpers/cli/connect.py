@@ -60,7 +60,7 @@ def establish_command(
     ca_file = usable_ca(ca_file) if ca_file else None
     access = access_from(given, ca_file)
     if sandbox:
-        need("tornado", "sandbox")
+        need("sandbox")
         from ucl_helpers.practice import practise
 
         outcome = practise(home, name, key_length)

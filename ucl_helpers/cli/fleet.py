@@ -106,7 +106,7 @@ def renew_command(
     with alone(home), _workers(jobs, scheduler, seconds, tls) as workers:
         planned = plan(home, patterns, force=force)
         if planned.practice:
-            need("tornado", "sandbox")
+            need("sandbox")
             from ucl_helpers.practice import sandbox_of
 
             sandbox_of(home)
@@ -134,7 +134,7 @@ def _workers(
 
     chosen = Scheduler(scheduler, tls["tls_ca_file"], tls["tls_cert"], tls["tls_key"])
     chosen.must_be_safe()
-    need("distributed", "dask")
+    need("dask")
     from ucl_helpers.automation.fleet.over_dask import dask
 
     return dask(chosen, patience=patience)

@@ -51,7 +51,7 @@ def run_command(
     the exit code is that of its outcome. No key and no token is written: what a cell prints of them is taken out. The
     parameter home, if the notebook has it, is set to --home unless it is given.
     """
-    need("papermill", "run")
+    need("run")
     with _told(home, dict(given)):
         _run(notebook, dict(given), output, home, if_due=if_due, deadline=deadline, json_output=json_output)
 
@@ -168,7 +168,7 @@ def sandbox_command(
       ucl sandbox --faults grumpy
       ucl sandbox --faults http-503:0.5
     """
-    need("tornado", "sandbox")
+    need("sandbox")
     from ucl_helpers.sandbox import FaultsError, SandboxError, read_plan, serve
 
     try:

@@ -32,7 +32,7 @@ def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> Non
     It reads the disk only; nobody is called. The file is written whole, mode 0644, and holds no secret. Run it when a
     renewal was looked for, and every few minutes besides.
     """
-    need("prometheus_client", "metrics")
+    need("metrics")
     from ucl_helpers.automation.metrics import render, write_textfile
 
     shown = [status_of(one) for one in home.connections()]
