@@ -55,7 +55,7 @@ def test_an_old_python_is_told_and_how_to_name_another(tmp_path):
 @needs_make
 @pytest.mark.parametrize("missing", ["venv", "ensurepip"])
 def test_a_python_without_what_makes_environments_is_told_and_what_to_install(missing, tmp_path):
-    """Here they cannot be imported, as where a distribution keeps them in another package."""
+    """As where a distribution keeps them in another package: venv is not found; for ensurepip stands an error in it."""
     start = f'import sys; sys.modules[{missing!r}] = None; sys.argv = ["venv", *sys.argv[3:]]; import runpy; '
     script = f"""\
 #!/bin/sh
