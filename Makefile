@@ -34,8 +34,9 @@ fleet: .venv/.dev ## 10,000 connections renewed over Dask while workers are kill
 fuzz: .venv/.dev ## what reads others' words, given what breaks it (SECONDS=60)
 	$(BIN)/python tests/hostile/fuzz_run.py --seconds $(SECONDS)
 
-lab: .venv/.lab ## JupyterLab on the notebooks, with the home folder ./.ucl
-	UCL_HOME="$(CURDIR)/.ucl" $(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+lab: .venv/.lab ## JupyterLab on the notebooks, with the home folder ./.ucl (LAB_FLAGS=--no-browser)
+	UCL_HOME="$(CURDIR)/.ucl" $(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) \
+		--LabApp.default_url=/lab/tree/00_start_here.ipynb --KernelManager.transport_encryption=required $(LAB_FLAGS)
 
 lint: .venv/.dev ## ruff and mypy
 	$(BIN)/ruff check .

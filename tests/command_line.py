@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from contract_replay import CONFIGURATION, SIGN, graphql
 
 from ucl_helpers.sandbox import RunningSandbox
@@ -15,6 +17,9 @@ from ucl_helpers.sandbox import RunningSandbox
 BIN = Path(sys.executable).parent
 UCL = str(BIN / "ucl")
 BITS = ("--key-length", "2048")
+BOUNDED = ("setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+"""What starts a program so that permissions hold for root too."""
+needs_bounds = pytest.mark.skipif(bool(BOUNDED) and not shutil.which("setpriv"), reason="root without setpriv")
 
 
 def environment(home: Path | None = None, **more: str) -> dict[str, str]:
@@ -43,10 +48,11 @@ class Shell:
 
     home: Path
     folder: Path | None = None
+    started_by: tuple[str, ...] = ()
 
     def ucl(self, *arguments: str | Path, given: str = "", **more: str) -> Said:
         done = subprocess.run(
-            [UCL, *map(str, arguments)],
+            [*self.started_by, UCL, *map(str, arguments)],
             cwd=self.folder,
             env=environment(self.home, **more),
             input=given,

@@ -30,10 +30,10 @@ def examples(command: click.Command) -> list[str]:
 
 def test_the_commands_are_these():
     assert sorted(group.commands) == [
-        *("doctor", "establish", "export", "fleet", "forget", "hooks", "import", "journal", "metrics"),
+        *("completion", "doctor", "establish", "export", "fleet", "forget", "hooks", "import", "journal", "metrics"),
         *("notebooks", "path", "renew", "revoke", "rollback", "run", "sandbox", "settings", "status"),
     ]
-    assert sorted(set(group.commands) - set(JSON)) == ["fleet", "metrics", "notebooks", "path", "sandbox"]
+    assert sorted(set(group.commands) - set(JSON)) == ["completion", "fleet", "metrics", "notebooks", "path", "sandbox"]
 
 
 @pytest.mark.parametrize("name", sorted(group.commands))
@@ -65,8 +65,9 @@ def test_every_error_and_its_exit_code_is_in_the_help(shell):
     assert all(line in shell.ucl("--help").out for line in EXIT_CODES.splitlines()[2:])
 
 
-def test_without_a_command_the_help_is_shown(shell):
-    assert "Commands:" in shell.ucl().err + shell.ucl().out
+def test_the_help_is_asked_for_and_the_version(shell):
+    assert "Usage: ucl [OPTIONS] COMMAND [ARGS]...\n" in shell.ucl("--help").out
+    assert "Commands:" in shell.ucl("-h").out
     assert shell.ucl("--version").out.startswith("ucl, version ")
 
 

@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-WANTED = ["ucl_helpers/py.typed", "ucl_helpers/sandbox/schema.graphql", "ucl_helpers/sandbox/director.graphql"]
-SHIPPED = ("ucl_helpers/", "ucl_helpers-")
-TREE = ("ucl_helpers", "notebooks", "pyproject.toml", "README.md", "LICENSE")
+WANTED = [
+    "ucl_helpers_command.py",
+    "ucl_helpers/py.typed",
+    "ucl_helpers/sandbox/schema.graphql",
+    "ucl_helpers/sandbox/director.graphql",
+]
+SHIPPED = ("ucl_helpers/", "ucl_helpers-", "ucl_helpers_command.py")
+TREE = ("ucl_helpers", "ucl_helpers_command.py", "notebooks", "pyproject.toml", "README.md", "LICENSE")
 
 
 def wheel_faults(names, notebooks):

@@ -1,12 +1,16 @@
 """What notebooks show: checks as tables, looked at anew for each step; errors as outcomes with an exit code."""
 
 import base64
+import errno
 import io
+import os
 from contextlib import redirect_stdout
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.backends.openssl.backend import backend
 from IPython.core.interactiveshell import InteractiveShell
+from stored import locked_out
 
 from ucl_helpers import Renewal, status_of, views
 from ucl_helpers.clock import utc_now
@@ -16,6 +20,7 @@ from ucl_helpers.hook_results import HookResult, HookResults
 from ucl_helpers.models import Check, Configuration, NotNeeded, OneTimeToken, SignedCertificates
 from ucl_helpers.sandbox import Sandbox
 from ucl_helpers.store import Home
+from ucl_helpers.views import setup
 from ucl_helpers.views.checked import Checks, checked
 from ucl_helpers.views.errors import broken, failure
 
@@ -193,24 +198,82 @@ def test_in_a_notebook_an_error_shows_itself_before_it_stops(cell, code, shell):
 # -- the set-up --------------------------------------------------------------------------------------------------------
 
 
-def test_the_set_up_here_is_complete(tmp_path, monkeypatch):
-    monkeypatch.delenv("HTTPS_PROXY", raising=False)
-    monkeypatch.delenv("https_proxy", raising=False)
+PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
+
+
+@pytest.fixture
+def no_proxy(monkeypatch):
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def row(checks, name):
+    """Status and finding of one check."""
+    (found,) = ((one.status, one.found) for one in checks.checks if one.name == name)
+    return found
+
+
+def not_ok(checks):
+    return [(one.name, one.status) for one in checks.checks if one.status != "ok"]
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_the_set_up_here_is_complete(tmp_path):
     checks = views.check_setup(tmp_path / "not" / "there" / "yet")
     assert checks.ok
     assert ("proxy", "ok", "used for UCL if set", "none") in checks.rows()
-    monkeypatch.setenv("HTTPS_PROXY", "http://user:s3cr3t@proxy.example")
-    told = str(views.check_setup(tmp_path))
-    assert "set" in told
-    assert "s3cr3t" not in told
+    names = [one.name for one in checks.checks]
+    assert names == ["Python", "clock", "OpenSSL", *setup.NEEDED, "home folder", "proxy"]
+    assert row(checks, "OpenSSL")[1].endswith(f"of cryptography: {backend.openssl_version_text().split()[1]}")
+    assert not_ok(views.check_setup(tmp_path)) == []
 
 
+@pytest.mark.usefixtures("no_proxy")
 def test_a_home_that_is_a_file_fails_and_a_missing_package_warns(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    assert [one.name for one in views.check_setup(tmp_path / "file").checks if one.status == "failed"] == [
-        "home folder"
-    ]
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert not_ok(views.check_setup(place)) == [("home folder", "failed")]
     monkeypatch.setattr("ucl_helpers.views.setup.NEEDED", ("cryptography", "no-such-package"))
-    assert [(one.name, one.status) for one in views.check_setup(tmp_path).checks if one.status != "ok"] == [
-        ("no-such-package", "warning")
-    ]
+    assert not_ok(views.check_setup(tmp_path)) == [("no-such-package", "warning")]
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_home_that_may_not_be_looked_for_fails(tmp_path):
+    (tmp_path / "closed" / "home").mkdir(parents=True)
+    with locked_out(tmp_path / "closed"):
+        assert not_ok(views.check_setup(tmp_path / "closed" / "home" / "below")) == [("home folder", "failed")]
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize(("years", "status"), [(-1, "failed"), (0, "ok"), (20, "ok"), (31, "failed")])
+def test_a_clock_that_cannot_be_right_fails(years, status, tmp_path):
+    then = setup.WRITTEN + timedelta(days=366 * years)
+    assert row(views.check_setup(tmp_path, lambda: then), "clock") == (status, f"{then:%Y-%m-%dT%H:%M:%SZ}")
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_locks_are_tried_where_there_is_a_home_and_nothing_is_left(tmp_path, monkeypatch):
+    assert row(views.check_setup(tmp_path), "locks") == ("ok", "they do")
+    assert list(tmp_path.iterdir()) == []
+
+    def refused(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("ucl_helpers.views.setup.fcntl.flock", refused)  # a file system without locks is not at hand
+    assert row(views.check_setup(tmp_path), "locks") == ("failed", "No locks available")
+
+
+@pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize("variable", PROXIES[:4])
+def test_a_proxy_is_told_by_its_variable_with_the_hosts_that_are_excepted(variable, tmp_path, monkeypatch):
+    monkeypatch.setenv(variable, "http://user:s3cr3t@proxy.example")
+    monkeypatch.setenv("NO_PROXY", "localhost, .example")
+    assert row(views.check_setup(tmp_path), "proxy") == ("ok", f"{variable}, but for localhost, .example")
+    monkeypatch.setenv("NO_PROXY", ".example")
+    status, told = row(views.check_setup(tmp_path), "proxy")
+    assert (status, told) == ("warning", f"{variable}, but for .example; the sandbox needs NO_PROXY=localhost")
+    monkeypatch.delenv("NO_PROXY")
+    checks = views.check_setup(tmp_path)
+    assert row(checks, "proxy")[1].startswith(f"{variable}, but for no host;")
+    assert checks.ok
+    assert "s3cr3t" not in str(checks)

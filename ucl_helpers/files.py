@@ -33,6 +33,12 @@ except ImportError:  # plain Windows
     ) from None
 
 POLL_SECONDS = 0.05
+_ELSEWHERE = "choose another (the home folder: with --home or UCL_HOME)"
+_REMEDIES = {
+    errno.ENOSPC: "Make room on the disk, then run it again.",
+    **dict.fromkeys((errno.EACCES, errno.EROFS), f"Give this user access to that place, or {_ELSEWHERE}."),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), f"A file is where a folder should be: move it, or {_ELSEWHERE}."),
+}
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
@@ -42,14 +48,9 @@ def storage(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedies = {
-            errno.ENOSPC: "Make room on the disk, then run it again.",
-            errno.EACCES: "Give this user access to that place, then run it again.",
-            errno.EROFS: "That place is read-only: choose another with --home or UCL_HOME.",
-        }
         raise StorageFailed(
             f"Could not {what} {path}: {error.strerror or error}.",
-            remedy=remedies.get(error.errno or 0, "What was there before is untouched."),
+            remedy=_REMEDIES.get(error.errno or 0, "What was there before is untouched."),
             path=str(path),
         ) from error
 

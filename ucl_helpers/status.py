@@ -22,13 +22,27 @@ STATES = (
     *("not established", "settings not usable", "damaged"),
 )
 
+STAGES = BEGUN, SENT, SIGNED = "begun", "sent for signing", "signed, to be verified"
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """What an interrupted run left: of which procedure (renew, establish; damaged), since when, at which of STAGES."""
+
+    procedure: str
+    since: str
+    stage: str
+
+    def __str__(self) -> str:
+        return f"{self.procedure} since {self.since}: {self.stage}"
+
 
 @dataclass(frozen=True)
 class Status(Shown):
     """What is known of a connection at ``now`` (UTC).
 
     ``state`` is one of :data:`STATES`.
-    ``pending`` says what an interrupted run left, or None; ``attempts`` what is remembered of all runs;
+    ``under_way`` is what an interrupted run left, or None; ``attempts`` what is remembered of all runs;
     ``pending_hooks`` names what the next run will run.
     """
 
@@ -42,12 +56,17 @@ class Status(Shown):
     validity: Validity | None = None
     due: Due | None = None
     url: str | None = None
-    pending: str | None = None
+    under_way: UnderWay | None = None
     problem: str | None = None
     attempts: Attempts = field(default_factory=Attempts)
     pending_hooks: tuple[str, ...] = ()
 
     title: ClassVar[str] = "Connection"
+
+    @property
+    def pending(self) -> str | None:
+        """What is under way, in words."""
+        return str(self.under_way) if self.under_way else None
 
     def caption(self) -> str:
         """Name and state."""
@@ -136,20 +155,20 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
         clock: our clock, aware, UTC.
         whole: also read the key and hold it against its certificate, which takes some 50 ms each time.
     """
-    now, known, pending = clock(), remembered(connection), None
+    name, now, known, left = connection.name, clock(), remembered(connection), None
     try:
-        pending = _pending(connection.pending)
+        left = _under_way(connection.pending)
         sandbox = connection.is_sandbox
         if (current := connection.current) is None:
-            if connection.generations() and not pending:
+            if connection.generations() and not left:
                 connection.require_current()
-            return Status(connection.name, "not established", now, sandbox=sandbox, pending=pending, attempts=known)
+            return Status(name, "not established", now, sandbox=sandbox, under_way=left, attempts=known)
         if whole:
             current.check_whole(by_key=False)  # what is public takes no passphrase
         due = connection.due(now)
         word = state(current.validity, now=now, revoked=current.fingerprint in connection.revoked(), is_due=due.due)
         return Status(
-            connection.name,
+            name,
             word,
             now,
             sandbox=sandbox,
@@ -159,14 +178,14 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
             validity=current.validity,
             due=due,
             url=connection.url,
-            pending=pending,
+            under_way=left,
             attempts=known,
             pending_hooks=tuple(one.name for one in pending_hooks(connection)),
         )
     except InvalidSettings as error:
-        return Status(connection.name, "settings not usable", now, pending=pending, problem=str(error), attempts=known)
+        return Status(name, "settings not usable", now, under_way=left, problem=str(error), attempts=known)
     except UCLError as error:
-        return Status(connection.name, "damaged", now, pending=pending, problem=str(error), attempts=known)
+        return Status(name, "damaged", now, under_way=left, problem=str(error), attempts=known)
 
 
 def lies_in_plain(connection: Connection) -> bool:
@@ -183,9 +202,8 @@ def _in_plain(folder: Path) -> bool:
     return False
 
 
-def _pending(pending: Pending) -> str | None:
-    told = pending.state
-    if not told:
+def _under_way(pending: Pending) -> UnderWay | None:
+    if not (told := pending.state):
         return None
-    stage = "signed, to be verified" if pending.answer() else "sent for signing" if told.get("sent") else "begun"
-    return f"{told.get('kind')} since {told.get('created')}: {stage}"
+    stage = SIGNED if pending.answer() else SENT if told.get("sent") else BEGUN
+    return UnderWay(str(told.get("kind")), str(told.get("created")), stage)

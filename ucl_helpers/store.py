@@ -49,11 +49,12 @@ class Home:
     """The folder of all connections: ``path``, else ``UCL_HOME``, else the user's data folder."""
 
     def __init__(self, path: str | Path | None = None) -> None:
-        chosen = path or os.environ.get("UCL_HOME") or user_data_path("ucl-helpers")
+        chosen = path or os.environ.get("UCL_HOME")
         try:
-            self.path = Path(chosen).expanduser().absolute()
+            self.path = Path(chosen or user_data_path("ucl-helpers")).expanduser().absolute()
         except RuntimeError:
-            raise UsageError(f"The home folder {str(chosen)!r} names no user.", remedy="Give its full path.") from None
+            told = f"The home folder {str(chosen or '~')!r} names no user."
+            raise UsageError(told, remedy="Give its full path, with --home or UCL_HOME.") from None
 
     def __repr__(self) -> str:
         return f"Home({str(self.path)!r})"
@@ -61,9 +62,10 @@ class Home:
     def connections(self) -> list["Connection"]:
         """All connections, by name."""
         folder = self.path / "connections"
-        with files.storage("look into", folder):
-            found = sorted(folder.iterdir()) if folder.is_dir() else []
+        with files.storage("look into", folder), suppress(FileNotFoundError):
+            found = sorted(folder.iterdir())
             return [Connection(self, one.name) for one in found if _NAME.fullmatch(one.name) and one.is_dir()]
+        return []
 
     def connection(self, name: str) -> "Connection":
         """An existing connection.

@@ -18,6 +18,14 @@ from ucl_helpers.store import Connection, Home
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 
+NEEDED = {
+    "dask": ("distributed",),
+    "metrics": ("prometheus_client",),
+    "run": ("papermill", "ipykernel", "jupyter_client"),
+    "sandbox": ("tornado", "graphql"),
+}
+"""What each extra brings that a command imports."""
+
 EXIT_CODES = """\
 \b
 Exit codes:
@@ -41,21 +49,23 @@ Exit codes:
 """
 
 
-def need(module: str, extra: str) -> None:
-    """An optional package must be installed.
+def need(extra: str) -> None:
+    """The packages of an extra must be installed.
 
     Raises:
-        UsageError: it is not; names the extra that brings it.
+        UsageError: one is not; names it, and the line that brings it.
     """
-    if find_spec(module) is None:
-        raise UsageError(f"This needs {module}.", remedy=f"Install it with: pip install 'ucl-helpers[{extra}]'")
+    for module in NEEDED[extra]:
+        if find_spec(module) is None:
+            raise UsageError(f"This needs {module}.", remedy=f"Install it with: pip install 'ucl-helpers[{extra}]'")
 
 
 def with_home(command: Command) -> Command:
     """The option ``--home``, which may stand before or behind the command's name."""
 
-    def choose(context: click.Context, _: click.Parameter, value: Path | None) -> Home:
-        return Home(value or (context.find_root().obj or {}).get("home"))
+    def choose(context: click.Context, _: click.Parameter, value: Path | None) -> Home | Path | None:
+        given = value or context.find_root().params.get("home")
+        return given if context.resilient_parsing else Home(given)  # an error there would be no home at all
 
     option = click.option("--home", type=FILE, callback=choose, help="Where connections lie [default: UCL_HOME].")
     return option(command)
@@ -70,7 +80,7 @@ def open_by_name(home: Home, name: str) -> Connection:
     """An existing connection; for a practice connection the sandbox is made sure to run."""
     connection = home.connection(name)
     if connection.is_sandbox:
-        need("tornado", "sandbox")
+        need("sandbox")
         from ucl_helpers.practice import sandbox_of
 
         sandbox_of(home)

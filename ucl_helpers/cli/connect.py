@@ -8,6 +8,7 @@ import click
 
 from ucl_helpers.cli.after import finish
 from ucl_helpers.cli.common import FILE, as_json, need, with_home
+from ucl_helpers.cli.completion import connections
 from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.establish import establish
 from ucl_helpers.files import remove_tree
@@ -20,7 +21,7 @@ REFERENCE = "env:NAME|file:PATH|prompt"
 
 
 @click.command("establish")
-@click.argument("name")
+@click.argument("name", shell_complete=connections)
 @click.option("--token", metavar=REFERENCE, help="One-time token: bare, rawEncoded or a URL with ?token=.")
 @click.option("--connector-url", metavar="URL", help="Token endpoint, if the token does not name it.")
 @click.option("--director-url", metavar="URL", help="Instead of --token: let the Director issue one.")
@@ -59,7 +60,7 @@ def establish_command(
     ca_file = usable_ca(ca_file) if ca_file else None
     access = access_from(given, ca_file)
     if sandbox:
-        need("tornado", "sandbox")
+        need("sandbox")
         from ucl_helpers.practice import practise
 
         outcome = practise(home, name, key_length)
@@ -99,7 +100,7 @@ def _new(home: Home, name: str) -> Iterator[Connection]:
 
 
 @click.command("import")
-@click.argument("name")
+@click.argument("name", shell_complete=connections)
 @click.option("--key", type=FILE, required=True, help="Private key, PEM or DER; or PKCS #12 with its certificate.")
 @click.option("--certificate", type=FILE, help="Client certificate, PEM or DER; may hold the chain.")
 @click.option("--chain", type=FILE, help="Further certificates.")

@@ -5,11 +5,12 @@ import json
 import click
 
 from ucl_helpers.cli.common import as_json, with_home
+from ucl_helpers.cli.completion import connections
 from ucl_helpers.store import Connection, Home
 
 
 @click.command("doctor")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=connections)
 @click.option("--offline", is_flag=True, help="Call nobody: look at this machine only.")
 @with_home
 @as_json

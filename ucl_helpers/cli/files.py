@@ -12,6 +12,7 @@ import click
 from ucl_helpers import described, files
 from ucl_helpers.cli.after import finish
 from ucl_helpers.cli.common import FILE, as_json, confirm, with_home
+from ucl_helpers.cli.completion import connections
 from ucl_helpers.cli.connect import REFERENCE
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.rebuilding import export
@@ -21,7 +22,7 @@ from ucl_helpers.store import Connection, Home
 
 
 @click.command("export")
-@click.argument("name")
+@click.argument("name", shell_complete=connections)
 @click.option("--force", is_flag=True, help="Also when all is as the settings want it.")
 @click.option("--from", "former", metavar=REFERENCE, help="The passphrase that keys were encrypted with until now.")
 @with_home
@@ -44,7 +45,7 @@ def export_command(name: str, home: Home, former: str | None, *, force: bool, js
 
 
 @click.command("settings")
-@click.argument("name")
+@click.argument("name", shell_complete=connections)
 @click.option("--edit", is_flag=True, help="With $VISUAL or $EDITOR, on a copy that is put in place if it can be read.")
 @click.option("--set", "given", type=FILE, help="Put this file in place if it can be read; makes NAME if it is new.")
 @with_home

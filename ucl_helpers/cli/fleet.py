@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
+from ucl_helpers.cli.completion import connections
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_directory, write
 from ucl_helpers.store import Home
@@ -34,7 +35,7 @@ def fleet_group() -> None:
 
 
 @fleet_group.command("status")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=connections)
 @with_home
 @as_json
 def status_command(patterns: tuple[str, ...], home: Home, *, json_output: bool) -> None:
@@ -54,7 +55,7 @@ def status_command(patterns: tuple[str, ...], home: Home, *, json_output: bool) 
 
 
 @fleet_group.command("renew")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=connections)
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes of this machine [default: one a processor].")
 @click.option("--scheduler", metavar="ADDRESS", help="Instead of them a Dask cluster: tls://HOST:PORT.")
 @click.option("--tls-ca-file", type=FILE, help="With --scheduler: PEM of what verifies it.")
@@ -105,7 +106,7 @@ def renew_command(
     with alone(home), _workers(jobs, scheduler, seconds, tls) as workers:
         planned = plan(home, patterns, force=force)
         if planned.practice:
-            need("tornado", "sandbox")
+            need("sandbox")
             from ucl_helpers.practice import sandbox_of
 
             sandbox_of(home)
@@ -133,7 +134,7 @@ def _workers(
 
     chosen = Scheduler(scheduler, tls["tls_ca_file"], tls["tls_cert"], tls["tls_key"])
     chosen.must_be_safe()
-    need("distributed", "dask")
+    need("dask")
     from ucl_helpers.automation.fleet.over_dask import dask
 
     return dask(chosen, patience=patience)

@@ -6,11 +6,12 @@ import click
 
 from ucl_helpers.automation.hooks import run_hooks
 from ucl_helpers.cli.common import as_json, complain, with_home
+from ucl_helpers.cli.completion import connections
 from ucl_helpers.store import Home
 
 
 @click.command("hooks")
-@click.argument("name")
+@click.argument("name", shell_complete=connections)
 @click.option("--all", "everything", is_flag=True, help="Also hooks that have succeeded for this generation.")
 @with_home
 @as_json

@@ -6,6 +6,7 @@ import click
 
 from ucl_helpers.cli.after import finish, telling
 from ucl_helpers.cli.common import as_json, confirm, open_by_name, show, with_home
+from ucl_helpers.cli.completion import connections
 from ucl_helpers.errors import UsageError
 from ucl_helpers.lifecycle import forget, rollback
 from ucl_helpers.models import NotNeeded, Outcome
@@ -31,7 +32,7 @@ FILES = {
 
 
 @click.command("renew")
-@click.argument("name")
+@click.argument("name", shell_complete=connections)
 @click.option("--force", is_flag=True, help="Also when it is not due.")
 @click.option("--dry-run", is_flag=True, help="Everything but signing.")
 @click.option("--accept-new-subject", is_flag=True, help="Consent to another subject than the one in use.")
@@ -87,7 +88,7 @@ def _rehearse(renewal: Renewal) -> Outcome:
 
 
 @click.command("status")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=connections)
 @click.option(
     "--check", is_flag=True, help="For monitoring: one line, exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."
 )
@@ -134,7 +135,7 @@ def status_command(name: str | None, home: Home, *, check: bool, json_output: bo
 
 
 @click.command("path")
-@click.argument("name")
+@click.argument("name", shell_complete=connections)
 @click.argument("what", type=click.Choice(list(FILES)))
 @with_home
 def path_command(name: str, what: str, home: Home) -> None:
@@ -159,7 +160,7 @@ def path_command(name: str, what: str, home: Home) -> None:
 
 
 @click.command("revoke")
-@click.argument("name")
+@click.argument("name", shell_complete=connections)
 @click.option("--all", "everything", is_flag=True, help="Every identity that is still valid, the one in use last.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_home
@@ -187,7 +188,7 @@ def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_o
 
 
 @click.command("rollback")
-@click.argument("name")
+@click.argument("name", shell_complete=connections)
 @click.argument("generation", required=False)
 @with_home
 @as_json
@@ -206,7 +207,7 @@ def rollback_command(name: str, generation: str | None, home: Home, *, json_outp
 
 
 @click.command("forget")
-@click.argument("name")
+@click.argument("name", shell_complete=connections)
 @click.option("--even-if-valid", is_flag=True, help="Also when UCL still accepts an identity of it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_home

@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from ucl_helpers import __version__
-from ucl_helpers.cli import connect, doctor, files, fleet, hooks, keep, tools, watch
+from ucl_helpers.cli import completion, connect, doctor, files, fleet, hooks, keep, tools, watch
 from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
 from ucl_helpers.dumps import no_dumps_at_all
 from ucl_helpers.errors import StorageFailed, UCLError, UsageError
 from ucl_helpers.progress import listen
+from ucl_helpers.store import Home
 
 INTERRUPTED, TERMINATED = 130, 143
 _HELP = """Keep a UCL client certificate alive: establish a connection, renew it, revoke it.
@@ -31,18 +32,23 @@ Examples:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help=_HELP,
     epilog=EXIT_CODES,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
 )
 @click.version_option(__version__, prog_name="ucl")
 @click.option("--home", type=FILE, help="Where connections lie [default: UCL_HOME, else the user's data folder].")
 @click.pass_context
 def group(context: click.Context, home: Path | None) -> None:
-    """Remember what all commands share."""
-    context.obj = {"home": home}
+    """Without a command: where things stand, and what to do next."""
     if sys.stderr and sys.stderr.isatty():  # someone is looking
         listen(lambda text: text and click.echo(text, err=True))
+    if context.invoked_subcommand is None:
+        from ucl_helpers.automation.greeting import greeting
+
+        click.echo(greeting(Home(home)))
 
 
-for module in (connect, keep, files, hooks, doctor, watch, fleet, tools):
+for module in (connect, keep, files, hooks, doctor, watch, fleet, tools, completion):
     for command in module.COMMANDS:
         group.add_command(command)
 

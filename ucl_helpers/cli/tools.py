@@ -11,6 +11,7 @@ import click
 
 from ucl_helpers.cli.after import telling
 from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
+from ucl_helpers.cli.completion import notebooks
 from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.files import make_directory
 from ucl_helpers.show import printable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.argument("notebook")
+@click.argument("notebook", shell_complete=notebooks)
 @click.option("-p", "--parameter", "given", type=(str, str), multiple=True, metavar="NAME VALUE", help="May repeat.")
 @click.option("-o", "--output", type=FILE, help="The executed notebook [default: HOME/runs/…].")
 @click.option("--if-due", is_flag=True, help="Only if something is to be done; a look on disk tells.")
@@ -50,7 +51,7 @@ def run_command(
     the exit code is that of its outcome. No key and no token is written: what a cell prints of them is taken out. The
     parameter home, if the notebook has it, is set to --home unless it is given.
     """
-    need("papermill", "run")
+    need("run")
     with _told(home, dict(given)):
         _run(notebook, dict(given), output, home, if_due=if_due, deadline=deadline, json_output=json_output)
 
@@ -167,7 +168,7 @@ def sandbox_command(
       ucl sandbox --faults grumpy
       ucl sandbox --faults http-503:0.5
     """
-    need("tornado", "sandbox")
+    need("sandbox")
     from ucl_helpers.sandbox import FaultsError, SandboxError, read_plan, serve
 
     try:

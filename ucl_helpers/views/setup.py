@@ -1,43 +1,62 @@
 """Is everything here that the notebooks need?"""
 
+import fcntl
 import os
 import ssl
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from cryptography.hazmat.backends.openssl.backend import backend
+from requests.utils import should_bypass_proxies
+
+from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.models import Check
+from ucl_helpers.show import moment
 from ucl_helpers.store import Home
 from ucl_helpers.views.checked import Checks
 
-NEEDED = ("cryptography", "requests", "papermill", "jupyterlab")
+NEEDED = ("cryptography", "requests", "papermill", "jupyterlab", "ipywidgets")
 OLDEST = (3, 11)
+WRITTEN, FAR = datetime(2026, 11, 1, tzinfo=UTC), datetime(2056, 11, 1, tzinfo=UTC)
+"""No clock that is right can be before this was written, or be used for it thirty years later."""
+_PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+_LOCAL = "https://localhost/"
 
 
-def check_setup(home: str | Path | None = None) -> Checks:
-    """Look at Python, OpenSSL, the packages, the home folder and proxies. Nobody is called.
+def check_setup(home: str | Path | None = None, clock: Clock = utc_now) -> Checks:
+    """Look at Python, the clock, OpenSSL, the packages, the home folder and proxies. Nobody is called.
 
     Args:
         home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
+        clock: our clock, aware, UTC.
     """
-    return Checks(tuple(_look(Home(home))))
+    return Checks(tuple(_look(Home(home), clock())))
 
 
-def _look(home: Home) -> Iterator[Check]:
+def _look(home: Home, now: datetime) -> Iterator[Check]:
     python = ".".join(map(str, sys.version_info[:3]))
     yield Check("Python", "ok" if sys.version_info >= OLDEST else "failed", "3.11 or newer", python)
-    yield Check(
-        "OpenSSL", "ok" if ssl.HAS_TLSv1_2 else "failed", "speaks TLS 1.2", ssl.OPENSSL_VERSION.split(" ", 2)[1]
-    )
+    yield Check("clock", "ok" if WRITTEN <= now < FAR else "failed", "can be right", moment(now))
+    ours, its = ssl.OPENSSL_VERSION.split(" ", 2)[1], backend.openssl_version_text().split(" ", 2)[1]
+    found = f"{ours}; of cryptography: {its}"
+    yield Check("OpenSSL", "ok" if ssl.HAS_TLSv1_2 else "failed", "speaks TLS 1.2", found)
     for package in NEEDED:
-        found = _version(package)
-        yield Check(package, "ok" if found else "warning", "installed", found or "not installed")
-    folder = next(one for one in (home.path, *home.path.parents) if one.exists())
-    writable = os.access(folder, os.W_OK | os.X_OK)
+        installed = _version(package)
+        yield Check(package, "ok" if installed else "warning", "installed", installed or "not installed")
+    folder = home.path
+    with suppress(OSError):  # it may not be looked for: then it cannot be written either
+        folder = next(one for one in (home.path, *home.path.parents) if one.exists())
+    writable = os.access(folder, os.W_OK | os.X_OK) and folder.is_dir()
     yield Check("home folder", "ok" if writable else "failed", "can be written", str(home.path))
-    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-    yield Check("proxy", "ok", "used for UCL if set", "set" if proxy else "none")
+    if writable and folder == home.path:
+        problem = _locks(folder)
+        yield Check("locks", "failed" if problem else "ok", "hold in the home folder", problem or "they do")
+    yield _proxy()
 
 
 def _version(package: str) -> str:
@@ -45,3 +64,25 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def _locks(folder: Path) -> str:
+    """Why ``flock`` does not work there, or nothing; tried on a file without a name. ``ucl doctor`` tries more."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return str(error.strerror or error)
+    return ""
+
+
+def _proxy() -> Check:
+    """Which variable names one, and which hosts are excepted; its URL may hold a password and is not told."""
+    expected, used = "used for UCL if set", next((name for name in _PROXIES if os.environ.get(name)), None)
+    if used is None:
+        return Check("proxy", "ok", expected, "none")
+    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    found = f"{used}, but for {', '.join(excepted.replace(',', ' ').split()) or 'no host'}"
+    if should_bypass_proxies(_LOCAL, no_proxy=None):
+        return Check("proxy", "ok", expected, found)
+    return Check("proxy", "warning", expected, f"{found}; the sandbox needs NO_PROXY=localhost")
