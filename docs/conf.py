@@ -30,7 +30,6 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
 ]
 smartquotes = False  # an option's two dashes are two
 
@@ -64,7 +63,8 @@ nitpick_ignore_regex = [
     # halves of a type that Sphinx has cut at a comma
     (r"py:.*", r".*\[[^\]]*"),
     # inner workings that a public method takes or returns
-    (r"py:.*", r"ucl_helpers\.(access\.Readers|building\.prune|exchange\.Exchange|exports\.Wanted|pending\.Pending|tls\.Credentials)"),
+    (r"py:.*", r"ucl_helpers\.(access\.Readers|exchange\.Exchange|exports\.Wanted|pending\.Pending|tls\.Credentials)"),
+    (r"py:.*", r"ucl_helpers\.building\.prune"),
     # have a page of their own: docs/reference/settings.md, due.md
     (r"py:.*", r"ucl_helpers\.(attempts\.Attempts|settings\.Settings)"),
 ]
