@@ -19,13 +19,13 @@ from ucl_helpers.sandbox import shared
 from ucl_helpers.sandbox.state import owner_of
 
 ROOT = Path(__file__).parent.parent
-SITE, DOCTREES = ROOT / "build" / "site", ROOT / "build" / "doctrees"
+SITE, DOCTREES, EXECUTED = (ROOT / "build" / name for name in ("site", "doctrees", "jupyter_execute"))
 STRICT = ["--nitpicky", "--fail-on-warning", "--keep-going"]
 
 
 def build() -> int:
     """Run Sphinx on everything anew; returns its exit code."""
-    for folder in (SITE, DOCTREES):
+    for folder in (SITE, DOCTREES, EXECUTED):
         shutil.rmtree(folder, ignore_errors=True)
     folders = ["--conf-dir", str(ROOT / "docs"), "--doctree-dir", str(DOCTREES), str(ROOT), str(SITE)]
     return sphinx(["--builder", "html", *STRICT, *folders])
