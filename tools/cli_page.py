@@ -35,8 +35,10 @@ def _commands(command: click.Command, context: click.Context) -> Iterator[tuple[
 def _section(command: click.Command, context: click.Context) -> str:
     path = context.command_path
     parts = [f"## `{path}`", *_paragraphs(command.help), _block("Usage", [_usage(command, context)])]
-    options = [one for one in command.get_params(context) if isinstance(one, click.Option)]
+    options = [one for one in command.params if isinstance(one, click.Option)]
     records = [found for one in options if (found := one.get_help_record(context))]
+    # click makes this one, with the names that it had when somebody first asked for it
+    records.append((", ".join(context.help_option_names), "Show this message and exit."))
     parts += ["Options:", "\n".join(f"- `{names}`: {_prose(' '.join(told.split()))}" for names, told in records)]
     if isinstance(command, click.Group):
         children = sorted(command.commands.items())
