@@ -18,7 +18,6 @@ from ucl_helpers import __version__
 ROOT = Path(__file__).parent.parent
 
 project = "ucl-helpers"
-author = ""
 release = version = __version__
 language = "en"
 
@@ -91,6 +90,8 @@ html_theme_options = {
     "use_source_button": False,
     "show_navbar_depth": 1,
     "home_page_in_toc": True,
+    "footer_content_items": ["extra-footer"],
+    "extra_footer": f"ucl-helpers {__version__}",
 }
 
 

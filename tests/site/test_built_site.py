@@ -1,11 +1,15 @@
 """The built site as a browser gets it: nothing from other hosts, every link leads somewhere, every part is there."""
 
+import inspect
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+import ucl_helpers
+from ucl_helpers import errors, models, views
 
 LOADING = {"action", "background", "cite", "data", "formaction", "manifest", "poster", "src", "srcset", "xlink:href"}
 WORDS = ("preconnect", "dns-prefetch", "preload", "prefetch", "modulepreload", "stylesheet", "icon", "manifest")
@@ -177,6 +181,31 @@ def test_pictures_are_drawn_in_the_page_with_a_title_and_a_description(site):
         title, desc = re.findall(r'<(?:title|desc) id="(.*?)">', drawing)
         assert f'aria-labelledby="{title} {desc}"' in drawing
         assert set(re.findall(r'(?:stroke|fill)="(.*?)"', drawing)) == {"currentColor", "none"}
+
+
+def undocumented(page):
+    """Public names that a page of the API lacks."""
+    exported = {f"ucl_helpers.{name}" for name in ucl_helpers.__all__ if name not in {"Outcome", "UCLError"}}
+    shown = {f"ucl_helpers.views.{name}" for name in views.__all__}
+    defined = {
+        f"{module.__name__}.{name}"
+        for module in (errors, models)
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    }
+    return (exported | shown | defined) - Page(page).ids
+
+
+def test_every_public_name_is_documented(site):
+    page = (site / "docs" / "reference" / "api.html").read_text("utf-8")
+    assert undocumented(page) == set()
+    assert undocumented(page.replace('id="ucl_helpers.renew"', "")) == {"ucl_helpers.renew"}
+
+
+def test_every_error_has_a_place_of_its_own(site):
+    ids = Page((site / "docs" / "reference" / "errors.html").read_text("utf-8")).ids
+    names = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)}
+    assert {name.lower() for name in names} <= ids
 
 
 def test_search_knows_the_errors(site):
