@@ -1,6 +1,6 @@
 # Everything here makes .venv as it needs it; python3 with venv and pip is all that must be there.
 .DEFAULT_GOAL := help
-.PHONY: help run test crash soak load fleet fuzz lab lint notebooks bench lock clean
+.PHONY: help run docs test crash soak load fleet fuzz lab lint notebooks bench lock clean
 
 PYTHON ?= python3
 SECONDS ?= 60
@@ -45,6 +45,10 @@ lint: .venv/.dev ## ruff and mypy
 
 notebooks: .venv/.dev ## run every notebook in a sandbox of its own and write it back, normalised
 	$(BIN)/python -m tools.build_notebooks
+
+docs: .venv/.dev .venv/.docs ## the documentation site in build/site, its notebooks executed; fails on any warning or broken link
+	$(BIN)/python -m tools.build_docs
+	$(BIN)/python -m pytest tests/site
 
 bench: .venv/.dev ## what importing ucl_helpers costs
 	$(BIN)/python benchmarks/import_time.py

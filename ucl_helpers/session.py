@@ -117,7 +117,7 @@ class _Following(BaseAdapter):
 
 
 class Session(requests.Session):
-    """For https alone, from as many threads as you like; made by :meth:`ucl_helpers.store.Connection.session`.
+    """For https alone, from as many threads as you like; made by :meth:`ucl_helpers.Connection.session`.
 
     Errors on the wire are those of ``requests``. Redirects are not followed: whoever trusts ``response.next`` sends it.
 

@@ -41,7 +41,7 @@ class UnderWay:
 class Status(Shown):
     """What is known of a connection at ``now`` (UTC).
 
-    ``state`` is one of :data:`STATES`.
+    ``state`` is one of :data:`ucl_helpers.status.STATES`.
     ``under_way`` is what an interrupted run left, or None; ``attempts`` what is remembered of all runs;
     ``pending_hooks`` names what the next run will run.
     """

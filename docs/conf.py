@@ -1,0 +1,120 @@
+"""How Sphinx builds the site: ``make docs``.
+
+The source folder is the root of the repository, and only this file lies in ``docs/``: pages, notebooks and the README
+stand where people read them in the repository, and a link between them leads to the same place here and there.
+
+Nothing that a page needs comes from another host. So there is no MathJax, no require.js, no font from elsewhere, and
+no intersphinx: names of other projects are not linked.
+"""
+
+from pathlib import Path
+
+from docutils import nodes
+from pygments.lexers.shell import BashLexer
+from sphinx.application import Sphinx
+
+from ucl_helpers import __version__
+
+ROOT = Path(__file__).parent.parent
+
+project = "ucl-helpers"
+release = version = __version__
+language = "en"
+
+root_doc = "docs/index"
+include_patterns = ["docs/**", "notebooks/*.ipynb", "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
+exclude_patterns = [".*", "build", "dist", "docs/_*", "**/.ipynb_checkpoints"]
+templates_path = ["_templates"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+]
+smartquotes = False  # an option's two dashes are two
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+myst_heading_anchors = 4
+suppress_warnings = [
+    "mystnb.unknown_mime_type"  # a notebook's outcome for programs; the same cell shows it as a table
+]
+
+# -- notebooks: executed, in a home folder that tools/build_docs.py makes and takes away -------------------------------
+
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_execution_timeout = 600  # seconds for a cell; on a busy machine a key takes its time
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # else two scripts from other hosts
+nb_merge_streams = True
+
+# -- the API -----------------------------------------------------------------------------------------------------------
+
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+maximum_signature_line_length = 80
+napoleon_numpy_docstring = False
+nitpicky = True
+nitpick_ignore_regex = [
+    # of other projects: a link would need a list that lies on another host
+    (r"py:.*", r"(collections|cryptography|datetime|pathlib|requests|ssl|types|typing)\..*"),
+    # halves of a type that Sphinx has cut at a comma
+    (r"py:.*", r".*\[[^\]]*"),
+    # inner workings that a public method takes or returns
+    (r"py:.*", r"ucl_helpers\.(access\.Readers|exchange\.Exchange|exports\.Wanted|pending\.Pending|tls\.Credentials)"),
+    (r"py:.*", r"ucl_helpers\.building\.prune"),
+    # have a page of their own: docs/reference/settings.md, due.md
+    (r"py:.*", r"ucl_helpers\.(attempts\.Attempts|settings\.Settings)"),
+]
+toc_object_entries_show_parents = "hide"
+
+# -- how it looks ------------------------------------------------------------------------------------------------------
+
+html_theme = "sphinx_book_theme"
+html_title = "ucl-helpers"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_show_copyright = False
+html_additional_pages = {"index": "to_docs.html"}  # whoever opens the top of the site is led to docs/
+html_theme_options = {
+    "show_toc_level": 2,
+    "navbar_persistent": [],  # the search field of the sidebar is enough
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "use_issues_button": False,
+    "use_repository_button": False,
+    "use_source_button": False,
+    "show_navbar_depth": 1,
+    "home_page_in_toc": True,
+    "footer_content_items": ["extra-footer"],
+    "extra_footer": f"ucl-helpers {__version__}",
+}
+
+
+def draw_inline(app: Sphinx, doctree: nodes.document) -> None:
+    """Put drawings (SVG) into the page itself, where they take the colours of the theme and can be read aloud."""
+    for image in list(doctree.findall(nodes.image)):
+        path = Path(app.srcdir, image["uri"])
+        if path.suffix == ".svg" and path.is_relative_to(ROOT / "docs"):
+            drawing = f'<div class="drawing" tabindex="0">{path.read_text("utf-8")}</div>'
+            image.replace_self(nodes.raw("", drawing, format="html"))
+
+
+def keep_first_line(_app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+    """What stands before a colon in a property's first line is prose, and no type as napoleon would have it.
+
+    So napoleon gets another first line, an empty comment.
+    """
+    if what in {"attribute", "data", "property"}:
+        lines[:0] = ["..", ""]
+
+
+def setup(app: Sphinx) -> None:
+    """Tell Sphinx of what stands above."""
+    app.connect("doctree-read", draw_inline)
+    app.connect("autodoc-process-docstring", keep_first_line, priority=400)  # before napoleon
+    app.add_lexer("cron", BashLexer)

@@ -1,0 +1,47 @@
+"""Build the documentation site in ``build/site``: ``make docs``.
+
+The notebooks are executed with their defaults, in a home folder that is thrown away, at one sandbox that is held open
+meanwhile. Any error, warning or broken link of the site itself ends it with 1. Links to other hosts are not followed:
+they cannot be reached from everywhere.
+"""
+
+import os
+import shutil
+import sys
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event
+
+from sphinx.cmd.build import main as sphinx
+
+from ucl_helpers.sandbox import shared
+from ucl_helpers.sandbox.state import owner_of
+
+ROOT = Path(__file__).parent.parent
+SITE, DOCTREES, EXECUTED = (ROOT / "build" / name for name in ("site", "doctrees", "jupyter_execute"))
+STRICT = ["--nitpicky", "--fail-on-warning", "--keep-going"]
+
+
+def build() -> int:
+    """Run Sphinx on everything anew; returns its exit code."""
+    for folder in (SITE, DOCTREES, EXECUTED):
+        shutil.rmtree(folder, ignore_errors=True)
+    folders = ["--conf-dir", str(ROOT / "docs"), "--doctree-dir", str(DOCTREES), str(ROOT), str(SITE)]
+    return sphinx(["--builder", "html", *STRICT, *folders])
+
+
+def main() -> None:
+    """Build, and end with what came of it."""
+    with TemporaryDirectory(prefix="ucl-docs-") as name:
+        home = Path(name).resolve() / "home"
+        os.environ["UCL_HOME"] = str(home)
+        with shared(home, linger=timedelta(seconds=1)) as sandbox:
+            code = build()
+        while owner_of(sandbox.state):  # it writes there until its end
+            Event().wait(0.1)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The reference page of the command line, made of what click knows: ``page`` is the text of docs/reference/cli.md.
+
+``UCL_WRITE_TABLE=1 pytest tests/test_docs.py`` writes it; the test compares it with what ``ucl … --help`` prints.
+"""
+
+import re
+from collections.abc import Iterator
+from inspect import cleandoc
+from textwrap import dedent
+
+import click
+
+INTRODUCTION = """# The command `ucl`
+
+What `ucl` and each of its commands say when they are given `--help`, on one page. A test compares the two.
+What each exit code stands for, and what to do then: [errors](errors.md).
+"""
+_OPTION = re.compile(r"(?<![\w`-])--[a-z][a-z-]*")
+_MARKUP = re.compile(r"([\\*_<>|#\[\]])")
+
+
+def page(group: click.Group, name: str) -> str:
+    """The page as Markdown: a section for the group, and one for each command below it."""
+    top = click.Context(group, info_name=name, **group.context_settings)
+    return "\n".join([INTRODUCTION, *(_section(*one) for one in _commands(group, top))])
+
+
+def _commands(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
+    yield command, context
+    if isinstance(command, click.Group):
+        for name, child in sorted(command.commands.items()):
+            yield from _commands(child, click.Context(child, info_name=name, parent=context))
+
+
+def _section(command: click.Command, context: click.Context) -> str:
+    path = context.command_path
+    parts = [f"## `{path}`", *_paragraphs(command.help), _block("Usage", [_usage(command, context)])]
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    records = [found for one in options if (found := one.get_help_record(context))]
+    # click makes this one, with the names that it had when somebody first asked for it
+    records.append((", ".join(context.help_option_names), "Show this message and exit."))
+    parts += ["Options:", "\n".join(f"- `{names}`: {_prose(' '.join(told.split()))}" for names, told in records)]
+    if isinstance(command, click.Group):
+        children = sorted(command.commands.items())
+        rows = [f"- [`{name}`](#{f'{path} {name}'.replace(' ', '-')}): {_first(child)}" for name, child in children]
+        parts += ["Commands:", "\n".join(rows)]
+    return "\n\n".join([*parts, *_paragraphs(command.epilog)]) + "\n"
+
+
+def _usage(command: click.Command, context: click.Context) -> str:
+    return " ".join([context.command_path, *command.collect_usage_pieces(context)])
+
+
+def _paragraphs(text: str | None) -> Iterator[str]:
+    """A help text as Markdown; what click is told to leave as it is becomes a block."""
+    for paragraph in cleandoc(text or "").split("\n\n"):
+        kept, lines = paragraph.startswith("\b"), paragraph.strip("\b\n").splitlines()
+        if kept:
+            yield _block(lines[0].rstrip(":"), dedent("\n".join(lines[1:])).splitlines())
+        elif lines:
+            yield _prose(" ".join(lines))
+
+
+def _block(title: str, lines: list[str]) -> str:
+    return "\n".join([f"{title}:", "", "```text", *lines, "```"])
+
+
+def _first(command: click.Command) -> str:
+    return next(_paragraphs(command.help))
+
+
+def _prose(text: str) -> str:
+    return _OPTION.sub(r"`\g<0>`", _MARKUP.sub(r"\\\1", text))
