@@ -41,11 +41,16 @@ Examples:
 def group(context: click.Context, home: Path | None) -> None:
     """Without a command: where things stand, and what to do next."""
     if sys.stderr and sys.stderr.isatty():  # someone is looking
-        listen(lambda text: text and click.echo(text, err=True))
+        listen(_tell)
     if context.invoked_subcommand is None:
         from ucl_helpers.automation.greeting import greeting
 
         click.echo(greeting(Home(home)))
+
+
+def _tell(wait: str) -> None:
+    if wait:
+        click.echo(wait, err=True)
 
 
 for module in (connect, keep, files, hooks, doctor, watch, fleet, tools, completion):

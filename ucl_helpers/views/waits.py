@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from IPython.core.getipython import get_ipython
-from IPython.display import display
+from IPython.display import DisplayHandle, display
 
 from ucl_helpers.progress import listen
 from ucl_helpers.views.markup import element
@@ -26,7 +26,8 @@ class Line:
     """Shows each text in the same place, as long as one cell runs."""
 
     def __init__(self, shell: Any) -> None:
-        self._shell, self._cell, self._handle = shell, -1, None
+        self._shell, self._cell = shell, -1
+        self._handle: DisplayHandle | None = None
 
     def __call__(self, text: str) -> None:
         """Show it, or let the line go."""
