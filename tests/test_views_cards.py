@@ -139,6 +139,13 @@ def test_of_what_is_lost_no_renewal_is_due():
     html = html_of(Status("prod", "revoked", START + DAY, validity=LIFE, due=due))
     assert "✗ revoked" in html
     assert "due" not in text_of(html)
+    assert "Valid from" not in html  # a bar would show time left that is of no use
+
+
+def test_of_what_has_expired_the_bar_is_all_lived():
+    html = html_of(Status("prod", "expired", START + 100 * DAY, validity=LIFE))
+    assert "100% lived" in html
+    assert "✗ expired" in html
 
 
 def test_a_connection_without_certificate_has_no_bar():

@@ -36,7 +36,7 @@ def _(status: Status) -> Html:
     what = "sandbox, for practice" if status.sandbox else ""
     lost = status.state in {"expired", "revoked"}
     due = status.due.at if status.due and not lost else None
-    life = [bar(status.validity, status.now, due)] if status.validity else []
+    life = [bar(status.validity, status.now, due)] if status.validity and status.state != "revoked" else []
     title = f"{status.name} ({what})" if what else status.name
     return card(title, *life, table(status.header, status.rows()), state=badge(status.state))
 
