@@ -32,9 +32,11 @@ from ucl_helpers.show import Shown, html_table
 from ucl_helpers.status import Status
 from ucl_helpers.store import Home
 from ucl_helpers.tls import Credentials
+from ucl_helpers.views.cards import html_of as card_of
 from ucl_helpers.views.charts import Picture
 from ucl_helpers.views.checked import Checks
 from ucl_helpers.views.errors import broken, failure
+from ucl_helpers.views.waits import Wait
 from ucl_helpers.ways_in import WayIn
 
 CHROMIUM = shutil.which("chromium")
@@ -125,9 +127,27 @@ def test_a_model_has_the_same_structure_whatever_its_texts_say(home, proof):
     proof("hostile", "hostile texts rendered in models and errors", len(TEXTS) * len(harmless))
 
 
+def test_a_card_has_no_element_and_no_attribute_that_its_texts_brought(home, proof):
+    """Its label is an attribute that holds a text, and the words of a call are coloured by what they are."""
+    harmless = [kinds(card_of(one)) for one in every_model(HARMLESS, home)]
+    for text in TEXTS:
+        for model, expected in zip(every_model(text, home), harmless, strict=True):
+            shown = card_of(model)
+            assert kinds(shown) <= expected, (model, text)
+            assert not harmful(shown)
+        assert kinds(Wait(text)._repr_mimebundle_()["text/html"]) == {("div", "role", "style"), "/div"}
+    proof("hostile", "hostile texts rendered in cards", len(TEXTS) * len(harmless))
+
+
+def kinds(html):
+    """Its elements, each with the names of its attributes, and what else is no text."""
+    return {one if isinstance(one, str) else (one[0], *(name for name, _ in one[1:])) for one in structure(html)}
+
+
 @pytest.mark.parametrize("text", [one for one in MARKUP if "<" in one and "\x00" not in one])
 def test_without_escape_they_would_have_another(text):
     assert structure(without_escape(text)) != structure(without_escape(HARMLESS))
+    assert not kinds(without_escape(text)) <= kinds(without_escape(HARMLESS))
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -153,6 +173,7 @@ def test_nothing_is_shown_by_other_ways_than_these():
         Shown,
         Outcome,
         Picture,  # names of connections, dates and numbers only
+        Wait,
     }
 
 
