@@ -45,7 +45,8 @@ LAYERS = {
     },
     "surface": {"__init__", "views", "automation"},
     "fleet": {"automation.fleet"},  # a layer of its own: it calls renew(), as the rest of automation may not
-    "bridge": {"practice"},  # from the command line and the notebooks to the sandbox
+    "bridge": {"practice"},  # from the command line, the notebooks and the explorer to the sandbox
+    "explorer": {"views.explorer"},  # a layer of its own: it shows what all the others do
     "command": {"cli"},
     "sandbox": {"sandbox"},
 }
@@ -88,8 +89,8 @@ LINES, CORE_LINES, WHOLE_LINES = 300, 1500, 4500
 
 
 def place(parts):
-    """The module or subpackage of ucl_helpers that a dotted name belongs to; one below ``automation`` has a layer."""
-    return "automation.fleet" if parts[:2] == ["automation", "fleet"] else parts[0]
+    """The module or subpackage of ucl_helpers that a dotted name belongs to; some packages within one have a layer."""
+    return inner if (inner := ".".join(parts[:2])) in LAYER else parts[0]
 
 
 def part(path):
@@ -191,6 +192,10 @@ def test_imports_follow_the_layers():
         ("automation/doctor/reach.py", "from ucl_helpers.procedure import Procedure"),
         ("automation/fleet/run.py", "from ucl_helpers.cli.common import need"),
         ("automation/fleet/plan.py", "from ucl_helpers.practice import sandbox_of"),
+        ("views/cards.py", "from ucl_helpers.views.explorer import explore"),
+        ("views/cards.py", "from ucl_helpers.automation.doctor import diagnose"),
+        ("views/explorer/faults.py", "from ucl_helpers.sandbox import Faults"),
+        ("views/explorer/page.py", "from ucl_helpers.cli.main import main"),
         ("renewal.py", "from ucl_helpers.automation.fleet import renew_fleet"),
         ("automation/runner.py", "from ucl_helpers.views import table"),
         ("renewal.py", "def late():\n    from ucl_helpers.automation import runner"),
@@ -215,6 +220,8 @@ def test_an_import_against_the_layers_is_found(module, line):
         ("automation/fleet/task.py", "from ucl_helpers.renewal import renew"),
         ("automation/fleet/task.py", "from ucl_helpers.automation.hooks import run_hooks"),
         ("cli/fleet.py", "from ucl_helpers.automation.fleet.run import renew_fleet"),
+        ("views/explorer/looking.py", "from ucl_helpers.automation.doctor import diagnose"),
+        ("views/explorer/faults.py", "from ucl_helpers import practice"),
         ("sandbox/api.py", "from ucl_helpers.sandbox.ca import sign"),
         ("renewal.py", "from ucl_helpers import files, store"),
         ("crypto.py", "import base64"),

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from threading import Thread
 
 import pytest
 
 from ucl_helpers import files
-from ucl_helpers.errors import StorageFailed
+from ucl_helpers.errors import Busy, StorageFailed
 
 
 def mode(path):
@@ -276,3 +277,20 @@ def test_a_removal_is_not_disturbed_by_another_one(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "rmtree", both)
     files.remove_tree(tmp_path / "folder")
     assert names(tmp_path) == []
+
+
+def test_a_lock_that_is_kept_stays_when_the_thread_that_took_it_has_ended(tmp_path):
+    lock = files.Lock(tmp_path / "lock")
+    thread = Thread(target=lock.keep)
+    thread.start()
+    thread.join()
+    assert lock.is_ours
+    with pytest.raises(Busy), files.Lock(tmp_path / "lock").held():
+        pass
+
+
+def test_a_lock_that_another_holds_is_not_kept(tmp_path):
+    lock = files.Lock(tmp_path / "lock")
+    with files.Lock(tmp_path / "lock").held(), pytest.raises(Busy):
+        lock.keep()
+    assert not lock.is_ours

@@ -245,6 +245,10 @@ class Lock:
         finally:
             self._thread.release()
 
+    def keep(self) -> None:
+        """Hold it until this process ends, whichever of its threads asks; raises as :meth:`held` does."""
+        self._descriptor = self._acquire(time.monotonic())
+
     @property
     def is_ours(self) -> bool:
         """Whether a block that holds it runs now."""
@@ -292,9 +296,5 @@ class Lock:
         os.pwrite(descriptor, json.dumps(about).encode(), 0)
 
     def _busy(self) -> Busy:
-        holder = self.holder()
-        return Busy(
-            f"{self.path.parent.name} is in the hands of {holder}.",
-            remedy="Nothing was changed; run it again when that one is done.",
-            holder=holder,
-        )
+        holder, remedy = self.holder(), "Nothing was changed; run it again when that one is done."
+        return Busy(f"{self.path.parent.name} is in the hands of {holder}.", remedy=remedy, holder=holder)

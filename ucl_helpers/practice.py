@@ -5,11 +5,12 @@ the ordinary way in: access to a Director, then :func:`ucl_helpers.establish.est
 """
 
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from ucl_helpers.client import Client
 from ucl_helpers.clock import utc_now
@@ -20,14 +21,14 @@ from ucl_helpers.importing import import_identity, read_identity, usable_ca
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.references import resolve
-from ucl_helpers.sandbox import SandboxError, SharedSandbox, join
+from ucl_helpers.sandbox import FaultsError, RemoteFaults, SandboxError, SharedSandbox, join
 from ucl_helpers.settings import dump_settings
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.ways_in import WayIn, access_from
 
 _JOINED: dict[Path, SharedSandbox] = {}
 _OWN: set[tuple[Path, str]] = set()
-_HELD = ExitStack()  # until this process ends
+_HELD: list[Lock] = []  # until this process ends
 _ENOUGH = timedelta(minutes=1)
 
 
@@ -46,6 +47,32 @@ def sandbox_of(home: Home) -> SharedSandbox:
     if before is not None:
         before.leave()
     return _JOINED[home.path]
+
+
+def change_faults(home: Home, plan: str | None = None) -> dict[str, Any]:
+    """What goes wrong on purpose at the sandbox of a home folder, for all who use it.
+
+    Args:
+        home: the home folder.
+        plan: a plan of faults to put in place, by name or as JSON (docs/reference/sandbox.md); empty: nothing goes
+            wrong any more; None: only look.
+
+    Returns:
+        ``faults``, the plan; ``struck``, how often each kind has struck since it is in place; ``seed``.
+
+    Raises:
+        UsageError: the plan cannot be used; says why.
+        UCLError: the sandbox does not answer.
+    """
+    faults = RemoteFaults(sandbox_of(home))
+    try:
+        if plan is None:
+            return faults.shown()
+        return faults.set(plan) if plan else faults.clear()
+    except FaultsError as error:
+        raise UsageError(f"{error}.", remedy="docs/reference/sandbox.md has them all.") from None
+    except SandboxError as error:
+        raise UCLError(str(error), remedy="Run it again.") from None
 
 
 def director_of(home: Home) -> DirectorAccess:
@@ -207,7 +234,8 @@ def _own(home: Home, name: str) -> str:
         if (home.path, own) in _OWN:
             return own
         with suppress(Busy):
-            _HELD.enter_context(Lock(folder / f"{own}.user").held())
+            (lock := Lock(folder / f"{own}.user")).keep()
+            _HELD.append(lock)
             _OWN.add((home.path, own))
             return own
     raise AssertionError("there is always another number")

@@ -6,6 +6,7 @@ Run it in this process (`with Sandbox() as ucl:`), as a process of its own (`ser
 
 from ucl_helpers.sandbox.access import Access
 from ucl_helpers.sandbox.faults import Fault, Faults, FaultsError, read_plan
+from ucl_helpers.sandbox.remote import RemoteFaults
 from ucl_helpers.sandbox.server import RunningSandbox, Sandbox
 from ucl_helpers.sandbox.service import serve
 from ucl_helpers.sandbox.shared import SharedSandbox, join, shared
@@ -16,6 +17,7 @@ __all__ = [
     "Fault",
     "Faults",
     "FaultsError",
+    "RemoteFaults",
     "RunningSandbox",
     "Sandbox",
     "SandboxError",

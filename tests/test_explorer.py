@@ -1,0 +1,437 @@
+"""The explorer, its buttons pressed as a page presses them, at a sandbox; tests/browser has it in real pages."""
+
+import json
+import re
+from html import unescape
+
+import pytest
+from cryptography import x509
+from ipywidgets import Button, Text, Widget
+from processes import wait_until
+
+from ucl_helpers import forget, practice
+from ucl_helpers.errors import UsageError
+from ucl_helpers.sandbox import Sandbox
+from ucl_helpers.store import Home
+from ucl_helpers.views.explorer import explore
+from ucl_helpers.views.explorer.faults import OWN, SCENES
+from ucl_helpers.views.explorer.steps import STEPS
+from ucl_helpers.views.explorer.work import Work
+
+ALL = "All that is left"
+
+
+@pytest.fixture
+def sandbox(tmp_path, monkeypatch):
+    """A home folder whose sandbox runs in this process."""
+    monkeypatch.setattr(practice, "_JOINED", {})
+    with Sandbox(tmp_path / "home" / "sandbox") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def connection(sandbox, tmp_path):
+    return practice.open_connection(home=tmp_path / "home", practice="try")
+
+
+class Page:
+    """An explorer as somebody has it before him."""
+
+    def __init__(self, connection=None, home=None):
+        self.explorer = explore(connection, home)
+        assert self.settled()
+        self.panels = {panel.title: panel for panel in self.explorer._panels}
+        if connection:
+            self.panels["Renew"]._size.value = 2048
+
+    def settled(self):
+        return self.explorer.settled(60)
+
+    def control(self, text, kind=Button, within=None):
+        widgets = list(everything(self.panels[within].widget if within else self.explorer.widget))
+        return next(one for one in widgets if isinstance(one, kind) and one.description == text)
+
+    def press(self, text, within=None, *, settled=True):
+        button = self.control(text, within=within)
+        assert not button.disabled, f"{text} is off"
+        button.click()
+        assert not settled or self.settled()
+        return self
+
+    def off(self, text, within=None):
+        return self.control(text, within=within).disabled
+
+    def switch_on(self, scene):
+        self.panels["Faults"]._scene.value = scene
+        return self.press("Switch on", "Faults")
+
+    def steps(self):
+        """What stands below each step."""
+        return [words(pane.value) for pane in self.panels["Renew"]._panes]
+
+    def shown(self, title):
+        """All words of a panel, or of what stands above them."""
+        widget = self.panels[title].widget if title else self.explorer.widget.children[0]
+        return words(" ".join(one.value for one in everything(widget) if type(one).__name__ == "Pane"))
+
+    def line(self):
+        return words(self.explorer.work.line.value)
+
+
+def everything(widget: Widget):
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from everything(child)
+
+
+def words(html):
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+
+def mark(connection):
+    return connection.require_current().fingerprint
+
+
+def pending_key(connection):
+    csr = x509.load_pem_x509_csr((connection.path / "pending" / "csr.pem").read_bytes())
+    return csr.public_key().public_numbers()
+
+
+def test_it_opens_on_a_connection_and_changes_nothing(connection):
+    before = mark(connection)
+    page = Page(connection)
+    assert page.explorer.status().fingerprint == before
+    assert "try (sandbox, for practice) ✓ valid" in page.shown("Overview")
+    assert before in page.shown("Overview")
+    assert "nothing" in page.shown("Pending")
+    assert "None: the sandbox behaves." in page.shown("Faults")
+    assert (mark(connection), len(connection.generations())) == (before, 1)
+
+
+def test_without_a_connection_nothing_can_be_pressed_but_what_makes_one(sandbox, tmp_path):
+    page = Page(home=Home(tmp_path / "home"))
+    allowed = {
+        one.description for one in everything(page.explorer.widget) if isinstance(one, Button) and not one.disabled
+    }
+    assert allowed == {"Look again", "Practise", "Import"}
+    assert "No connection is chosen." in page.shown("Overview")
+    with pytest.raises(UsageError, match="No connection is chosen"):
+        page.explorer.status()
+    page.press("Practise")
+    assert page.explorer.status().name == "practice-05"
+    assert not page.off(ALL)
+
+
+def test_six_buttons_renew_and_each_shows_what_came_of_it(connection):
+    before, page = mark(connection), Page(connection)
+    for number, step in enumerate(STEPS):
+        assert [page.off(one.label) for one in STEPS] == [place > number for place in range(len(STEPS))]
+        assert (mark(connection), page.steps()[number]) == (before, "")
+        page.press(step.label)
+        assert step.name == "activate" or mark(connection) == before
+    asked, made, signed, decoded, verified, activated = page.steps()
+    assert "query { result: configuration" in asked
+    assert "Sent and received" in asked
+    assert "CSR ✓ ok" in made
+    assert "signCertificateSigningRequest" in signed
+    assert "↓ signed by" in decoded
+    assert "accepted ✓ ok" in verified
+    assert f"{mark(connection)}" in activated
+    assert mark(connection) != before
+    assert mark(connection) in page.shown("Overview")
+    assert page.off(ALL)
+
+
+def test_all_that_is_left_goes_on_where_the_single_buttons_have_stopped(connection):
+    before, page = mark(connection), Page(connection)
+    page.press(STEPS[0].label).press(STEPS[1].label)
+    made = pending_key(connection)
+    page.press(ALL)
+    assert mark(connection) != before
+    assert connection.require_current().certificate.public_key().public_numbers() == made
+
+
+def test_a_step_can_be_done_again_and_so_can_the_whole(connection):
+    page = Page(connection)
+    page.press(STEPS[0].label).press(STEPS[0].label).press(STEPS[1].label)
+    first = pending_key(connection)
+    page.press(STEPS[1].label)
+    assert pending_key(connection) == first
+    once = mark(page.press(ALL) and connection)
+    page.press("Begin again")
+    assert page.steps() == [""] * 6
+    assert mark(page.press(ALL) and connection) != once
+
+
+def test_closing_the_page_in_the_middle_loses_nothing(connection):
+    first = Page(connection)
+    for step in STEPS[:3]:
+        first.press(step.label)
+    made = pending_key(connection)
+    second = Page(connection)  # all that another kernel would know
+    assert "signed, to be verified" in second.shown("Renew")
+    assert "signed, to be verified" in second.shown("Pending")
+    second.press(ALL)
+    assert "Nothing was sent: the answer is here already." in second.steps()[2]
+    assert connection.require_current().certificate.public_key().public_numbers() == made
+    assert first.press(STEPS[3].label).steps()[3].startswith(("SettledElsewhere", "UsageError"))
+
+
+def test_going_back_and_coming_back_again(connection):
+    before, page = connection.current.name, Page(connection)
+    assert page.off("Go back to it")
+    after = (page.press(ALL) and connection.current).name
+    page.press("Go back to it")
+    assert connection.current.name == before
+    assert "rolled-back" in page.shown("History")
+    page.press("Go back to it")
+    assert connection.current.name == after
+
+
+def test_going_back_to_what_ucl_refuses_changes_nothing(connection, sandbox):
+    page = Page(connection)
+    page.press(ALL)
+    after = mark(connection)
+    page.switch_on("UCL does not know us").press("Go back to it")
+    assert "AuthenticationFailed" in page.shown("History")
+    assert mark(connection) == after
+
+
+PASSES = [
+    "The answer to the signing is lost",
+    "UCL cannot answer, twice",
+    "Too many calls",
+    "One call in five goes wrong",
+]
+
+
+@pytest.mark.parametrize("scene", PASSES)
+def test_faults_that_the_toolkit_survives_by_itself(connection, sandbox, scene):
+    before, page = mark(connection), Page(connection).switch_on(scene)
+    page.press(ALL)
+    assert mark(connection) != before
+    assert sum(sandbox.faults.struck.values()) > 0
+    for kind in sandbox.faults.struck:
+        assert f"{kind} " in page.shown("Faults")
+
+
+@pytest.mark.parametrize(
+    ("scene", "at", "error"),
+    [
+        ("A certificate for another key", "decode", "ChecksFailed"),
+        ("UCL does not know us", "configuration", "AuthenticationFailed"),
+    ],
+)
+def test_faults_that_stop_a_step_which_then_is_done_again(connection, sandbox, scene, at, error):
+    before, page = mark(connection), Page(connection).switch_on(scene)
+    page.press(ALL)
+    stopped = [step.name for step in STEPS].index(at)
+    assert page.steps()[stopped].startswith(error)
+    assert page.steps()[stopped + 1] == ""
+    assert mark(connection) == before
+    if at == "decode":
+        page.press(STEPS[stopped - 1].label)
+    page.press(ALL)
+    assert mark(connection) != before
+
+
+def test_nobody_there_until_the_faults_are_off(connection, sandbox):
+    before, page = mark(connection), Page(connection).switch_on("Nobody is there")
+    page.press(STEPS[0].label)
+    assert page.steps()[0].startswith("Unreachable")
+    page.press("Switch all off").press(ALL)
+    assert mark(connection) != before
+
+
+def test_while_a_step_waits_the_rest_is_off_and_the_fault_can_be_taken_back(connection, sandbox):
+    page = Page(connection).switch_on("Nothing ever comes")
+    page.press(STEPS[0].label, settled=False)
+    wait_until(lambda: sandbox.faults.struck == {"black-hole": 1})
+    assert page.line().startswith("⏳ ")
+    assert page.steps()[0].startswith("On its way query { result: configuration")
+    assert [page.off(text) for text in ("Look again", "Begin again", STEPS[0].label)] == [True] * 3
+    page.control("Begin again").click()  # as if it had been pressed just before it went off
+    assert not page.off("Switch all off")
+    page.press("Switch all off")
+    assert page.settled()
+    assert "Sent and received" in page.steps()[0]
+    assert (page.line(), page.off(STEPS[1].label)) == ("", False)
+
+
+def test_every_scene_is_a_plan_that_the_sandbox_takes(connection, sandbox):
+    page = Page(connection)
+    for scene, (plan, told) in SCENES.items():
+        page.panels["Faults"]._scene.value = scene
+        assert told in page.shown("Faults")
+        if scene != OWN:
+            page.press("Switch on", "Faults")
+            assert sandbox.faults.plan, plan
+    tried = {
+        *PASSES,
+        "A certificate for another key",
+        "UCL does not know us",
+        "Nobody is there",
+        "Nothing ever comes",
+        OWN,
+    }
+    assert tried == set(SCENES)
+
+
+def test_a_plan_of_ones_own_and_one_that_is_none(connection, sandbox):
+    page = Page(connection)
+    plan = page.control("Plan", Text)
+    assert plan.disabled
+    page.panels["Faults"]._scene.value = OWN
+    assert not plan.disabled
+    plan.value = "http-503:0.5"
+    page.press("Switch on")
+    assert [(one.kind, one.probability) for one in sandbox.faults.plan] == [("http-503", 0.5)]
+    plan.value = "http-999"
+    page.press("Switch on")
+    assert "UsageError" in page.shown("Faults")
+    assert "http-999" in page.shown("Faults")
+    assert [one.kind for one in sandbox.faults.plan] == ["http-503"]
+
+
+@pytest.fixture
+def files(connection):
+    """What the tutorial leaves, as the import asks for it."""
+    current = connection.current.path
+    return {
+        "Name": "mine",
+        "Key": str(current / "key.pem"),
+        "Certificate": str(current / "chain.pem"),
+        "Server CA": str(current / "server-ca.pem"),
+        "Connector URL": connection.url,
+    }
+
+
+def imported(page, files):
+    for label, value in files.items():
+        page.control(label, Text).value = value
+    return page.press("Import")
+
+
+def test_a_connection_is_imported_chosen_and_renewed(connection, files):
+    page = imported(Page(home=connection.home), files)
+    assert "mine is chosen." in page.shown("")
+    assert page.panels["Overview"].desk.name == page.explorer._chooser._names.value == "mine"
+    page.panels["Renew"]._size.value = 2048
+    before = mark(connection.home.connection("mine"))
+    assert mark(page.press(ALL) and connection.home.connection("mine")) != before
+    assert "Faults are for the sandbox" in page.shown("Faults")
+    assert page.off("Switch on")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"Name": ""}, "Name and key are needed"),
+        ({"Key": ""}, "Name and key are needed"),
+        ({"Name": "try"}, "try is there already"),
+        ({"Name": "../mine"}, "cannot name a connection"),
+        ({"Passphrase": "prompt"}, "must be a reference"),
+        ({"Passphrase": "hunter2-hunter2"}, "must be a reference"),
+        ({"Key": "/nowhere.pem"}, "/nowhere.pem"),
+    ],
+)
+def test_what_cannot_be_imported_is_told_and_nothing_is_kept(connection, files, changed, told):
+    page = imported(Page(connection), {**files, **changed})
+    assert told in page.shown("")
+    assert "hunter2" not in page.shown("")
+    assert [one.name for one in connection.home.connections()] == ["try"]
+    assert page.explorer.status().name == "try"
+
+
+def test_another_connection_is_chosen(connection):
+    practice.practise(connection.home, "other", 2048)
+    page = Page(connection)
+    page.press(STEPS[0].label)
+    page.explorer._chooser._names.value = "other"
+    assert page.settled()
+    assert page.explorer.status().name == "other"
+    assert page.steps() == [""] * 6
+    assert "other (sandbox, for practice)" in page.shown("Overview")
+
+
+def test_a_connection_that_is_gone_is_chosen_no_longer(connection):
+    page = Page(connection)
+    forget(connection, even_if_valid=True)
+    page.press("Look again")
+    assert (page.explorer.desk.name, page.off(ALL)) == ("", True)
+
+
+def test_settings_that_cannot_be_used_are_told_and_mended(connection):
+    page, path = Page(connection), connection.path / "settings.toml"
+    good = path.read_text()
+    path.write_text("key_length = 'many'\n")
+    page.press("Look again")
+    assert "settings not usable" in page.shown("Overview")
+    assert page.line() == ""
+    assert page.off("Switch on")
+    page.press("Look at this machine only")
+    assert "key_length" in page.shown("Doctor")
+    path.write_text(good)
+    page.press("Look again")
+    assert not page.off("Switch on")
+
+
+def test_pending_hooks_are_run(connection):
+    page = Page(connection)
+    assert page.off("Run pending hooks")
+    path = connection.path / "settings.toml"
+    path.write_text(path.read_text() + '\n[[hooks]]\nname = "reload"\ncommand = ["true"]\n')
+    page.press("Look again")
+    assert "hooks to be run reload" in page.shown("Pending")
+    page.press("Run pending hooks")
+    assert "reload · done" in page.shown("Pending")
+    assert page.off("Run pending hooks")
+
+
+def test_the_doctor_looks_near_and_far(connection, sandbox):
+    page = Page(connection)
+    page.press("Look, and ask UCL")
+    assert "try: all is well" in page.shown("Doctor")
+    page.switch_on("UCL does not know us").press("Look, and ask UCL")
+    assert "✗ failed" in page.shown("Doctor")
+
+
+def test_what_wait_there_is_of_another_process_is_told(connection):
+    page = Page(connection)
+    with connection.home.connection("try").lock.held():
+        page.press(STEPS[0].label)
+    assert page.steps()[0].startswith("Busy")
+    page.press(STEPS[0].label)
+    assert "Sent and received" in page.steps()[0]
+
+
+def test_a_defect_is_shown_and_the_controls_come_back():
+    work = Work()
+
+    def broken():
+        raise RuntimeError("<b>no</b>")
+
+    button = work.button("Try", "Trying.", broken)
+    button.click()
+    assert work.settled(60)
+    assert "A defect of the explorer" in work.line.value
+    assert "RuntimeError: &lt;b&gt;no&lt;/b&gt;" in work.line.value
+    assert not button.disabled
+
+
+def test_it_shows_itself_as_widgets_and_as_a_card(connection):
+    bundle = Page(connection).explorer._repr_mimebundle_()
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"]
+    assert "ucl-card" in bundle["text/html"]
+    assert bundle["text/plain"].startswith("try: valid (sandbox, for practice)")
+    assert "ucl-card" not in json.dumps(explore(home=connection.home)._repr_mimebundle_())
+
+
+def test_no_secret_is_in_what_the_page_gets(connection):
+    page = Page(connection)
+    page.press(ALL)
+    key = (connection.path / "current" / "key.pem").read_text().splitlines()[1]
+    state = json.dumps([one.get_state() for one in everything(page.explorer.widget)], default=str)
+    assert mark(connection) in state
+    assert key not in state
+    assert "PRIVATE KEY" not in state

@@ -1,0 +1,17 @@
+"""The explorer: a connection and its renewal to click through, in JupyterLab, Notebook 7 and Voilà.
+
+::
+
+    from ucl_helpers.views.explorer import explore
+
+    explore(connection)
+
+What it shows lies on disk and at UCL, nothing in the page: whoever closes the tab, in the middle of a renewal too, and
+opens it again finds all that was there, and goes on. Nothing in it revokes, forgets or removes anything.
+
+It is a layer of its own, above all the others but `cli`, since it shows all of them.
+"""
+
+from ucl_helpers.views.explorer.page import Explorer, explore
+
+__all__ = ["Explorer", "explore"]

@@ -1,0 +1,90 @@
+"""Choosing a connection: one that is there, one for practice, or one imported from files on the kernel's machine."""
+
+from ipywidgets import Accordion, Dropdown, HBox, Layout, Text, VBox
+
+from ucl_helpers import practice
+from ucl_helpers.errors import UsageError
+from ucl_helpers.views.explorer.panel import Desk
+from ucl_helpers.views.explorer.work import Act, Pane, Work
+from ucl_helpers.views.markup import element
+
+PRACTICE = "practice-05"
+FIELDS = {
+    "name": ("Name", "of your choice, such as prod"),
+    "key_file": ("Key", "path of a PEM, DER or PKCS #12 file"),
+    "certificate_file": ("Certificate", "path; may hold the chain"),
+    "chain_file": ("Chain", "path, if it is a file of its own"),
+    "ca_file": ("Server CA", "path; empty: the system's trust"),
+    "connector_url": ("Connector URL", "the certificate-secured one"),
+    "passphrase": ("Passphrase", "a reference: env:NAME or file:PATH"),
+}
+_WIDE = {"description_width": "8em"}
+
+
+class Chooser:
+    """What stands above all panels."""
+
+    def __init__(self, desk: Desk, work: Work, changed: Act) -> None:
+        self.desk, self.work, self._changed = desk, work, changed
+        self._names = work.control(Dropdown(description="Connection", style=_WIDE))
+        self._names.observe(lambda change: self._choose(change["new"]), "value")
+        look = work.button("Look again", "Looking.", self._nothing)
+        practise = work.button("Practise", "Opening a connection for practice at the sandbox.", self._practise)
+        practise.tooltip = "A connection for practice, made at the sandbox on this machine, or made anew"
+        self._fields = {
+            name: work.control(
+                Text(description=label, placeholder=hint, style=_WIDE, layout=Layout(width="min(40em, 95%)"))
+            )
+            for name, (label, hint) in FIELDS.items()
+        }
+        self._result = Pane()
+        told = Pane()
+        told.show(element("p", "The files stay where they are, on the machine of the kernel; nothing is uploaded."))
+        button = work.button("Import", "UCL is asked whether it accepts this identity.", self._import)
+        form = VBox([told, *self._fields.values(), button, self._result])
+        more = Accordion([form], titles=("Import a connection from files",))
+        self.widget = VBox([HBox([self._names, look, practise], layout=Layout(flex_flow="row wrap")), more])
+
+    def refresh(self) -> None:
+        """The names that are there; the chosen one stays chosen if it can."""
+        there = [one.name for one in self.desk.home.connections()]
+        if self.desk.name not in there:
+            self.desk.name = ""
+            self._changed()
+        options = [("choose one", ""), *((name, name) for name in there)]
+        with self._names.hold_sync():
+            if list(self._names.options) != options:
+                self._names.options = options
+            self._names.value = self.desk.name
+
+    def _choose(self, name: str) -> None:
+        if name != self.desk.name:  # else it was chosen by us
+            self.desk.name = name
+            self._changed()
+            self.work.do("Looking.", self._nothing)
+
+    def _nothing(self) -> None:
+        """Everything is looked at anew after anything was done."""
+
+    def _practise(self) -> None:
+        self._result.fill(
+            lambda: self._take(practice.open_connection(home=self.desk.home.path, practice=PRACTICE).name)
+        )
+
+    def _import(self) -> None:
+        given = {name: field.value.strip() for name, field in self._fields.items()}
+        self._result.fill(lambda: self._imported(given.pop("name"), given))
+
+    def _imported(self, name: str, given: dict[str, str]) -> object:
+        if not name or not given["key_file"]:
+            raise UsageError("Name and key are needed to import a connection.", remedy="Fill them in.")
+        if given["passphrase"] and not given["passphrase"].startswith(("env:", "file:")):
+            raise UsageError("The passphrase must be a reference.", remedy="Write it as env:NAME or file:PATH.")
+        if name in {one.name for one in self.desk.home.connections() if one.current}:
+            raise UsageError(f"{name} is there already.", remedy="Choose it above, or choose another name.")
+        return self._take(practice.open_connection(name, self.desk.home.path, practice="", **given).name)
+
+    def _take(self, name: str) -> object:
+        self.desk.name = name
+        self._changed()
+        return element("p", f"{name} is chosen.")

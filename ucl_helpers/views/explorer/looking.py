@@ -1,0 +1,154 @@
+"""Looking at a connection: where it stands, its history with the way back, what is pending, and the doctor."""
+
+from typing import Any, ClassVar
+
+from ipywidgets import Dropdown, HBox, Layout
+
+from ucl_helpers.automation.doctor import diagnose
+from ucl_helpers.automation.hooks import run_hooks
+from ucl_helpers.lifecycle import rollback
+from ucl_helpers.show import Row
+from ucl_helpers.status import Status
+from ucl_helpers.views.cards import certificate
+from ucl_helpers.views.drawing import Picture
+from ucl_helpers.views.explorer.panel import Panel
+from ucl_helpers.views.explorer.work import Pane
+from ucl_helpers.views.history import history
+from ucl_helpers.views.markup import Html, card, element, table
+
+ROW = Layout(flex_flow="row wrap", align_items="center")
+
+
+class Overview(Panel):
+    """Where the connection stands, and the certificate in use."""
+
+    title: ClassVar[str] = "Overview"
+
+    def parts(self) -> list[Any]:
+        """One pane."""
+        self._pane = Pane()
+        return [self._pane]
+
+    def refresh(self) -> None:
+        """Status and certificate; of what is not established, the status alone."""
+        self._pane.fill(self._seen, self.desk.name)
+
+    def _seen(self) -> list[object]:
+        status = self.desk.status()
+        readable = status.validity is not None
+        return [status, *([certificate(self.desk.connection.require_current().certificate)] if readable else [])]
+
+
+class Past(Panel):
+    """The generations that are kept, and the way back to one of them: the undoing of an activation."""
+
+    title: ClassVar[str] = "History"
+
+    def parts(self) -> list[Any]:
+        """The picture, then which generation to go back to."""
+        self._pane, self._outcome = Pane(), Pane()
+        style = {"description_width": "initial"}
+        chosen = Dropdown(description="Generation", style=style, layout=Layout(width="auto"))
+        self._chosen = self.work.control(chosen, self._may)
+        button = self.work.button(
+            "Go back to it", "UCL is asked whether it accepts that certificate.", self._back, self._may
+        )
+        told = Pane()
+        told.show(
+            element(
+                "p",
+                "UCL is asked first whether it accepts that certificate; if not, nothing changes. The one in use now "
+                "is kept too, so that you can come back in the same way.",
+            )
+        )
+        return [self._pane, told, HBox([self._chosen, button], layout=ROW), self._outcome]
+
+    def refresh(self) -> None:
+        """The picture and the choice; the newest is offered first."""
+        self._offer([])
+        self._pane.fill(self._seen, self.desk.name)
+
+    def changed(self) -> None:
+        """What came of going back with another connection goes."""
+        self._outcome.show()
+
+    def _seen(self) -> Picture:
+        connection = self.desk.connection
+        in_use, kept = connection.current, reversed(connection.generations())
+        self._offer([one.name for one in kept if in_use is None or one.name != in_use.name])
+        return history(connection)
+
+    def _offer(self, names: list[str]) -> None:
+        with self._chosen.hold_sync():
+            self._chosen.options = names
+            self._chosen.value = next(iter(names), None)
+
+    def _may(self) -> bool:
+        return bool(self._chosen.options)
+
+    def _back(self) -> None:
+        self._outcome.fill(lambda: rollback(self.desk.connection, self._chosen.value), self.desk.name)
+
+
+class Pending(Panel):
+    """What is still to be done: a procedure under way, a next try after failures, hooks."""
+
+    title: ClassVar[str] = "Pending"
+
+    def parts(self) -> list[Any]:
+        """What is pending, and the hooks to be run."""
+        self._pane, self._results = Pane(), Pane()
+        button = self.work.button("Run pending hooks", "Hooks are run.", self._run, self._may)
+        return [self._pane, HBox([button], layout=ROW), self._results]
+
+    def refresh(self) -> None:
+        """As the disk has it."""
+        self._pane.fill(lambda: _pending(self.desk.status()), self.desk.name)
+
+    def changed(self) -> None:
+        """Results of another connection's hooks go."""
+        self._results.show()
+
+    def _may(self) -> bool:
+        return self.desk.is_chosen and bool(self.desk.status().pending_hooks)
+
+    def _run(self) -> None:
+        self._results.fill(lambda: run_hooks(self.desk.connection), self.desk.name)
+
+
+class Doctor(Panel):
+    """Everything that can be wrong, each with what mends it."""
+
+    title: ClassVar[str] = "Doctor"
+
+    def parts(self) -> list[Any]:
+        """Two ways of looking, and what was found."""
+        self._pane = Pane()
+        whole = self.work.button("Look, and ask UCL", "Looking, and asking UCL.", self._look, self._may)
+        near = self.work.button("Look at this machine only", "Looking.", self._look_near, self._may)
+        told = Pane()
+        told.show(element("p", "Looking changes nothing."))
+        return [told, HBox([whole, near], layout=ROW), self._pane]
+
+    def changed(self) -> None:
+        """The diagnosis of another connection goes."""
+        self._pane.show()
+
+    def _may(self) -> bool:
+        return self.desk.is_chosen
+
+    def _look(self) -> None:
+        self._pane.fill(lambda: diagnose(self.desk.connection), self.desk.name)
+
+    def _look_near(self) -> None:
+        self._pane.fill(lambda: diagnose(self.desk.connection, offline=True), self.desk.name)
+
+
+def _pending(status: Status) -> Html:
+    rows: list[Row] = [
+        ("under way", status.pending or "nothing"),
+        ("failed in a row", str(status.attempts.failures)),
+        ("last error", str(status.attempts.last_error or "none")),
+        ("hooks to be run", ", ".join(status.pending_hooks) or "none"),
+    ]
+    return card("Pending", table(("what", "now"), rows))

@@ -1,0 +1,59 @@
+"""What the panels of the explorer share: the connection that is chosen, and how a panel is made."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ipywidgets import VBox
+
+from ucl_helpers.errors import UsageError
+from ucl_helpers.status import Status, status_of
+from ucl_helpers.store import Connection, Home
+from ucl_helpers.views.explorer.work import Work
+
+
+@dataclass
+class Desk:
+    """The home folder, and which connection is looked at."""
+
+    home: Home
+    name: str = ""
+
+    @property
+    def connection(self) -> Connection:
+        """It.
+
+        Raises:
+            UsageError: none is chosen, or it is gone.
+        """
+        if not self.name:
+            raise UsageError("No connection is chosen.", remedy="Choose one above, practise, or import one.")
+        return self.home.connection(self.name)
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether one is."""
+        return bool(self.name)
+
+    def status(self) -> Status:
+        """Where it stands."""
+        return status_of(self.connection)
+
+
+class Panel:
+    """A part of the explorer, behind a tab of its own."""
+
+    title: ClassVar[str]
+
+    def __init__(self, desk: Desk, work: Work) -> None:
+        self.desk, self.work = desk, work
+        self.widget = VBox(self.parts())
+
+    def parts(self) -> list[Any]:
+        """Its widgets, from top to bottom."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Show what is so by now; called in the thread of the work, after anything was done."""
+
+    def changed(self) -> None:
+        """Another connection is chosen: what was shown of the one before goes."""

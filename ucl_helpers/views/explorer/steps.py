@@ -1,0 +1,150 @@
+"""A renewal, step by step: each button is a call of :class:`ucl_helpers.renewal.Renewal`, as in notebook 02."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ipywidgets import Dropdown, HBox, Layout
+from pygments.lexers.graphql import GraphQLLexer
+
+from ucl_helpers.models import Identity, Outcome, Verification
+from ucl_helpers.operations import CONFIGURATION, SIGN
+from ucl_helpers.renewal import Renewal
+from ucl_helpers.views.checked import checked
+from ucl_helpers.views.explorer.panel import Panel
+from ucl_helpers.views.explorer.work import Pane
+from ucl_helpers.views.markup import Html, card, element
+from ucl_helpers.views.wire import highlighted
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: the method's name, its button, what it does in a sentence, what it sends, and what is said meanwhile."""
+
+    name: str
+    label: str
+    told: str
+    sends: str = ""
+    meanwhile: str = ""
+
+
+STEPS = (
+    Step(
+        "configuration",
+        "1 Configuration",
+        "Ask UCL, as the certificate in use, which subject the new one must have.",
+        CONFIGURATION,
+        "Asking UCL for the configuration.",
+    ),
+    Step(
+        "request",
+        "2 Key and request",
+        "Make a private key and a signing request; both lie on disk before anything is sent.",
+        meanwhile="Making key and request.",
+    ),
+    Step("sign", "3 Sign", "Have the request signed.", SIGN, "Having the request signed."),
+    Step(
+        "decode",
+        "4 Decode and check",
+        "Decode the chain and check everything about it.",
+        meanwhile="Decoding and checking.",
+    ),
+    Step(
+        "verify",
+        "Verify",
+        "Let the new certificate answer a call of its own, over a new TLS handshake.",
+        CONFIGURATION,
+        "The new certificate calls UCL.",
+    ),
+    Step(
+        "activate", "Activate", "Put it to use: one rename. Until here the old one is in use.", meanwhile="Activating."
+    ),
+)
+SIZES = (("as the connection says", 0), ("2048 bits, quick", 2048), ("3072 bits", 3072), ("4096 bits", 4096))
+
+
+class Steps(Panel):
+    """The four steps of the tutorial, then verify and activate."""
+
+    title: ClassVar[str] = "Renew"
+
+    def parts(self) -> list[Any]:
+        """Above, what concerns all steps; then each with its button, its sentence, and what came of it."""
+        self._renewal: Renewal | None = None
+        self._done = 0
+        self._panes = [Pane() for _ in STEPS]
+        self._note = Pane()
+        self._size = self.work.control(Dropdown(options=SIZES, description="Key length"), self._may_begin)
+        all_left = self.work.button("All that is left", "Renewing.", self._all, self._may_go_on, button_style="primary")
+        again = self.work.button("Begin again", "Beginning again.", self._begin_again, lambda: self.desk.is_chosen)
+        lines = [self._line(number, step) for number, step in enumerate(STEPS)]
+        head = HBox([self._size, all_left, again], layout=Layout(flex_flow="row wrap"))
+        return [self._note, head, *(part for line in lines for part in line)]
+
+    def take(self, number: int) -> bool:
+        """Do a step and show what came of it; True for no error."""
+        pane = self._panes[number]
+        pane.show(*_sending(STEPS[number]))
+        if ok := pane.fill(lambda: list(self._taken(number)), self.desk.name):
+            self._done = max(self._done, number + 1)
+        return ok
+
+    def refresh(self) -> None:
+        """Say what an interrupted renewal has left."""
+        self._note.show()
+        if self.desk.is_chosen and self._renewal is None and (left := self.desk.status().under_way):
+            self._note.show(element("p", f"Under way is {left}. Step 1 looks at it and goes on from there."))
+
+    def changed(self) -> None:
+        """The steps of another connection are still to be done."""
+        if self._renewal is not None:
+            self._renewal.close()
+        self._renewal, self._done = None, 0
+        for pane in self._panes:
+            pane.show()
+
+    def _line(self, number: int, step: Step) -> list[Any]:
+        def may() -> bool:
+            return self.desk.is_chosen and number <= self._done
+
+        button = self.work.button(step.label, step.meanwhile, lambda: self.take(number), may)
+        button.layout.width = "12em"
+        told = Pane()
+        told.show(element("span", step.told))
+        return [HBox([button, told], layout=Layout(flex_flow="row wrap")), self._panes[number]]
+
+    def _taken(self, number: int) -> Iterator[object]:
+        step = STEPS[number]
+        if self._renewal is None:
+            self._renewal = Renewal.begin(self.desk.connection, key_length=self._size.value or None)
+        before = self._renewal.exchange
+        result = getattr(self._renewal, step.name)()
+        if step.sends and not isinstance(result, Verification):
+            sent = self._renewal.exchange
+            yield sent if sent and sent is not before else element("p", "Nothing was sent: the answer is here already.")
+        yield result
+        if isinstance(result, Outcome):
+            yield self.desk.status()
+        elif not isinstance(result, Identity):  # which shows its checks itself
+            yield checked(result)
+
+    def _all(self) -> None:
+        for number in range(self._done, len(STEPS)):
+            if not self.take(number):
+                break
+
+    def _begin_again(self) -> None:
+        self.changed()
+
+    def _may_begin(self) -> bool:
+        return self.desk.is_chosen and self._renewal is None
+
+    def _may_go_on(self) -> bool:
+        return self.desk.is_chosen and self._done < len(STEPS)
+
+
+def _sending(step: Step) -> list[Html]:
+    if not step.sends:
+        return [element("p", step.meanwhile)]
+    text = element("code", highlighted(step.sends.strip(), GraphQLLexer), style="background:none;color:inherit")
+    return [card("On its way", element("pre", text), element("p", "No answer yet."))]

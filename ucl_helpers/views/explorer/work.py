@@ -1,0 +1,134 @@
+"""What takes time is done in a thread, one thing after the other, so that no call blocks the page.
+
+While something is done, its controls are off and a line says what is waited for. Errors are shown in the place of a
+result, and what failed can be tried again.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from threading import Event
+from typing import Any
+
+from ipywidgets import HTML, Button, Layout
+
+from ucl_helpers.errors import UCLError
+from ucl_helpers.progress import listening
+from ucl_helpers.show import Shown
+from ucl_helpers.views.cards import html_of
+from ucl_helpers.views.drawing import Picture
+from ucl_helpers.views.errors import failure
+from ucl_helpers.views.markup import Html, card, element, joined
+
+Act = Callable[[], object]
+May = Callable[[], bool]
+
+
+def always() -> bool:
+    """For a control that is off only while something is done."""
+    return True
+
+
+class Pane(HTML):
+    """A place for results: what there was before makes way."""
+
+    def fill(self, act: Act, name: str = "") -> bool:
+        """Show what ``act`` returns, or the error that it raises, as of the connection ``name``; True for no error."""
+        try:
+            self.show(act())
+        except UCLError as error:
+            self.show(failure(error, name))
+            return False
+        return True
+
+    def show(self, *results: object) -> None:
+        """Show results, one below the other."""
+        shown = joined(_html(one) for one in _flat(results))
+        self.value = element("div", shown, style="line-height:1.45") if shown else ""  # widgets' own is for one line
+
+
+class Work:
+    """One thread, the line that says what it does, and the controls that are off meanwhile."""
+
+    def __init__(self) -> None:
+        self.line = HTML(layout=Layout(min_height="2em"))
+        self.after: Act = always  # looks at what has changed, once something has been done
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="explorer")
+        self._controls: dict[Any, May] = {}
+        self._idle = Event()
+        self._idle.set()
+
+    def button(self, text: str, what: str, act: Act, may: May = always, **options: Any) -> Button:
+        """A button that has ``act`` done; ``what`` says so meanwhile."""
+        button = Button(description=text, layout=Layout(width="auto"), **options)
+        button.on_click(lambda _: self.do(what, act))
+        return self.control(button, may)
+
+    def control(self, control: Any, may: May = always) -> Any:
+        """Something that is off while anything is done, and whenever it ``may`` not be used."""
+        self._controls[control] = may
+        return control
+
+    def do(self, what: str, act: Act) -> None:
+        """Have it done; while something else is, nothing happens."""
+        if not self._idle.is_set():
+            return
+        self._idle.clear()
+        for control in self._controls:
+            control.disabled = True
+        self._say(what)
+        # In a copy of this context the kernel knows which cell its messages belong to.
+        self._thread.submit(copy_context().run, self._run, what, act).add_done_callback(self._ended)
+
+    def settled(self, seconds: float | None = None) -> bool:
+        """Wait until nothing is done any more, so many seconds at most; False if something still is."""
+        return self._idle.wait(seconds)
+
+    def _run(self, what: str, act: Act) -> None:
+        with listening(lambda text: self._say(text or what)):
+            act()
+        self.after()
+
+    def _ended(self, done: Future[None]) -> None:
+        error = done.exception()
+        try:
+            self.line.value = _wrong(error) if error else ""
+            for control, may in self._controls.items():
+                control.disabled = not _allowed(may)
+        finally:
+            self._idle.set()
+
+    def _say(self, text: str) -> None:
+        self.line.value = element("div", f"⏳ {text}", role="status")
+
+
+def _flat(results: Iterable[object]) -> Iterable[object]:
+    for one in results:
+        if isinstance(one, list | tuple):
+            yield from _flat(one)
+        else:
+            yield one
+
+
+def _html(result: object) -> str:
+    match result:
+        case Shown():
+            return html_of(result)
+        case Picture():
+            return result.html
+    return result if isinstance(result, Html) else str(result)
+
+
+def _allowed(may: May) -> bool:
+    """What cannot even be looked at offers nothing to do; the panels tell why."""
+    try:
+        return may()
+    except UCLError:
+        return False
+
+
+def _wrong(error: BaseException) -> Html:
+    if isinstance(error, UCLError):
+        return html_of(failure(error))
+    told = f"{type(error).__name__}: {error}"
+    return card("A defect of the explorer", element("p", told), element("p", "Nothing is lost; please report it."))
