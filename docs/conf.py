@@ -47,6 +47,7 @@ nb_execution_in_temp = True
 nb_execution_timeout = 600  # seconds for a cell; on a busy machine a key takes its time
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # else two scripts from other hosts
 nb_merge_streams = True
+nb_mime_priority_overrides = [("*", "text/html", 5)]  # where there are widgets too, which need a kernel
 
 # -- the API -----------------------------------------------------------------------------------------------------------
 

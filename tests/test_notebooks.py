@@ -1,4 +1,4 @@
-"""Notebooks 00 to 04 executed headless, with real kernels, against the sandbox that they start themselves.
+"""Notebooks 00 to 05 executed headless, with real kernels, against the sandbox that they start themselves.
 
 All runs are made first, two at a time in one home folder, since kernels take their time; the tests look at what came
 of them.
@@ -99,7 +99,8 @@ class Runs:
 def runs(tmp_path_factory):
     made = Runs(tmp_path_factory.mktemp("runs"))
     twice = {
-        name: changed(name, made.folder / f"{name}-twice.ipynb", each_twice) for name in ("00", "01", "02", "03", "04")
+        name: changed(name, made.folder / f"{name}-twice.ipynb", each_twice)
+        for name in ("00", "01", "02", "03", "04", "05")
     }
     first = [
         [("maintain", "02")],
@@ -129,6 +130,7 @@ def runs(tmp_path_factory):
         ],
         [("unknown-connection", "02", "-p", "connection", "nobody")],
         [("fleet-twice", twice["04"])],
+        [("explore-twice", twice["05"]), ("explore-nobody", "05", "-p", "connection", "nobody")],
     ]
 
     def follow(chain):
@@ -229,6 +231,22 @@ def test_practice_shows_wherever_it_is_shown(runs):
     assert {one["sandbox"] for one in runs.shell.ucl("status", "--json").json} == {True}
     for label in ("start", "establish", "maintain", "revoke"):
         assert "(sandbox, for practice)" in text_of(runs.done[label])
+
+
+def test_the_explorer_opens_and_changes_nothing(runs):
+    done = runs.done["explore-twice"]
+    assert done.said.code == 0, done.said.err
+    shown = [out for cell in json.loads(done.notebook.read_text())["cells"] for out in cell.get("outputs", [])]
+    explorers = [out["data"] for out in shown if "application/vnd.jupyter.widget-view+json" in out.get("data", {})]
+    assert len(explorers) == 2
+    assert all("ucl-card" in "".join(one["text/html"]) for one in explorers)
+    assert (runs.folder / "home" / "connections" / "practice-05" / "current").readlink().name.startswith("000001-")
+
+
+def test_the_explorer_does_not_open_on_nobody(runs):
+    done = runs.done["explore-nobody"]
+    assert done.said.code == 2
+    assert "UnknownConnection" in done.said.out
 
 
 def test_a_fleet_is_looked_at_and_simulated(runs):
