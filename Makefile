@@ -1,6 +1,6 @@
 # Everything here makes .venv as it needs it; python3 with venv and pip is all that must be there.
 .DEFAULT_GOAL := help
-.PHONY: help run docs test crash soak load fleet fuzz lab lint notebooks bench lock clean
+.PHONY: help run docs test test-browser crash soak load fleet fuzz lab lint notebooks bench lock clean
 
 PYTHON ?= python3
 SECONDS ?= 60
@@ -10,13 +10,16 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--custom-compile-command "make lock"
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/.run ## the main job: establish and renew a connection in the sandbox, by notebooks, headless
 	$(BIN)/python -m tools.main_job
 
-test: lint ## the linters, then every test
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: lint ## the linters, then every test but those in a browser
+	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/browser
+
+test-browser: .venv/.dev .venv/.browser ## the notebooks and the site (make docs first) in Chromium (BROWSER_FLAGS=--no-skips)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(BROWSER_FLAGS) tests/browser
 
 # What make test runs shortened, in full; docs/reference/proof.md has the figures of one run of each.
 crash: .venv/.dev ## a program killed, or its system calls failed, at each of them; power cuts; cut notebooks (an hour)
@@ -55,7 +58,7 @@ bench: .venv/.dev ## what importing ucl_helpers costs
 
 lock: .venv/.dev ## solve the requirements anew (LOCK=--upgrade moves to newer versions)
 	$(COMPILE) $(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
-	for extra in run lab docs; do \
+	for extra in run lab docs browser; do \
 		$(COMPILE) -c requirements/dev.txt pyproject.toml --extra $$extra -o requirements/$$extra.txt || exit 1; \
 	done
 	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements/dev.txt - -o requirements/build.txt

@@ -2,6 +2,7 @@
 
 import signal
 from collections import Counter
+from collections.abc import Generator
 
 import pytest
 from secrets_watch import Watch
@@ -10,6 +11,7 @@ from secrets_watch import Watch
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--whole``: what ``make test`` runs shortened is run in full, without a limit of time."""
     parser.addoption("--whole", action="store_true", help="run in full what is shortened otherwise")
+    parser.addoption("--no-skips", action="store_true", help="what would be skipped fails, and says why")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,6 +22,24 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.timeout = 0
     config.addinivalue_line("markers", "plants_secrets: lets secrets out on purpose, to see that they are found")
     config.pluginmanager.register(Watch())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport]:
+    """Let a module that would be skipped fail, with ``--no-skips``."""
+    return unskipped((yield), collector.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport]:
+    """Let a test that would be skipped fail, with ``--no-skips``."""
+    return unskipped((yield), item.config)
+
+
+def unskipped(report, config):
+    if report.skipped and config.option.no_skips and not hasattr(report, "wasxfail"):
+        report.outcome, report.longrepr = "failed", f"nothing may be skipped, but {report.longrepr[2]}"
+    return report
 
 
 @pytest.fixture(scope="session")

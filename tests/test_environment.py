@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = (ROOT / "environment.yml").read_text()
-LOCKED = ("run", "lab", "dev", "docs")
+LOCKED = ("run", "lab", "dev", "docs", "browser")
 BUILD = [*tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"], "editables~=0.3"]
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(.*?)\\?\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)*)", re.MULTILINE)
 
@@ -88,7 +88,7 @@ def test_the_build_backend_is_locked():
     assert lock_faults((ROOT / "requirements/build.txt").read_text(), requirements) == []
 
 
-@pytest.mark.parametrize("name", ["build", "run", "lab", "docs"])
+@pytest.mark.parametrize("name", ["build", "run", "lab", "docs", "browser"])
 def test_all_locks_hold_the_same_versions(name):
     dev, other = (
         dict(re.findall(r"^(\S+)==(\S+)", (ROOT / f"requirements/{lock}.txt").read_text(), re.MULTILINE))

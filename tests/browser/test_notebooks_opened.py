@@ -1,0 +1,83 @@
+"""Every notebook as people use it: opened in a browser and run whole, with a home folder and a server of its own."""
+
+import json
+
+import pytest
+from jupyter_servers import ROOT
+from opened import errors_in
+
+NOTEBOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+FIRST = "00_start_here.ipynb"
+FONTS = "https://cdn.jsdelivr.net/npm/@fortawesome/"  # Voilà's own templates ask for them; nothing of ours needs them
+FAILED_IN_VOILA = "There was an error when executing cell"
+OWN_FAULT = "reading 'schema'"  # of Notebook 7, at its start, whatever the notebook
+
+
+def with_cards(cells):
+    """The numbers of the cells that show a card."""
+    return [number for number, cell in enumerate(cells) if "ucl-card" in json.dumps(cell.get("outputs", ""))]
+
+
+def hidden(opened, cells):
+    """The numbers of the cells whose card nobody sees."""
+    return [number for number in with_cards(cells) if not opened.output(number).locator(".ucl-card").first.is_visible()]
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_it_runs_whole_in_jupyterlab(jupyter, name):
+    opened = jupyter("lab", name)
+    cells = opened.run_all()
+    assert errors_in(cells) == []
+    assert with_cards(cells)
+    assert hidden(opened, cells) == []
+    assert (opened.watched.errors, opened.watched.elsewhere) == ([], [])
+
+
+def test_it_runs_whole_in_notebook_7(jupyter):
+    opened = jupyter("notebook", FIRST)
+    cells = opened.run_all()
+    assert errors_in(cells) == []
+    assert with_cards(cells)
+    assert hidden(opened, cells) == []
+    assert [error for error in opened.watched.errors if OWN_FAULT not in error] == []
+    assert opened.watched.elsewhere == []
+
+
+def test_voila_shows_it(voila):
+    page, watched = voila(FIRST)
+    cards = page.locator(".ucl-card")
+    assert cards.count() >= 5
+    assert cards.locator("visible=true").count() == cards.count()
+    assert page.get_by_text(FAILED_IN_VOILA).count() == 0
+    assert watched.errors == []
+    assert [address for address in watched.elsewhere if not address.startswith(FONTS)] == []
+
+
+# -- and a notebook that fails -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(workplace):
+    """The first notebook with a second code cell that raises; the numbers of its code cells."""
+    path = workplace / "notebooks" / FIRST
+    notebook = json.loads(path.read_text("utf-8"))
+    code = [number for number, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code"]
+    notebook["cells"][code[1]]["source"] = "1 / 0"
+    path.write_text(json.dumps(notebook), "utf-8")
+    return code
+
+
+@pytest.mark.parametrize("program", ["lab", "notebook"])
+def test_a_cell_that_raises_and_those_it_keeps_from_running_are_found(jupyter, broken, program):
+    cells = jupyter(program, FIRST).run_all()
+    assert with_cards(cells) == []
+    assert errors_in(cells) == [
+        f"cell {broken[1]}: ZeroDivisionError: division by zero",
+        *(f"cell {number} did not run" for number in broken[2:]),
+    ]
+
+
+def test_in_voila_a_cell_that_raises_is_found(voila, broken):
+    page, _ = voila(FIRST)
+    assert page.locator(".ucl-card").count() == 0
+    assert page.get_by_text(f"{FAILED_IN_VOILA} [2]").is_visible()
