@@ -31,18 +31,19 @@ def sandbox(tmp_path, monkeypatch):
 
 @pytest.fixture
 def connection(sandbox, tmp_path):
-    return practice.open_connection(home=tmp_path / "home", practice="try")
+    connection = practice.open_connection(home=tmp_path / "home", practice="try")
+    with (connection.path / "settings.toml").open("a") as settings:
+        settings.write("key_length = 2048\n")
+    return connection
 
 
 class Page:
-    """An explorer as somebody has it before him."""
+    """An explorer as somebody has it before him; of a connection whose keys are quickly made."""
 
     def __init__(self, connection=None, home=None):
         self.explorer = explore(connection, home)
         assert self.settled()
         self.panels = {panel.title: panel for panel in self.explorer._panels}
-        if connection:
-            self.panels["Renew"]._size.value = 2048
 
     def settled(self):
         return self.explorer.settled(60)
@@ -175,6 +176,16 @@ def test_closing_the_page_in_the_middle_loses_nothing(connection):
     assert "Nothing was sent: the answer is here already." in second.steps()[2]
     assert connection.require_current().certificate.public_key().public_numbers() == made
     assert first.press(STEPS[3].label).steps()[3].startswith(("SettledElsewhere", "UsageError"))
+
+
+def test_what_is_under_way_goes_on_with_its_own_key_length(connection):
+    first = Page(connection)
+    first.panels["Renew"]._size.value = 3072
+    first.press(STEPS[0].label).press(STEPS[1].label)
+    made = pending_key(connection)
+    Page(connection).press(ALL)
+    assert connection.require_current().certificate.public_key().public_numbers() == made
+    assert connection.require_current().certificate.public_key().key_size == 3072
 
 
 def test_going_back_and_coming_back_again(connection):

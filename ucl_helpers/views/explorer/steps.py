@@ -90,10 +90,12 @@ class Steps(Panel):
         return ok
 
     def refresh(self) -> None:
-        """Say what an interrupted renewal has left."""
+        """Say what an interrupted renewal has left, and choose its key length: with another one it would begin anew."""
         self._note.show()
         if self.desk.is_chosen and self._renewal is None and (left := self.desk.status().under_way):
             self._note.show(element("p", f"Under way is {left}. Step 1 looks at it and goes on from there."))
+            bits = self.desk.connection.pending.state.get("bits")
+            self._size.value = bits if bits in dict(SIZES).values() else 0
 
     def changed(self) -> None:
         """The steps of another connection are still to be done."""

@@ -55,8 +55,10 @@ class Work:
         self.after: Act = always  # looks at what has changed, once something has been done
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explorer")
         self._controls: dict[Any, May] = {}
+        self._done = 0  # how much: who watches the page sees by it that something has come to its end
         self._idle = Event()
         self._idle.set()
+        self._say("")
 
     def button(self, text: str, what: str, act: Act, may: May = always, **options: Any) -> Button:
         """A button that has ``act`` done; ``what`` says so meanwhile."""
@@ -92,14 +94,16 @@ class Work:
     def _ended(self, done: Future[None]) -> None:
         error = done.exception()
         try:
-            self.line.value = _wrong(error) if error else ""
             for control, may in self._controls.items():
                 control.disabled = not _allowed(may)
+            self._done += 1
+            self._say("", _wrong(error) if error else "")
         finally:
             self._idle.set()
 
-    def _say(self, text: str) -> None:
-        self.line.value = element("div", f"⏳ {text}", role="status")
+    def _say(self, waits_for: str, wrong: str = "") -> None:
+        told = f"⏳ {waits_for}" if waits_for else ""
+        self.line.value = element("div", told, wrong, role="status", data_done=str(self._done))
 
 
 def _flat(results: Iterable[object]) -> Iterable[object]:
