@@ -105,9 +105,8 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     made = Runs(tmp_path_factory.mktemp("runs"))
-    twice = {
-        name: changed(name, made.folder / f"{name}-twice.ipynb", each_twice) for name in ("00", "01", "02", "03", "04", "06")
-    }
+    names = ("00", "01", "02", "03", "04", "06")
+    twice = {name: changed(name, made.folder / f"{name}-twice.ipynb", each_twice) for name in names}
     first = [
         [("maintain", "02")],
         [("maintain-too", "02", *SMALL)],  # at once with the first, in a home folder that is not there yet
@@ -260,7 +259,8 @@ def test_what_breaks_is_shown_as_it_would_stop_us_and_nothing_of_it_is_left(runs
     assert shown == ["Unreachable", "ChecksFailed", "AuthenticationFailed", "NotYetAccepted", "RateLimited", "Waiting"]
     assert text.count("reset-after-acting") == 5
     for label in ("break", "break-twice", "break-without-its-key"):
-        (folder,) = set(re.findall(r"^identity file +(/.+/ucl-workbench-\w+)/", text_of(runs.done[label]), re.MULTILINE))
+        found = re.findall(r"^identity file +(/.+/ucl-workbench-\w+)/", text_of(runs.done[label]), re.MULTILINE)
+        (folder,) = set(found)
         assert not Path(folder).exists()
     assert "practice-06" not in {path.name for path in (runs.shell.home / "connections").iterdir()}
 

@@ -10,6 +10,7 @@ import pytest
 from command_line import environment
 
 from ucl_helpers import renew, views
+from ucl_helpers.models import Check
 from ucl_helpers.operations import CONFIGURATION, REVOKE
 from ucl_helpers.renewal import Renewal
 from ucl_helpers.sandbox import FaultsError
@@ -76,6 +77,11 @@ def test_each_check_finds_the_one_thing_that_is_wrong(name, bench):
     assert name in found
     assert set(found) - {name} <= ({"UCL"} if name == "identity in use" else set())
     assert bench.checked().ok == (name == "under way")
+
+
+def test_what_must_hold_besides_is_checked_as_well(bench):
+    assert bench.checked(same_key=True).checks[-1] == Check("same key", "ok", "yes", "yes")
+    assert [one.name for one in bench.checked(same_key=False).checks if one.status == "failed"] == ["same key"]
 
 
 def test_what_is_under_way_can_still_be_gone_on_with(bench):

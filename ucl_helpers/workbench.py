@@ -93,11 +93,19 @@ class Workbench:
         """The calls since something was spoiled or mended, without our own of :meth:`checked`."""
         return Calls([*self._kept, *self._ucl.requests[self._since :]])
 
-    def checked(self) -> Checks:
-        """What must hold of the connection, whatever happens; UCL is asked whether it accepts the identity in use."""
+    def checked(self, **more: bool) -> Checks:
+        """What must hold of the connection, whatever happens; UCL is asked whether it accepts the identity in use.
+
+        Args:
+            more: what must hold besides, by a name for each; underscores are shown as blanks.
+        """
         kept = self.calls.received
         try:
-            return Checks(tuple(self._look()))
+            rows = [
+                Check(name.replace("_", " "), "ok" if holds else "failed", "yes", "yes" if holds else "no")
+                for name, holds in more.items()
+            ]
+            return Checks((*self._look(), *rows))
         finally:
             self._count_from_here(kept)
 
@@ -113,7 +121,7 @@ class Workbench:
         under_way = status.pending or "nothing"
         yield Check("under way", "warning" if status.pending else "ok", "nothing", under_way)
         wide = [one.name for one in self.connection.path.rglob("*") if not one.is_symlink() and _mode(one) & 0o077]
-        found = ", ".join(wide) or "nothing else"
+        found = ", ".join(wide) or "nothing"
         yield Check("open to others", "failed" if wide else "ok", "nothing", found)
 
     def close(self) -> None:
