@@ -45,7 +45,7 @@ LAYERS = {
     },
     "surface": {"__init__", "views", "automation"},
     "fleet": {"automation.fleet"},  # a layer of its own: it calls renew(), as the rest of automation may not
-    "bridge": {"practice"},  # from the command line, the notebooks and the explorer to the sandbox
+    "bridge": {"practice", "workbench"},  # from the command line, the notebooks and the explorer to the sandbox
     "explorer": {"views.explorer"},  # a layer of its own: it shows what all the others do
     "command": {"cli"},
     "sandbox": {"sandbox"},
@@ -64,7 +64,7 @@ FORBIDDEN = {
     "views": {"surface"},
     "sandbox": set(ORDER) - {"sandbox"},  # an independent judge
 }
-EXCEPTIONS = {("cli", "sandbox"), ("practice", "sandbox")}
+EXCEPTIONS = {("cli", "sandbox"), ("practice", "sandbox"), ("workbench", "sandbox")}
 PURE = ("words", "rules")
 IO_MODULES = {
     *("asyncio", "http", "io", "multiprocessing", "os", "pathlib", "requests", "secrets", "select", "shutil", "signal"),

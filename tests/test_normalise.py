@@ -33,10 +33,12 @@ CHANGED = [
     ("less 15 h 21 min of jitter", "less 2 d 6 h of jitter"),
     ("89 d 23 h left", "90 d left"),
     ("/var/a/home/connections", "~/.ucl/connections"),
+    ("answer-failed-300cc3c8.json", "answer-failed-5c1fa20e.json"),
+    ("in /var/b/T/ucl-workbench-x3_a9k2q/connections", "in …/ucl-workbench/connections"),
 ]
 KEPT = [
     *("4096 bits", "90 d 0 h", "port 28321", "20260115", "deadbeef", "cafe", "1.73 seconds", "30 s", "1 d 23 h"),
-    *("LS0tLS1CRUdJTi", "UCL"),
+    *("LS0tLS1CRUdJTi", "UCL", "asks to slow down (429). Try 2 in 2.0 s.", "…/ucl-workbench/connections"),
 ]
 
 
@@ -81,6 +83,15 @@ def test_a_short_form_follows_its_long_form_even_when_it_comes_first():
         f"{ONE[:12]} 000001-{ONE[:6]} {ONE} {':'.join(['AB', '12'] * 16)}"
     ).split()
     assert (short, generation, colons) == (long[:12], f"000001-{long[:6]}", re.sub("(..)(?=.)", r"\1:", long).upper())
+
+
+def test_a_short_form_in_an_earlier_cell_is_that_of_its_long_form():
+    stand_ins = StandIns(BEGAN, {})
+    texts = [stand_ins.learn(text) for text in (f"000001-{ONE[:12]}", f"{OTHER} {ONE}")]
+    generation, longs = map(stand_ins.write, texts)
+    other, one = longs.split()
+    assert generation == f"000001-{one[:12]}"
+    assert one != other
 
 
 def test_two_runs_give_the_same():

@@ -42,7 +42,7 @@ def test_a_notebook_keeps_the_rules(path):
 
 
 def test_there_are_notebooks():
-    assert [path.stem[:2] for path in NOTEBOOKS[:5]] == ["00", "01", "02", "03", "04"]
+    assert {"00", "01", "02", "03", "04", "06", "07"} <= {path.stem[:2] for path in NOTEBOOKS}
 
 
 def test_a_good_notebook_has_no_faults():

@@ -1,4 +1,4 @@
-"""Notebooks 00 to 05 executed headless, with real kernels, against the sandbox that they start themselves.
+"""Notebooks 00 to 06 executed headless, with real kernels, against the sandbox that they start themselves.
 
 All runs are made first, two at a time in one home folder, since kernels take their time; the tests look at what came
 of them.
@@ -52,6 +52,13 @@ def up_to(text):
     return cut
 
 
+def loses_the_key(cells):
+    """Who tidies up before the next run takes away the key that the answer was lost for."""
+    mended = next(cell for cell in cells if "bench.mend()" in "".join(cell["source"]) and cell["cell_type"] == "code")
+    lost = "import shutil\nshutil.rmtree(secure.pending.path)\n"
+    return [{**cell, "source": lost + "".join(cell["source"])} if cell is mended else cell for cell in cells]
+
+
 @dataclass
 class Done:
     said: Said
@@ -98,10 +105,8 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     made = Runs(tmp_path_factory.mktemp("runs"))
-    twice = {
-        name: changed(name, made.folder / f"{name}-twice.ipynb", each_twice)
-        for name in ("00", "01", "02", "03", "04", "05")
-    }
+    names = ("00", "01", "02", "03", "04", "05", "06")
+    twice = {name: changed(name, made.folder / f"{name}-twice.ipynb", each_twice) for name in names}
     first = [
         [("maintain", "02")],
         [("maintain-too", "02", *SMALL)],  # at once with the first, in a home folder that is not there yet
@@ -131,6 +136,8 @@ def runs(tmp_path_factory):
         [("unknown-connection", "02", "-p", "connection", "nobody")],
         [("fleet-twice", twice["04"])],
         [("explore-twice", twice["05"]), ("explore-nobody", "05", "-p", "connection", "nobody")],
+        [("break", "06"), ("break-twice", twice["06"])],
+        [("break-without-its-key", changed("06", made.folder / "06-without-its-key.ipynb", loses_the_key))],
     ]
 
     def follow(chain):
@@ -148,6 +155,9 @@ EXPECTED = {
     "start": (0, "renewed", "practice-00"),
     "establish": (0, "established", "practice-01"),
     "revoke": (0, "revoked", "practice-03"),
+    "break": (0, "renewed", "practice-06"),
+    "break-twice": (0, "renewed", "practice-06"),
+    "break-without-its-key": (6, "failed", "practice-06"),
     "start-twice": (0, "renewed", "practice-00"),
     "establish-twice": (0, "established", "practice-01"),
     "maintain-twice": (0, "renewed", "practice-02"),
@@ -258,6 +268,26 @@ def test_a_fleet_is_looked_at_and_simulated(runs):
     peaks = re.findall(r"^usual rule, a run an hour +(\d+)$", text, re.MULTILINE)
     assert len(peaks) == 6
     assert {int(one) < 20_000 / 24 for one in peaks} == {True}
+
+
+def test_what_breaks_is_shown_as_it_would_stop_us_and_nothing_of_it_is_left(runs):
+    text = text_of(runs.done["break"])
+    shown = re.findall(r"^error +(\w+)$", text, re.MULTILINE)
+    assert shown == ["Unreachable", "ChecksFailed", "AuthenticationFailed", "NotYetAccepted", "RateLimited", "Waiting"]
+    assert text.count("reset-after-acting") == 5
+    for label in ("break", "break-twice", "break-without-its-key"):
+        found = re.findall(r"^identity file +(/.+/ucl-workbench-\w+)/", text_of(runs.done[label]), re.MULTILINE)
+        (folder,) = set(found)
+        assert not Path(folder).exists()
+    assert "practice-06" not in {path.name for path in (runs.shell.home / "connections").iterdir()}
+
+
+def test_a_key_that_is_lost_stops_it_before_it_says_that_all_is_well(runs):
+    done = runs.done["break-without-its-key"]
+    assert "What the notebook asserts does not hold" in done.said.json["message"]
+    ran = [step["name"] for step in done.said.json["steps"] if step["status"] == "completed"]
+    assert "2 The certificate is wrong" not in ran
+    assert done.said.json["steps"][1]["status"] == "failed"
 
 
 def events(runs: Runs) -> list[str]:

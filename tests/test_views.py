@@ -17,7 +17,7 @@ from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import ChecksFailed, RateLimited, UsageError
 from ucl_helpers.establish import Establishment
 from ucl_helpers.hook_results import HookResult, HookResults
-from ucl_helpers.models import Check, Configuration, NotNeeded, OneTimeToken, SignedCertificates
+from ucl_helpers.models import Check, Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates
 from ucl_helpers.sandbox import Sandbox
 from ucl_helpers.store import Home
 from ucl_helpers.views import setup
@@ -145,6 +145,21 @@ def test_an_error_is_an_outcome_with_its_exit_code():
         "remedy": "Wait.",
     }
     assert failure(UsageError("x")).connection == "this run"
+
+
+def test_an_attempt_gives_what_came_of_it_and_lets_what_is_no_error_of_ours_through(tmp_path):
+    connection = Home(tmp_path).new("prod")
+
+    def act(connection, error=None):
+        if error:
+            raise error
+        return Outcome("renewed", connection.name)
+
+    assert views.attempt(act, connection) == Outcome("renewed", "prod")
+    error = RateLimited("Too many.", remedy="Wait.")
+    assert views.attempt(act, connection, error=error) == failure(error, "prod")
+    with pytest.raises(KeyError):
+        views.attempt(act, connection, error=KeyError("x"))
 
 
 @pytest.mark.parametrize(

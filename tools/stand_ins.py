@@ -17,7 +17,15 @@ START = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
 """When every normalised run begins."""
 
 FIRST_PORT = 4431
-FIXED = {"process": "4711", "seconds": "0.5", "clock": "0", "side": "ahead", "jitter": "2 d 6 h"}
+FIXED = {
+    "process": "4711",
+    "seconds": "0.5",
+    "clock": "0",
+    "side": "ahead",
+    "jitter": "2 d 6 h",
+    "mark": "5c1fa20e",
+    "bench": "…/ucl-workbench",  # a temporary folder
+}
 # Two thirds of 90 days, less a jitter of up to 4.5 days that hangs on the client's id: shown as its middle.
 DUE_FROM, DUE, DUE_UNTIL = (timedelta(days=days) for days in (55.5, 57.75, 60))
 DIGEST_LENGTHS = (32, 40, 64)
@@ -29,7 +37,8 @@ MOMENTS = {
 }
 TOKENS = re.compile(
     r"""
-    (?P<iso>     \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?=Z|\+00:00) )
+    (?P<bench>   (?:/[\w.-]+)+/ucl-workbench-\w{8} )
+  | (?P<iso>     \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?=Z|\+00:00) )
   | (?P<plain>   \d{4}-\d\d-\d\d[ ]\d\d:\d\d:\d\d )
   | (?P<http>    [A-Z][a-z]{2},[ ]\d\d[ ][A-Z][a-z]{2}[ ]\d{4}[ ]\d\d:\d\d:\d\d(?=[ ]GMT) )
   | (?P<openssl> [A-Z][a-z]{2}[ ]+\d{1,2}[ ]\d\d:\d\d:\d\d[ ]\d{4}(?=[ ]GMT) )
@@ -37,11 +46,12 @@ TOKENS = re.compile(
                | (?<=-----BEGIN[ ]CERTIFICATE[ ]REQUEST-----)[A-Za-z0-9+/=\s\\]+(?=-----END) )
   | (?P<uuid>    \b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b )
   | (?P<colons>  \b[0-9A-F]{2}(?::[0-9A-F]{2}){19,31}\b )
+  | (?P<mark>    (?<=-failed-)[0-9a-f]{8}\b )
   | (?P<digest>  (?<![A-Za-z0-9+/])[0-9a-f]{6,64}(?![A-Za-z0-9+/=]) )
   | (?P<base64>  (?<![A-Za-z0-9+/])[A-Za-z0-9+/]{60,}={0,2} )
   | (?P<port>    (?<=localhost:)\d{2,5} | (?<=127\.0\.0\.1:)\d{2,5} | (?<=\[::1\]:)\d{2,5} )
   | (?P<process> (?<=\bpid[ ])\d+ | (?<=\bprocess[ ])\d+ )
-  | (?P<seconds> \b\d+\.\d+(?=[ ]m?s\b) )
+  | (?P<seconds> (?<!Try[ ]\d[ ]in[ ])\b\d+\.\d+(?=[ ]m?s\b) )
   | (?P<clock>   (?<![\w.-])-?\d(?=[ ]s\b) )
   | (?P<side>    (?<=\d[ ]s[ ])(?:ahead|behind)\b )
   | (?P<jitter>  (?<=less[ ])\d+[ ]\w+(?:[ ]\d+[ ]\w+)?(?=[ ]of[ ]jitter) )
@@ -70,8 +80,11 @@ class StandIns:
     def learn(self, text: str) -> str:
         """Number the digests of a text, so that their short forms are known wherever they stand; returns the text."""
         digests = [match.group() for match in TOKENS.finditer(text) if match.lastgroup == "digest"]
+        known = self.numbers.setdefault("digest", {})
         for digest in [digest for digest in digests if len(digest) in DIGEST_LENGTHS] + GENERATION.findall(text):
-            if not self._long_form(digest):
+            if short := next((one for one in known if digest.startswith(one)), ""):
+                known[digest] = known.pop(short)  # its generation was named before
+            elif not self._long_form(digest):
                 self._number("digest", digest)
         return text
 

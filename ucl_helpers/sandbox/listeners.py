@@ -54,6 +54,7 @@ class Received:
         resumed: Whether the connection's handshake was abbreviated.
         headers: Without those that carry secrets.
         fault: The kind of fault that struck, if one did.
+        operation: What was asked for, by the words in it: see `operation_of`.
     """
 
     listener: str
@@ -64,6 +65,7 @@ class Received:
     connection: int
     resumed: bool
     fault: str | None = None
+    operation: str = "other"
 
 
 class Listeners:
@@ -151,15 +153,16 @@ class Listeners:
         request = Request(str(raw.method), raw.headers, raw.query, body)
         route = routes.get(raw.path, _not_found)
         fault = refusal = None
+        operation = operation_of(request)
         if raw.path in _GRAPHQL_PATHS & set(routes) and request.method in _CALLS:
             refusal = self._limit.refusal() if raw.path == CONNECTOR_PATH else None
-            fault = None if refusal else self._faults.draw(name, operation_of(request))
+            fault = None if refusal else self._faults.draw(name, operation)
         if fault is None:
             response: Response | Script = refusal or route(request, raw)
         else:
             place = Place(stream.socket.getsockname()[1], raw.path)
             response = spoil(fault, place, partial(route, request, raw), self._head)
-        self._note(name, raw, response, fault)
+        self._note(name, raw, response, fault, operation)
         if route is self._control and isinstance(response, Response):
             response = Script([self._head(response) + response.body])  # another plan holds for the next connection
         if isinstance(response, Response):
@@ -243,7 +246,9 @@ class Listeners:
         headers = {**self._headers(response), "Connection": "close"}
         return "\r\n".join([start, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode("latin-1")
 
-    def _note(self, listener: str, raw: HTTPServerRequest, response: Response | Script, fault: Fault | None) -> None:
+    def _note(
+        self, listener: str, raw: HTTPServerRequest, response: Response | Script, fault: Fault | None, operation: str
+    ) -> None:
         stream = cast(HTTP1Connection, raw.connection).stream
         number = self._connections.get(stream) or next(self._numbers)
         self._connections[stream] = number
@@ -251,7 +256,8 @@ class Listeners:
         headers = {name: value for name, value in raw.headers.items() if name.lower() not in _SECRET_HEADERS}
         status = response.status if isinstance(response, Response) else 0
         kind = fault.kind if fault else None
-        self.received.append(Received(listener, str(raw.method), raw.path, headers, status, number, resumed, kind))
+        method, path = str(raw.method), raw.path
+        self.received.append(Received(listener, method, path, headers, status, number, resumed, kind, operation))
 
 
 async def _reset_before_reading(stream: SSLIOStream) -> None:

@@ -6,12 +6,22 @@ a cell waits for.
 
 from ucl_helpers.views.cards import certificate, html_of, show_as_cards
 from ucl_helpers.views.checked import Checks, checked
-from ucl_helpers.views.errors import report_errors
+from ucl_helpers.views.errors import attempt, report_errors
 from ucl_helpers.views.fleet import Overview, overview
 from ucl_helpers.views.setup import check_setup
 from ucl_helpers.views.waits import show_waits
 
-__all__ = ["Checks", "Overview", "certificate", "check_setup", "checked", "html_of", "overview", "report_errors"]
+__all__ = [
+    "Checks",
+    "Overview",
+    "attempt",
+    "certificate",
+    "check_setup",
+    "checked",
+    "html_of",
+    "overview",
+    "report_errors",
+]
 
 show_as_cards()
 show_waits()

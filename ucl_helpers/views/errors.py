@@ -1,5 +1,6 @@
 """Errors in a notebook: cause and remedy as a table, and the exit code for the program that runs it."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -8,6 +9,7 @@ from IPython.display import display
 
 from ucl_helpers.errors import ChecksFailed, UCLError
 from ucl_helpers.models import Outcome
+from ucl_helpers.store import Connection
 from ucl_helpers.views.checked import Checks
 
 Error = UCLError | AssertionError
@@ -18,6 +20,14 @@ def failure(error: UCLError, connection: str = "") -> Outcome:
     """An error as an outcome: what happened, what to do next, and its exit code."""
     facts = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy or None}
     return Outcome("failed", connection or "this run", facts, error.exit_code)
+
+
+def attempt(act: Callable[..., Outcome], connection: Connection, **given: Any) -> Outcome:
+    """What came of something that may fail: its outcome, or its typed error as one, shown as if it had stopped us."""
+    try:
+        return act(connection, **given)
+    except UCLError as error:
+        return failure(error, connection.name)
 
 
 def broken(assertion: AssertionError) -> ChecksFailed:
