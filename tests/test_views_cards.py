@@ -161,7 +161,8 @@ def test_an_identity_shows_its_checks_and_whether_all_hold(status):
 
 def test_an_error_shows_cause_remedy_and_exit_code():
     told = text_of(html_of(failure(RateLimited("Too many.", remedy="Wait."), "prod")))
-    assert " ".join(told.split()) == "RateLimited ✗ failed Too many. What to do: Wait. prod; exit code 3"
+    more = "Causes and remedies: ucl explain RateLimited"
+    assert " ".join(told.split()) == f"RateLimited ✗ failed Too many. What to do: Wait. {more} prod; exit code 3"
 
 
 def test_a_chain_is_drawn_leaf_first():

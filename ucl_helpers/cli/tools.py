@@ -12,7 +12,7 @@ import click
 from ucl_helpers.cli.after import telling
 from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
 from ucl_helpers.cli.completion import notebooks
-from ucl_helpers.errors import UCLError, UsageError
+from ucl_helpers.errors import UCLError, UsageError, explained_by
 from ucl_helpers.files import make_directory
 from ucl_helpers.show import printable
 from ucl_helpers.store import Home
@@ -122,6 +122,8 @@ def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -
     else:
         if result.error:
             click.echo(printable(result.error), err=True)
+            if explained := explained_by(told["error"]):
+                click.secho(explained, err=True, dim=True)
         until = f" until {told['notNeededUntil']} ({told['rule']})" if "notNeededUntil" in told else ""
         notebook = f"\nexecuted notebook  {told['notebook']}" if told["notebook"] else ""
         click.echo(printable(f"{told['connection'] or Path(told['source']).stem}: {told['outcome']}{until}{notebook}"))
