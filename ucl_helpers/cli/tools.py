@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +22,24 @@ if TYPE_CHECKING:
     from ucl_helpers.automation.runner import RunResult
 
 
-@click.command("run")
+_PARAMETER = ("-p", "--parameter")
+
+
+class _Run(click.Command):
+    """``-p NAME=VALUE``, as of other programs, is ``-p NAME VALUE``, as of papermill."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread = list[str]()
+        for before, word in pairwise(["", *args]):
+            name, _, value = word.partition("=")
+            joined = before in _PARAMETER and "=" in word and name.isidentifier()
+            spread += [name, value] if joined else [word]
+        return super().parse_args(ctx, spread)
+
+
+@click.command("run", cls=_Run)
 @click.argument("notebook", shell_complete=notebooks)
-@click.option("-p", "--parameter", "given", type=(str, str), multiple=True, metavar="NAME VALUE", help="May repeat.")
+@click.option(*_PARAMETER, "given", type=(str, str), multiple=True, metavar="NAME VALUE", help="Or NAME=VALUE.")
 @click.option("-o", "--output", type=FILE, help="The executed notebook [default: HOME/runs/…].")
 @click.option("--if-due", is_flag=True, help="Only if something is to be done; a look on disk tells.")
 @click.option("--deadline", type=Duration(), default="1h", show_default=True, help="It may take so long.")
