@@ -103,6 +103,11 @@ def test_a_bar_says_in_words_what_it_draws():
     assert [int(share) for share in re.findall(r"flex:(\d+) 0 0", html)] == [50, 17, 33]
 
 
+def test_no_date_of_a_bar_is_broken_by_a_narrow_page():
+    found = re.findall(r'style="([^"]*)">(?:renewal due from )?\d{4}-', bar(LIFE, START, START + 60 * DAY))
+    assert ["white-space:nowrap" in style for style in found] == [True] * 3
+
+
 # -- cards -------------------------------------------------------------------------------------------------------------
 
 
