@@ -17,7 +17,7 @@ SETTINGS = {
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
     "PYTHONPATH": str(TESTS),
 }
-HOW_TO = TESTS.parent / "docs" / "how-to" / "fleet.md"
+HOW_TO = TESTS.parent / "docs" / "how-to" / "fleet-dask.md"
 DASK = (sys.executable, "-m", "dask")
 """The program; ``dask`` stands beside Python too, but not in every environment."""
 

@@ -30,10 +30,11 @@ def examples(command: click.Command) -> list[str]:
 
 def test_the_commands_are_these():
     assert sorted(group.commands) == [
-        *("completion", "doctor", "establish", "export", "fleet", "forget", "hooks", "import", "journal", "metrics"),
-        *("notebooks", "path", "renew", "revoke", "rollback", "run", "sandbox", "settings", "status"),
+        *("completion", "doctor", "establish", "explain", "export", "fleet", "forget", "hooks", "import", "journal"),
+        *("metrics", "notebooks", "path", "renew", "revoke", "rollback", "run", "sandbox", "settings", "status"),
     ]
-    assert sorted(set(group.commands) - set(JSON)) == ["completion", "fleet", "metrics", "notebooks", "path", "sandbox"]
+    silent = ["completion", "explain", "fleet", "metrics", "notebooks", "path", "sandbox"]
+    assert sorted(set(group.commands) - set(JSON)) == silent
 
 
 @pytest.mark.parametrize("name", sorted(group.commands))
@@ -169,6 +170,9 @@ main(sys.argv[1:])
 """
 
 
+MORE = "Causes and remedies: ucl explain UCLError\n"
+
+
 def buggy(*arguments, **more):
     command = [sys.executable, "-c", BUG, "bug", *arguments]
     return subprocess.run(command, env=environment(**more), capture_output=True, text=True, check=False)
@@ -177,7 +181,7 @@ def buggy(*arguments, **more):
 def test_a_bug_is_1_and_tells_its_type_but_not_its_text():
     said, as_json = buggy(), buggy("--json")
     assert (said.returncode, said.stdout) == (1, "")
-    assert said.stderr == "UCLError: Unexpected: ZeroDivisionError.\nWith UCL_DEBUG=1 it tells where.\n"
+    assert said.stderr == f"UCLError: Unexpected: ZeroDivisionError.\nWith UCL_DEBUG=1 it tells where.\n{MORE}"
     assert (as_json.returncode, as_json.stderr) == (1, "")
     assert json.loads(as_json.stdout)["exitCode"] == 1
 
@@ -193,4 +197,4 @@ def test_without_flock_the_reason_and_the_way_out_are_told():
     script = "import sys; sys.modules['fcntl'] = None; import ucl_helpers.cli"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.rstrip().endswith("Use Linux, macOS, or WSL on Windows.")
+    assert "Use Linux, macOS, or WSL on Windows.\n" in done.stderr

@@ -27,6 +27,28 @@ def shell(tmp_path):
 # -- run ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("given", [("-p", "place=a=b"), ("-p", "place", "a=b"), ("--parameter", "place=a=b")])
+def test_a_parameter_is_given_as_two_words_or_as_one(given, shell, tmp_path):
+    write_notebook(tmp_path / "in.ipynb", "print(place)", parameters='place: str = "here"')
+    assert shell.ucl("run", "in.ipynb", "-o", "out.ipynb", *given).code == 0
+    assert printed(tmp_path / "out.ipynb") == "a=b\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("-p", "plcae=a"), "there is no parameter 'plcae'"),
+        (("-p", "place"), "'-p' requires 2 arguments"),
+        (("-p", "=a"), "'-p' requires 2 arguments"),
+        (("-p", "place=a", "b"), "unexpected extra argument (b)"),
+    ],
+)
+def test_a_parameter_that_is_none_is_a_usage_error(given, told, shell, tmp_path):
+    write_notebook(tmp_path / "in.ipynb", "print(place)", parameters='place: str = "here"')
+    said = shell.ucl("run", "in.ipynb", *given)
+    assert (said.code, told in said.err) == (2, True), said
+
+
 def test_home_is_given_to_a_notebook_that_takes_one(shell, tmp_path):
     write_notebook(tmp_path / "takes.ipynb", "print(home)", parameters='home: str = ""  # where')
     said = shell.ucl("run", "takes.ipynb", "--output", "out.ipynb")

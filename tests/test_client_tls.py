@@ -19,7 +19,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.operations import CONFIGURATION, REVOKE
 from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.tls import Credentials, tls_context
+from ucl_helpers.tls import Credentials, is_loopback, proxies_for, tls_context
 
 
 class Clock:
@@ -251,28 +251,67 @@ def test_the_environment_overrides_neither_trust_nor_headers(ca, other_ca, serve
         assert ask(stranger.url, None) == "fine"  # the system's trust is OpenSSL's, which does look at SSL_CERT_FILE
 
 
+ELSEWHERE = "elsewhere.invalid"
+
+
+@pytest.fixture
+def elsewhere(ca):
+    """A server of a host that only a proxy finds."""
+    with serving(result(), identity=ca.issue("elsewhere", hosts=(ELSEWHERE, "localhost", "127.0.0.1"))) as server:
+        server.url = server.url.replace("localhost", ELSEWHERE)
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def no_host_is_excepted(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.mark.parametrize("scheme", ["HTTPS_PROXY", "https_proxy"])
-def test_a_proxy_passes_on_what_it_cannot_read(ca, other_ca, server_identity, monkeypatch, scheme):
-    with proxying() as proxy, serving(result(), identity=server_identity) as server:
+def test_a_proxy_passes_on_what_it_cannot_read(ca, other_ca, elsewhere, monkeypatch, scheme):
+    with proxying() as proxy:
         monkeypatch.setenv(scheme, f"http://someone:hidden@127.0.0.1:{proxy.port}")
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        with Client(server.url, "certificate", ca_file=ca.ca_file) as client:
+        with Client(elsewhere.url, "certificate", ca_file=ca.ca_file) as client:
             assert [client.call(QUERY).result, client.call(QUERY).result] == ["fine", "fine"]
             assert len(client.context.get_ca_certs()) == 1
-        assert (proxy.accepted, server.accepted) == (1, 1)
+        assert (proxy.accepted, elsewhere.accepted) == (1, 1)
         assert "Proxy-Authorization" in proxy.requests[0].headers
-        assert "proxy-authorization" not in server.requests[0].headers
-        error = ask(server.url, other_ca.ca_file)
+        assert "proxy-authorization" not in elsewhere.requests[0].headers
+        error = ask(elsewhere.url, other_ca.ca_file)
         assert (proxy.accepted, type(error)) == (2, ServerNotTrusted)
-        monkeypatch.setenv("NO_PROXY", "localhost")
-        assert (ask(server.url, ca.ca_file), proxy.accepted) == ("fine", 2)
+        monkeypatch.setenv("NO_PROXY", ELSEWHERE)
+        assert type(ask(elsewhere.url, ca.ca_file)) is Unreachable
+        assert proxy.accepted == 2
+
+
+@pytest.mark.parametrize(("host", "through"), [("localhost", 0), ("127.0.0.1", 0), (ELSEWHERE, 1)])
+def test_no_proxy_is_used_to_this_machine_itself(ca, elsewhere, monkeypatch, host, through):
+    """The sandbox is reached whatever the environment says: to a proxy its own loopback is what it would find there."""
+    with proxying() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        assert ask(elsewhere.url.replace(ELSEWHERE, host), ca.ca_file) == "fine"
+        assert (proxy.accepted, elsewhere.accepted) == (through, 1)
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        *((host, True) for host in ("localhost", "LOCALHOST", "127.0.0.1", "127.8.9.10", "[::1]")),
+        *((host, False) for host in ("localhost.example", "126.0.0.1", "10.0.0.1", "[::2]", "127.0.0.1.example")),
+    ],
+)
+def test_what_this_machine_itself_is(host, here, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    url = f"https://{host}:8443/graphql"
+    assert (is_loopback(url), proxies_for(url) == {}) == (here, here)
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 407 -\r\n\r\n", b"HTTP/1.1 502 -\r\n\r\n", b"", b"\x00\r\n\r\n"])
-def test_a_proxy_that_does_not_let_us_through_is_no_answer(ca, server_identity, monkeypatch, greeting):
-    with proxying(greeting) as proxy, serving(result(), identity=server_identity) as server:
+def test_a_proxy_that_does_not_let_us_through_is_no_answer(ca, elsewhere, monkeypatch, greeting):
+    with proxying(greeting) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://someone:hidden@127.0.0.1:{proxy.port}")
-        error = ask(server.url, ca.ca_file, deadline=1)
-        assert server.requests == []
+        error = ask(elsewhere.url, ca.ca_file, deadline=1)
+        assert elsewhere.requests == []
     assert type(error) is Unreachable
     assert "hidden" not in f"{error} {error!r} {error.data}"

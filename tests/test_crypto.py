@@ -28,12 +28,13 @@ from ucl_helpers.crypto import (
     load_key,
     make_csr,
     make_key,
+    open_key,
     parse_subject,
     read_certificates,
     same_subject,
     subject_text,
 )
-from ucl_helpers.errors import BadAnswer, UsageError
+from ucl_helpers.errors import BadAnswer, KeyLocked, UsageError
 
 CHAIN = (certificate(), *CA)
 PEM = dump_certificates(*CHAIN)
@@ -280,3 +281,21 @@ def test_a_chain_without_end_is_refused():
     assert len(decode_certificates(encode(pem * MAX_CERTIFICATES), name="this")) == MAX_CERTIFICATES
     with pytest.raises(BadAnswer, match="this holds 11 certificates, more than 10"):
         decode_certificates(encode(pem * (MAX_CERTIFICATES + 1)), name="this")
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ("/home/me/connections/prod/generations/000007-3fa9c1/key.pem", "prod"),
+        ("/srv/connections/all/connections/prod/pending/key.pem", "prod"),
+        ("connections/prod/aside/1/key.pem", "prod"),
+        ("elsewhere/key.pem", "NAME"),
+    ],
+)
+def test_a_locked_key_names_the_connection_whose_it_is(where, name):
+    pem = dump_key(key("locked"), b"right")
+    opened = open_key(pem, lambda: b"wrong", lambda: b"right", where=where)
+    assert opened.private_numbers() == key("locked").private_numbers()
+    with pytest.raises(KeyLocked) as caught:
+        open_key(pem, lambda: b"wrong", where=where)
+    assert caught.value.remedy.endswith(f"ucl export {name} --from prompt")

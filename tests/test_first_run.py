@@ -223,7 +223,7 @@ def test_pictures_without_what_draws_them_say_so():
     script = "import sys; sys.modules['matplotlib'] = None; import ucl_helpers.views.charts"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.rstrip().endswith("Install it with: pip install 'ucl-helpers[lab]'")
+    assert "Install it with: pip install 'ucl-helpers[lab]'\n" in done.stderr
 
 
 # -- an early Ctrl-C ---------------------------------------------------------------------------------------------------

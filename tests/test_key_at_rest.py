@@ -105,8 +105,9 @@ def test_a_wrong_passphrase_stops_every_procedure_and_loses_nothing(sealed, monk
         lambda: establish(sealed, another()),
         lambda: export(sealed),
     ):
-        with pytest.raises(KeyLocked, match="is encrypted, with another passphrase"):
+        with pytest.raises(KeyLocked, match="is encrypted, with another passphrase") as caught:
             act()
+        assert caught.value.remedy.endswith(f": ucl export {sealed.name} --from prompt")
     assert {one: one.read_bytes() for one in sealed.path.rglob("*.pem")} == before
     assert status_of(sealed).state == "valid"
     assert len(valid_identities(sealed)) == 2

@@ -1,4 +1,4 @@
-"""docs/how-to/monitoring.md names what there is: every state, metric and alert, and no other."""
+"""docs/reference/monitoring.md names what there is: every state, metric and alert, and no other."""
 
 import re
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from ucl_helpers.automation.metrics import render
 from ucl_helpers.status import STATES
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "docs" / "how-to" / "monitoring.md").read_text("utf-8")
+TEXT = (ROOT / "docs" / "reference" / "monitoring.md").read_text("utf-8")
 
 
 def first_cells(head):

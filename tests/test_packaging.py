@@ -14,12 +14,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 WANTED = [
     "ucl_helpers_command.py",
+    "ucl_helpers/errors.md",
     "ucl_helpers/py.typed",
     "ucl_helpers/sandbox/schema.graphql",
     "ucl_helpers/sandbox/director.graphql",
 ]
 SHIPPED = ("ucl_helpers/", "ucl_helpers-", "ucl_helpers_command.py")
-TREE = ("ucl_helpers", "ucl_helpers_command.py", "notebooks", "pyproject.toml", "README.md", "LICENSE")
+TREE = ("ucl_helpers", "ucl_helpers_command.py", "notebooks", "docs", "pyproject.toml", "README.md", "LICENSE")
 
 
 def wheel_faults(names, notebooks):
@@ -116,6 +117,14 @@ def test_the_installed_notebooks_are_copied_out(ucl, tmp_path):
     assert ucl("notebooks", "mine").returncode == 0
     copies = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
     assert copies == {path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+def test_the_installed_catalogue_is_that_of_the_docs(ucl):
+    entry = ucl("explain", "Unavailable").stdout.strip()
+    assert entry
+    assert f"## {entry}\n".replace("a kind of RetryLater", "a kind of [RetryLater](#retrylater)") in (
+        ROOT / "docs" / "reference" / "errors.md"
+    ).read_text("utf-8")
 
 
 def test_the_installed_program_establishes_a_connection(ucl, tmp_path):

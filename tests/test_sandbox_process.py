@@ -2,9 +2,12 @@
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
+import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from pathlib import Path
 from threading import Event
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from contract_replay import CONFIGURATION, JSON_TYPE, Landscape, graphql, send, trusting
@@ -22,6 +26,7 @@ from contract_replay import CONFIGURATION, JSON_TYPE, Landscape, graphql, send, 
 from ucl_helpers.sandbox import Access, SandboxError, SharedSandbox, join, shared
 from ucl_helpers.sandbox.__main__ import duration
 from ucl_helpers.sandbox.access import fields_of
+from ucl_helpers.sandbox.doors import in_plain_words
 from ucl_helpers.sandbox.state import owner_of
 
 KEYS = {
@@ -72,8 +77,59 @@ def test_it_serves_until_it_is_told_to_end(tmp_path: Path, ending: signal.Signal
         assert running.returncode == 0
     assert "for practice only" in told
     assert "loopback" in told
+    assert "handshake" not in told
     assert content["directorToken"] not in told
     assert not ready.exists()
+
+
+def hello() -> bytes:
+    """The first bytes of a client that does not come to know the server's CA."""
+    sent = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return sent.read()
+
+
+def shake_hands(port: int, ca_file: Path | None, version: ssl.TLSVersion) -> None:
+    context = ssl.create_default_context(cafile=ca_file)
+    context.maximum_version = version
+    with socket.create_connection(("localhost", port)) as raw, context.wrap_socket(raw, server_hostname="localhost"):
+        pass
+
+
+def test_handshakes_that_fail_are_told_in_a_sentence_each(tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    with process("--state", tmp_path / "state", "--ready-file", ready) as running:
+        access = Access(**fields_of(ready.read_text("utf-8"), tmp_path / "state"))
+        port = urlsplit(access.certificate_secured_connector_url).port or 0
+        for ca_file in (None, access.ca_file):
+            with pytest.raises(ssl.SSLError):
+                shake_hands(port, ca_file, ssl.TLSVersion.TLSv1_2)
+        for said in (b"GET / HTTP/1.1\r\n\r\n", hello()[:50], b""):
+            with socket.create_connection(("localhost", port)) as raw, contextlib.suppress(ConnectionError):
+                raw.sendall(said)
+                raw.shutdown(socket.SHUT_WR)
+                while raw.recv(1000):
+                    pass
+        assert answers(access)
+        running.terminate()
+        _, told = running.communicate(timeout=DEADLINE)
+    assert sorted(told.splitlines()[-3:]) == [
+        "A client's TLS handshake failed: it does not trust the server CA.",
+        "A client's TLS handshake failed: it showed no client certificate.",
+        "A client's TLS handshake failed: it speaks HTTP without TLS.",
+    ]
+    assert told.count("\n") == 10
+
+
+def test_what_tornado_says_besides_stays_as_it_is() -> None:
+    record = logging.makeLogRecord({"msg": "%s of %s", "args": ("one", OSError("another"))})
+    assert in_plain_words(record)
+    assert record.getMessage() == "one of another"
+    record = logging.makeLogRecord({"msg": "100 %"})
+    assert in_plain_words(record)
+    assert record.getMessage() == "100 %"
 
 
 def test_a_ready_file_of_another_is_left_alone(tmp_path: Path) -> None:

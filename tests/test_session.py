@@ -430,14 +430,22 @@ def test_the_environment_overrides_neither_trust_nor_headers(connection, mine, a
 
 
 @pytest.mark.parametrize("given", [{}, {"https": "own"}])
-def test_proxies_are_followed_the_one_given_first(connection, mine, authority, monkeypatch, given):
+@pytest.mark.parametrize("host", ["elsewhere.invalid", "localhost"])
+def test_proxies_are_followed_the_one_given_first(connection, authority, monkeypatch, given, host):
+    """One of the environment is not used to this machine itself; one that is given is."""
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with proxying() as proxy, connection.session(ca_file=authority.ca_file) as session:
-        there = f"http://127.0.0.1:{proxy.port}"
-        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1" if given else there)
-        session.proxies = dict.fromkeys(given, there)
-        assert at(mine)(session).text == connection.current.fingerprint
-        assert proxy.accepted == 1
+    identity, client_ca = authority.issue("both", hosts=("elsewhere.invalid", "localhost")), connection.current.path
+    with (
+        service(identity, client_ca / "client-ca.pem") as there,
+        proxying() as proxy,
+        connection.session(ca_file=authority.ca_file) as session,
+    ):
+        there.url = there.url.replace("localhost", host)
+        way = f"http://127.0.0.1:{proxy.port}"
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1" if given else way)
+        session.proxies = dict.fromkeys(given, way)
+        assert at(there)(session).text == connection.current.fingerprint
+        assert proxy.accepted == (1 if given or host != "localhost" else 0)
 
 
 @pytest.mark.parametrize("url", ["http://localhost/?token=hidden", "ftp://localhost/hidden"])

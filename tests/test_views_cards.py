@@ -103,6 +103,11 @@ def test_a_bar_says_in_words_what_it_draws():
     assert [int(share) for share in re.findall(r"flex:(\d+) 0 0", html)] == [50, 17, 33]
 
 
+def test_no_date_of_a_bar_is_broken_by_a_narrow_page():
+    found = re.findall(r'style="([^"]*)">(?:renewal due from )?\d{4}-', bar(LIFE, START, START + 60 * DAY))
+    assert ["white-space:nowrap" in style for style in found] == [True] * 3
+
+
 # -- cards -------------------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +166,8 @@ def test_an_identity_shows_its_checks_and_whether_all_hold(status):
 
 def test_an_error_shows_cause_remedy_and_exit_code():
     told = text_of(html_of(failure(RateLimited("Too many.", remedy="Wait."), "prod")))
-    assert " ".join(told.split()) == "RateLimited ✗ failed Too many. What to do: Wait. prod; exit code 3"
+    more = "Causes and remedies: ucl explain RateLimited"
+    assert " ".join(told.split()) == f"RateLimited ✗ failed Too many. What to do: Wait. {more} prod; exit code 3"
 
 
 def test_a_chain_is_drawn_leaf_first():

@@ -243,15 +243,18 @@ class Stage:
 
 @contextmanager
 def proxying(greeting: bytes = b"HTTP/1.1 200 -\r\n\r\n") -> Iterator[Server]:
-    """An HTTP proxy that knows CONNECT: it passes bytes on, and sees none of what they say."""
+    """An HTTP proxy that knows CONNECT: it passes bytes on, and sees none of what they say.
+
+    For it every host is this machine, so that there can be one that is not loopback by its name.
+    """
 
     def handle(client: socket.socket, server: Server, closing: threading.Event) -> None:
         with client.makefile("rb") as file:
-            target = file.readline().split()[1].decode().rpartition(":")
+            _, _, port = file.readline().split()[1].decode().rpartition(":")
             lines = iter(lambda: file.readline().decode().strip(), "")
             server.requests.append(Request(dict(line.partition(": ")[::2] for line in lines), {}))
         client.sendall(greeting)
-        with socket.create_connection((target[0], int(target[2]))) as upstream:
+        with socket.create_connection(("127.0.0.1", int(port))) as upstream:
             back = threading.Thread(target=_pass_on, args=(upstream, client))
             back.start()
             _pass_on(client, upstream)

@@ -19,7 +19,6 @@ from urllib.parse import quote
 
 import requests
 import urllib3
-from requests.utils import get_environ_proxies
 
 from ucl_helpers.diagnosis import Endpoint, clock_note, refusal_causes, transport_error
 from ucl_helpers.errors import (
@@ -38,7 +37,7 @@ from ucl_helpers.headers import host_of, retry_after, sendable, server_time
 from ucl_helpers.operations import result_of
 from ucl_helpers.progress import waiting
 from ucl_helpers.show import span
-from ucl_helpers.tls import Adapter, Credentials, check_url, tls_context
+from ucl_helpers.tls import Adapter, Credentials, check_url, proxies_for, tls_context
 
 CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 10.0, 30.0, 60.0
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -150,7 +149,7 @@ class Client:
                 json={"query": operation, "variables": variables or {}},
                 headers={"x-request-id": request_id},
                 timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
-                proxies=get_environ_proxies(self.url),
+                proxies=proxies_for(self.url),
                 allow_redirects=False,
                 stream=True,
             ) as response:

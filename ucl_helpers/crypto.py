@@ -30,6 +30,7 @@ MIN_BITS, MAX_BITS, DEFAULT_BITS = 2048, 8192, 4096
 MAX_CERTIFICATES = 10
 Passphrase = Callable[[], bytes | None]  # gives the one that a key of ours is encrypted with, when it is needed
 _UNUSABLE = (UnsupportedAlgorithm, InternalError)  # the second: OpenSSL stumbled over a key of another kind
+_CONNECTION = re.compile(r"(?:.*/)?connections/([^/]+)/")  # whose key a file holds
 _PROVEN, _MOST_PROVEN = set[bytes](), 1000
 """SHA-256 of keys whose primes OpenSSL has proven; a renewal reads the same bytes four times."""
 
@@ -130,7 +131,8 @@ def open_key(pem: bytes, *passphrases: Passphrase, where: str) -> rsa.RSAPrivate
         except UsageError:
             continue
     what = "with another passphrase than key_passphrase" if known else "and key_passphrase is not set"
-    remedy = "Nothing is lost. Set key_passphrase to what it was; or change it with: ucl export NAME --from REFERENCE."
+    connection = found[1] if (found := _CONNECTION.match(where)) else "NAME"
+    remedy = f"Nothing is lost. Set key_passphrase to what it was, or give that: ucl export {connection} --from prompt"
     raise KeyLocked(f"{where} is encrypted, {what}.", remedy=remedy, path=where)
 
 

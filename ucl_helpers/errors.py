@@ -58,6 +58,8 @@ class UCLError(Exception):
         self.remedy = printable(remedy)
         super().__init__(self.message)
         self.data: Mapping[str, Any] = data
+        if told := explained_by(type(self).__name__):
+            self.add_note(told)  # which ends a traceback, and is no part of the text
 
     def __str__(self) -> str:
         between = "\n" if "\n" in self.message else " "
@@ -67,6 +69,13 @@ class UCLError(Exception):
         if self.__suppress_context__:  # raised "from None": that may hold a bearer, half an answer, a file's bytes,
             self.__context__ = None  # and Dask pickles even what an error hides
         return _rebuild, (type(self), self.message, self.remedy, dict(self.data))
+
+
+def explained_by(name: str) -> str:
+    """The line that leads from the name of an error to its entry in the catalogue; empty for one that is not ours."""
+    kind = globals().get(name)
+    ours = isinstance(kind, type) and issubclass(kind, UCLError)
+    return f"Causes and remedies: ucl explain {name}" if ours else ""
 
 
 def _rebuild(kind: type[UCLError], message: str, remedy: str, data: dict[str, Any]) -> UCLError:

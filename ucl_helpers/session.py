@@ -29,7 +29,7 @@ from requests.utils import resolve_proxies
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed, UsageError
 from ucl_helpers.generation import Generation
-from ucl_helpers.tls import Adapter, Context, tls_context
+from ucl_helpers.tls import Adapter, Context, is_loopback, tls_context
 
 _LOG = logging.getLogger(__name__)
 _TRIES = 5  # of generations that go, one after the other, while they are read
@@ -166,7 +166,8 @@ class Session(requests.Session):
                 "This session verifies the server and shows its connection's identity: no verify, no cert.",
                 remedy="For another CA: connection.session(ca_file=…)",
             )
-        proxies = resolve_proxies(request, dict(kwargs.get("proxies") or self.proxies), trust_env=True)
+        given, environment = kwargs.get("proxies") or self.proxies, not is_loopback(request.url or "")
+        proxies = resolve_proxies(request, dict(given), trust_env=environment)
         return super().send(request, **{**kwargs, "proxies": proxies, "allow_redirects": False})
 
     def __getstate__(self) -> NoReturn:

@@ -11,12 +11,14 @@ import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from cryptography import x509
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
 
 from ucl_helpers.crypto import Passphrase, is_sealed, no_passphrase, open_key
 from ucl_helpers.errors import StorageFailed, UsageError
@@ -51,6 +53,20 @@ def check_url(url: object, *, what: str = "The URL") -> str:
         shown = re.sub(r"(?is).*@|[?#&;].*|token=.*", "…", unquote(str(url)))  # where a password or a token may stand
         raise UsageError(f"{what} must be an https URL without a token, not {shown!r}.", remedy="Copy it from UCL.")
     return url
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine itself: ``localhost``, 127.0.0.0/8 or ::1."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def proxies_for(url: str) -> dict[str, str]:
+    """Proxies by scheme, as ``HTTPS_PROXY`` and ``NO_PROXY`` say; none to this machine, which to a proxy is another."""
+    return {} if is_loopback(url) else get_environ_proxies(url)
 
 
 class Context(ssl.SSLContext):

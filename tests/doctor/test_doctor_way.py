@@ -4,13 +4,15 @@ import json
 import socket
 
 import pytest
-from examined import named, right_url, typed, well
+from examined import bad, named, right_url, typed, well
 from tls_servers import accepting, proxying
 
+from ucl_helpers.automation.doctor import diagnose
 from ucl_helpers.automation.doctor.findings import Commands
 from ucl_helpers.automation.doctor.reach import Reach
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Unreachable
+from ucl_helpers.sandbox import Fault
 
 pytest_plugins = ["procedure_fixtures", "doctor_fixtures"]
 
@@ -77,17 +79,38 @@ def test_nothing_comes_at_all(at, count):
 # -- the proxy ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_proxy_is_told_by_host_alone(secure, monkeypatch, count):
+HOST = "elsewhere.invalid"
+
+
+@pytest.fixture
+def elsewhere(at, ucl):
+    """A connection to a host that only a proxy finds; the URL that UCL names is another."""
+    ucl.faults.set([Fault("server-certificate-wrong-host", at="certificate")])  # it is for this one
+    yield at(ucl.certificate_secured_connector_url.replace("localhost", HOST))
+    ucl.faults.clear()
+
+
+def test_a_proxy_is_told_by_host_alone(elsewhere, monkeypatch, count):
     with proxying() as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t@localhost:{proxy.port}")
-        told = well(secure)
+        told = diagnose(elsewhere)
+        assert bad(told) == {"URLs": "warning"}
         assert told["proxy"].found == f"localhost:{proxy.port}, by HTTPS_PROXY"
         assert "the proxy" in told["name resolution"].found
         assert ["Proxy-Authorization" in one.headers for one in proxy.requests] == [True, True]
-        monkeypatch.setenv("NO_PROXY", "localhost")
-        assert well(secure)["proxy"].found == "none: NO_PROXY excepts this host from HTTPS_PROXY"
+        monkeypatch.setenv("NO_PROXY", HOST)
+        told_without = diagnose(elsewhere)
+        assert told_without["proxy"].found == "none: NO_PROXY excepts this host from HTTPS_PROXY"
+        assert bad(told_without) == {"name resolution": "failed"}
         assert len(proxy.requests) == 2
     assert "s3cr3t" not in str(told) + json.dumps(told.as_json())
+
+
+def test_the_sandbox_is_reached_whatever_proxy_there_is(secure, monkeypatch):
+    with proxying() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://localhost:{proxy.port}")
+        assert well(secure)["proxy"].found == "none to this machine itself"
+        assert proxy.accepted == 0
 
 
 PROXIES = {
@@ -98,7 +121,7 @@ PROXIES = {
 
 
 @pytest.mark.parametrize("fault", PROXIES)
-def test_a_proxy_that_lets_nobody_through(secure, monkeypatch, fault, count):
+def test_a_proxy_that_lets_nobody_through(elsewhere, monkeypatch, fault, count):
     greeting, text = PROXIES[fault]
 
     def handle(raw, server, closing):
@@ -107,7 +130,7 @@ def test_a_proxy_that_lets_nobody_through(secure, monkeypatch, fault, count):
 
     with accepting(handle) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t@localhost:{proxy.port}")
-        finding = named(secure, "proxy", f"localhost:{proxy.port}", text, code=3)
+        finding = named(elsewhere, "proxy", f"localhost:{proxy.port}", text, code=3)
     assert "s3cr3t" not in str(finding)
     count()
 
@@ -120,7 +143,7 @@ def test_a_proxy_that_lets_nobody_through(secure, monkeypatch, fault, count):
         ("http://u:s3cr3t@[", "proxy"),
     ],
 )
-def test_a_proxy_that_cannot_be_reached(secure, monkeypatch, proxy, name, count):
+def test_a_proxy_that_cannot_be_reached(elsewhere, monkeypatch, proxy, name, count):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    assert "s3cr3t" not in str(named(secure, name, code=3))
+    assert "s3cr3t" not in str(named(elsewhere, name, code=3))
     count()

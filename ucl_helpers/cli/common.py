@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ucl_helpers.errors import UCLError, UsageError
+from ucl_helpers.errors import UCLError, UsageError, explained_by
 from ucl_helpers.models import Outcome
 from ucl_helpers.policy import parse_duration
 from ucl_helpers.store import Connection, Home
@@ -101,6 +101,8 @@ def complain(error: UCLError, exit_code: int, *, json_output: bool) -> None:
     click.secho(f"{type(error).__name__}: {error.message}", err=True, fg="red")
     if error.remedy:
         click.echo(error.remedy, err=True)
+    if exit_code == error.exit_code and (explained := explained_by(type(error).__name__)):  # else a signal ended it
+        click.secho(explained, err=True, dim=True)
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ucl_helpers import __version__
-from ucl_helpers.cli import completion, connect, doctor, files, fleet, hooks, keep, tools, watch
+from ucl_helpers.cli import completion, connect, doctor, explain, files, fleet, hooks, keep, tools, watch
 from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
 from ucl_helpers.dumps import no_dumps_at_all
 from ucl_helpers.errors import StorageFailed, UCLError, UsageError
@@ -53,7 +53,7 @@ def _tell(wait: str) -> None:
         click.echo(wait, err=True)
 
 
-for module in (connect, keep, files, hooks, doctor, watch, fleet, tools, completion):
+for module in (connect, keep, files, hooks, doctor, watch, fleet, tools, explain, completion):
     for command in module.COMMANDS:
         group.add_command(command)
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ import click
 from ucl_helpers.cli.after import telling
 from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
 from ucl_helpers.cli.completion import notebooks
-from ucl_helpers.errors import UCLError, UsageError
+from ucl_helpers.errors import UCLError, UsageError, explained_by
 from ucl_helpers.files import make_directory
 from ucl_helpers.show import printable
 from ucl_helpers.store import Home
@@ -21,9 +22,24 @@ if TYPE_CHECKING:
     from ucl_helpers.automation.runner import RunResult
 
 
-@click.command("run")
+_PARAMETER = ("-p", "--parameter")
+
+
+class _Run(click.Command):
+    """``-p NAME=VALUE``, as of other programs, is ``-p NAME VALUE``, as of papermill."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread = list[str]()
+        for before, word in pairwise(["", *args]):
+            name, _, value = word.partition("=")
+            joined = before in _PARAMETER and "=" in word and name.isidentifier()
+            spread += [name, value] if joined else [word]
+        return super().parse_args(ctx, spread)
+
+
+@click.command("run", cls=_Run)
 @click.argument("notebook", shell_complete=notebooks)
-@click.option("-p", "--parameter", "given", type=(str, str), multiple=True, metavar="NAME VALUE", help="May repeat.")
+@click.option(*_PARAMETER, "given", type=(str, str), multiple=True, metavar="NAME VALUE", help="Or NAME=VALUE.")
 @click.option("-o", "--output", type=FILE, help="The executed notebook [default: HOME/runs/…].")
 @click.option("--if-due", is_flag=True, help="Only if something is to be done; a look on disk tells.")
 @click.option("--deadline", type=Duration(), default="1h", show_default=True, help="It may take so long.")
@@ -122,6 +138,8 @@ def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -
     else:
         if result.error:
             click.echo(printable(result.error), err=True)
+            if explained := explained_by(told["error"]):
+                click.secho(explained, err=True, dim=True)
         until = f" until {told['notNeededUntil']} ({told['rule']})" if "notNeededUntil" in told else ""
         notebook = f"\nexecuted notebook  {told['notebook']}" if told["notebook"] else ""
         click.echo(printable(f"{told['connection'] or Path(told['source']).stem}: {told['outcome']}{until}{notebook}"))

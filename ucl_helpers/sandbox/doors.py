@@ -1,6 +1,7 @@
 """The way in: sockets that listen or refuse, and which certificate a connection is shown."""
 
 import asyncio
+import logging
 import socket
 import ssl
 import threading
@@ -18,6 +19,22 @@ from ucl_helpers.sandbox.ports import bound_like
 _BACKLOG = 128
 _SHOWN = "server-certificate-"
 _DEFAULT_ALERT = "internal_error"
+_REASONS = {
+    "HTTP_REQUEST": "it speaks HTTP without TLS",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no client certificate",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not one that is accepted here",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the server CA",
+}
+
+
+def in_plain_words(record: logging.LogRecord) -> bool:
+    """A filter for tornado's log: a handshake that failed, told by OpenSSL's words, becomes a sentence of its own."""
+    error = record.args[-1] if isinstance(record.args, tuple) and record.args else None
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or "it broke off"
+        record.msg = "A client's TLS handshake failed: %s."
+        record.args = (_REASONS.get(reason, reason.replace("_", " ").lower()),)
+    return True
 
 
 def in_loop(work: Callable[[], None]) -> Callable[[], None]:

@@ -16,7 +16,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+from tornado.log import gen_log
+
 from ucl_helpers.sandbox.ca import CaLayout
+from ucl_helpers.sandbox.doors import in_plain_words
 from ucl_helpers.sandbox.faults import Faults
 from ucl_helpers.sandbox.server import DEFAULT_TOKEN_LIFETIME, DEFAULT_VALIDITY, Sandbox, ready_file
 from ucl_helpers.sandbox.state import lock_at_once
@@ -78,6 +81,8 @@ def serve(
                 rate_limit=rate_limit,
             )
             running = stack.enter_context(sandbox)
+            gen_log.addFilter(in_plain_words)
+            stack.callback(gen_log.removeFilter, in_plain_words)
             if ready is not None:
                 stack.enter_context(ready_file(ready, running))
             sys.stderr.write(_NOTICE.format(running))

@@ -55,7 +55,8 @@ def bar(validity: Validity, now: datetime, due: datetime | None) -> Html:
     found = parts(validity, now, due)
     shares = [one.length / validity.lifetime for one in found]
     lived = sum(share for one, share in zip(found, shares, strict=True) if one.name in {"lived", "overdue"})
-    dated = f"Valid from {moment(validity.not_before)} to {moment(validity.not_after)}"
+    start, end = moment(validity.not_before), moment(validity.not_after)
+    dated = f"Valid from {start} to {end}"
     turn = f"renewal due from {moment(due)}" if due else ""
     strip = element(
         "div",
@@ -64,11 +65,11 @@ def bar(validity: Validity, now: datetime, due: datetime | None) -> Html:
         aria_label="; ".join(filter(None, (dated, turn, f"{lived:.0%} lived"))),
         style="display:flex;height:0.9em;border-radius:0.45em;overflow:hidden;border:1px solid rgba(128,128,128,.6)",
     )
-    ends = map(_small, (moment(validity.not_before), turn, moment(validity.not_after)))
+    ends = map(_date, (start, turn, end), ("left", "center", "right"))
     return element(
         "div",
         strip,
-        element("div", *ends, style="display:flex;justify-content:space-between;gap:1em"),
+        element("div", *ends, style="display:flex;flex-wrap:wrap;gap:0 1em"),
         element("div", *map(_swatch, found), style="margin-bottom:0.4em"),
         style="max-width:48em",
     )
@@ -78,8 +79,9 @@ def _stretch(part: Part, share: float) -> Html:
     return element("div", style=f"flex:{round(100 * share)} 0 0;background:{_GROUNDS[part.name]}")
 
 
-def _small(text: str) -> Html:
-    return element("span", text, style="font-size:0.9em")
+def _date(text: str, side: str) -> Html:
+    """At its side of the line that it is on: on a narrow page each has one of its own."""
+    return element("span", text, style=f"flex:1 0 auto;text-align:{side};white-space:nowrap;font-size:0.9em")
 
 
 def _swatch(part: Part) -> Html:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from IPython.core.getipython import get_ipython
 
 from ucl_helpers.crypto import public_key_of, subject_text
+from ucl_helpers.errors import explained_by
 from ucl_helpers.exchange import Exchange
 from ucl_helpers.models import Due, Identity, Outcome, Validity, fingerprint
 from ucl_helpers.show import Shown
@@ -68,12 +69,14 @@ def _(outcome: Outcome) -> Html:
     if outcome.outcome != "failed":
         return card(outcome.connection, table(outcome.header, outcome.rows()), state=badge(outcome.outcome))
     facts = outcome.facts
+    name = str(facts.get("error", "failed"))
     return card(
-        str(facts.get("error", "failed")),
+        name,
         element("p", str(facts.get("message") or ""), style="white-space:pre-wrap;margin:0.3em 0"),
         element(
             "p", element("b", "What to do: "), str(facts.get("remedy") or "look at the text above"), style="margin:0"
         ),
+        *(element("p", told, style="margin:0.3em 0 0") for told in [explained_by(name)] if told),
         element("p", f"{outcome.connection}; exit code {outcome.exit_code}", style="margin:0.4em 0 0;font-size:0.9em"),
         state=badge("failed"),
     )

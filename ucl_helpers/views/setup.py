@@ -12,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cryptography.hazmat.backends.openssl.backend import backend
-from requests.utils import should_bypass_proxies
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.models import Check
@@ -25,7 +24,6 @@ OLDEST = (3, 11)
 WRITTEN, FAR = datetime(2026, 11, 1, tzinfo=UTC), datetime(2056, 11, 1, tzinfo=UTC)
 """No clock that is right can be before this was written, or be used for it thirty years later."""
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-_LOCAL = "https://localhost/"
 
 
 def check_setup(home: str | Path | None = None, clock: Clock = utc_now) -> Checks:
@@ -82,7 +80,5 @@ def _proxy() -> Check:
     if used is None:
         return Check("proxy", "ok", expected, "none")
     excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    found = f"{used}, but for {', '.join(excepted.replace(',', ' ').split()) or 'no host'}"
-    if should_bypass_proxies(_LOCAL, no_proxy=None):
-        return Check("proxy", "ok", expected, found)
-    return Check("proxy", "warning", expected, f"{found}; the sandbox needs NO_PROXY=localhost")
+    hosts = ["this machine", *excepted.replace(",", " ").split()]
+    return Check("proxy", "ok", expected, f"{used}, but for {', '.join(hosts)}")

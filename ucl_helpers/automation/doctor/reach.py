@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies, select_proxy
+from requests.utils import select_proxy
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
@@ -39,7 +39,7 @@ from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration
 from ucl_helpers.operations import CONFIGURATION, configuration_from
 from ucl_helpers.show import span
-from ucl_helpers.tls import Credentials, check_url, tls_context
+from ucl_helpers.tls import Credentials, check_url, is_loopback, proxies_for, tls_context
 
 NAMES = (
     *("certificate endpoint", "proxy", "name resolution", "TCP connection", "TLS handshake", "server trust"),
@@ -118,9 +118,10 @@ class Reach:
     def _proxy(self) -> Url | None:
         """The proxy that is used; its host and port are told, and nothing else of it."""
         variable = next((name for name in _VARIABLES if os.environ.get(name)), None)
-        chosen = select_proxy(self.url, get_environ_proxies(self.url))
+        chosen = select_proxy(self.url, proxies_for(self.url))
         if not chosen:
-            self._say(ok("proxy", f"none: NO_PROXY excepts this host from {variable}" if variable else "none"))
+            here, excepted = "none to this machine itself", f"none: NO_PROXY excepts this host from {variable}"
+            self._say(ok("proxy", "none" if not variable else here if is_loopback(self.url) else excepted))
             return None
         try:
             proxy = parse_url(chosen if "://" in chosen else f"http://{chosen}")
