@@ -39,7 +39,8 @@ fuzz: .venv/.dev ## what reads others' words, given what breaks it (SECONDS=60)
 
 lab: .venv/.lab ## JupyterLab on the notebooks, with the home folder ./.ucl (LAB_FLAGS=--no-browser)
 	UCL_HOME="$(CURDIR)/.ucl" $(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) \
-		--LabApp.default_url=/lab/tree/00_start_here.ipynb --KernelManager.transport_encryption=required $(LAB_FLAGS)
+		--LabApp.default_url=/lab/tree/00_start_here.ipynb --LabApp.news_url=None \
+		--KernelManager.transport_encryption=required $(LAB_FLAGS)
 
 lint: .venv/.dev ## ruff and mypy
 	$(BIN)/ruff check .
