@@ -101,7 +101,7 @@ class StoreMachine(StoreLaws):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(files, "point", fail)
-            with pytest.raises(StorageFailed, match=r"^no$"):
+            with pytest.raises(StorageFailed, match=r"^no\b"):
                 install(self.connection, number)
         self.take_in(number)
 

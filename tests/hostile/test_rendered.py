@@ -36,6 +36,7 @@ from ucl_helpers.views.cards import html_of as card_of
 from ucl_helpers.views.charts import Picture
 from ucl_helpers.views.checked import Checks
 from ucl_helpers.views.errors import broken, failure
+from ucl_helpers.views.explorer import Explorer
 from ucl_helpers.views.waits import Wait
 from ucl_helpers.ways_in import WayIn
 
@@ -174,6 +175,7 @@ def test_nothing_is_shown_by_other_ways_than_these():
         Outcome,
         Picture,  # names of connections, dates and numbers only
         Wait,
+        Explorer,  # a status' card beside its widgets, which show cards only
     }
 
 
