@@ -121,6 +121,7 @@ def jupyter(workplace, serving, new_page):
             "--ServerApp.port=0",
             f"--ServerApp.root_dir={workplace / 'notebooks'}",
             f"--{exposed}.expose_app_in_browser=True",
+            "--LabApp.news_url=None",  # else its question lies over what is looked at
             "--KernelManager.transport_encryption=required",
         )
         page, watched = new_page(**settings)

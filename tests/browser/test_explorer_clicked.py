@@ -178,7 +178,7 @@ def test_it_works_in_voila_and_a_page_that_is_loaded_again_goes_on(voila, workpl
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_can_be_used_by_everybody(in_lab, keep, theme):
-    notebook, explorer = in_lab()
+    notebook, explorer = in_lab(viewport={"width": 1280, "height": 5000})  # all of it is in sight, and drawn
     if theme == "dark":
         notebook.page.evaluate(DARK)
         notebook.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
