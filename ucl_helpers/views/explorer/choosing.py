@@ -4,7 +4,7 @@ from ipywidgets import Accordion, Dropdown, HBox, Layout, Text, VBox
 
 from ucl_helpers import practice
 from ucl_helpers.errors import UsageError
-from ucl_helpers.views.explorer.panel import Desk
+from ucl_helpers.views.explorer.panel import ROW, Desk
 from ucl_helpers.views.explorer.work import Act, Pane, Work
 from ucl_helpers.views.markup import element
 
@@ -43,7 +43,7 @@ class Chooser:
         button = work.button("Import", "UCL is asked whether it accepts this identity.", self._import)
         form = VBox([told, *self._fields.values(), button, self._result])
         more = Accordion([form], titles=("Import a connection from files",))
-        self.widget = VBox([HBox([self._names, look, practise], layout=Layout(flex_flow="row wrap")), more])
+        self.widget = VBox([HBox([self._names, look, practise], layout=ROW), more])
 
     def refresh(self) -> None:
         """The names that are there; the chosen one stays chosen if it can."""

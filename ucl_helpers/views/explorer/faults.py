@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from ipywidgets import Dropdown, HBox, Layout, Text
 
 from ucl_helpers import practice
-from ucl_helpers.views.explorer.looking import ROW
-from ucl_helpers.views.explorer.panel import Panel
+from ucl_helpers.views.explorer.panel import ROW, Panel
 from ucl_helpers.views.explorer.work import Pane
 from ucl_helpers.views.markup import Html, card, element, table
 

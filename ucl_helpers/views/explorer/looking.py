@@ -11,12 +11,10 @@ from ucl_helpers.show import Row
 from ucl_helpers.status import Status
 from ucl_helpers.views.cards import certificate
 from ucl_helpers.views.drawing import Picture
-from ucl_helpers.views.explorer.panel import Panel
+from ucl_helpers.views.explorer.panel import ROW, Panel
 from ucl_helpers.views.explorer.work import Pane
 from ucl_helpers.views.history import history
 from ucl_helpers.views.markup import Html, card, element, table
-
-ROW = Layout(flex_flow="row wrap", align_items="center")
 
 
 class Overview(Panel):

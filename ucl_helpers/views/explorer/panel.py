@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ipywidgets import VBox
+from ipywidgets import Layout, VBox
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.status import Status, status_of
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.views.explorer.work import Work
+
+ROW = Layout(flex_flow="row wrap", align_items="center")
+"""How widgets stand beside each other, or below where there is no room."""
 
 
 @dataclass

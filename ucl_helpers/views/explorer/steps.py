@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ipywidgets import Dropdown, HBox, Layout
+from ipywidgets import Dropdown, HBox
 from pygments.lexers.graphql import GraphQLLexer
 
 from ucl_helpers.models import Identity, Outcome, Verification
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.renewal import Renewal
 from ucl_helpers.views.checked import checked
-from ucl_helpers.views.explorer.panel import Panel
+from ucl_helpers.views.explorer.panel import ROW, Panel
 from ucl_helpers.views.explorer.work import Pane
 from ucl_helpers.views.markup import Html, card, element
 from ucl_helpers.views.wire import highlighted
@@ -78,7 +78,7 @@ class Steps(Panel):
         all_left = self.work.button("All that is left", "Renewing.", self._all, self._may_go_on, button_style="primary")
         again = self.work.button("Begin again", "Beginning again.", self._begin_again, lambda: self.desk.is_chosen)
         lines = [self._line(number, step) for number, step in enumerate(STEPS)]
-        head = HBox([self._size, all_left, again], layout=Layout(flex_flow="row wrap"))
+        head = HBox([self._size, all_left, again], layout=ROW)
         return [self._note, head, *(part for line in lines for part in line)]
 
     def take(self, number: int) -> bool:
@@ -113,7 +113,7 @@ class Steps(Panel):
         button.layout.width = "12em"
         told = Pane()
         told.show(element("span", step.told))
-        return [HBox([button, told], layout=Layout(flex_flow="row wrap")), self._panes[number]]
+        return [HBox([button, told], layout=ROW), self._panes[number]]
 
     def _taken(self, number: int) -> Iterator[object]:
         step = STEPS[number]
