@@ -298,7 +298,7 @@ def events(runs: Runs) -> list[str]:
 
 def from_before(done: Done) -> bool:
     """Whether the signed certificate was there already when the run began."""
-    return re.search("came with +an earlier run's answer", text_of(done)) is not None
+    return re.search("received in +an earlier run's answer", text_of(done)) is not None
 
 
 def text_of(done: Done) -> str:

@@ -69,9 +69,10 @@ def check_identity(
         client: ``clientCertificate``, decoded; None when there is no such answer (an import).
         ca: ``caCertificate``, decoded; None likewise.
     """
-    leaf = chain[0]
+    leaf, key = chain[0], _key_text(chain[0])
+    is_ours = public_key_of(leaf) == expected.public_key
     found = [
-        _check("key", public_key_of(leaf) == expected.public_key, "the key that was made", _key_text(leaf)),
+        _check("key", is_ours, "the key that was made", key if is_ours else f"another key ({key})"),
         *_subject(leaf, expected),
         *_answer_parts(chain, client, ca),
         *_links(chain),
@@ -126,7 +127,8 @@ def _key_text(certificate: x509.Certificate) -> str:
 def _subject(leaf: x509.Certificate, expected: Expected) -> Iterator[Check]:
     if expected.subject is not None:
         same = same_subject(leaf.subject, expected.subject)
-        yield _check("subject", same, subject_text(expected.subject), subject_text(leaf.subject))
+        found = "the same fields" if same else subject_text(leaf.subject)
+        yield _check("subject", same, subject_text(expected.subject), found)
 
 
 def _answer_parts(
@@ -191,7 +193,7 @@ def _time(leaf: x509.Certificate, expected: Expected) -> Iterator[Check]:
 def _ca_time(chain: Sequence[x509.Certificate], expected: Expected) -> Iterator[Check]:
     now, leaf, cas = expected.server_now or expected.local_now, Validity.of(chain[0]), map(Validity.of, chain[1:])
     found = [f"{moment(ca.not_before)} to {moment(ca.not_after)}" for ca in cas if not _covers(ca, now, leaf.not_after)]
-    text = "; ".join(found) or "all are"
+    text = "; ".join(found) or "so it is"
     yield _check("CA's time", not found, "valid now and as long as the leaf", text, otherwise="warning")
 
 

@@ -90,7 +90,7 @@ class SignedCertificates(Shown):
             ("certificateChain", line(self.certificate_chain)),
             ("caCertificate", line(self.ca_certificate)),
             ("clientCertificate", line(self.client_certificate)),
-            ("came with", source),
+            ("received in", source),
         ]
 
 

@@ -65,7 +65,7 @@ def span(length: timedelta) -> str:
         if seconds >= size and len(parts) < UNITS_SHOWN:
             parts.append(f"{seconds // size} {unit}")
             seconds %= size
-    return ("-" if length < timedelta(0) else "") + (" ".join(parts) or "0 s")
+    return ("-" if length < timedelta(0) and parts else "") + (" ".join(parts) or "0 s")
 
 
 class Shown:

@@ -23,13 +23,20 @@ from ucl_helpers.views.bars import bar
 from ucl_helpers.views.markup import FAINT, Html, badge, card, element, table
 from ucl_helpers.views.wire import exchanged
 
+_LONG = 15  # rows of checks that are shown at once
 _BOX = f"border:{FAINT};border-radius:0.4em;padding:0.4em 0.8em;display:inline-block;overflow-wrap:anywhere"
 
 
 @singledispatch
 def html_of(shown: Shown) -> Html:
-    """HTML for a notebook: a card with a table."""
-    return card(shown.caption(), table(shown.header, shown.rows()))
+    """HTML for a notebook: a card with a table; of a long one, what is ok can be opened."""
+    rows = list(shown.rows())
+    well = [row for row in rows if "status" in shown.header and row[shown.header.index("status")] == "ok"]
+    if len(rows) <= _LONG or not well:
+        return card(shown.caption(), table(shown.header, rows))
+    rest = [table(shown.header, others)] if (others := [row for row in rows if row not in well]) else []
+    head = element("summary", f"{len(well)} checks are ok")
+    return card(shown.caption(), *rest, element("details", head, table(shown.header, well)))
 
 
 @html_of.register
@@ -67,7 +74,8 @@ def _(identity: Identity) -> Html:
 @html_of.register
 def _(outcome: Outcome) -> Html:
     if outcome.outcome != "failed":
-        return card(outcome.connection, table(outcome.header, outcome.rows()), state=badge(outcome.outcome))
+        state = badge(outcome.outcome, "neutral" if outcome.outcome == "revoked" else None)  # as it was asked for
+        return card(outcome.connection, table(outcome.header, outcome.rows()), state=state)
     facts = outcome.facts
     name = str(facts.get("error", "failed"))
     return card(

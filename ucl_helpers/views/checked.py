@@ -73,7 +73,7 @@ def _(result: Procedure) -> Iterator[Check]:
     if result.not_needed is not None:
         yield from _look(result.not_needed)
     else:
-        yield _check("begun", "in the hands of this run", result.kind, passed=True)
+        yield _check("begun", "this run works on the connection", f"yes, to {result.kind} it", passed=True)
         yield _check(
             "key length", f"{MIN_BITS} to {MAX_BITS} bits", f"{result.bits} bits", passed=result.bits >= MIN_BITS
         )
@@ -84,7 +84,7 @@ def _(result: Status) -> Iterator[Check]:
     usable = _check("state", "valid or due", result.state, passed=result.state in {"valid", "due"})
     by_our_clock = result.state in {"expired", "not yet valid"}  # UCL judges by its own
     yield replace(usable, status="warning") if by_our_clock else usable
-    yield _check("nothing under way", "nothing, or gone on with below", result.pending or "nothing", passed=True)
+    yield _check("unfinished renewal", "none, or gone on with below", result.pending or "none", passed=True)
 
 
 @_look.register
@@ -110,7 +110,9 @@ def _(result: SigningRequest) -> Iterator[Check]:
     bits = key.key_size if isinstance(key, rsa.RSAPublicKey) else 0
     yield _check("key length", f"{result.bits} bits", f"{bits} bits", passed=bits == result.bits)
     mode = _mode(result.key_path)
-    yield _check("key file", "0600, or moved into its generation", mode or "moved", passed=mode in {"", "0600"})
+    yield _check(
+        "key file", "only its owner can read it (0600)", mode or "in its generation by now", passed=mode in {"", "0600"}
+    )
 
 
 @_look.register
@@ -142,7 +144,7 @@ def _(result: HookResults) -> Iterator[Check]:
 
 @_look.register
 def _(result: Outcome) -> Iterator[Check]:
-    yield _check("outcome", "done or not due", result.outcome, passed=result.exit_code == 0)
+    yield _check("outcome", "done, or not needed", result.outcome, passed=result.exit_code == 0)
 
 
 def _mode(path: str) -> str:

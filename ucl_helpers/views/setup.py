@@ -39,9 +39,9 @@ def check_setup(home: str | Path | None = None, clock: Clock = utc_now) -> Check
 def _look(home: Home, now: datetime) -> Iterator[Check]:
     python = ".".join(map(str, sys.version_info[:3]))
     yield Check("Python", "ok" if sys.version_info >= OLDEST else "failed", "3.11 or newer", python)
-    yield Check("clock", "ok" if WRITTEN <= now < FAR else "failed", "can be right", moment(now))
+    yield Check("clock", "ok" if WRITTEN <= now < FAR else "failed", "plausible", moment(now))
     ours, its = ssl.OPENSSL_VERSION.split(" ", 2)[1], backend.openssl_version_text().split(" ", 2)[1]
-    found = f"{ours}; of cryptography: {its}"
+    found = f"Python uses {ours}, cryptography {its}"
     yield Check("OpenSSL", "ok" if ssl.HAS_TLSv1_2 else "failed", "speaks TLS 1.2", found)
     for package in NEEDED:
         installed = _version(package)

@@ -39,7 +39,7 @@ STEPS = (
     Step(
         "request",
         "2 Key and request",
-        "Make a private key and a signing request; both lie on disk before anything is sent.",
+        "Make a private key and a signing request; both lie on disk before the request is sent.",
         meanwhile="Making key and request.",
     ),
     Step("sign", "3 Sign", "Have the request signed.", SIGN, "Having the request signed."),
