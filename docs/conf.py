@@ -7,7 +7,9 @@ Nothing that a page needs comes from another host. So there is no MathJax, no re
 no intersphinx: names of other projects are not linked.
 """
 
+import re
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from pygments.lexers.shell import BashLexer
@@ -115,8 +117,33 @@ def keep_first_line(_app: Sphinx, what: str, _name: str, _obj: object, _options:
         lines[:0] = ["..", ""]
 
 
+FOLDED = re.compile(r">([^<]+)</a><details([^>]*)><summary>")
+PARAMETERS = re.compile(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>")  # all other lists of definitions have a class
+
+
+def let_be_read_aloud(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+    """Mend what a screen reader could make nothing of.
+
+    What folds a part of the sidebar away gets a name from the theme only where there is no page of the part; and Sphinx
+    sets the parameters of a long signature as a list of definitions that defines nothing.
+    """
+    sidebar = context["generate_toctree_html"]
+
+    def named(*given: Any, **options: Any) -> str:
+        return FOLDED.sub(r'>\1</a><details\2><summary aria-label="Pages of: \1">', str(sidebar(*given, **options)))
+
+    context["generate_toctree_html"] = named
+    if "body" in context:
+        plain = {"<dd>": "<div>", "</dd>": "</div>"}
+        context["body"] = PARAMETERS.sub(
+            lambda found: f'<div class="sig-params">{re.sub("</?dd>", lambda tag: plain[tag[0]], found[1])}</div>',
+            context["body"],
+        )
+
+
 def setup(app: Sphinx) -> None:
     """Tell Sphinx of what stands above."""
     app.connect("doctree-read", draw_inline)
     app.connect("autodoc-process-docstring", keep_first_line, priority=400)  # before napoleon
+    app.connect("html-page-context", let_be_read_aloud, priority=900)  # after the theme
     app.add_lexer("cron", BashLexer)

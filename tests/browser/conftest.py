@@ -110,6 +110,10 @@ def jupyter(workplace, serving, new_page):
     """``jupyter("lab", "00_start_here.ipynb")``: a notebook of the workplace, opened; ``"notebook"`` is Notebook 7."""
     from opened import Opened
 
+    silent = workplace / "config" / "labconfig" / "page_config.json"
+    silent.parent.mkdir(parents=True)
+    silent.write_text('{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}')  # asks for news
+
     def opened(program, name, **settings):
         shown = {"lab": "/lab/tree", "notebook": "/notebooks"}[program]
         exposed = {"lab": "LabApp", "notebook": "JupyterNotebookApp"}[program]
@@ -160,7 +164,8 @@ def keep():
     """``keep(page_or_part, "name")``: a picture in ``build/screens``, for whoever looks at them after a run."""
 
     def kept(shown, name, **how):
-        SCREENS.mkdir(parents=True, exist_ok=True)
-        shown.screenshot(path=SCREENS / f"{name}.png", animations="disabled", **how)
+        path = SCREENS / f"{name}.png"  # playwright makes the folder
+        shown.screenshot(path=path, animations="disabled", **how)
+        return path
 
     return kept

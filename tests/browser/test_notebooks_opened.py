@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from accessibility import barriers
 from jupyter_servers import ROOT
 from opened import errors_in
 
@@ -11,11 +12,21 @@ FIRST = "00_start_here.ipynb"
 FONTS = "https://cdn.jsdelivr.net/npm/@fortawesome/"  # Voilà's own templates ask for them; nothing of ours needs them
 FAILED_IN_VOILA = "There was an error when executing cell"
 OWN_FAULT = "reading 'schema'"  # of Notebook 7, at its start, whatever the notebook
+PICTURES = {  # kept: name → what the cell shows
+    "01_establish_connection.ipynb": {"connection": "renewal due from"},
+    "02_maintain_connection.ipynb": {"chain": "Certificate chain", "exchange": "Sent and received"},
+    "04_fleet.ipynb": {"timeline": "Validity of 3 connections"},
+}
 
 
 def with_cards(cells):
     """The numbers of the cells that show a card."""
     return [number for number, cell in enumerate(cells) if "ucl-card" in json.dumps(cell.get("outputs", ""))]
+
+
+def showing(cells, text):
+    """The number of the last cell that shows a text."""
+    return max(number for number, cell in enumerate(cells) if text in json.dumps(cell.get("outputs", "")))
 
 
 def hidden(opened, cells):
@@ -24,13 +35,16 @@ def hidden(opened, cells):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_it_runs_whole_in_jupyterlab(jupyter, name):
+def test_it_runs_whole_in_jupyterlab(jupyter, keep, name):
     opened = jupyter("lab", name)
     cells = opened.run_all()
     assert errors_in(cells) == []
     assert with_cards(cells)
     assert hidden(opened, cells) == []
+    assert barriers(opened.page, within=".ucl-card") == []
     assert (opened.watched.errors, opened.watched.elsewhere) == ([], [])
+    for picture, text in PICTURES.get(name, {}).items():
+        keep(opened.output(showing(cells, text)).locator(".ucl-card, figure").first, picture)
 
 
 def test_it_runs_whole_in_notebook_7(jupyter):
@@ -39,12 +53,14 @@ def test_it_runs_whole_in_notebook_7(jupyter):
     assert errors_in(cells) == []
     assert with_cards(cells)
     assert hidden(opened, cells) == []
+    assert barriers(opened.page, within=".ucl-card") == []
     assert [error for error in opened.watched.errors if OWN_FAULT not in error] == []
     assert opened.watched.elsewhere == []
 
 
 def test_voila_shows_it(voila):
     page, watched = voila(FIRST)
+    assert barriers(page, within=".ucl-card") == []
     cards = page.locator(".ucl-card")
     assert cards.count() >= 5
     assert cards.locator("visible=true").count() == cards.count()

@@ -11,6 +11,7 @@ import pytest
 import ucl_helpers
 from ucl_helpers import errors, models, views
 
+pytest_plugins = ["built_site"]
 LOADING = {"action", "background", "cite", "data", "formaction", "manifest", "poster", "src", "srcset", "xlink:href"}
 WORDS = ("preconnect", "dns-prefetch", "preload", "prefetch", "modulepreload", "stylesheet", "icon", "manifest")
 OTHER = re.compile(r"(?:^|[\s,])(?:(?:https?|wss?|ftp):)?//", re.IGNORECASE)  # srcset has several

@@ -78,9 +78,12 @@ def table(header: Row, rows: Sequence[Row], caption: str = "") -> Html:
 
 
 def card(title: str, *content: str, state: Html | None = None) -> Html:
-    """A framed card: a title, a badge beside it, and what it holds. MathJax leaves it alone."""
+    """A framed card: a title, a badge beside it, and what it holds. MathJax leaves it alone.
+
+    A card that is wider than its place does not scroll by itself: its place does, which the keyboard reaches.
+    """
     head = element("div", element("b", title), " ", state or "", style="font-size:1.1em;margin-bottom:0.4em")
-    style = f"border:{FAINT};border-radius:0.5em;padding:0.7em 1em;margin:0.3em 0;max-width:60em;overflow-x:auto"
+    style = f"border:{FAINT};border-radius:0.5em;padding:0.7em 1em;margin:0.3em 0;max-width:60em;min-width:min-content"
     return element(
         "section", head, *content, class_="ucl-card mathjax_ignore tex2jax_ignore", aria_label=title, style=style
     )

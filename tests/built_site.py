@@ -1,10 +1,10 @@
-"""What the tests of the built site share; ``make docs`` builds it and runs them."""
+"""The built site, for tests that look at it; a plugin: ``pytest_plugins = ["built_site"]``. ``make docs`` builds it."""
 
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 SITE = ROOT / "build" / "site"
 SOURCES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "notebooks", "ucl_helpers"]
 
