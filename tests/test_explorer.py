@@ -6,17 +6,17 @@ from html import unescape
 
 import pytest
 from cryptography import x509
-from ipywidgets import Button, Text, Widget
+from ipywidgets import Button, Checkbox, Text, Widget
 from processes import wait_until
 
 from ucl_helpers import forget, practice
 from ucl_helpers.errors import UsageError
-from ucl_helpers.sandbox import Sandbox
+from ucl_helpers.sandbox import Fault, Sandbox
 from ucl_helpers.store import Home
 from ucl_helpers.views.explorer import explore
 from ucl_helpers.views.explorer.faults import OWN, SCENES
 from ucl_helpers.views.explorer.steps import STEPS
-from ucl_helpers.views.explorer.work import Work
+from ucl_helpers.views.explorer.work import Pane, Work
 
 ALL = "All that is left"
 
@@ -260,7 +260,9 @@ def test_while_a_step_waits_the_rest_is_off_and_the_fault_can_be_taken_back(conn
     wait_until(lambda: sandbox.faults.struck == {"black-hole": 1})
     assert page.line().startswith("⏳ ")
     assert page.steps()[0].startswith("On its way query { result: configuration")
-    assert [page.off(text) for text in ("Look again", "Begin again", STEPS[0].label)] == [True] * 3
+    assert [page.off(text) for text in ("Look again", "Begin again", ALL)] == [True] * 3
+    assert not page.off(STEPS[0].label)  # where the keyboard's focus is
+    page.control(STEPS[0].label).click()  # nothing more is done for it
     page.control("Begin again").click()  # as if it had been pressed just before it went off
     assert not page.off("Switch all off")
     page.press("Switch all off")
@@ -330,7 +332,7 @@ def test_a_connection_is_imported_chosen_and_renewed(connection, files):
     page.panels["Renew"]._size.value = 2048
     before = mark(connection.home.connection("mine"))
     assert mark(page.press(ALL) and connection.home.connection("mine")) != before
-    assert "Faults are for the sandbox" in page.shown("Faults")
+    assert "Faults are for this home's sandbox" in page.shown("Faults")
     assert page.off("Switch on")
 
 
@@ -349,7 +351,7 @@ def test_a_connection_is_imported_chosen_and_renewed(connection, files):
 def test_what_cannot_be_imported_is_told_and_nothing_is_kept(connection, files, changed, told):
     page = imported(Page(connection), {**files, **changed})
     assert told in page.shown("")
-    assert "hunter2" not in page.shown("")
+    assert "hunter2" not in json.dumps([one.get_state() for one in everything(page.explorer.widget)], default=str)
     assert [one.name for one in connection.home.connections()] == ["try"]
     assert page.explorer.status().name == "try"
 
@@ -363,6 +365,127 @@ def test_another_connection_is_chosen(connection):
     assert page.explorer.status().name == "other"
     assert page.steps() == [""] * 6
     assert "other (sandbox, for practice)" in page.shown("Overview")
+
+
+def test_what_is_done_is_done_with_the_connection_that_was_chosen_when_it_was_pressed(connection):
+    practice.practise(connection.home, "other", 2048)
+    page, names = Page(connection), lambda: page.explorer._chooser._names
+    before, other = mark(connection), mark(connection.home.connection("other"))
+    page.press(ALL, settled=False)
+    names().value = "other"
+    assert names().value == "try"
+    assert page.settled()
+    assert (mark(connection) == before, mark(connection.home.connection("other")) == other) == (False, True)
+    assert page.explorer.status().name == "try"
+
+
+def test_a_new_connection_elsewhere_changes_neither_the_choice_nor_what_is_under_way(connection):
+    page = Page(connection)
+    page.press(STEPS[0].label).press(STEPS[1].label)
+    practice.practise(connection.home, "another", 2048)
+    page.press("Look again")
+    assert page.explorer.status().name == page.explorer._chooser._names.value == "try"
+    assert page.steps()[1] != ""
+    page.press("Practise")
+    assert page.explorer.status().name == page.explorer._chooser._names.value == "practice-05"
+    assert "practice-05 is chosen." in page.shown("")
+
+
+def test_the_key_length_of_one_connection_is_not_that_of_the_next(connection):
+    practice.practise(connection.home, "other", 2048)
+    page = Page(connection)
+    page.panels["Renew"]._size.value = 3072
+    page.explorer._chooser._names.value = "other"
+    assert page.settled()
+    assert page.panels["Renew"]._size.value == 0
+
+
+def test_what_cannot_be_renewed_yet_says_how_it_is_finished(connection):
+    home = connection.home
+    begun = home.new("begun")
+    begun.write_settings({"sandbox": str(home.path / "sandbox" / "ready.json")})
+    page = Page(begun)
+    assert "ucl establish begun --sandbox" in page.shown("Renew")
+    assert page.off(ALL)
+    assert page.off(STEPS[0].label)
+
+
+def test_practising_keeps_what_there_is_though_ucl_refuses_it(connection, sandbox):
+    page = Page(connection)
+    page.press("Practise").press(ALL)
+    mine = connection.home.connection("practice-05")
+    kept = [one.name for one in mine.generations()]
+    sandbox.faults.set([Fault("http-400-empty", "certificate", "configuration")])
+    page.press("Practise")
+    assert [one.name for one in mine.generations()][: len(kept)] == kept
+    assert "Refused" in page.shown("") or "NotYetAccepted" in page.shown("")
+    assert page.explorer._chooser.widget.children[1] is page.explorer._chooser._result  # where it is seen
+
+
+def test_after_a_wrong_certificate_step_3_is_next_and_after_a_third_step_1(connection, sandbox):
+    before, page = mark(connection), Page(connection)
+    sandbox.faults.set([Fault("another-key", "certificate", "sign", times=3)])
+    for rejected in range(1, 4):
+        page.press(ALL)
+        assert page.steps()[3].startswith("ChecksFailed")
+        assert page.off(STEPS[3].label)
+        assert not page.off(STEPS[2].label), rejected
+    page.press(STEPS[2].label)
+    assert page.steps()[2].startswith("SettledElsewhere")
+    assert page.off(STEPS[1].label)
+    page.press(ALL)
+    assert mark(connection) != before
+
+
+def test_a_new_subject_is_consented_to(connection, monkeypatch):
+    monkeypatch.setattr("ucl_helpers.renewal.same_subject", lambda *_: False)
+    before, page = mark(connection), Page(connection)
+    consent = page.control("Accept the new subject", Checkbox)
+    assert consent.layout.display == "none"
+    page.press(ALL)
+    assert page.steps()[0].startswith("SubjectChanged")
+    assert (consent.layout.display, consent.value, mark(connection)) == ("", False, before)
+    consent.value = True
+    page.press(ALL)
+    assert mark(connection) != before
+
+
+def test_broken_settings_do_not_keep_it_from_opening(connection):
+    (connection.path / "settings.toml").write_text("key_length = 'many'\n")
+    page = Page(connection)
+    assert "settings not usable" in page.shown("Overview")
+    page.press("Look at this machine only")
+    assert "key_length" in page.shown("Doctor")
+
+
+def test_faults_are_not_switched_at_another_sandbox_than_the_connections(connection, tmp_path, sandbox):
+    path = connection.path / "settings.toml"
+    path.write_text(path.read_text().replace(str(tmp_path / "home"), str(tmp_path / "elsewhere")))
+    page = Page(connection)
+    assert page.off("Switch on")
+    assert "this home's sandbox" in page.shown("Faults")
+
+
+def test_showing_it_does_not_wait_for_a_call_that_hangs(connection, sandbox):
+    page = Page(connection).switch_on("Nothing ever comes")
+    page.press(STEPS[0].label, settled=False)
+    wait_until(lambda: sandbox.faults.struck == {"black-hole": 1})
+    assert "ucl-card" in page.explorer._repr_mimebundle_()["text/html"]
+    assert not page.explorer.work.is_idle
+    page.press("Switch all off")
+
+
+def test_the_generation_that_was_chosen_stays_chosen(connection):
+    page = Page(connection)
+    for _ in range(2):
+        page.press("Begin again").press(ALL)
+    chosen = page.panels["History"]._chosen
+    assert list(chosen.options) == sorted(chosen.options, reverse=True)
+    chosen.value = oldest = chosen.options[-1]
+    page.press("Look at this machine only")
+    assert chosen.value == oldest
+    page.press("Go back to it")
+    assert connection.current.name == oldest
 
 
 def test_a_connection_that_is_gone_is_chosen_no_longer(connection):
@@ -397,6 +520,10 @@ def test_pending_hooks_are_run(connection):
     page.press("Run pending hooks")
     assert "reload · done" in page.shown("Pending")
     assert page.off("Run pending hooks")
+    page.press(ALL)
+    assert "Hooks to be run: reload." in page.steps()[-1]
+    page.press("Run pending hooks").press("Go back to it")
+    assert "Hooks to be run: reload." in page.shown("History")
 
 
 def test_the_doctor_looks_near_and_far(connection, sandbox):
@@ -417,7 +544,8 @@ def test_what_wait_there_is_of_another_process_is_told(connection):
 
 
 def test_a_defect_is_shown_and_the_controls_come_back():
-    work = Work()
+    work, looked = Work(), []
+    work.after = lambda: looked.append(True)
 
     def broken():
         raise RuntimeError("<b>no</b>")
@@ -425,9 +553,18 @@ def test_a_defect_is_shown_and_the_controls_come_back():
     button = work.button("Try", "Trying.", broken)
     button.click()
     assert work.settled(60)
+    assert looked == [True]
     assert "A defect of the explorer" in work.line.value
     assert "RuntimeError: &lt;b&gt;no&lt;/b&gt;" in work.line.value
     assert not button.disabled
+
+
+def test_a_pane_that_shows_a_call_on_its_way_shows_it_no_longer_after_a_defect():
+    pane = Pane()
+    pane.show("On its way")
+    with pytest.raises(ZeroDivisionError):
+        pane.fill(lambda: 1 / 0)
+    assert pane.value == ""
 
 
 def test_it_shows_itself_as_widgets_and_as_a_card(connection):

@@ -10,25 +10,29 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+from ucl_helpers import files
 from ucl_helpers.client import Client
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.establish import DirectorAccess, establish, is_accepted
-from ucl_helpers.files import Lock, remove_tree, storage, write
+from ucl_helpers.files import remove_tree, storage, write
 from ucl_helpers.importing import import_identity, read_identity, usable_ca
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.references import resolve
+from ucl_helpers.renewal import renew
 from ucl_helpers.sandbox import FaultsError, RemoteFaults, SandboxError, SharedSandbox, join
 from ucl_helpers.settings import dump_settings
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.ways_in import WayIn, access_from
 
+_ONE_AT_A_TIME = Lock()
 _JOINED: dict[Path, SharedSandbox] = {}
 _OWN: set[tuple[Path, str]] = set()
-_HELD: list[Lock] = []  # until this process ends
+_HELD: list[files.Lock] = []  # until this process ends
 _ENOUGH = timedelta(minutes=1)
 
 
@@ -38,15 +42,16 @@ def sandbox_of(home: Home) -> SharedSandbox:
     Raises:
         UCLError: it cannot be started.
     """
-    before = _JOINED.get(home.path)
-    try:
-        with storage("start the sandbox of", home.path):
-            _JOINED[home.path] = join(home.path)
-    except SandboxError as error:
-        raise UCLError(str(error), remedy="Mend what the log names, then run it again.") from None
-    if before is not None:
-        before.leave()
-    return _JOINED[home.path]
+    with _ONE_AT_A_TIME:
+        before = _JOINED.get(home.path)
+        try:
+            with storage("start the sandbox of", home.path):
+                _JOINED[home.path] = join(home.path)
+        except SandboxError as error:
+            raise UCLError(str(error), remedy="Mend what the log names, then run it again.") from None
+        if before is not None:
+            before.leave()
+        return _JOINED[home.path]
 
 
 def change_faults(home: Home, plan: str | None = None) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def open_connection(name: str = "", home: str | Path | None = None, *, practice:
     folder = Home(home)
     if not name:
         return _established(folder, _own(folder, practice))
-    if given.get("key_file") and name not in {one.name for one in folder.connections() if one.current}:
+    if given.get("key_file") and Connection(folder, name).current is None:
         _import(folder, name, given)
     connection = folder.connection(name)
     if connection.is_sandbox:
@@ -186,10 +191,10 @@ def refusal_of(connection: Connection) -> str:
 def _established(home: Home, name: str) -> Connection:
     """A practice connection that the sandbox accepts, for a while at least."""
     connection = _practice(home, name)
-    accepted = is_accepted(connection, utc_now)
-    if not accepted or connection.require_current().validity.not_after < utc_now() + _ENOUGH:
-        connection = _anew(connection)
+    if not is_accepted(connection, utc_now):
         establish(connection, director_of(home), ca_file=sandbox_of(home).ca_file, key_length=2048)
+    elif connection.require_current().validity.not_after < utc_now() + _ENOUGH:
+        renew(connection, key_length=2048)
     return connection
 
 
@@ -234,7 +239,7 @@ def _own(home: Home, name: str) -> str:
         if (home.path, own) in _OWN:
             return own
         with suppress(Busy):
-            (lock := Lock(folder / f"{own}.user")).keep()
+            (lock := files.Lock(folder / f"{own}.user")).keep()
             _HELD.append(lock)
             _OWN.add((home.path, own))
             return own

@@ -11,7 +11,7 @@ Subclasses say how UCL is asked: with the certificate in use, or with a one-time
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -92,6 +92,13 @@ class Procedure(ABC):
         """A certificate endpoint that is known to work, or None."""
         return None
 
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """What the steps have returned so far, by their names, as far as it still holds."""
+        if self._outcome is None:
+            self._drop_stale_results()
+        return dict(self._results)
+
     def configuration(self) -> Configuration | NotNeeded:
         """Step 1: ask UCL what to ask for. An answer that only waits to be verified is not asked for again.
 
@@ -142,9 +149,8 @@ class Procedure(ABC):
             if after and after not in self._results:
                 raise UsageError(f"{name}() comes after {after}().", remedy="Run the steps in their order.")
             if name not in self._results or after is None:  # only the configuration is asked for again
-                first = after is None
                 try:
-                    with counted(self.connection, self._clock, begins=first, rehearsal=self.rehearsal):
+                    with counted(self.connection, self._clock, begins=after is None, rehearsal=self.rehearsal):
                         self._results[name] = act()
                 except UCLError:
                     self.close()

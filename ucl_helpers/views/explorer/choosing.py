@@ -4,6 +4,7 @@ from ipywidgets import Accordion, Dropdown, HBox, Layout, Text, VBox
 
 from ucl_helpers import practice
 from ucl_helpers.errors import UsageError
+from ucl_helpers.store import Connection
 from ucl_helpers.views.explorer.panel import ROW, Desk
 from ucl_helpers.views.explorer.work import Act, Pane, Work
 from ucl_helpers.views.markup import element
@@ -28,6 +29,7 @@ class Chooser:
         self.desk, self.work, self._changed = desk, work, changed
         self._names = work.control(Dropdown(description="Connection", style=_WIDE))
         self._names.observe(lambda change: self._choose(change["new"]), "value")
+        self._showing = False  # the choice is being changed by us
         look = work.button("Look again", "Looking.", self._nothing)
         practise = work.button("Practise", "Opening a connection for practice at the sandbox.", self._practise)
         practise.tooltip = "A connection for practice, made at the sandbox on this machine, or made anew"
@@ -41,9 +43,9 @@ class Chooser:
         told = Pane()
         told.show(element("p", "The files stay where they are, on the machine of the kernel; nothing is uploaded."))
         button = work.button("Import", "UCL is asked whether it accepts this identity.", self._import)
-        form = VBox([told, *self._fields.values(), button, self._result])
+        form = VBox([told, *self._fields.values(), button])
         more = Accordion([form], titles=("Import a connection from files",))
-        self.widget = VBox([HBox([self._names, look, practise], layout=ROW), more])
+        self.widget = VBox([HBox([self._names, look, practise], layout=ROW), self._result, more])
 
     def refresh(self) -> None:
         """The names that are there; the chosen one stays chosen if it can."""
@@ -52,14 +54,26 @@ class Chooser:
             self.desk.name = ""
             self._changed()
         options = [("choose one", ""), *((name, name) for name in there)]
-        with self._names.hold_sync():
-            if list(self._names.options) != options:
-                self._names.options = options
-            self._names.value = self.desk.name
+        self._show(options)
+
+    def _show(self, options: list[tuple[str, str]]) -> None:
+        self._showing = True
+        try:
+            with self._names.hold_sync():
+                if list(self._names.options) != options:
+                    self._names.options = options
+                self._names.value = self.desk.name
+        finally:
+            self._showing = False
 
     def _choose(self, name: str) -> None:
-        if name != self.desk.name:  # else it was chosen by us
+        if self._showing or name == self.desk.name:
+            return
+        if not self.work.is_idle:  # what is being done is done with the connection that it was begun with
+            self._show(list(self._names.options))
+        else:
             self.desk.name = name
+            self._result.show()
             self._changed()
             self.work.do("Looking.", self._nothing)
 
@@ -79,8 +93,9 @@ class Chooser:
         if not name or not given["key_file"]:
             raise UsageError("Name and key are needed to import a connection.", remedy="Fill them in.")
         if given["passphrase"] and not given["passphrase"].startswith(("env:", "file:")):
+            self._fields["passphrase"].value = ""  # it may be the secret itself
             raise UsageError("The passphrase must be a reference.", remedy="Write it as env:NAME or file:PATH.")
-        if name in {one.name for one in self.desk.home.connections() if one.current}:
+        if Connection(self.desk.home, name).current is not None:
             raise UsageError(f"{name} is there already.", remedy="Choose it above, or choose another name.")
         return self._take(practice.open_connection(name, self.desk.home.path, practice="", **given).name)
 

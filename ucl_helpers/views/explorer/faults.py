@@ -4,13 +4,14 @@ It has a thread of its own, so that a fault can be taken back while a step waits
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ipywidgets import Dropdown, HBox, Layout, Text
 
 from ucl_helpers import practice
 from ucl_helpers.views.explorer.panel import ROW, Panel
-from ucl_helpers.views.explorer.work import Pane
+from ucl_helpers.views.explorer.work import Pane, allowed
 from ucl_helpers.views.markup import Html, card, element, table
 
 OWN = "A plan of your own"
@@ -62,7 +63,7 @@ class FaultsPanel(Panel):
         self._scene.observe(lambda _: self._tell(), "value")
         on = self.work.button("Switch on", "Switching on.", self._switch_on, self._may)
         off = self.work.button("Switch all off", "Switching off.", self._switch_off, self._may)
-        look = self.work.button("Look again", "Looking.", self._look, self._may)
+        look = self.work.button("See what struck", "Looking.", self._look, self._may)
         self._told, self._pane = Pane(), Pane()
         self._tell()
         buttons = HBox([on, off, look], layout=ROW)
@@ -77,10 +78,12 @@ class FaultsPanel(Panel):
         self._told.show(element("p", told))
         if plan:
             self._own.value = plan
-        self._own.disabled = not self._may_own()
+        self._own.disabled = not allowed(self._may_own)
 
     def _may(self) -> bool:
-        return self.desk.is_chosen and self.desk.connection.is_sandbox
+        """The faults are those of this home's sandbox; a connection may follow another one."""
+        ready = self.desk.connection.settings.sandbox if self.desk.is_chosen else None
+        return ready is not None and Path(ready) == self.desk.home.path / "sandbox" / "ready.json"
 
     def _may_own(self) -> bool:
         return self._may() and self._scene.value == OWN
@@ -92,10 +95,12 @@ class FaultsPanel(Panel):
         self._pane.fill(lambda: _plan(practice.change_faults(self.desk.home, "")))
 
     def _look(self) -> None:
-        if self._may():
+        if allowed(self._may):
             self._pane.fill(lambda: _plan(practice.change_faults(self.desk.home)))
         else:
-            self._pane.show(element("p", "Faults are for the sandbox: choose a connection for practice."))
+            self._pane.show(
+                element("p", "Faults are for this home's sandbox: choose a connection that practises there.")
+            )
 
 
 def _plan(told: Mapping[str, Any]) -> Html:

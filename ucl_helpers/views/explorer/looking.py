@@ -11,7 +11,7 @@ from ucl_helpers.show import Row
 from ucl_helpers.status import Status
 from ucl_helpers.views.cards import certificate
 from ucl_helpers.views.drawing import Picture
-from ucl_helpers.views.explorer.panel import ROW, Panel
+from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run
 from ucl_helpers.views.explorer.work import Pane
 from ucl_helpers.views.history import history
 from ucl_helpers.views.markup import Html, card, element, table
@@ -62,9 +62,9 @@ class Past(Panel):
         return [self._pane, told, HBox([self._chosen, button], layout=ROW), self._outcome]
 
     def refresh(self) -> None:
-        """The picture and the choice; the newest is offered first."""
-        self._offer([])
-        self._pane.fill(self._seen, self.desk.name)
+        """The picture and the choice; the chosen one stays chosen if it can, else it is the newest."""
+        if self._pane.fill(self._seen, self.desk.name):
+            self._offer([])
 
     def changed(self) -> None:
         """What came of going back with another connection goes."""
@@ -78,14 +78,18 @@ class Past(Panel):
 
     def _offer(self, names: list[str]) -> None:
         with self._chosen.hold_sync():
+            kept = self._chosen.value
             self._chosen.options = names
-            self._chosen.value = next(iter(names), None)
+            self._chosen.value = kept if kept in names else next(iter(names), None)
 
     def _may(self) -> bool:
         return bool(self._chosen.options)
 
     def _back(self) -> None:
-        self._outcome.fill(lambda: rollback(self.desk.connection, self._chosen.value), self.desk.name)
+        self._outcome.fill(self._gone_back, self.desk.name)
+
+    def _gone_back(self) -> list[object]:
+        return [rollback(self.desk.connection, self._chosen.value), hooks_to_run(self.desk.status())]
 
 
 class Pending(Panel):

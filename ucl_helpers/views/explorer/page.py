@@ -14,6 +14,8 @@ from ucl_helpers.views.explorer.panel import Desk
 from ucl_helpers.views.explorer.steps import Steps
 from ucl_helpers.views.explorer.work import Work
 
+_PATIENCE = 2.0  # seconds
+
 
 class Explorer:
     """Shows itself as widgets; where there are none, as the card of the connection."""
@@ -49,7 +51,7 @@ class Explorer:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         del include, exclude
-        self.settled()
+        self.settled(_PATIENCE)  # what is shown at first has been looked at; a call that hangs holds no cell up
         bundle, status = self.widget._repr_mimebundle_(), self.status() if self.desk.is_chosen else None
         shown = {"text/plain": str(status), "text/html": html_of(status)} if status else {}
         return {**bundle, **shown}

@@ -9,6 +9,7 @@ from ucl_helpers.errors import UsageError
 from ucl_helpers.status import Status, status_of
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.views.explorer.work import Work
+from ucl_helpers.views.markup import Html, element
 
 ROW = Layout(flex_flow="row wrap", align_items="center")
 """How widgets stand beside each other, or below where there is no room."""
@@ -40,6 +41,12 @@ class Desk:
     def status(self) -> Status:
         """Where it stands."""
         return status_of(self.connection)
+
+
+def hooks_to_run(status: Status) -> Html:
+    """That hooks wait, and where they are run; nothing if none does."""
+    names = ", ".join(status.pending_hooks)
+    return element("p", f"Hooks to be run: {names}. Run them on the tab Pending.") if names else Html()
 
 
 class Panel:

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ipywidgets import Dropdown, HBox
+from ipywidgets import Checkbox, Dropdown, HBox
 from pygments.lexers.graphql import GraphQLLexer
 
+from ucl_helpers.errors import SettledElsewhere, SubjectChanged
 from ucl_helpers.models import Identity, Outcome, Verification
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.renewal import Renewal
 from ucl_helpers.views.checked import checked
-from ucl_helpers.views.explorer.panel import ROW, Panel
+from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run
 from ucl_helpers.views.explorer.work import Pane
 from ucl_helpers.views.markup import Html, card, element
 from ucl_helpers.views.wire import highlighted
@@ -52,7 +53,7 @@ STEPS = (
     Step(
         "verify",
         "Verify",
-        "Let the new certificate answer a call of its own, over a new TLS handshake.",
+        "Let the new certificate make a call itself, over a new TLS connection.",
         CONFIGURATION,
         "The new certificate calls UCL.",
     ),
@@ -74,40 +75,50 @@ class Steps(Panel):
         self._done = 0
         self._panes = [Pane() for _ in STEPS]
         self._note = Pane()
-        self._size = self.work.control(Dropdown(options=SIZES, description="Key length"), self._may_begin)
+        self._size = self.work.control(Dropdown(options=SIZES, description="Key length"), self._may_choose)
+        self._consent = self.work.control(Checkbox(description="Accept the new subject", indent=False), self._may_begin)
+        self._consent.layout.display = "none"
         all_left = self.work.button("All that is left", "Renewing.", self._all, self._may_go_on, button_style="primary")
-        again = self.work.button("Begin again", "Beginning again.", self._begin_again, lambda: self.desk.is_chosen)
+        again = self.work.button("Begin again", "Beginning again.", self._drop, self._may_begin)
         lines = [self._line(number, step) for number, step in enumerate(STEPS)]
-        head = HBox([self._size, all_left, again], layout=ROW)
+        head = HBox([self._size, all_left, again, self._consent], layout=ROW)
         return [self._note, head, *(part for line in lines for part in line)]
 
     def take(self, number: int) -> bool:
         """Do a step and show what came of it; True for no error."""
         pane = self._panes[number]
         pane.show(*_sending(STEPS[number]))
-        if ok := pane.fill(lambda: list(self._taken(number)), self.desk.name):
-            self._done = max(self._done, number + 1)
-        return ok
+        error = pane.fill(lambda: list(self._taken(number)), self.desk.name)
+        if isinstance(error, SettledElsewhere):  # there is nothing to go on with: step 1 begins anew
+            self._end()
+        elif isinstance(error, SubjectChanged):
+            self._consent.layout.display = ""
+        self._done = sum(step.name in self._renewal.results for step in STEPS) if self._renewal else 0
+        return error is None
 
     def refresh(self) -> None:
-        """Say what an interrupted renewal has left, and choose its key length: with another one it would begin anew."""
+        """Say what an interrupted run has left, and choose its key length: with another one it would begin anew."""
         self._note.show()
-        if self.desk.is_chosen and self._renewal is None and (left := self.desk.status().under_way):
-            self._note.show(element("p", f"Under way is {left}. Step 1 looks at it and goes on from there."))
-            bits = self.desk.connection.pending.state.get("bits")
-            self._size.value = bits if bits in dict(SIZES).values() else 0
+        if not self.desk.is_chosen or self._renewal is not None:
+            return
+        status = self.desk.status()
+        if status.under_way is not None and self._may_begin():
+            self._note.show(
+                element("p", f"Under way is {status.under_way}. Step 1 looks at it and goes on from there.")
+            )
+            self._offer(int(self.desk.connection.pending.state.get("bits", 0)))
+        elif not self._may_begin():
+            told = f"{self.desk.name} cannot be renewed, since it is not established. Finish with: "
+            self._note.show(element("p", told, element("code", self.desk.connection.way_back)))
 
     def changed(self) -> None:
         """The steps of another connection are still to be done."""
-        if self._renewal is not None:
-            self._renewal.close()
-        self._renewal, self._done = None, 0
-        for pane in self._panes:
-            pane.show()
+        self._drop()
+        self._offer(0)
 
     def _line(self, number: int, step: Step) -> list[Any]:
         def may() -> bool:
-            return self.desk.is_chosen and number <= self._done
+            return self._may_begin() and number <= self._done
 
         button = self.work.button(step.label, step.meanwhile, lambda: self.take(number), may)
         button.layout.width = "12em"
@@ -119,6 +130,7 @@ class Steps(Panel):
         step = STEPS[number]
         if self._renewal is None:
             self._renewal = Renewal.begin(self.desk.connection, key_length=self._size.value or None)
+        self._renewal.accept_new_subject = self._consent.value
         before = self._renewal.exchange
         result = getattr(self._renewal, step.name)()
         if step.sends and not isinstance(result, Verification):
@@ -127,6 +139,7 @@ class Steps(Panel):
         yield result
         if isinstance(result, Outcome):
             yield self.desk.status()
+            yield hooks_to_run(self.desk.status())
         elif not isinstance(result, Identity):  # which shows its checks itself
             yield checked(result)
 
@@ -135,14 +148,32 @@ class Steps(Panel):
             if not self.take(number):
                 break
 
-    def _begin_again(self) -> None:
-        self.changed()
+    def _drop(self) -> None:
+        self._end()
+        for pane in self._panes:
+            pane.show()
+
+    def _end(self) -> None:
+        if self._renewal is not None:
+            self._renewal.close()
+        self._renewal, self._done = None, 0
+        self._consent.value, self._consent.layout.display = False, "none"
+
+    def _offer(self, bits: int) -> None:
+        """The key lengths, ``bits`` among them and chosen; 0 for the connection's own."""
+        known = bits in dict(SIZES).values()
+        with self._size.hold_sync():
+            self._size.options = SIZES if known else (*SIZES, (f"{bits} bits, as begun", bits))
+            self._size.value = bits
 
     def _may_begin(self) -> bool:
-        return self.desk.is_chosen and self._renewal is None
+        return self.desk.is_chosen and self.desk.connection.current is not None
+
+    def _may_choose(self) -> bool:
+        return self._may_begin() and self._renewal is None
 
     def _may_go_on(self) -> bool:
-        return self.desk.is_chosen and self._done < len(STEPS)
+        return self._may_begin() and self._done < len(STEPS)
 
 
 def _sending(step: Step) -> list[Html]:

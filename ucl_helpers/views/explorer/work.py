@@ -32,14 +32,17 @@ def always() -> bool:
 class Pane(HTML):
     """A place for results: what there was before makes way."""
 
-    def fill(self, act: Act, name: str = "") -> bool:
-        """Show what ``act`` returns, or the error that it raises, as of the connection ``name``; True for no error."""
+    def fill(self, act: Act, name: str = "") -> UCLError | None:
+        """Show what ``act`` returns, or the error that it raises, as of the connection ``name``; returns the error."""
         try:
             self.show(act())
         except UCLError as error:
             self.show(failure(error, name))
-            return False
-        return True
+            return error
+        except BaseException:
+            self.show()  # what was said meanwhile is true no longer
+            raise
+        return None
 
     def show(self, *results: object) -> None:
         """Show results, one below the other."""
@@ -63,7 +66,7 @@ class Work:
     def button(self, text: str, what: str, act: Act, may: May = always, **options: Any) -> Button:
         """A button that has ``act`` done; ``what`` says so meanwhile."""
         button = Button(description=text, layout=Layout(width="auto"), **options)
-        button.on_click(lambda _: self.do(what, act))
+        button.on_click(lambda _: self.do(what, act, button))
         return self.control(button, may)
 
     def control(self, control: Any, may: May = always) -> Any:
@@ -71,13 +74,18 @@ class Work:
         self._controls[control] = may
         return control
 
-    def do(self, what: str, act: Act) -> None:
-        """Have it done; while something else is, nothing happens."""
-        if not self._idle.is_set():
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being done."""
+        return self._idle.is_set()
+
+    def do(self, what: str, act: Act, pressed: Any = None) -> None:
+        """Have it done, unless something else is. What was ``pressed`` stays on, and keeps the keyboard's focus."""
+        if not self.is_idle:
             return
         self._idle.clear()
         for control in self._controls:
-            control.disabled = True
+            control.disabled = control is not pressed
         self._say(what)
         # In a copy of this context the kernel knows which cell its messages belong to.
         self._thread.submit(copy_context().run, self._run, what, act).add_done_callback(self._ended)
@@ -87,15 +95,17 @@ class Work:
         return self._idle.wait(seconds)
 
     def _run(self, what: str, act: Act) -> None:
-        with listening(lambda text: self._say(text or what)):
-            act()
-        self.after()
+        try:
+            with listening(lambda text: self._say(text or what)):
+                act()
+        finally:
+            self.after()
 
     def _ended(self, done: Future[None]) -> None:
         error = done.exception()
         try:
             for control, may in self._controls.items():
-                control.disabled = not _allowed(may)
+                control.disabled = not allowed(may)
             self._done += 1
             self._say("", _wrong(error) if error else "")
         finally:
@@ -123,7 +133,7 @@ def _html(result: object) -> str:
     return result if isinstance(result, Html) else str(result)
 
 
-def _allowed(may: May) -> bool:
+def allowed(may: May) -> bool:
     """What cannot even be looked at offers nothing to do; the panels tell why."""
     try:
         return may()
