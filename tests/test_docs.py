@@ -1,6 +1,6 @@
 """Pages of the docs that say what the code does: errors, words, the command line; each is tried on a doctored text too.
 
-The site itself is looked at in tests/site.
+The site itself is looked at in tests/site and tests/browser.
 """
 
 import os

@@ -111,7 +111,8 @@ def certificate(one: x509.Certificate) -> Html:
 def _certificate(one: x509.Certificate, role: str) -> Html:
     validity, key = Validity.of(one), public_key_of(one)
     kind = f"RSA, {key.key_size} bits" if isinstance(key, rsa.RSAPublicKey) else "a key that is not RSA"
-    mark = element("code", f"SHA-256 {fingerprint(one)}", style="background:none;color:inherit;font-size:0.85em")
+    plain = "background:none;color:inherit;font-size:0.85em;padding:0"
+    mark = element("code", f"SHA-256 {fingerprint(one)}", style=plain)
     return element(
         "div",
         element("div", element("b", subject_text(one.subject))),
