@@ -7,7 +7,7 @@ result, and what failed can be tried again.
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 from ipywidgets import HTML, Button, Layout
@@ -59,6 +59,7 @@ class Work:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explorer")
         self._controls: dict[Any, May] = {}
         self._done = 0  # how much: who watches the page sees by it that something has come to its end
+        self._changing = Lock()
         self._idle = Event()
         self._idle.set()
         self._say("")
@@ -81,18 +82,22 @@ class Work:
 
     def do(self, what: str, act: Act, pressed: Any = None) -> None:
         """Have it done, unless something else is. What was ``pressed`` stays on, and keeps the keyboard's focus."""
-        if not self.is_idle:
-            return
-        self._idle.clear()
-        for control in self._controls:
-            control.disabled = control is not pressed
-        self._say(what)
+        with self._changing:
+            if not self.is_idle:
+                return
+            self._idle.clear()
+            for control in self._controls:
+                control.disabled = control is not pressed
+            self._say(what)
         # In a copy of this context the kernel knows which cell its messages belong to.
         self._thread.submit(copy_context().run, self._run, what, act).add_done_callback(self._ended)
 
     def settled(self, seconds: float | None = None) -> bool:
         """Wait until nothing is done any more, so many seconds at most; False if something still is."""
-        return self._idle.wait(seconds)
+        if not self._idle.wait(seconds):
+            return False
+        with self._changing:  # the controls are as they should be by now
+            return True
 
     def _run(self, what: str, act: Act) -> None:
         try:
@@ -103,13 +108,12 @@ class Work:
 
     def _ended(self, done: Future[None]) -> None:
         error = done.exception()
-        try:
+        with self._changing:  # whoever presses what is on again by now is not refused
+            self._done += 1
+            self._idle.set()
             for control, may in self._controls.items():
                 control.disabled = not allowed(may)
-            self._done += 1
             self._say("", _wrong(error) if error else "")
-        finally:
-            self._idle.set()
 
     def _say(self, waits_for: str, wrong: str = "") -> None:
         told = f"⏳ {waits_for}" if waits_for else ""
