@@ -7,7 +7,6 @@ from opened import Opened
 from playwright.sync_api import Locator, expect
 from test_notebooks_opened import FONTS, OWN_FAULT
 
-expect.set_options(timeout=60_000)  # milliseconds for what is bound to come
 LEAVING = "/voila/api/shutdown/"  # Voilà's server refuses what its own page asks for when it is left
 NAME, CONNECTION = "05_explorer.ipynb", "practice-05"
 STEPS = ("1 Configuration", "2 Key and request", "3 Sign", "4 Decode and check", "Verify", "Activate")
