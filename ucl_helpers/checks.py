@@ -72,7 +72,12 @@ def check_identity(
     leaf, key = chain[0], _key_text(chain[0])
     is_ours = public_key_of(leaf) == expected.public_key
     found = [
-        _check("key", is_ours, "the key that was made", key if is_ours else f"another key ({key})"),
+        _check(
+            "key",
+            is_ours,
+            "the key that was made",
+            f"another key ({key})" if key.startswith("RSA") and not is_ours else key,
+        ),
         *_subject(leaf, expected),
         *_answer_parts(chain, client, ca),
         *_links(chain),
