@@ -94,10 +94,11 @@ def broken(workplace):
 def test_a_cell_that_raises_and_those_it_keeps_from_running_are_found(jupyter, broken, program):
     cells = jupyter(program, FIRST).run_all()
     assert drawing(cells) == []
-    assert errors_in(cells) == [
-        f"cell {broken[1]}: ZeroDivisionError: division by zero",
-        *(f"cell {number} did not run" for number in broken[2:]),
-    ]
+    first, *others = errors_in(cells)
+    assert first == f"cell {broken[1]}: ZeroDivisionError: division by zero"
+    # A cell that reaches the kernel just after it has thrown away what was waiting is run: it lacks what the first made.
+    told = [re.fullmatch(r"cell (\d+)( did not run|: NameError: .*)", one) for one in others]
+    assert [int(one[1]) for one in told] == broken[2:]
 
 
 def test_in_voila_a_cell_that_raises_is_found(voila, broken):
