@@ -96,7 +96,7 @@ def test_a_cell_that_raises_and_those_it_keeps_from_running_are_found(jupyter, b
     assert drawing(cells) == []
     first, *others = errors_in(cells)
     assert first == f"cell {broken[1]}: ZeroDivisionError: division by zero"
-    # A cell that reaches the kernel just after it has thrown away what was waiting is run: it lacks what the first made.
+    # A cell that comes just after the kernel has thrown away what waited is run, and lacks what the first made.
     told = [re.fullmatch(r"cell (\d+)( did not run|: NameError: .*)", one) for one in others]
     assert [int(one[1]) for one in told] == broken[2:]
 
