@@ -117,6 +117,18 @@ def test_calls_tell_what_was_acted_on_and_what_was_answered(bench, monkeypatch):
     assert bench.calls.rows() == []
 
 
+def test_a_fault_is_met_again_though_its_certificate_could_be_used_by_now(bench):
+    for _ in range(2):
+        bench.spoil("not-yet-valid", value=3600, times=1)
+        assert views.attempt(renew, bench.connection).exit_code in {3, 6}
+        assert bench.connection.pending
+    waits = bench.connection.pending.state["id"]
+    bench.mend()  # which leaves what is under way
+    assert bench.connection.pending.state["id"] == waits
+    bench.spoil("http-503", operation="sign", times=1)
+    assert not bench.connection.pending
+
+
 def test_a_refusal_is_not_acted_on(bench):
     revoked(bench)
     bench.mend()

@@ -77,10 +77,14 @@ class Workbench:
     def spoil(self, kind: str, **when: Any) -> None:
         """From now on a fault strikes at the certificate endpoint; see :class:`ucl_helpers.sandbox.Fault`.
 
+        What is under way is set aside first: a cell that is run again meets its fault again, however late that is.
+
         Raises:
             FaultsError: there is no such fault.
         """
         self._ucl.faults.set([Fault(kind, at="certificate", **when)])
+        with self.connection.lock.held():
+            self.connection.pending.set_aside("another fault is to be met")
         self._count_from_here()
 
     def mend(self) -> None:
