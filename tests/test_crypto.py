@@ -286,7 +286,7 @@ def test_a_chain_without_end_is_refused():
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        ("/home/me/connections/prod/generations/000007-3fa9c1/key.pem", "prod"),
+        ("/var/lib/ucl/connections/prod/generations/000007-3fa9c1/key.pem", "prod"),
         ("/srv/connections/all/connections/prod/pending/key.pem", "prod"),
         ("connections/prod/aside/1/key.pem", "prod"),
         ("elsewhere/key.pem", "NAME"),

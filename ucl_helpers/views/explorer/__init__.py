@@ -7,7 +7,8 @@
     explore(connection)
 
 What it shows lies on disk and at UCL, nothing in the page: whoever closes the tab, in the middle of a renewal too, and
-opens it again finds all that was there, and goes on. Nothing in it revokes, forgets or removes anything.
+opens it again finds all that was there, and goes on. Nothing in it revokes or forgets; only *Practise* begins its own
+practice connection anew, if that is damaged or belongs to a sandbox that is gone.
 
 It is a layer of its own, above all the others but `cli`, since it shows all of them.
 """
