@@ -183,6 +183,8 @@ def test_a_workbench_that_could_not_be_made_leaves_nothing(temporary):
 
 
 def test_a_handshake_that_was_refused_is_not_logged_and_all_else_is(temporary, caplog):
+    caplog.set_level(logging.WARNING, "tornado.general")  # Dask, once imported, quietens all of tornado
+
     def refused():
         bench = Workbench()
         bench.spoil("not-yet-valid", value=3600)
