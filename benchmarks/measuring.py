@@ -1,0 +1,105 @@
+"""How this folder measures: two things in turn, in one run, so that what the machine does meanwhile falls on both.
+
+A comparison is the ratio of the medians of pairs; the spread of the pairs' own ratios is kept beside it. Processes are
+measured whole, from their start to their end, with what the kernel says of their time on the CPU and their memory.
+"""
+
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a process took: seconds by the clock, seconds on the CPU, bytes of memory at its peak."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two things measured in turn: of each, one figure a pair."""
+
+    ours: Sequence[float]
+    theirs: Sequence[float]
+
+    @property
+    def ratio(self) -> float:
+        """Our median over theirs."""
+        return statistics.median(self.ours) / statistics.median(self.theirs)
+
+    @property
+    def more(self) -> float:
+        """Our median less theirs."""
+        return statistics.median(self.ours) - statistics.median(self.theirs)
+
+    def described(self) -> dict[str, Any]:
+        """For the JSON: medians, and the quartiles of the pairs' ratios."""
+        ratios = [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
+        return {
+            "pairs": len(ratios),
+            "ours": round(statistics.median(self.ours), 6),
+            "theirs": round(statistics.median(self.theirs), 6),
+            "quartiles": [round(one, 3) for one in statistics.quantiles(ratios, n=4)] if len(ratios) > 1 else ratios,
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of the table.
+
+    Attributes:
+        name: short, unique: ``renew``.
+        what: is measured, as the table says it.
+        against: what it is compared with.
+        measured: the figure, in ``unit``.
+        unit: ``×``, ``s`` (more than the other), ``%``, or empty.
+        to_reach: the figure that is to be reached.
+        at_most: whether a smaller figure is better.
+        details: for the JSON; :meth:`Pairs.described` for one.
+    """
+
+    name: str
+    what: str
+    against: str
+    measured: float
+    unit: str
+    to_reach: float
+    at_most: bool = True
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the figure is what it is to be."""
+        return self.measured <= self.to_reach if self.at_most else self.measured >= self.to_reach
+
+
+def in_turn(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> Pairs:
+    """Measure both once for nothing (compiled files, the disk's cache), then in alternating pairs."""
+    ours(), theirs()
+    found = [(ours(), theirs()) if number % 2 else (theirs(), ours())[::-1] for number in range(pairs)]
+    return Pairs([one for one, _ in found], [other for _, other in found])
+
+
+def process(argv: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Spent:
+    """Run a command to its end; what it prints goes nowhere.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    begin = time.perf_counter()
+    running = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    printed = running.stderr.read() if running.stderr else b""
+    _, status, usage = os.wait4(running.pid, 0)
+    seconds = time.perf_counter() - begin
+    running.returncode = os.waitstatus_to_exitcode(status)
+    if running.returncode:
+        raise subprocess.CalledProcessError(running.returncode, argv, stderr=printed)
+    return Spent(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
