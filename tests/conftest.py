@@ -3,9 +3,12 @@
 import signal
 from collections import Counter
 from collections.abc import Generator
+from functools import partial
 
 import pytest
 from secrets_watch import Watch
+
+from ucl_helpers.automation.runner import run_notebook
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,6 +49,12 @@ def unskipped(report, config):
 def whole(pytestconfig):
     """Whether long proofs are run in full."""
     return pytestconfig.option.whole
+
+
+@pytest.fixture(params=["shell", "kernel"])
+def run(request):
+    """``run_notebook``, without a kernel and with one."""
+    return partial(run_notebook, kernel=request.param == "kernel")
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from test_runner import mode, printed, write_notebook
 
 from ucl_helpers.automation.bounds import Bounds, cut
 from ucl_helpers.automation.redaction import Redactor
-from ucl_helpers.automation.runner import run_notebook
 from ucl_helpers.automation.saving import RedactingManager, local_path
 from ucl_helpers.errors import SecretFound, UsageError
 from ucl_helpers.models import OUTCOME_MIME
@@ -52,10 +51,10 @@ def test_nobody_is_asked_for_a_secret_by_any_papermill(tmp_path):
 
 
 @pytest.mark.plants_secrets
-def test_a_secret_in_a_cell_is_refused_before_anything_is_written(tmp_path):
+def test_a_secret_in_a_cell_is_refused_before_anything_is_written(run, tmp_path):
     write_notebook(tmp_path / "in.ipynb", f"key = {PEM!r}")
     with pytest.raises(SecretFound, match="Cell 2 of the notebook holds a private key"):
-        run_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
+        run(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
     assert [path.name for path in tmp_path.iterdir()] == ["in.ipynb"]
 
 
@@ -68,10 +67,10 @@ def test_papermill_loads_nothing_by_the_engine_in_runs_that_use_another():
 # -- the end of a run --------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_takes_too_long_ends_and_is_recorded(tmp_path):
+def test_a_run_that_takes_too_long_ends_and_is_recorded(run, tmp_path):
     """Here it is too late when the first cell begins."""
     notebook = write_notebook(tmp_path / "in.ipynb", "print('never')")
-    result = run_notebook(notebook, tmp_path / "out.ipynb", deadline=timedelta(0))
+    result = run(notebook, tmp_path / "out.ipynb", deadline=timedelta(0))
     told = json.loads((tmp_path / "out.outcome.json").read_text())
     must_follow_the_schema(told)
     assert told == result.told

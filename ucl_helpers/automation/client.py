@@ -21,6 +21,7 @@ from papermill.clientwrap import PapermillNotebookClient
 
 from ucl_helpers.automation.bounds import Bounds
 from ucl_helpers.automation.kernel import EncryptedKernelManager
+from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.undisturbed import undisturbed
 from ucl_helpers.errors import DeadlineExceeded
 from ucl_helpers.show import span
@@ -41,6 +42,7 @@ class HeadlessClient(PapermillNotebookClient):
         without_secrets: how what the kernel's process printed by itself is passed on.
         deadline: the whole run may take so long.
         cell_seconds: and each cell so long, or None.
+        cells: the process that executes the cells; None for a kernel.
         options: nbclient's.
     """
 
@@ -51,11 +53,12 @@ class HeadlessClient(PapermillNotebookClient):
         without_secrets: Callable[[str], str],
         deadline: timedelta,
         cell_seconds: float | None,
+        cells: CellsProcess | None,
         **options: Any,
     ) -> None:
         fixed = {"kernel_manager_class": EncryptedKernelManager, "store_widget_state": False, "iopub_timeout": 60}
         super().__init__(nb_man, **options, **fixed)
-        self._without_secrets, self._bounds = without_secrets, Bounds()
+        self._without_secrets, self._cells, self._bounds = without_secrets, cells, Bounds()
         self._deadline, self._ends, self._cell_seconds = deadline, monotonic() + deadline.total_seconds(), cell_seconds
         self._told: asyncio.Future[BaseException] | None = None
 
@@ -68,10 +71,10 @@ class HeadlessClient(PapermillNotebookClient):
         told.get_loop().call_soon_threadsafe(lambda: None)  # it may be asleep
 
     def create_kernel_manager(self) -> Any:
-        """Ours; see :mod:`ucl_helpers.automation.kernel`."""
-        manager = super().create_kernel_manager()
-        manager.without_secrets = self._without_secrets
-        return manager
+        """One of ours; see :mod:`ucl_helpers.automation.kernel` and :mod:`ucl_helpers.automation.pipes`."""
+        self.km = self._cells or super().create_kernel_manager()
+        self.km.without_secrets = self._without_secrets
+        return self.km
 
     def execute(self, **options: Any) -> Any:
         """All of it; however it ends, the kernel is gone: nbclient sees to that only once the kernel has started."""

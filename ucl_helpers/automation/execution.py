@@ -12,6 +12,7 @@ from nbclient.exceptions import CellTimeoutError
 from nbformat import ValidationError, validate
 
 from ucl_helpers.automation.engine import KERNEL_NAME
+from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record
 from ucl_helpers.errors import DeadlineExceeded, SecretRedacted, UsageError
 from ucl_helpers.files import storage
@@ -37,21 +38,36 @@ def must_be_valid(content: dict[str, Any], notebook: Path) -> None:
 
 
 def execute(
-    notebook: Path, working: Path, values: Mapping[str, object], deadline: timedelta, records: list[Record]
+    notebook: Path,
+    working: Path,
+    values: Mapping[str, object],
+    deadline: timedelta,
+    *,
+    records: list[Record],
+    cells: CellsProcess | None,
 ) -> None:
-    """Let papermill run it by our engine, which adds the record of the run to ``records``, however it ends."""
+    """Let papermill run it by an engine of ours, which adds the record of the run to ``records``, however it ends.
+
+    Args:
+        notebook: what is run.
+        working: where papermill writes.
+        values: of the parameters.
+        deadline: how long it may take.
+        records: gets the record.
+        cells: the process that executes the cells; None for a kernel.
+    """
     try:
         with storage("run", notebook):
             papermill.execute_notebook(
                 _literal(notebook),
                 _literal(working),
                 dict(values),
-                engine_name="ucl",
                 kernel_name=KERNEL_NAME,
                 language="python",
                 progress_bar=False,
                 deadline=deadline,
                 tell=records.append,
+                **({"engine_name": "ucl"} if cells is None else {"engine_name": "ucl-shell", "cells": cells}),
             )
     except (*_TOLD, *_KERNEL):
         if not records:

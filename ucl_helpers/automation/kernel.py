@@ -5,17 +5,12 @@ runs at once could choose the same port. Unix sockets in a folder of mode 0700 r
 ZeroMQ) encrypts what passes and authenticates the kernel to us; its keys lie in that folder too. The folder goes away
 with the kernel, or if the run was killed with the next one. A kernel specification that a user has installed under the
 same name is not looked at: it may start another interpreter.
-
-What the kernel's process prints by itself (why it cannot start, that it crashed) is passed on when it has ended,
-without secrets; what it prints after it was told to end is not: libraries that are torn down complain, and nothing is
-wrong. Until then it lies in a file without a name, which nobody finds when the run is killed.
 """
 
 import asyncio
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -27,12 +22,12 @@ from jupyter_client.manager import AsyncKernelManager
 from traitlets import default
 
 from ucl_helpers.automation.leftovers import hold, sweep
+from ucl_helpers.automation.printed import Printed
 from ucl_helpers.automation.redaction import Redactor
 
 KERNEL_NAME = "python3"
 QUIET = "--log-level=CRITICAL"  # a kernel that is told to end logs that as an error; why one cannot start, it prints
 
-_MOST_PRINTED = 100_000  # bytes of what the kernel's process printed that are passed on
 _PREFIX = "ucl-kernel-"
 _FOLDER = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
 
@@ -44,15 +39,12 @@ class EncryptedKernelManager(AsyncKernelManager):
     """How what the kernel's process printed is passed on."""
 
     _held: int | None = None
-    _printed: int | None = None
-    _last_words: int | None = None  # where in what the kernel printed those begin
+    _printed: Printed | None = None
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
         """What its process prints goes to a file without a name."""
-        path = Path(self.ip).with_name("printed")
-        self._printed = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        path.unlink()
-        await super()._async_launch_kernel(kernel_cmd, **{**kw, "stdout": self._printed, "stderr": self._printed})
+        self._printed = printed = Printed()
+        await super()._async_launch_kernel(kernel_cmd, **{**kw, "stdout": printed.file, "stderr": printed.file})
 
     async def _async_interrupt_kernel(self) -> None:
         """When it is to end: what a run that is stopped still waited for comes to nothing, and that is no news."""
@@ -62,7 +54,8 @@ class EncryptedKernelManager(AsyncKernelManager):
         await super()._async_interrupt_kernel()
 
     async def _async_request_shutdown(self, restart: bool = False) -> None:
-        self._last_words = os.fstat(self._printed).st_size if self._printed is not None else 0
+        if self._printed is not None:
+            self._printed.no_more()
         await super()._async_request_shutdown(restart)
 
     @default("transport_encryption")
@@ -87,10 +80,7 @@ class EncryptedKernelManager(AsyncKernelManager):
         """Remove the sockets, and their folder with them; say what the kernel said."""
         super().cleanup_ipc_files()
         if self._printed is not None:
-            printed = os.pread(self._printed, _MOST_PRINTED, 0)[: self._last_words].decode(errors="replace")
-            sys.stderr.write(self.without_secrets(printed))
-            os.close(self._printed)
-            self._printed = None
+            self._printed.pass_on(self.without_secrets)
         shutil.rmtree(Path(self.ip).parent, ignore_errors=True)
         if self._held is not None:
             os.close(self._held)

@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from ucl_helpers.automation.leftovers import hold, sweep
+from ucl_helpers.automation.loading import grammar_when_asked
 from ucl_helpers.automation.parameters import Parameter, accept, declared
+from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.undisturbed import to_the_end
 from ucl_helpers.errors import UsageError
@@ -70,11 +72,16 @@ def parameters_of(notebook: Path) -> dict[str, Parameter]:
 
 
 def run_notebook(
-    notebook: Path, output: Path, parameters: Mapping[str, object] | None = None, *, deadline: timedelta = DEADLINE
+    notebook: Path,
+    output: Path,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    deadline: timedelta = DEADLINE,
+    kernel: bool = False,
 ) -> RunResult:
-    """Execute a notebook in a kernel of this interpreter, in the current folder, and save what came out.
+    """Execute a notebook by this interpreter, in the current folder, and save what came out.
 
-    The kernel connection is encrypted. The executed notebook appears whole, mode 0600, at the end of the run, with its
+    The executed notebook appears whole, mode 0600, at the end of the run, with its
     ``outcome.json``: also of one that failed, was interrupted, or whose kernel did not start. While it runs, a hidden
     folder beside it (0700) shows how far it is; that of a run that was killed goes away with the next.
 
@@ -83,6 +90,7 @@ def run_notebook(
         output: where the executed notebook goes; what is there is replaced.
         parameters: by name; text is converted to the type the notebook declares.
         deadline: how long it may take; then it is interrupted.
+        kernel: whether a Jupyter kernel executes the cells, over encrypted sockets, and not IPython's shell over pipes.
 
     Raises:
         UsageError: the notebook cannot be read, or does not take these parameters.
@@ -93,21 +101,23 @@ def run_notebook(
         raise UsageError(f"{output} is a folder.", remedy="Name the file that the executed notebook goes to.")
     content = _read(notebook)
     values = accept(_declared(content, notebook), parameters or {})
-    from ucl_helpers.automation.execution import execute, must_be_valid
+    with nullcontext() if kernel else closing(CellsProcess()) as cells:  # it loads IPython while we load papermill
+        with grammar_when_asked():
+            from ucl_helpers.automation.execution import execute, must_be_valid
 
-    must_be_valid(content, notebook)
-    output = output.absolute()
-    make_directory(output.parent)
-    with storage("write", output):
-        sweep(output.parent, _WORKING)
-        working, held = hold(lambda: _begun(output))
-    records: list[Record] = []
-    with _termination_unwinds():
-        try:
-            execute(notebook.absolute(), working / output.name, values, deadline, records)
-        finally:
-            told = to_the_end(partial(_keep, working, output, records))
-            os.close(held)
+        must_be_valid(content, notebook)
+        output = output.absolute()
+        make_directory(output.parent)
+        with storage("write", output):
+            sweep(output.parent, _WORKING)
+            working, held = hold(lambda: _begun(output))
+        records: list[Record] = []
+        with _termination_unwinds():
+            try:
+                execute(notebook.absolute(), working / output.name, values, deadline, records=records, cells=cells)
+            finally:
+                told = to_the_end(partial(_keep, working, output, records))
+                os.close(held)
     return RunResult(output, told)
 
 

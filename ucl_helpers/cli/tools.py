@@ -43,6 +43,7 @@ class _Run(click.Command):
 @click.option("-o", "--output", type=FILE, help="The executed notebook [default: HOME/runs/…].")
 @click.option("--if-due", is_flag=True, help="Only if something is to be done; a look on disk tells.")
 @click.option("--deadline", type=Duration(), default="1h", show_default=True, help="It may take so long.")
+@click.option("--kernel", is_flag=True, help="Let a Jupyter kernel execute the cells.")
 @with_home
 @as_json
 def run_command(
@@ -51,6 +52,7 @@ def run_command(
     output: Path | None,
     if_due: bool,
     deadline: timedelta,
+    kernel: bool,
     home: Home,
     *,
     json_output: bool,
@@ -66,10 +68,13 @@ def run_command(
     The executed notebook is written (0600) also when it fails, and X.outcome.json beside X.ipynb says what came of it;
     the exit code is that of its outcome. No key and no token is written: what a cell prints of them is taken out. The
     parameter home, if the notebook has it, is set to --home unless it is given.
+
+    Cells are executed by IPython's shell in a process of its own, which opens no socket. A kernel shows the same.
     """
     need("run")
     with _told(home, dict(given)):
-        _run(notebook, dict(given), output, home, if_due=if_due, deadline=deadline, json_output=json_output)
+        how = {"deadline": deadline, "kernel": kernel}
+        _run(notebook, dict(given), output, home, how, if_due=if_due, json_output=json_output)
 
 
 def _run(
@@ -77,9 +82,9 @@ def _run(
     given: Mapping[str, str],
     output: Path | None,
     home: Home,
+    how: Mapping[str, Any],
     *,
     if_due: bool,
-    deadline: timedelta,
     json_output: bool,
 ) -> None:
     from ucl_helpers.automation.looking import nothing_to_do
@@ -108,7 +113,7 @@ def _run(
             _end(RunResult(kept, told), values, json_output=json_output)
     executed = output or default_output(runs, path, now)
     try:
-        result = run_notebook(path, executed, values, deadline=deadline)
+        result = run_notebook(path, executed, values, **how)
     except (KeyboardInterrupt, SystemExit) as stopped:  # what came of it is told all the same
         if not json_output:
             click.echo(f"executed notebook  {executed}", err=True)
