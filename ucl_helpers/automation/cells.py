@@ -20,12 +20,14 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from ipykernel.compiler import XCachingCompiler
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.error import StdinNotImplementedError
+from jupyter_client.jsonutil import json_clean, json_default
 from jupyter_client.session import Session, json_packer
 from traitlets.config import Config
 
@@ -41,6 +43,8 @@ LANGUAGE = {
     "file_extension": ".py",
 }
 """What a notebook says of its language once it was executed; as ipykernel tells it."""
+
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 class Interrupts:
@@ -94,11 +98,18 @@ class PipeSession(Session):
         del stream
         message = dict(msg_or_type) if isinstance(msg_or_type, Mapping) else self.msg(msg_or_type, content)
         message["parent_header"] = {"msg_id": self.request}
-        line = memoryview(json_packer(message) + b"\n")
+        line = memoryview(_packed(message) + b"\n")
         with self._interrupts.later(), self._turn:
             while line:
                 line = line[os.write(self._pipe, line) :]
         return message
+
+
+def _packed(message: Mapping[str, Any]) -> bytes:
+    try:
+        return bytes(json_packer(message))
+    except UnicodeEncodeError:  # half a surrogate, which UTF-8 cannot hold
+        return json.dumps(json_clean(message), default=json_default, ensure_ascii=False).encode(errors="replace")
 
 
 class Cells:
@@ -125,7 +136,9 @@ class Cells:
         )
         for sends in (shell.displayhook, shell.display_pub):
             sends.session = self._session
-        sys.argv, sys.path[:0] = [""], [""]
+        sys.argv = [""]
+        installed = (place for place, path in enumerate(sys.path) if Path(path).name in _INSTALLED)
+        sys.path.insert(next(installed, len(sys.path)), "")  # modules beside the notebook, hiding none of Python's
         return shell
 
     async def serve(self) -> None:
