@@ -28,6 +28,7 @@ LAYERS = {
         "building",
         "headers",
         "tls",
+        "adapter",
         "client",
         "generation",
         "pending",

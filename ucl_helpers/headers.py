@@ -3,17 +3,19 @@
 import math
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-import requests
 
 from ucl_helpers.clock import MOST_SECONDS
 from ucl_helpers.errors import UsageError
 
+if TYPE_CHECKING:
+    from requests import Response
+
 MAX_RETRY_AFTER = timedelta(days=1)
 
 
-def server_time(response: requests.Response) -> tuple[datetime | None, float | None]:
+def server_time(response: "Response") -> tuple[datetime | None, float | None]:
     """The server's clock (UTC) and the difference to ours in seconds, server's minus ours; a date in reason only."""
     date = _date(response.headers.get("Date", ""))
     difference = (date - datetime.now(UTC)).total_seconds() if date else math.inf
@@ -39,7 +41,7 @@ def _date(text: str) -> datetime | None:
         return None
 
 
-def retry_after(response: requests.Response) -> float | None:
+def retry_after(response: "Response") -> float | None:
     """``Retry-After`` in seconds, at most a day, given as seconds or as a date (RFC 9110, section 10.2.3)."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
