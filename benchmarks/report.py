@@ -96,8 +96,9 @@ def drawn(lines: Sequence[Line]) -> Picture:
 
     def draw(axes: Axes) -> None:
         for row, (one, share) in enumerate(zip(lines, shares, strict=True)):
-            axes.barh(row, min(share, _WIDEST), **(FINE if one["reached"] else LATE))
-            beside(axes, min(share, _WIDEST), row, f"{share:.2f}" + ("" if one["reached"] else ", not reached"))
+            length = min(share, _WIDEST)
+            axes.barh(row, length, **(FINE if one["reached"] else LATE))
+            beside(axes, max(length, 1), row, f"{share:.2f}" + ("" if one["reached"] else ", not reached"))
         axes.axvline(1, color=INK, linewidth=1)
         axes.set(xlim=(0, _WIDEST * 1.25), xlabel="measured, as a share of what is to be reached (1)")
         axes.set_yticks(range(len(lines)), names)

@@ -8,15 +8,13 @@ import json
 import re
 import time
 import uuid
-from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
 from ucl_helpers.diagnosis import Endpoint, clock_note, refusal_causes, transport_error
 from ucl_helpers.errors import (
@@ -31,7 +29,7 @@ from ucl_helpers.errors import (
     Unreachable,
 )
 from ucl_helpers.exchange import Exchange
-from ucl_helpers.headers import host_of, retry_after, sendable, server_time
+from ucl_helpers.headers import echoes, host_of, retry_after, sendable, server_time
 from ucl_helpers.operations import result_of
 from ucl_helpers.progress import waiting
 from ucl_helpers.show import span
@@ -99,7 +97,7 @@ class Client:
         self.url = check_url(url)
         headers = {name: sendable(name, value) for name, value in (headers or {}).items()}
         told = [headers[name].split()[-1].rstrip("=") for name in _SECRET_HEADERS if name in headers]
-        self._secrets = _echoes([one for one in told if len(one) >= _SECRET_LENGTH])
+        self._secrets = echoes([one for one in told if len(one) >= _SECRET_LENGTH])
         self._endpoint = endpoint
         self._certificate = credentials.certificate if credentials else None
         self._retry, self._deadline, self._wait = retry, deadline, wait
@@ -242,14 +240,6 @@ def _read(response: "Response", until: float) -> bytes:
         if time.monotonic() > until:
             raise TimeoutError("timed out while the answer dripped in")
     return bytes(body)
-
-
-def _echoes(secrets: Sequence[str]) -> list[str]:
-    """Secrets as they are, as URLs and JSON write them, and in base64."""
-    forms = {text for one in secrets for text in (one, quote(one), quote(one, safe=""), json.dumps(one)[1:-1])}
-    for raw in map(str.encode, secrets):  # within a longer text it begins at any of three places
-        forms |= {b64encode(bytes(at) + raw)[-(-at * 4 // 3) : (at + len(raw)) * 4 // 3].decode() for at in range(3)}
-    return sorted(forms)
 
 
 def _json(body: bytes, masked: Callable[[str], str]) -> Any:

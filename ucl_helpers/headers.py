@@ -1,10 +1,13 @@
 """What headers of an answer say (the server's clock, when to come again, where to go), and what ours may hold."""
 
+import json
 import math
+from base64 import b64encode
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from ucl_helpers.clock import MOST_SECONDS
 from ucl_helpers.errors import UsageError
@@ -64,3 +67,11 @@ def sendable(name: str, value: str) -> str:
             f"What {name} should hold is empty, or has characters that no header can carry.", remedy="Copy it again."
         )
     return value
+
+
+def echoes(secrets: Sequence[str]) -> list[str]:
+    """Secrets as they are, as URLs and JSON write them, and in base64: so an answer may hold what we sent."""
+    forms = {text for one in secrets for text in (one, quote(one), quote(one, safe=""), json.dumps(one)[1:-1])}
+    for raw in map(str.encode, secrets):  # within a longer text it begins at any of three places
+        forms |= {b64encode(bytes(at) + raw)[-(-at * 4 // 3) : (at + len(raw)) * 4 // 3].decode() for at in range(3)}
+    return sorted(forms)
