@@ -54,8 +54,8 @@ docs: .venv/.dev .venv/.docs ## the documentation site in build/site, its notebo
 	$(BIN)/python -m tools.build_docs
 	$(BIN)/python -m pytest tests/site
 
-bench: .venv/.dev ## what importing ucl_helpers costs
-	$(BIN)/python benchmarks/import_time.py
+bench: .venv/.dev ## measure, print a table, write benchmarks/results (BENCH="NAME --pairs 5" for some of it; all: an hour)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lock: .venv/.dev ## solve the requirements anew (LOCK=--upgrade moves to newer versions)
 	$(COMPILE) $(LOCK) pyproject.toml --extra dev -o requirements/dev.txt

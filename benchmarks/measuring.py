@@ -4,10 +4,9 @@ A comparison is the ratio of the medians of pairs; the spread of the pairs' own 
 measured whole, from their start to their end, with what the kernel says of their time on the CPU and their memory.
 """
 
-import os
 import statistics
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,15 +90,26 @@ def in_turn(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) 
 def process(argv: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Spent:
     """Run a command to its end; what it prints goes nowhere.
 
+    Time and peak are those of the command and of what it waited for; the peak is that of the largest of them. A small
+    process starts it: to the kernel a process is at least as large as the one it was started by.
+
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    begin = time.perf_counter()
-    running = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    printed = running.stderr.read() if running.stderr else b""
-    _, status, usage = os.wait4(running.pid, 0)
-    seconds = time.perf_counter() - begin
-    running.returncode = os.waitstatus_to_exitcode(status)
-    if running.returncode:
-        raise subprocess.CalledProcessError(running.returncode, argv, stderr=printed)
-    return Spent(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    starter = [sys.executable, "-I", "-S", "-c", _START, *argv]
+    done = subprocess.run(starter, env=environment, capture_output=True, check=False)
+    if done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, argv, stderr=done.stderr)
+    seconds, cpu_seconds, peak_bytes = done.stdout.split()
+    return Spent(float(seconds), float(cpu_seconds), int(peak_bytes))
+
+
+_START = """
+import os, sys, time
+begin = time.perf_counter()
+silent = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+started = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=[silent])
+_, status, usage = os.wait4(started, 0)
+print(time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+sys.exit(os.waitstatus_to_exitcode(status) & 255)
+"""

@@ -28,6 +28,7 @@ LAYERS = {
         "building",
         "headers",
         "tls",
+        "adapter",
         "client",
         "generation",
         "pending",
@@ -270,6 +271,19 @@ def test_importing_the_package_loads_nothing_heavy():
     assert heavy_imports("ucl_helpers") == set()
     assert heavy_imports("ucl_helpers.automation.runner") == set()
     assert heavy_imports("ucl_helpers.automation.fleet.executors") == set()
+
+
+@pytest.mark.parametrize(
+    ("statement", "loaded"),
+    [
+        ("import ucl_helpers.cli", False),
+        ("from ucl_helpers.client import Client; Client('https://localhost/', 'token')", True),
+        ("from ucl_helpers import Connection, Home; Connection(Home('.'), 'one').session", False),
+    ],
+)
+def test_requests_waits_for_a_call(statement, loaded):
+    command = [sys.executable, "-c", f"{statement}; import sys; print('requests' in sys.modules)"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{loaded}\n"
 
 
 def test_importing_what_runs_notebooks_does():

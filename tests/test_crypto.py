@@ -1,10 +1,12 @@
 """Keys, subjects, CSRs and chains: what is read, and that what cannot be read says so by name."""
 
 import base64
+import math
 
 import pytest
 from certificates import CA, LEAF, certificate, doctored, key
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -15,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from secrets_watch import CANARY
 
-from ucl_helpers import crypto
 from ucl_helpers.crypto import (
     MAX_CERTIFICATES,
     common_name,
@@ -35,6 +36,7 @@ from ucl_helpers.crypto import (
     subject_text,
 )
 from ucl_helpers.errors import BadAnswer, KeyLocked, UsageError
+from ucl_helpers.sandbox.der import SEQUENCE, element
 
 CHAIN = (certificate(), *CA)
 PEM = dump_certificates(*CHAIN)
@@ -105,25 +107,42 @@ def bundle(of, leaf, *others, name=b"ucl"):
     return pkcs12.serialize_key_and_certificates(name, of, leaf, others or None, PASSPHRASE)
 
 
-def test_the_primes_of_the_same_bytes_are_proven_once(monkeypatch):
-    proven = []
+def test_a_key_of_ours_is_read_without_a_proof_of_its_primes():
+    one = key("leaf").private_numbers()
+    p, q = one.p * 3, one.q  # no prime, and all else belongs together
+    d = pow(65537, -1, math.lcm(p - 1, q - 1))
+    no_prime = rsa.RSAPrivateNumbers(
+        p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(65537, p * q)
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    assert load_key(dump_key(no_prime), ours=True).private_numbers() == no_prime.private_numbers()
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_key(dump_key(no_prime))
 
-    def load(data, passphrase, **options):
-        proven.append(not options)
-        return load_pem_private_key(data, passphrase, **options)
 
-    monkeypatch.setattr(crypto, "load_pem_private_key", load)
-    one, other = dump_key(make_key(2048)), dump_key(make_key(2048))
-    assert [load_key(data).private_numbers() for data in (one, other, one)].count(load_key(one).private_numbers()) == 2
-    assert proven == [True, True, False, False]
+NUMBERS = ("n", "e", "d", "p", "q", "dmp1", "dmq1", "iqmp")  # in the order of RFC 8017 appendix A.1.2
 
 
-def test_what_could_not_be_proven_is_not_taken_the_second_time_either():
-    pem = dump_key(make_key(2048)).splitlines()
-    pem[10] = pem[10][:30] + (b"A" if pem[10][30:31] != b"A" else b"B") + pem[10][31:]
-    for _ in range(2):
-        with pytest.raises(UsageError, match="cannot be read"):
-            load_key(b"\n".join(pem))
+def pkcs1(numbers):
+    """A key as DER, of numbers that need not belong together."""
+    integers = [element(0x02, number.to_bytes(number.bit_length() // 8 + 1)) for number in numbers.values()]
+    return element(SEQUENCE, b"".join(integers))
+
+
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("name", [None, *NUMBERS])
+def test_a_key_with_a_number_of_another_is_not_taken(name, ours):
+    one, other = ({"version": 0, **numbers_of(key(name))} for name in ("leaf", "other"))
+    data = pkcs1(one | ({name: 3 if name == "e" else other[name]} if name else {}))
+    if name is None:
+        assert load_key(data, ours=ours).private_numbers() == key("leaf").private_numbers()
+        return
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_key(data, ours=ours)
+
+
+def numbers_of(one):
+    private, public = one.private_numbers(), one.public_key().public_numbers()
+    return {name: getattr(public if name in "ne" else private, name) for name in NUMBERS}
 
 
 def test_pkcs12_holds_key_and_chain():

@@ -125,6 +125,22 @@ def test_a_number_is_a_fine_string(endpoint: Endpoint, value: object) -> None:
     assert (answer.status, errors_of(answer)) == (200, [(None, ["result"])])
 
 
+def test_a_text_that_is_known_is_answered_anew(endpoint: Endpoint) -> None:
+    query = "query($all:Boolean!){configuration{token{token} managementPlaneInfo @include(if:$all){directorURL}}}"
+    answers = [json.loads(endpoint.ask(query, variables={"all": one}).body) for one in (True, False, True)]
+    found = [one["data"]["configuration"] for one in answers]
+    assert ["managementPlaneInfo" in one for one in found] == [True, False, True]
+    assert len({one["token"]["token"] for one in found}) == 3
+
+
+def test_a_text_that_cannot_be_executed_is_refused_each_time(endpoint: Endpoint) -> None:
+    assert [endpoint.ask("{nothing}").status for _ in range(2)] == [422, 422]
+    assert [endpoint.ask("query($a:Int!){configuration{token{token}}}", variables=one).status for one in ({}, {})] == [
+        422,
+        422,
+    ]
+
+
 def test_every_field_of_a_mutation_is_executed(endpoint: Endpoint) -> None:
     answer = endpoint.ask(f"mutation{{a:{BAD_CSR} b:{BAD_CSR}}}")
     assert (answer.status, errors_of(answer)) == (200, [(None, ["a"]), (None, ["b"])])

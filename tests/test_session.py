@@ -22,11 +22,11 @@ from tls_servers import HOUR, Authority, accepting, answer, proxying
 
 from ucl_helpers import client, crypto, keymaker, renew, revoke
 from ucl_helpers import session as session_module
+from ucl_helpers.adapter import Adapter
 from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.rebuilding import export
 from ucl_helpers.store import Home
-from ucl_helpers.tls import Adapter
 
 pytest_plugins = ["procedure_fixtures"]
 RENEWALS, THREADS, PATIENCE = 10, 3, 120

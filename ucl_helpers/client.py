@@ -8,17 +8,13 @@ import json
 import re
 import time
 import uuid
-from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import quote
-
-import requests
-import urllib3
+from typing import TYPE_CHECKING, Any, Self
 
 from ucl_helpers.diagnosis import Endpoint, clock_note, refusal_causes, transport_error
 from ucl_helpers.errors import (
@@ -33,11 +29,14 @@ from ucl_helpers.errors import (
     Unreachable,
 )
 from ucl_helpers.exchange import Exchange
-from ucl_helpers.headers import host_of, retry_after, sendable, server_time
+from ucl_helpers.headers import echoes, host_of, retry_after, sendable, server_time
 from ucl_helpers.operations import result_of
 from ucl_helpers.progress import waiting
 from ucl_helpers.show import span
-from ucl_helpers.tls import Adapter, Credentials, check_url, proxies_for, tls_context
+from ucl_helpers.tls import Credentials, check_url, proxies_for, tls_context
+
+if TYPE_CHECKING:
+    from requests import Response
 
 CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 10.0, 30.0, 60.0
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -98,11 +97,15 @@ class Client:
         self.url = check_url(url)
         headers = {name: sendable(name, value) for name, value in (headers or {}).items()}
         told = [headers[name].split()[-1].rstrip("=") for name in _SECRET_HEADERS if name in headers]
-        self._secrets = _echoes([one for one in told if len(one) >= _SECRET_LENGTH])
+        self._secrets = echoes([one for one in told if len(one) >= _SECRET_LENGTH])
         self._endpoint = endpoint
         self._certificate = credentials.certificate if credentials else None
         self._retry, self._deadline, self._wait = retry, deadline, wait
         self.context = tls_context(ca_file, credentials)
+        import requests
+
+        from ucl_helpers.adapter import Adapter
+
         self._session = requests.Session()
         self._session.trust_env = False  # no netrc, no REQUESTS_CA_BUNDLE; proxies are asked for in call()
         self._session.mount("https://", Adapter(self.context))
@@ -140,6 +143,8 @@ class Client:
         raise AssertionError("the last attempt either answers or raises")
 
     def _once(self, operation: str, variables: Mapping[str, Any] | None, until: float) -> Answer:
+        from urllib3.exceptions import HTTPError
+
         request_id = str(uuid.uuid4())
         left = max(until - time.monotonic(), 0.001)
         self.context.until = until
@@ -154,7 +159,7 @@ class Client:
                 stream=True,
             ) as response:
                 body = _read(response, until)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except (HTTPError, OSError) as error:  # those of requests are OSErrors
             failure = transport_error(
                 error, url=self.url, request_id=request_id, certificate=self._certificate, now=datetime.now(UTC)
             )
@@ -181,13 +186,13 @@ class Client:
         forms = [f"(?:{_BLANKS})*".join(map(re.escape, one)) for one in sorted(found, key=len, reverse=True)]
         return re.sub("|".join(forms), "…", text, flags=re.IGNORECASE) if forms else text
 
-    def _interpret(self, response: requests.Response, body: bytes, date: datetime | None) -> Any:
+    def _interpret(self, response: "Response", body: bytes, date: datetime | None) -> Any:
         status = response.status_code
-        if status == requests.codes.ok and not body:
+        if status == HTTPStatus.OK and not body:
             raise EmptyAnswer("UCL answered with nothing at all.", remedy="This passes by itself: run it again.")
-        if status == requests.codes.ok:
+        if status == HTTPStatus.OK:
             return result_of(_json(body, self._masked), where=self.url)
-        if status in {401, 403} or (status == requests.codes.bad_request and not body.strip()):
+        if status in {401, 403} or (status == HTTPStatus.BAD_REQUEST and not body.strip()):
             causes = refusal_causes(self._endpoint, self._certificate, date or datetime.now(UTC))
             raise AuthenticationFailed(
                 "\n- ".join([f"{self.url} refused to authenticate us ({status}).\nIt may mean:", *causes]),
@@ -196,13 +201,13 @@ class Client:
                 status=status,
             )
         if status in PASSING_STATUS:
-            limited, after = status == requests.codes.too_many_requests, retry_after(response)
+            limited, after = status == HTTPStatus.TOO_MANY_REQUESTS, retry_after(response)
             kind, what = (RateLimited, "asks to slow down") if limited else (Unavailable, "cannot answer now")
             when = f"in {span(timedelta(seconds=after))}" if after else "later"
             raise kind(
                 f"{self.url} {what} ({status}).", remedy=f"Run it again {when}.", retry_after=after, status=status
             )
-        if status == requests.codes.request_entity_too_large:
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise Refused(f"{self.url} says the request is too large (413).", remedy="Check gateway and URL.")
         if status in {400, 422}:
             result_of(_json(body, self._masked), where=self.url)
@@ -227,7 +232,7 @@ def _pause(error: RetryLater, attempt: int) -> float | None:
     return None
 
 
-def _read(response: requests.Response, until: float) -> bytes:
+def _read(response: "Response", until: float) -> bytes:
     """The answer's body, decoded; of one that is too large only so much that it shows."""
     body = bytearray()
     while len(body) <= MAX_ANSWER_BYTES and (part := response.raw.read1(65536, decode_content=True)):
@@ -235,14 +240,6 @@ def _read(response: requests.Response, until: float) -> bytes:
         if time.monotonic() > until:
             raise TimeoutError("timed out while the answer dripped in")
     return bytes(body)
-
-
-def _echoes(secrets: Sequence[str]) -> list[str]:
-    """Secrets as they are, as URLs and JSON write them, and in base64."""
-    forms = {text for one in secrets for text in (one, quote(one), quote(one, safe=""), json.dumps(one)[1:-1])}
-    for raw in map(str.encode, secrets):  # within a longer text it begins at any of three places
-        forms |= {b64encode(bytes(at) + raw)[-(-at * 4 // 3) : (at + len(raw)) * 4 // 3].decode() for at in range(3)}
-    return sorted(forms)
 
 
 def _json(body: bytes, masked: Callable[[str], str]) -> Any:

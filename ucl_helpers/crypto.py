@@ -5,10 +5,11 @@ certificate may be used: that is :mod:`ucl_helpers.checks`.
 """
 
 import base64
-import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
@@ -31,8 +32,6 @@ MAX_CERTIFICATES = 10
 Passphrase = Callable[[], bytes | None]  # gives the one that a key of ours is encrypted with, when it is needed
 _UNUSABLE = (UnsupportedAlgorithm, InternalError)  # the second: OpenSSL stumbled over a key of another kind
 _CONNECTION = re.compile(r"(?:.*/)?connections/([^/]+)/")  # whose key a file holds
-_PROVEN, _MOST_PROVEN = set[bytes](), 1000
-"""SHA-256 of keys whose primes OpenSSL has proven; a renewal reads the same bytes four times."""
 
 
 def key_length(bits: object) -> int:
@@ -64,16 +63,24 @@ def dump_key(key: rsa.RSAPrivateKey, passphrase: bytes | None = None) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
 
 
-def load_key(data: bytes, passphrase: bytes | None = None, *, where: str = "the key") -> rsa.RSAPrivateKey:
+def load_key(
+    data: bytes, passphrase: bytes | None = None, *, where: str = "the key", ours: bool = False
+) -> rsa.RSAPrivateKey:
     """A private RSA key from PEM (PKCS #1 or #8, encrypted or not) or DER.
+
+    Args:
+        data: PEM or DER.
+        passphrase: if it is encrypted.
+        where: what an error names.
+        ours: written by this toolkit, after OpenSSL had made the primes or proven them. They are not proven again,
+            which takes a quarter of a second; that one of them is damaged is seen by their product.
 
     Raises:
         UsageError: unreadable, another kind of key, or the passphrase is missing, needless or wrong; names ``where``.
     """
     load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
-    mark = hashlib.sha256(data).digest()
     try:
-        key = load(data, passphrase, **({"unsafe_skip_rsa_key_validation": True} if mark in _PROVEN else {}))
+        key = load(data, passphrase, unsafe_skip_rsa_key_validation=ours)
     except TypeError:
         if passphrase:
             raise UsageError(f"{where} is not encrypted.", remedy="Leave the passphrase out.") from None
@@ -81,18 +88,29 @@ def load_key(data: bytes, passphrase: bytes | None = None, *, where: str = "the 
             f"{where} is encrypted.", remedy="Give its passphrase: prompt, env:NAME or file:PATH."
         ) from None
     except (ValueError, NotImplementedError):
+        key = None
+    except _UNUSABLE:
+        raise UsageError(f"{where} is of a kind this toolkit cannot use.", remedy="UCL signs RSA keys only.") from None
+    if key is not None and not isinstance(key, rsa.RSAPrivateKey):
+        raise UsageError(f"{where} is not an RSA key.", remedy="UCL signs RSA keys only.")
+    if key is None or (ours and not _is_whole(key.private_numbers())):
         raise UsageError(
             f"{where} cannot be read as a private key, or the passphrase is wrong.",
             remedy="It must be PEM or DER, PKCS #1 or PKCS #8.",
-        ) from None
-    except _UNUSABLE:
-        raise UsageError(f"{where} is of a kind this toolkit cannot use.", remedy="UCL signs RSA keys only.") from None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise UsageError(f"{where} is not an RSA key.", remedy="UCL signs RSA keys only.")
-    if len(_PROVEN) >= _MOST_PROVEN:
-        _PROVEN.clear()
-    _PROVEN.add(mark)
+        )
     return key
+
+
+def _is_whole(numbers: rsa.RSAPrivateNumbers) -> bool:
+    """Whether the numbers of a key belong together (RFC 8017 section 3.2); *not* whether its primes are primes."""
+    p, q, d = numbers.p, numbers.q, numbers.d
+    return (
+        min(p, q) > 1
+        and p * q == numbers.public_numbers.n
+        and d * numbers.public_numbers.e % math.lcm(p - 1, q - 1) == 1
+        and (numbers.dmp1, numbers.dmq1) == (d % (p - 1), d % (q - 1))
+        and numbers.iqmp * q % p == 1
+    )
 
 
 def no_passphrase() -> None:
@@ -120,14 +138,14 @@ def open_key(pem: bytes, *passphrases: Passphrase, where: str) -> rsa.RSAPrivate
         KeyLocked: none of the passphrases opens it, or they are not at hand.
     """
     if not is_sealed(pem):
-        return load_key(pem, where=where)
+        return load_key(pem, where=where, ours=True)
     try:
         known = [secret for one in passphrases if (secret := one()) is not None]
     except UsageError as error:
         raise KeyLocked(f"{where} is encrypted. {error.message}", remedy=error.remedy, path=where) from None
     for secret in known:
         try:
-            return load_key(pem, secret, where=where)
+            return load_key(pem, secret, where=where, ours=True)
         except UsageError:
             continue
     what = "with another passphrase than key_passphrase" if known else "and key_passphrase is not set"
@@ -248,16 +266,21 @@ def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
     Raises:
         BadAnswer: no certificate in it, or one that cannot be read; names where.
     """
-    is_pem = b"-----BEGIN CERTIFICATE-----" in pem
-    if not is_pem and pem[:1] != b"\x30":
+    if b"-----BEGIN CERTIFICATE-----" not in pem and pem[:1] != b"\x30":
         raise BadAnswer(f"{name} holds no certificate.", remedy="It must be PEM, one certificate after another.")
     try:
-        found = x509.load_pem_x509_certificates(pem) if is_pem else [x509.load_der_x509_certificate(pem)]
-        for one in found:  # names are parsed late: better here than in the midst of something
-            one.subject.public_bytes()
-            one.issuer.public_bytes()
+        return _parsed(pem)
     except (ValueError, TypeError, x509.InvalidVersion, UserWarning):  # a warning, where warnings are errors
         raise BadAnswer(f"{name} holds a certificate that cannot be read.", remedy="Look: openssl x509 -text") from None
+
+
+@lru_cache(maxsize=32)  # a renewal reads three chains fourteen times
+def _parsed(pem: bytes) -> tuple[x509.Certificate, ...]:
+    is_pem = b"-----BEGIN CERTIFICATE-----" in pem
+    found = x509.load_pem_x509_certificates(pem) if is_pem else [x509.load_der_x509_certificate(pem)]
+    for one in found:  # names are parsed late: better here than in the midst of something
+        one.subject.public_bytes()
+        one.issuer.public_bytes()
     return tuple(found)
 
 

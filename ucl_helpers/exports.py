@@ -97,7 +97,7 @@ def is_protected(key_pem: bytes, passphrase: bytes | None) -> bool:
     if passphrase is None or not is_sealed(key_pem):
         return is_sealed(key_pem) == (passphrase is not None)
     try:
-        load_key(key_pem, passphrase)
+        load_key(key_pem, passphrase, ours=True)
     except UsageError:
         return False
     return True

@@ -138,7 +138,7 @@ class Generation:
         with suppress(UCLError):
             pem = self._read(key_file)
             chain = read_certificates(self._read(certificate_file), name=certificate_file)
-            return chain if is_sealed(pem) or public_key_of(chain[0]) == load_key(pem).public_key() else ()
+            return chain if is_sealed(pem) or public_key_of(chain[0]) == load_key(pem, ours=True).public_key() else ()
         return ()
 
     def key(self) -> rsa.RSAPrivateKey:
@@ -152,7 +152,7 @@ class Generation:
         if is_sealed(pem):
             return open_key(pem, self.passphrase, where=str(path))
         try:
-            return load_key(pem)
+            return load_key(pem, ours=True)
         except UCLError as error:
             raise _damaged(path, error) from None
 

@@ -1,19 +1,24 @@
 """What headers of an answer say (the server's clock, when to come again, where to go), and what ours may hold."""
 
+import json
 import math
+from base64 import b64encode
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
-
-import requests
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
 from ucl_helpers.clock import MOST_SECONDS
 from ucl_helpers.errors import UsageError
 
+if TYPE_CHECKING:
+    from requests import Response
+
 MAX_RETRY_AFTER = timedelta(days=1)
 
 
-def server_time(response: requests.Response) -> tuple[datetime | None, float | None]:
+def server_time(response: "Response") -> tuple[datetime | None, float | None]:
     """The server's clock (UTC) and the difference to ours in seconds, server's minus ours; a date in reason only."""
     date = _date(response.headers.get("Date", ""))
     difference = (date - datetime.now(UTC)).total_seconds() if date else math.inf
@@ -39,7 +44,7 @@ def _date(text: str) -> datetime | None:
         return None
 
 
-def retry_after(response: requests.Response) -> float | None:
+def retry_after(response: "Response") -> float | None:
     """``Retry-After`` in seconds, at most a day, given as seconds or as a date (RFC 9110, section 10.2.3)."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
@@ -62,3 +67,11 @@ def sendable(name: str, value: str) -> str:
             f"What {name} should hold is empty, or has characters that no header can carry.", remedy="Copy it again."
         )
     return value
+
+
+def echoes(secrets: Sequence[str]) -> list[str]:
+    """Secrets as they are, as URLs and JSON write them, and in base64: so an answer may hold what we sent."""
+    forms = {text for one in secrets for text in (one, quote(one), quote(one, safe=""), json.dumps(one)[1:-1])}
+    for raw in map(str.encode, secrets):  # within a longer text it begins at any of three places
+        forms |= {b64encode(bytes(at) + raw)[-(-at * 4 // 3) : (at + len(raw)) * 4 // 3].decode() for at in range(3)}
+    return sorted(forms)

@@ -8,10 +8,9 @@ one after another, since parallel ones conflict on the server; the identity in u
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import ClassVar, overload
-
-import requests
 
 from ucl_helpers.client import Client
 from ucl_helpers.clock import Clock, utc_now
@@ -151,7 +150,7 @@ def _revoke_one(connection: Connection, identity: ValidIdentity, now: datetime) 
     except Refused as error:
         if not asked:
             connection.record("revoke-refused", fingerprint=identity.fingerprint, reason=error.message[:500])
-        if not asked or error.data.get("status") != requests.codes.bad_request:
+        if not asked or error.data.get("status") != HTTPStatus.BAD_REQUEST:
             return error  # a gateway's word settles nothing
         if now - identity.credentials.certificate.not_valid_before_utc < FIRST_MINUTES:
             raise NotYetAccepted(

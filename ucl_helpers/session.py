@@ -26,10 +26,11 @@ from requests.adapters import BaseAdapter
 from requests.exceptions import InvalidSchema
 from requests.utils import resolve_proxies
 
+from ucl_helpers.adapter import Adapter
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed, UsageError
 from ucl_helpers.generation import Generation
-from ucl_helpers.tls import Adapter, Context, is_loopback, tls_context
+from ucl_helpers.tls import Context, is_loopback, tls_context
 
 _LOG = logging.getLogger(__name__)
 _TRIES = 5  # of generations that go, one after the other, while they are read

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -38,9 +38,11 @@ from ucl_helpers.models import Due, Validity, fingerprint
 from ucl_helpers.passphrases import follow, wanted_by
 from ucl_helpers.pending import Pending, set_aside
 from ucl_helpers.policy import due
-from ucl_helpers.session import Session
 from ucl_helpers.settings import Settings, dump_settings, parse_settings
 from ucl_helpers.tls import check_url
+
+if TYPE_CHECKING:
+    from ucl_helpers.session import Session
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -68,12 +70,7 @@ class Home:
         return []
 
     def connection(self, name: str) -> "Connection":
-        """An existing connection.
-
-        Raises:
-            UnknownConnection: there is none of this name; the text lists those there are.
-            UsageError: this cannot be a name.
-        """
+        """An existing connection; raises UnknownConnection (tells which there are) or UsageError (no name)."""
         connection = Connection(self, name)
         with files.storage("look into", connection.path):
             there = connection.path.is_dir()
@@ -197,11 +194,13 @@ class Connection:
         url = self._ready_file().get("certificateSecuredConnectorUrl")
         return url if isinstance(url, str) else None
 
-    def session(self, *, ca_file: str | Path | None = None) -> Session:
+    def session(self, *, ca_file: str | Path | None = None) -> "Session":
         """A ``requests.Session`` that shows the identity in use, and the next one when it has been renewed.
 
         See :class:`ucl_helpers.session.Session` for ``ca_file``, the errors raised, and what it does not do.
         """
+        from ucl_helpers.session import Session
+
         return Session(self.require_current, ca_file)
 
     @property

@@ -17,8 +17,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from cryptography import x509
-from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
 
 from ucl_helpers.crypto import Passphrase, is_sealed, no_passphrase, open_key
 from ucl_helpers.errors import StorageFailed, UsageError
@@ -66,6 +64,8 @@ def is_loopback(url: str) -> bool:
 
 def proxies_for(url: str) -> dict[str, str]:
     """Proxies by scheme, as ``HTTPS_PROXY`` and ``NO_PROXY`` say; none to this machine, which to a proxy is another."""
+    from requests.utils import get_environ_proxies
+
     return {} if is_loopback(url) else get_environ_proxies(url)
 
 
@@ -129,30 +129,3 @@ def _must_open(credentials: Credentials) -> None:
     with suppress(OSError):
         if is_sealed(pem := credentials.key_file.read_bytes()):
             open_key(pem, credentials.passphrase, where=str(credentials.key_file))
-
-
-class Adapter(HTTPAdapter):
-    """Owns the SSL context; whatever ``requests`` would load into it stays out."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """The pool for direct connections."""
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """The pool for connections through a proxy."""
-        return super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
-
-    def close(self) -> None:
-        """Close the connections now, not when nothing refers to them any more, as an error that is kept does."""
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in list(manager.pools.keys()):
-                manager.pools[key].close()
-        super().close()
-
-    def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
-        """Ask for verification and load nothing."""
-        conn.cert_reqs = "CERT_REQUIRED"

@@ -8,6 +8,7 @@ the fields it is answered, which aliases and fragments multiply.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -42,6 +43,9 @@ from ucl_helpers.sandbox.variables import VariableError, variable_values
 PARSE_FAILED, VALIDATION_FAILED = "GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"
 TOO_COMPLEX = "COMPLEXITY_LIMIT_EXCEEDED"
 MOST_TOKENS, MOST_FIELDS = 1000, 20_000
+_KEPT, _LENGTH_KEPT = 64, 4096
+"""So many texts that could be executed, none longer, are not parsed and validated again: clients repeat themselves."""
+
 _UNKNOWN_RULES = {"ExecutableDefinitionsRule", "MaxIntrospectionDepthRule"}
 _EXECUTABLE = {"query", "mutation", "subscription", "fragment"}
 
@@ -171,6 +175,7 @@ class Api:
         present: Callable[[Fault], dict[str, Any]],
     ) -> None:
         self.present = present
+        self._known = lru_cache(_KEPT)(self._parse)
         self._schema = _load_schema(schema_file)
         # gqlgen executes every field of a mutation, also after one that failed; without `!` graphql-core does too.
         self._for_mutations = _load_schema(schema_file)
@@ -190,7 +195,8 @@ class Api:
             FaultyRequestError: It is not one that can be executed.
         """
         try:
-            document = self._parse(params.query)
+            parse = self._known if len(params.query) <= _LENGTH_KEPT else self._parse
+            document = parse(params.query)
             definition = _find_operation(document, params.operation_name)
             values = variable_values(self._schema, definition, params.variables or {})
         except RecursionError:

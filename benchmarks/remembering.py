@@ -1,0 +1,35 @@
+"""How much memory it takes at most: of a process and those it waits for, the largest one.
+
+A run with a kernel is two processes, here as with papermill; what counts is the larger of them on both sides.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from benchmarks.measuring import Result, in_turn, process
+from benchmarks.renewing import NOTEBOOK
+from benchmarks.serving import CONNECTION, bench
+from benchmarks.starting import THEIRS
+
+LIMIT, MOST_PAIRS = 1.2, 5  # it hardly differs from one time to the next
+
+
+def results(pairs: int) -> Iterator[Result]:
+    """The resident set at its peak, in bytes."""
+    with bench() as on:
+        notebook = ("run", NOTEBOOK, "-p", "connection", CONNECTION)
+        imports = [sys.executable, "-c", THEIRS], f"`python -c '{THEIRS}'`"
+        empty = on.empty_run(), "an empty papermill run"
+        for name, what, command, (theirs, against) in (
+            ("memory-renew", "`ucl renew`", ("renew", CONNECTION, "--force"), imports),
+            ("memory-run-kernel", f"`ucl run {NOTEBOOK}`, with a kernel", (*notebook, "--kernel"), empty),
+            ("memory-run", f"`ucl run {NOTEBOOK}`, without", notebook, empty),
+        ):
+            peaks = in_turn(partial(_peak, on.ucl(*command)), partial(_peak, theirs), min(pairs, MOST_PAIRS))
+            yield Result(name, f"peak memory of {what}", against, peaks.ratio, "×", LIMIT, details=peaks.described())
+
+
+def _peak(command: Sequence[str | Path]) -> float:
+    return process(command).peak_bytes

@@ -1,0 +1,84 @@
+"""What the measurements talk to: a sandbox in a process of its own, and connections to it, as a program and as a shell.
+
+The connections are not marked as practice: to the toolkit it is a UCL like any other, whose process it does not start.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ucl_helpers import Connection, DirectorAccess, Home, establish
+from ucl_helpers.sandbox.access import Access, fields_of
+
+TUTORIAL = Path(__file__).with_name("tutorial.sh")
+UCL, PAPERMILL = (Path(sys.executable).with_name(name) for name in ("ucl", "papermill"))
+CONNECTION = "measured"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A sandbox that runs, and a connection to it; all that they write lies in ``folder`` and goes away with it."""
+
+    folder: Path
+    access: Access
+    connection: Connection
+
+    @property
+    def url(self) -> str:
+        """The certificate endpoint."""
+        return self.access.certificate_secured_connector_url
+
+    def ucl(self, *arguments: str) -> list[str | Path]:
+        """A call of the command ``ucl`` on the home folder."""
+        return [UCL, *arguments, "--home", str(self.folder / "home")]
+
+    def tutorial(self, *key: Path) -> list[str | Path]:
+        """A call of the shell script, in a folder of its own; with ``key``, none is made."""
+        return ["bash", TUTORIAL, self.folder / "shell", self.url, *key]
+
+    def empty_run(self) -> list[str | Path]:
+        """A call of papermill on a notebook without cells."""
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = {"cells": [], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+        (self.folder / "empty.ipynb").write_text(json.dumps(notebook), "utf-8")
+        return [PAPERMILL, "--log-level", "ERROR", self.folder / "empty.ipynb", self.folder / "executed.ipynb"]
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """A fresh sandbox, a fresh connection with a key of 4096 bits, and a copy of it for the shell."""
+    with TemporaryDirectory(prefix="ucl-bench-") as name:
+        folder = Path(name)
+        with sandbox(folder / "state") as ucl:
+            connection = Home(folder / "home").new(CONNECTION)
+            way_in = DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
+            establish(connection, way_in, ca_file=ucl.ca_file)
+            (folder / "shell").mkdir()
+            shutil.copy(connection.path / "current" / "identity.pem", folder / "shell" / "identity.pem")
+            shutil.copy(ucl.ca_file, folder / "shell" / "server-ca.pem")
+            yield Bench(folder, ucl, connection)
+
+
+@contextmanager
+def sandbox(state: Path) -> Iterator[Access]:
+    """A sandbox in a process of its own, for as long as the block runs."""
+    ready = state / "to-measure.json"
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "ucl_helpers.sandbox", "--state", str(state), "--ready-file", str(ready)]
+    with (
+        os.fdopen(reading, "rb") as told,
+        subprocess.Popen([*command, "--notify", str(writing)], pass_fds=[writing], stderr=subprocess.DEVNULL) as served,
+    ):
+        os.close(writing)
+        try:
+            told.read()  # until it is ready
+            yield Access(**fields_of(ready.read_text("utf-8"), state))
+        finally:
+            served.terminate()
