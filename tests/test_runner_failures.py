@@ -180,3 +180,19 @@ def test_a_success_that_was_told_before_a_failure_is_not_the_outcome(run, tmp_pa
     assert tuple(failed[name] for name in ("outcome", "error", "message", "exitCode", "notebook")) == told
     done = run(write_notebook(tmp_path / "in.ipynb", outcome(0)), tmp_path / "out.ipynb").told
     assert (done["outcome"], done["exitCode"]) == ("said", 0)
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_process_that_cannot_be_started_is_a_storage_error_and_leaves_nothing_open(tmp_path, monkeypatch):
+    notebook = write_notebook(tmp_path / "in.ipynb", "print('now')")
+    monkeypatch.setattr("ucl_helpers.automation.pipes._COMMAND", (str(tmp_path / "nowhere"),))
+    before = open_files()
+    with pytest.raises(StorageFailed, match="No such file"):
+        run_notebook(notebook, tmp_path / "out.ipynb")
+    assert (open_files(), list(tmp_path.iterdir())) == (before, [notebook])
+    monkeypatch.undo()
+    assert printed(run_notebook(notebook, tmp_path / "out.ipynb").output) == "now\n"
+    assert open_files() == before

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import datetime
 from functools import partial
 from queue import Empty
@@ -36,10 +36,10 @@ class CellsProcess:
     """How what the process printed by itself is passed on."""
 
     def __init__(self) -> None:
-        self._printed = Printed()
-        requests, self._requests = os.pipe()
-        self._messages, messages = os.pipe()
-        try:
+        with ExitStack() as ours, ExitStack() as others:
+            self._printed = ours.enter_context(closing(Printed()))
+            requests, to_ask = _pipe(others, ours)
+            to_read, messages = _pipe(ours, others)
             self._process = subprocess.Popen(
                 [*_COMMAND, str(requests), str(messages)],
                 pass_fds=(requests, messages),
@@ -48,10 +48,8 @@ class CellsProcess:
                 stderr=self._printed.file,
                 start_new_session=True,
             )
-        finally:
-            os.close(requests)
-            os.close(messages)
-        self._client = PipeClient(self, self._requests, self._messages)
+            ours.pop_all()  # they stay open
+        self._client = PipeClient(self, to_ask, to_read)
         self._open = True
 
     def client(self) -> "PipeClient":
@@ -92,6 +90,14 @@ class CellsProcess:
         if self.is_alive():
             with suppress(ProcessLookupError, PermissionError):  # it has just ended
                 os.killpg(self._process.pid, number)
+
+
+def _pipe(reads: ExitStack, writes: ExitStack) -> tuple[int, int]:
+    """A pipe whose ends are closed with what they are given to."""
+    reading, writing = os.pipe()
+    reads.callback(os.close, reading)
+    writes.callback(os.close, writing)
+    return reading, writing
 
 
 class PipeClient:

@@ -32,6 +32,11 @@ class Printed:
     def pass_on(self, without_secrets: Callable[[str], str]) -> None:
         """Print it on standard error, once."""
         if self._open:
-            self._open = False
             sys.stderr.write(without_secrets(os.pread(self.file, _MOST, 0)[: self._last].decode(errors="replace")))
+            self.close()
+
+    def close(self) -> None:
+        """The file goes away."""
+        if self._open:
+            self._open = False
             os.close(self.file)

@@ -101,7 +101,7 @@ def run_notebook(
         raise UsageError(f"{output} is a folder.", remedy="Name the file that the executed notebook goes to.")
     content = _read(notebook)
     values = accept(_declared(content, notebook), parameters or {})
-    with nullcontext() if kernel else closing(CellsProcess()) as cells:  # it loads IPython while we load papermill
+    with nullcontext() if kernel else closing(_cells(notebook)) as cells:  # it loads IPython while we load papermill
         with grammar_when_asked():
             from ucl_helpers.automation.execution import execute, must_be_valid
 
@@ -119,6 +119,11 @@ def run_notebook(
                 told = to_the_end(partial(_keep, working, output, records))
                 os.close(held)
     return RunResult(output, told)
+
+
+def _cells(notebook: Path) -> CellsProcess:
+    with storage("run", notebook):
+        return CellsProcess()
 
 
 def _begun(output: Path) -> Path:
