@@ -13,17 +13,21 @@ from benchmarks.renewing import NOTEBOOK
 from benchmarks.serving import CONNECTION, bench
 from benchmarks.starting import THEIRS
 
+OURS = "import ucl_helpers.cli.main, ucl_helpers.cli.keep, ucl_helpers.adapter"
 LIMIT, MOST_PAIRS = 1.2, 5  # it hardly differs from one time to the next
 
 
 def results(pairs: int) -> Iterator[Result]:
     """The resident set at its peak, in bytes."""
     with bench() as on:
+        renewal = ("renew", CONNECTION, "--force")
         notebook = ("run", NOTEBOOK, "-p", "connection", CONNECTION)
-        imports = [sys.executable, "-c", THEIRS], f"`python -c '{THEIRS}'`"
+        imports = [sys.executable, "-c", OURS], "python, and all that it imports"
+        libraries = [sys.executable, "-c", THEIRS], f"`python -c '{THEIRS}'`"
         empty = on.empty_run(), "an empty papermill run"
         for name, what, command, (theirs, against) in (
-            ("memory-renew", "`ucl renew`", ("renew", CONNECTION, "--force"), imports),
+            ("memory-renew", "`ucl renew`", renewal, imports),
+            ("memory-renew-all", "`ucl renew`", renewal, libraries),
             ("memory-run-kernel", f"`ucl run {NOTEBOOK}`, with a kernel", (*notebook, "--kernel"), empty),
             ("memory-run", f"`ucl run {NOTEBOOK}`, without", notebook, empty),
         ):
