@@ -1,0 +1,128 @@
+"""How the cost grows: with connections, with a connection's generations and events, with a notebook's cells.
+
+A figure is the slope of the line that fits the logarithms of cost and size best: 1 when the cost is in proportion to
+the size, 0 when it does not depend on it. A fixed part of the cost (Python's start, say) flattens the slope where sizes
+are small; so a cost that is to be in proportion is fitted over the upper three sizes, and what can be called is called
+in this process and not started. Costs are seconds on the CPU, or bytes; each is the median of some rounds in which all
+sizes have their turn.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from benchmarks.copying import copies
+from benchmarks.homes import with_history
+from benchmarks.measuring import Result, process
+from benchmarks.serving import UCL, Bench, bench
+from ucl_helpers import Connection
+from ucl_helpers.automation.fleet.plan import plan
+from ucl_helpers.automation.fleet.standing import standing
+from ucl_helpers.automation.simulation import Fleet, simulate
+from ucl_helpers.renewal import Renewal
+from ucl_helpers.status import status_of
+
+LINEAR, FLAT, FITTED, MOST_ROUNDS = 1.1, 0.1, 3, 3
+ON_DISK, SIMULATED = (10, 100, 1_000, 10_000), (10, 100, 1_000, 10_000, 100_000)
+LOOKED_AT = (10, 100, 1_000)  # each look is noted durably: ten thousand are a minute or more of waiting for the disk
+RENEWALS, CELLS = (10, 100, 1_000, 10_000), (10, 100, 1_000)
+AGAIN = 20  # calls that take a millisecond or two are made so often for one figure
+
+Costs = Mapping[int, float]
+
+
+def results(pairs: int) -> Iterator[Result]:
+    """Connections, then renewals of one connection, then cells."""
+    rounds = min(pairs, MOST_ROUNDS)
+    with bench() as on:
+        yield from _connections(on, rounds)
+        yield from _renewals(on, rounds)
+        yield from _cells(on, rounds)
+
+
+def _connections(on: Bench, rounds: int) -> Iterator[Result]:
+    homes = {count: copies(on.connection, on.folder / f"{count}", count) for count in ON_DISK}
+    status = _costs(lambda count: _cpu(lambda: standing(homes[count])), ON_DISK, rounds)
+    yield _linear("growth-fleet-status", "the work of `ucl fleet status`", status, "connections")
+
+    looks = _costs(lambda count: _cpu(lambda: plan(homes[count])), LOOKED_AT, rounds)
+    yield _linear("growth-fleet-due", "a fleet's look at what is due", looks, "connections")
+
+    years = _costs(lambda count: _cpu(lambda: simulate(Fleet(count))), SIMULATED, rounds)
+    yield _linear("growth-simulation", "a simulated year", years, "connections")
+
+
+def _renewals(on: Bench, rounds: int) -> Iterator[Result]:
+    aged = {count: with_history(on.connection, on.folder / f"aged-{count}", count) for count in RENEWALS}
+    for name, what, call in (
+        ("growth-status", "the work of `ucl status NAME`", status_of),
+        ("growth-renew", "the beginning of a renewal, up to its first call", _begin),
+    ):
+        costs = _costs(partial(_each, call, aged), RENEWALS, rounds)
+        against = f"generations and events, {_spread(RENEWALS)}"
+        yield Result(name, what, against, _slope(costs), "", FLAT, details=_described(costs, "CPU seconds"))
+
+
+def _cells(on: Bench, rounds: int) -> Iterator[Result]:
+    costs = _costs(partial(_run, on), CELLS, rounds)
+    yield _linear("growth-run", "`ucl run`, whole process, a print a cell", costs, "cells")
+    sizes = {count: float((on.folder / f"{count}.ipynb").stat().st_size) for count in CELLS}
+    yield _linear("growth-notebook", "size of the executed notebook", sizes, "cells", "bytes")
+
+
+def _begin(connection: Connection) -> None:
+    """What a renewal reads before it asks for its configuration; it is not due, so no key is begun."""
+    Renewal.begin(connection, only_if_due=True)
+
+
+def _each(call: Callable[[Connection], object], aged: Mapping[int, Connection], count: int) -> float:
+    return _cpu(lambda: [call(aged[count]) for _ in range(AGAIN)]) / AGAIN
+
+
+def _run(on: Bench, count: int) -> float:
+    """CPU seconds of a run, the process that executes the cells included."""
+    cell: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    cells = [{**cell, "id": f"cell-{number}", "source": f"print({number})"} for number in range(count)]
+    notebook, executed = on.folder / f"cells-{count}.ipynb", on.folder / f"{count}.ipynb"
+    content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    notebook.write_text(json.dumps(content), "utf-8")
+    return process([UCL, "run", notebook, "--output", executed, "--home", on.folder / "home"]).cpu_seconds
+
+
+def _cpu(call: Callable[[], object]) -> float:
+    begin = time.process_time()
+    call()
+    return time.process_time() - begin
+
+
+def _costs(cost: Callable[[int], float], sizes: Sequence[int], rounds: int) -> Costs:
+    """By size, the median of some rounds; the smallest has been measured for nothing before."""
+    cost(sizes[0])
+    found = [[cost(size) for size in sizes] for _ in range(rounds)]
+    return dict(zip(sizes, map(statistics.median, zip(*found, strict=True)), strict=True))
+
+
+def _slope(costs: Costs) -> float:
+    return float(np.polyfit(np.log(list(costs)), np.log(list(costs.values())), 1)[0])
+
+
+def _linear(name: str, what: str, costs: Costs, of: str, unit: str = "CPU seconds") -> Result:
+    upper = dict(list(costs.items())[-FITTED:])
+    against = f"{of}, {_spread(list(upper))}"
+    return Result(name, f"growth of {what}", against, _slope(upper), "", LINEAR, details=_described(costs, unit))
+
+
+def _spread(sizes: Sequence[int]) -> str:
+    return f"{sizes[0]:,} to {sizes[-1]:,}"
+
+
+def _described(costs: Costs, unit: str) -> Mapping[str, Any]:
+    """Each cost, and the slope from each to the next: where it bends can be seen."""
+    slopes = [round(_slope(dict(two)), 3) for two in pairwise(costs.items())]
+    return {"unit": unit, "costs": {str(size): round(cost, 6) for size, cost in costs.items()}, "slopes": slopes}
