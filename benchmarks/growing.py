@@ -4,7 +4,8 @@ A figure is the slope of the line that fits the logarithms of cost and size best
 the size, 0 when it does not depend on it. A fixed part of the cost (Python's start, say) flattens the slope where sizes
 are small; so a cost that is to be in proportion is fitted over the upper three sizes, and what can be called is called
 in this process and not started. Costs are seconds on the CPU, or bytes; each is the median of some rounds in which all
-sizes have their turn.
+sizes have their turn. The folders lie in memory where the machine has a folder for that (:data:`MEMORY`): with ten
+thousand connections everybody would wait for the disk, which CPU seconds do not tell.
 """
 
 import json
@@ -13,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ import numpy as np
 from benchmarks.copying import copies
 from benchmarks.homes import with_history
 from benchmarks.measuring import Result, process
-from benchmarks.serving import UCL, Bench, bench
+from benchmarks.serving import UCL, bench
 from ucl_helpers import Connection
 from ucl_helpers.automation.fleet.plan import plan
 from ucl_helpers.automation.fleet.standing import standing
@@ -30,7 +33,7 @@ from ucl_helpers.status import status_of
 
 LINEAR, FLAT, FITTED, MOST_ROUNDS = 1.1, 0.1, 3, 3
 ON_DISK, SIMULATED = (10, 100, 1_000, 10_000), (10, 100, 1_000, 10_000, 100_000)
-LOOKED_AT = (10, 100, 1_000)  # each look is noted durably: ten thousand are a minute or more of waiting for the disk
+MEMORY = Path("/dev", "shm")
 RENEWALS, CELLS = (10, 100, 1_000, 10_000), (10, 100, 1_000)
 AGAIN = 20  # calls that take a millisecond or two are made so often for one figure
 
@@ -40,26 +43,27 @@ Costs = Mapping[int, float]
 def results(pairs: int) -> Iterator[Result]:
     """Connections, then renewals of one connection, then cells."""
     rounds = min(pairs, MOST_ROUNDS)
-    with bench() as on:
-        yield from _connections(on, rounds)
-        yield from _renewals(on, rounds)
-        yield from _cells(on, rounds)
+    where = MEMORY if MEMORY.is_dir() else None
+    with bench() as on, TemporaryDirectory(prefix="ucl-bench-", dir=where) as name:
+        yield from _connections(on.connection, Path(name), rounds)
+        yield from _renewals(on.connection, Path(name), rounds)
+        yield from _cells(Path(name), rounds)
 
 
-def _connections(on: Bench, rounds: int) -> Iterator[Result]:
-    homes = {count: copies(on.connection, on.folder / f"{count}", count) for count in ON_DISK}
+def _connections(connection: Connection, folder: Path, rounds: int) -> Iterator[Result]:
+    homes = {count: copies(connection, folder / f"{count}", count) for count in ON_DISK}
     status = _costs(lambda count: _cpu(lambda: standing(homes[count])), ON_DISK, rounds)
     yield _linear("growth-fleet-status", "the work of `ucl fleet status`", status, "connections")
 
-    looks = _costs(lambda count: _cpu(lambda: plan(homes[count])), LOOKED_AT, rounds)
+    looks = _costs(lambda count: _cpu(lambda: plan(homes[count])), ON_DISK, rounds)
     yield _linear("growth-fleet-due", "a fleet's look at what is due", looks, "connections")
 
     years = _costs(lambda count: _cpu(lambda: simulate(Fleet(count))), SIMULATED, rounds)
     yield _linear("growth-simulation", "a simulated year", years, "connections")
 
 
-def _renewals(on: Bench, rounds: int) -> Iterator[Result]:
-    aged = {count: with_history(on.connection, on.folder / f"aged-{count}", count) for count in RENEWALS}
+def _renewals(connection: Connection, folder: Path, rounds: int) -> Iterator[Result]:
+    aged = {count: with_history(connection, folder / f"aged-{count}", count) for count in RENEWALS}
     for name, what, call in (
         ("growth-status", "the work of `ucl status NAME`", status_of),
         ("growth-renew", "the beginning of a renewal, up to its first call", _begin),
@@ -69,10 +73,10 @@ def _renewals(on: Bench, rounds: int) -> Iterator[Result]:
         yield Result(name, what, against, _slope(costs), "", FLAT, details=_described(costs, "CPU seconds"))
 
 
-def _cells(on: Bench, rounds: int) -> Iterator[Result]:
-    costs = _costs(partial(_run, on), CELLS, rounds)
+def _cells(folder: Path, rounds: int) -> Iterator[Result]:
+    costs = _costs(partial(_run, folder), CELLS, rounds)
     yield _linear("growth-run", "`ucl run`, whole process, a print a cell", costs, "cells")
-    sizes = {count: float((on.folder / f"{count}.ipynb").stat().st_size) for count in CELLS}
+    sizes = {count: float((folder / f"{count}.ipynb").stat().st_size) for count in CELLS}
     yield _linear("growth-notebook", "size of the executed notebook", sizes, "cells", "bytes")
 
 
@@ -85,14 +89,14 @@ def _each(call: Callable[[Connection], object], aged: Mapping[int, Connection], 
     return _cpu(lambda: [call(aged[count]) for _ in range(AGAIN)]) / AGAIN
 
 
-def _run(on: Bench, count: int) -> float:
+def _run(folder: Path, count: int) -> float:
     """CPU seconds of a run, the process that executes the cells included."""
     cell: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
     cells = [{**cell, "id": f"cell-{number}", "source": f"print({number})"} for number in range(count)]
-    notebook, executed = on.folder / f"cells-{count}.ipynb", on.folder / f"{count}.ipynb"
+    notebook, executed = folder / f"cells-{count}.ipynb", folder / f"{count}.ipynb"
     content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     notebook.write_text(json.dumps(content), "utf-8")
-    return process([UCL, "run", notebook, "--output", executed, "--home", on.folder / "home"]).cpu_seconds
+    return process([UCL, "run", notebook, "--output", executed, "--home", folder / "home"]).cpu_seconds
 
 
 def _cpu(call: Callable[[], object]) -> float:

@@ -19,6 +19,7 @@ def with_history(connection: Connection, folder: Path, renewals: int) -> Connect
     """
     aged = copies(connection, folder, 1).connections()[0]
     current = aged.require_current()
+    mark = current.fingerprint
     newest = current.path.rename(current.path.with_name(f"{renewals:06d}-{current.name.partition('-')[2]}"))
     files = sorted(newest.iterdir())
     lines, now = [], utc_now()
@@ -28,9 +29,9 @@ def with_history(connection: Connection, folder: Path, renewals: int) -> Connect
             generation.mkdir(mode=0o700)
             for one in files:
                 os.link(one, generation / one.name)
-        mark = current.fingerprint if generation == newest else generation.name[7:] + secrets.token_hex(26)
+        fingerprint = mark if generation == newest else generation.name[7:] + secrets.token_hex(26)
         time = (now - timedelta(days=renewals - number)).isoformat(timespec="milliseconds")
-        facts = {"fingerprint": mark, "previous": None, "generation": generation.name, "warnings": None}
+        facts = {"fingerprint": fingerprint, "previous": None, "generation": generation.name, "warnings": None}
         lines.append(json.dumps({"time": time, "event": "renewed", **facts}) + "\n")
     link = aged.path / "current"
     link.unlink()
