@@ -70,7 +70,9 @@ def _renewals(connection: Connection, folder: Path, rounds: int) -> Iterator[Res
     ):
         costs = _costs(partial(_each, call, aged), RENEWALS, rounds)
         against = f"generations and events, {_spread(RENEWALS)}"
-        yield Result(name, what, against, _slope(costs), "", FLAT, details=_described(costs, "CPU seconds"))
+        yield Result(
+            name, f"growth of {what}", against, _slope(costs), "", FLAT, details=_described(costs, "CPU seconds")
+        )
 
 
 def _cells(folder: Path, rounds: int) -> Iterator[Result]:
