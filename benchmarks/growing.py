@@ -58,7 +58,7 @@ def results(pairs: int) -> Iterator[Result]:
 
 
 def _connections(connection: Connection, folder: Path, rounds: int) -> Iterator[Result]:
-    homes = {count: copies(connection, folder / f"{count}", count) for count in ON_DISK}
+    homes = {count: copies(connection, folder / f"{count}", count, distinct=True) for count in ON_DISK}
     status = _costs(lambda count: _cpu(lambda: standing(homes[count])), ON_DISK, rounds)
     yield _linear("growth-fleet-status", "the work of `ucl fleet status`", status, "connections")
 
