@@ -41,20 +41,23 @@ class RedactingManager(NotebookExecutionManager):
 
     def __init__(self, nb: Any, redactor: Redactor, *, saves_each_cell: bool, **options: Any) -> None:
         super().__init__(nb, nb.metadata.papermill["output_path"], autosave_cell_every=0, **options)
-        self._redactor, self._saves_each_cell = redactor, saves_each_cell
+        self._redactor, self._saves_each_cell, self._is_saved = redactor, saves_each_cell, False
         self.path = local_path(self.output_path)
 
     def cell_start(self, cell: Any, cell_index: int | None = None, **more: Any) -> None:
         """Note when the cell began; what was saved after the one before stays."""
-        saves, self._saves_each_cell = self._saves_each_cell, False
+        self._is_saved = True
         super().cell_start(cell, cell_index, **more)
-        self._saves_each_cell = saves
+        self._is_saved = False
 
     def save(self, **_: Any) -> None:
-        """Take the secrets out; then save, unless only the end is saved."""
+        """Take the secrets out; then save, unless only the end is saved. The format is looked at at the end only."""
+        if self._is_saved:
+            return
         self._redactor.notebook(self.nb)
-        if self._saves_each_cell or self.end_time is not None:
+        ends = self.end_time is not None
+        if self._saves_each_cell or ends:
             if self.path is not None:
-                write(self.path, nbformat.writes(self.nb).encode())
+                write(self.path, (nbformat if ends else nbformat.v4).writes(self.nb).encode())
             elif self._saves_each_cell:
                 super().save()
