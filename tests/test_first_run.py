@@ -269,5 +269,5 @@ def test_ctrl_c_while_it_is_loaded_is_130_without_a_traceback(module, tmp_path):
 
 
 def test_without_its_first_module_a_traceback_would_be_seen(tmp_path):
-    code, _, err = interrupted(tmp_path, "requests", sys.executable, "-c", PLAIN)
+    code, _, err = interrupted(tmp_path, "cryptography", sys.executable, "-c", PLAIN)
     assert (code, "Traceback" in err) == (-signal.SIGINT, True)
