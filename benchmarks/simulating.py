@@ -38,6 +38,5 @@ def results(pairs: int) -> Iterator[Result]:
     yield Result("simulation", what, "numpy over the same array", both.ratio, "×", LIMIT, details=both.described())
 
     peaks = in_turn(lambda: process(ours).peak_bytes / MIB, lambda: process(theirs).peak_bytes / MIB, 2)
-    yield Result(
-        "simulation-memory", f"peak memory of {what}", "one GiB", max(peaks.ours), "MiB", 1024, details=peaks.described()
-    )
+    what, details = f"peak memory of {what}", peaks.described()
+    yield Result("simulation-memory", what, "one GiB", max(peaks.ours), "MiB", 1024, details=details)
