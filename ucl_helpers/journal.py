@@ -36,15 +36,17 @@ class Journal:
         Raises:
             StorageFailed: it could not be read.
         """
-        with files.storage("read", self._path), suppress(FileNotFoundError):
-            return [one for one in map(json_object, self._path.read_bytes().split(b"\n")) if one is not None]
-        return []
+        return [one for one in map(json_object, self._lines()) if one is not None]
 
     def revoked(self) -> dict[str, str]:
-        """Fingerprints of identities known to be revoked → when."""
-        return {
-            str(one.get("fingerprint")): str(one.get("time")) for one in self.events() if one.get("event") == "revoked"
-        }
+        """Fingerprints of identities known to be revoked → when. Of other events nothing is parsed."""
+        found = [json_object(line) or {} for line in self._lines() if b'"revoked"' in line]
+        return {str(one.get("fingerprint")): str(one.get("time")) for one in found if one.get("event") == "revoked"}
+
+    def _lines(self) -> list[bytes]:
+        with files.storage("read", self._path), suppress(FileNotFoundError):
+            return self._path.read_bytes().split(b"\n")
+        return []
 
     def prune(self) -> None:
         """Leave old events out, once there are twice as many as are kept."""
