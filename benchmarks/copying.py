@@ -1,44 +1,48 @@
 """Many connections: copies of one, as far as a fleet can see, made in a moment.
 
-Each has files of its own, the same identity, and a name of its own. They are read like others, and renewed: a UCL does
-not mind one client that comes often.
+Each has files of its own and a name of its own. Where they are to be renewed all have the same identity: a UCL does not
+mind one client that comes often. Where they are only to be looked at each has a certificate of its own, which differs
+in the last bytes of its signature (nobody verifies it there): what is parsed once is not known the next time.
 """
 
 import shutil
-from collections.abc import Mapping
+import ssl
 from pathlib import Path
 
 from ucl_helpers import Connection, Home
 
 
-def copies(connection: Connection, folder: Path, count: int) -> Home:
+def copies(connection: Connection, folder: Path, count: int, *, distinct: bool = False) -> Home:
     """A home folder with that many copies of a connection, made anew if it is there."""
     shutil.rmtree(folder, ignore_errors=True)
     home = Home(folder)
     home.new("copied-00000")  # makes the folders above, as they have to be
-    contents = _contents(connection.path)
+    contents = {str(one.relative_to(connection.path)): _content(one) for one in sorted(connection.path.rglob("*"))}
+    leaf = (connection.path / "current" / "certificate.pem").read_bytes()
     for number in range(count):
-        _write(home.path / "connections" / f"copied-{number:05d}", contents)
+        own = _other(leaf, number) if distinct else leaf
+        for name, content in contents.items():
+            path = home.path / "connections" / f"copied-{number:05d}" / name
+            _write(path, content.replace(leaf, own) if isinstance(content, bytes) else content)
     return home
 
 
-def _contents(folder: Path) -> Mapping[str, bytes | str | None]:
-    """By path below the folder, parents first: what stands in a file, where a link leads, None for a folder."""
-    found: dict[str, bytes | str | None] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        found[name] = str(path.readlink()) if path.is_symlink() else None if path.is_dir() else path.read_bytes()
-    return found
+def _content(path: Path) -> bytes | Path | None:
+    return path.readlink() if path.is_symlink() else None if path.is_dir() else path.read_bytes()
 
 
-def _write(folder: Path, contents: Mapping[str, bytes | str | None]) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    for name, content in contents.items():
-        path = folder / name
-        if content is None:
-            path.mkdir(mode=0o700, exist_ok=True)
-        elif isinstance(content, str):
-            path.symlink_to(content)
-        else:
-            path.write_bytes(content)
-            path.chmod(0o600)
+def _write(path: Path, content: bytes | Path | None) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if content is None:
+        path.mkdir(mode=0o700, exist_ok=True)
+    elif isinstance(content, Path):
+        path.symlink_to(content)
+    else:
+        path.write_bytes(content)
+        path.chmod(0o600)
+
+
+def _other(pem: bytes, number: int) -> bytes:
+    """The certificate with another end of its signature."""
+    der = ssl.PEM_cert_to_DER_cert(pem.decode())
+    return ssl.DER_cert_to_PEM_cert(der[:-8] + number.to_bytes(8)).encode()

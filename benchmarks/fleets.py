@@ -96,7 +96,7 @@ def _renewal(on: Bench, pairs: int) -> Result:
 
 
 def _status(on: Bench, pairs: int) -> Iterator[Result]:
-    homes = {count: copies(on.connection, on.folder / f"{count}", count).path for count in (MANY, FEWER)}
+    homes = {one: copies(on.connection, on.folder / f"{one}", one, distinct=True).path for one in (MANY, FEWER)}
     parse = [sys.executable, "-c", PARSE, homes[MANY]]
     both = in_turn(lambda: process(_shown(homes[MANY])).seconds, lambda: process(parse).seconds, pairs)
     what, against = f"`ucl fleet status`, {MANY:,} connections", f"parsing {MANY:,} certificates alone"

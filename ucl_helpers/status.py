@@ -3,7 +3,6 @@
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,12 +10,10 @@ from ucl_helpers.attempts import Attempts, remembered
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import subject_text
 from ucl_helpers.errors import InvalidSettings, UCLError
-from ucl_helpers.generation import Generation
 from ucl_helpers.hook_state import pending_hooks
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.pending import Pending
 from ucl_helpers.policy import state
-from ucl_helpers.settings import Settings
 from ucl_helpers.show import Row, Shown, moment, span
 from ucl_helpers.store import Connection
 
@@ -150,21 +147,6 @@ class Status(Shown):
         return {**told, "failures": known.failures, "lastError": last}
 
 
-class _Seen(Connection):
-    """A connection as it stands now: what several questions need is read once, which is most of what a look costs."""
-
-    def __init__(self, connection: Connection) -> None:
-        vars(self).update(vars(connection))
-
-    @cached_property
-    def settings(self) -> Settings:
-        return super().settings
-
-    @cached_property
-    def current(self) -> Generation | None:
-        return super().current
-
-
 def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = True) -> Status:
     """Where a connection stands; damage is told, not raised.
 
@@ -173,7 +155,6 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
         clock: our clock, aware, UTC.
         whole: also read the key and hold it against its certificate, which takes some 50 ms each time.
     """
-    connection = _Seen(connection)
     name, now, known, left = connection.name, clock(), remembered(connection), None
     try:
         left = _under_way(connection.pending)
