@@ -18,7 +18,6 @@ from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks.copying import copies
 from benchmarks.measuring import Result, in_turn, process
@@ -30,8 +29,8 @@ from ucl_helpers.automation.fleet.plan import alone, plan
 from ucl_helpers.automation.fleet.run import renew_fleet
 from ucl_helpers.crypto import make_key
 
-CORES, BITS, KEYS, MOST_PAIRS, NO_LIMIT = 2, 4096, 24, 9, 1e6
-MANY, FEWER, MOST_READINGS = 10_000, 1_000, 7
+CORES, BITS, KEYS, MOST_PAIRS, NO_LIMIT = 2, 4096, 24, 8, 1e6
+MANY, FEWER, MOST_READINGS = 10_000, 1_000, 5
 PARSE = """
 import sys
 from pathlib import Path
@@ -97,7 +96,7 @@ def _renewal(on: Bench, pairs: int) -> Result:
 
 def _status(on: Bench, pairs: int) -> Iterator[Result]:
     homes = {one: copies(on.connection, on.folder / f"{one}", one, distinct=True).path for one in (MANY, FEWER)}
-    parse = [sys.executable, "-c", PARSE, homes[MANY]]
+    parse: list[str | Path] = [sys.executable, "-c", PARSE, homes[MANY]]
     both = in_turn(lambda: process(_shown(homes[MANY])).seconds, lambda: process(parse).seconds, pairs)
     what, against = f"`ucl fleet status`, {MANY:,} connections", f"parsing {MANY:,} certificates alone"
     yield Result("fleet-status", what, against, both.ratio, "×", 2, details=both.described())
@@ -109,7 +108,7 @@ def _status(on: Bench, pairs: int) -> Iterator[Result]:
     yield Result("fleet-status-memory", what, f"the same, {FEWER:,}", peaks.ratio, "×", 1.5, details=details)
 
 
-def _shown(home: Path) -> list[Any]:
+def _shown(home: Path) -> list[str | Path]:
     return [UCL, "fleet", "status", "--home", home]
 
 
