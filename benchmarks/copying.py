@@ -21,9 +21,10 @@ def copies(connection: Connection, folder: Path, count: int, *, distinct: bool =
     leaf = (connection.path / "current" / "certificate.pem").read_bytes()
     for number in range(count):
         own = _other(leaf, number) if distinct else leaf
+        to = home.path / "connections" / f"copied-{number:05d}"
+        to.mkdir(mode=0o700, exist_ok=True)
         for name, content in contents.items():
-            path = home.path / "connections" / f"copied-{number:05d}" / name
-            _write(path, content.replace(leaf, own) if isinstance(content, bytes) else content)
+            _write(to / name, content.replace(leaf, own) if isinstance(content, bytes) else content)
     return home
 
 
@@ -32,7 +33,6 @@ def _content(path: Path) -> bytes | Path | None:
 
 
 def _write(path: Path, content: bytes | Path | None) -> None:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
     if content is None:
         path.mkdir(mode=0o700, exist_ok=True)
     elif isinstance(content, Path):

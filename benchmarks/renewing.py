@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.measuring import Result, in_turn, process
 from benchmarks.serving import CONNECTION, Bench, bench
 from benchmarks.talking import called, connected, tls
-from ucl_helpers import Renewal, renew
+from ucl_helpers import Connection, Renewal, renew
 from ucl_helpers.crypto import encode, make_key
 from ucl_helpers.operations import CONFIGURATION, SIGN
 
@@ -78,23 +78,23 @@ def _without_key(on: Bench, pairs: int) -> dict[str, Any]:
     """Both whole processes again: a rehearsal has left key and CSR to the one; the other is given that key."""
 
     def ours() -> float:
-        _make_key_before(on)
+        make_key_before(on.connection)
         return process(on.ucl("renew", CONNECTION, "--force")).seconds
 
     whole = in_turn(ours, _seconds(*on.tutorial(on.connection.path / "current" / "key.pem")), pairs)
     return {**whole.described(), "ratio": round(whole.ratio, 3)}
 
 
-def _make_key_before(on: Bench) -> None:
+def make_key_before(connection: Connection) -> None:
     """Leave key and CSR as an interrupted run does."""
-    rehearsed = Renewal.begin(on.connection, rehearsal=True)
+    rehearsed = Renewal.begin(connection, rehearsal=True)
     rehearsed.configuration()
     rehearsed.request()
     rehearsed.close()
 
 
 def _renewed_without_key(on: Bench) -> float:
-    _make_key_before(on)
+    make_key_before(on.connection)
     return _seconds_of(lambda: renew(on.connection))
 
 

@@ -164,7 +164,7 @@ def test_what_falls_short_is_a_warning_and_what_cannot_be_a_failure():
 def test_a_rule_that_is_not_the_policy_s_is_a_failure(monkeypatch):
     year = simulate(Fleet(1000))
     assert (year.checks[0].status, year.checks[0].found) == ("ok", "100 of them")
-    monkeypatch.setattr(simulation, "fraction", lambda _: 0.5)
+    monkeypatch.setattr(simulation, "fraction_bytes", lambda _: b"\x80" + bytes(7))
     assert (year.checks[0].status, year.checks[0].found) == ("failed", "1 of them")
 
 

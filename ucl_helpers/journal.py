@@ -36,24 +36,22 @@ class Journal:
         Raises:
             StorageFailed: it could not be read.
         """
-        return [one for one in map(json_object, self._text().split(b"\n")) if one is not None]
+        return [one for one in map(json_object, self._lines()) if one is not None]
 
     def revoked(self) -> dict[str, str]:
-        """Fingerprints of identities known to be revoked → when."""
-        if b"revoked" not in (text := self._text()):  # as a rule: a thousand events need not be read for none
-            return {}
-        told = [json_object(line) or {} for line in text.split(b"\n") if b"revoked" in line]
-        return {str(one.get("fingerprint")): str(one.get("time")) for one in told if one.get("event") == "revoked"}
+        """Fingerprints of identities known to be revoked → when. Of other events nothing is parsed."""
+        found = [json_object(line) or {} for line in self._lines() if b'"revoked"' in line]
+        return {str(one.get("fingerprint")): str(one.get("time")) for one in found if one.get("event") == "revoked"}
 
-    def _text(self) -> bytes:
+    def _lines(self) -> list[bytes]:
         with files.storage("read", self._path), suppress(FileNotFoundError):
-            return self._path.read_bytes()
-        return b""
+            return self._path.read_bytes().split(b"\n")
+        return []
 
     def prune(self) -> None:
         """Leave old events out, once there are twice as many as are kept."""
         most = 2 * KEEP_EVENTS
-        if self._text().count(b"\n") >= most and len(events := self.events()) > most:
+        if len(self._lines()) > most and len(events := self.events()) > most:
             last = {str(one.get("fingerprint")): one for one in events}
             asked = [one for one in last.values() if one.get("event") == "revoke-intended"]
             kept = [one for one in events[:-KEEP_EVENTS] if one.get("event") == "revoked" or one in asked]

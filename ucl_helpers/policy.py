@@ -129,4 +129,9 @@ def state(validity: Validity, *, now: datetime, revoked: bool, is_due: bool) -> 
 
 def fraction(seed: str) -> float:
     """How much of the jitter a connection takes, from 0 to 1: always the same for its ``seed``."""
-    return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8]) / 2**64
+    return int.from_bytes(fraction_bytes(seed)) / 2**64
+
+
+def fraction_bytes(seed: str) -> bytes:
+    """The same as a whole number of 64 bits, big-endian, for who asks a million times."""
+    return hashlib.sha256(seed.encode()).digest()[:8]

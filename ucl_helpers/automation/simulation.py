@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.models import Check, Validity
-from ucl_helpers.policy import JITTER, due, fraction
+from ucl_helpers.policy import JITTER, due, fraction_bytes
 from ucl_helpers.show import Row, Shown, span
 
 try:
@@ -187,7 +187,7 @@ def rests(fleet: Fleet, numbers: range | None = None) -> Moments:
     first = _whole(fleet.due_after(numbers[0]))
     if fleet.renew_before is not None:
         return np.full(len(numbers), first)
-    jitter = np.fromiter(map(fraction, map(fleet.name, numbers)), float, len(numbers))
+    jitter = np.fromiter(map(fraction_bytes, map(fleet.name, numbers)), "S8", len(numbers)).view(">u8") / 2.0**64
     early: Moments = np.rint(_whole(fleet.lifetime) * (JITTER * jitter)).astype(np.int64)
     after: Moments = first + early[0] - early
     return after
@@ -222,11 +222,15 @@ class _Course:
         for number in range(self.runs):
             new = np.flatnonzero(self.looks == number)
             if new.size or waiting.size:
-                waiting = np.concatenate([waiting, new[np.argsort(self.due[new], kind="stable")]])
+                waiting = np.concatenate([waiting, self._longest_due_first(new)])
                 waiting = self._attempt(waiting, number * self.every)
         self.lost += int(np.count_nonzero(self.expires <= self.end))
         margin = None if self.margin > self.lifetime else timedelta(microseconds=self.margin)
         return Year(self.fleet, self.renewals, self.lost, margin)
+
+    def _longest_due_first(self, those: Moments) -> Moments:
+        """Where there is no limit all have the same turn, and their order makes no difference."""
+        return those[np.argsort(self.due[those], kind="stable")] if self.gap else those
 
     def _attempt(self, waiting: Moments, now: int) -> Moments:
         """One run that begins ``now``; returns those who are still to be renewed."""

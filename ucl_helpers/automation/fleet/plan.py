@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 
 from ucl_helpers import files
@@ -19,6 +20,8 @@ from ucl_helpers.automation.fleet.task import Result, not_due
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import UsageError
 from ucl_helpers.exports import json_object
+from ucl_helpers.generation import Generation
+from ucl_helpers.settings import Settings
 from ucl_helpers.status import Status, lies_in_plain, status_of
 from ucl_helpers.store import Connection, Home
 
@@ -50,6 +53,21 @@ class Plan:
             _note(self.home).unlink(missing_ok=True)
 
 
+class _Seen(Connection):
+    """A connection as it stands now: what several questions need is read once, which is most of what a look costs."""
+
+    def __init__(self, connection: Connection) -> None:
+        vars(self).update(vars(connection))
+
+    @cached_property
+    def settings(self) -> Settings:
+        return super().settings
+
+    @cached_property
+    def current(self) -> Generation | None:
+        return super().current
+
+
 def statuses(home: Home, patterns: Sequence[str] = (), clock: Clock = utc_now) -> list[Status]:
     """Where connections stand, by name, read from disk; keys are not looked at, which would take 50 ms each.
 
@@ -66,7 +84,7 @@ def statuses(home: Home, patterns: Sequence[str] = (), clock: Clock = utc_now) -
         if not any(fnmatchcase(one.name, pattern) for one in found):
             raise UsageError(f"No connection in {home.path} is called {pattern!r}.", remedy="See: ucl fleet status")
     wanted = [one for one in found if not patterns or any(fnmatchcase(one.name, each) for each in patterns)]
-    return [status_of(one, clock, whole=False) for one in wanted]
+    return [status_of(_Seen(one), clock, whole=False) for one in wanted]
 
 
 @contextmanager
