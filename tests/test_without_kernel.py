@@ -59,10 +59,10 @@ def told(folder, way, name):
 
 
 def shown(folder, way, name):
-    """The executed notebook without what is peculiar to a run; widths of bars and ages are of moments."""
+    """The executed notebook without what is peculiar to a run: widths of bars and columns and ages are of moments."""
     literal = {str(folder / way / "home"): "HOME", str(folder / way): "~"}
     notebook = normalise(nbformat.read(folder / way / f"{name}.ipynb", as_version=4), literal)
-    return [re.sub(r"flex:\d+ 0 0|\b\d+ s\b", "", json.dumps(cell["outputs"])) for cell in codes(notebook)]
+    return [re.sub(r"flex:\d+ 0 0|\b\d+ s\b| {2,}", " ", json.dumps(cell["outputs"])) for cell in codes(notebook)]
 
 
 def codes(notebook):
