@@ -10,6 +10,7 @@ import pytest
 from test_runner import outcome, printed, write_notebook
 
 from ucl_helpers.automation.kernel import EncryptedKernelManager
+from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.runner import parameters_of, run_notebook
 from ucl_helpers.errors import StorageFailed, UsageError
 
@@ -83,9 +84,9 @@ def test_a_kernel_that_dies_has_its_last_words_passed_on(run, tmp_path, capfd):
     assert capfd.readouterr().err.startswith("Fatal Python error: Aborted\n")
 
 
-async def late(kernel):
+async def late(process):
     """What waits for an answer of a kernel, as nbclient does."""
-    await asyncio.to_thread(kernel.provisioner.process.wait)
+    await asyncio.to_thread(process.wait)
     raise RuntimeError("it died")
 
 
@@ -99,10 +100,27 @@ def test_what_a_stopped_run_still_waited_for_is_no_news_but_a_death_is(end, news
         asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about["message"]))
         kernel = EncryptedKernelManager()
         await kernel.start_kernel()
-        waiting = [asyncio.ensure_future(late(kernel))]
+        waiting = [asyncio.ensure_future(late(kernel.provisioner.process))]
         await getattr(kernel, end)()
         await asyncio.wait(waiting)
         await kernel.cleanup_resources()
+
+    asyncio.run(scene())
+    gc.collect()
+    assert told == news
+
+
+@pytest.mark.parametrize(("end", "news"), [("shutdown_kernel", []), ("close", ["Task exception was never retrieved"])])
+def test_nor_is_it_without_a_kernel(end, news):
+    told = []
+
+    async def scene():
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about["message"]))
+        cells = CellsProcess()
+        waiting = [asyncio.ensure_future(late(cells._process))]
+        if ending := getattr(cells, end)():
+            await ending
+        await asyncio.wait(waiting)
 
     asyncio.run(scene())
     gc.collect()

@@ -7,7 +7,6 @@ with the kernel, or if the run was killed with the next one. A kernel specificat
 same name is not looked at: it may start another interpreter.
 """
 
-import asyncio
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from jupyter_client.manager import AsyncKernelManager
 from traitlets import default
 
 from ucl_helpers.automation.leftovers import hold, sweep
+from ucl_helpers.automation.no_news import what_waits_is_no_news
 from ucl_helpers.automation.printed import Printed
 from ucl_helpers.automation.redaction import Redactor
 
@@ -49,8 +49,7 @@ class EncryptedKernelManager(AsyncKernelManager):
     async def _async_interrupt_kernel(self) -> None:
         """When it is to end: what a run that is stopped still waited for comes to nothing, and that is no news."""
         if self.shutting_down:
-            for waiting in asyncio.all_tasks() - {asyncio.current_task()}:
-                waiting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            what_waits_is_no_news()
         await super()._async_interrupt_kernel()
 
     async def _async_request_shutdown(self, restart: bool = False) -> None:

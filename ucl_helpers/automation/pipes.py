@@ -19,6 +19,7 @@ from functools import partial
 from queue import Empty
 from typing import Any
 
+from ucl_helpers.automation.no_news import what_waits_is_no_news
 from ucl_helpers.automation.printed import Printed
 from ucl_helpers.automation.redaction import Redactor
 
@@ -66,6 +67,7 @@ class CellsProcess:
 
     async def shutdown_kernel(self, *, now: bool = False) -> None:
         """Let it end by itself, since nobody asks any more; kill it if it does not, or ``now``."""
+        what_waits_is_no_news()
         self._printed.no_more()
         self._client.ask_no_more()
         if not now:
