@@ -3,7 +3,9 @@
 import os
 import select
 import socket
+import ssl
 import struct
+import threading
 
 import pytest
 from contract_replay import rsa_key
@@ -109,3 +111,39 @@ def test_a_connection_that_is_reset_before_the_handshake_is_closed():
             tls_context(None, None).wrap_socket(ours, server_hostname="localhost")
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
+
+
+def send_on(connection):
+    while True:
+        connection.sendall(b"request")
+
+
+def meets(ca, hang_up):
+    """What a client meets that sends on after ``hang_up`` has ended the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=lambda: hang_up(listening.accept()[0]))
+        server.start()
+        raw = socket.create_connection(listening.getsockname())
+        with tls_context(ca.ca_file, None).wrap_socket(raw, server_hostname="localhost") as ours:
+            server.join()
+            with pytest.raises(ssl.SSLError) as met:
+                send_on(ours)
+    return met.value
+
+
+def test_why_a_server_hung_up_is_heard_by_who_goes_on_sending(tmp_path):
+    ca = Authority(tmp_path / "ca", "CA")
+    identity = ca.issue("server")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(identity)
+
+    def silently(connection):
+        server.wrap_socket(connection, server_side=True).close()
+
+    def with_an_alert(connection):
+        with connection, pytest.raises(ssl.SSLError):
+            server.wrap_socket(connection, server_side=True)
+
+    assert isinstance(meets(ca, silently), ssl.SSLEOFError)
+    server.verify_mode = ssl.CERT_REQUIRED
+    assert "CERTIFICATE_REQUIRED" in meets(ca, with_an_alert).reason

@@ -84,6 +84,13 @@ class _Socket(ssl.SSLSocket):
             self.settimeout(min(left, self.gettimeout() or left))
         return super().recv_into(*args, **kwargs)
 
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().sendall(*args, **kwargs)
+        except ssl.SSLEOFError:
+            self.recv(1)  # whoever refuses us has hung up before we were done; the alert that says why is still there
+            raise
+
     def recv(self, *args: Any, **kwargs: Any) -> bytes:
         try:
             return super().recv(*args, **kwargs)
