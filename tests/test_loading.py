@@ -1,28 +1,39 @@
-"""What loads papermill leaves a grammar alone that takes a second, until somebody has an IRI to check."""
+"""What loads papermill leaves grammars alone that take a second, until somebody has a text to check by them."""
 
 import subprocess
 import sys
 
+import pytest
+
 LOAD = """
-import sys
+import gc, sys
 from contextlib import nullcontext
-from ucl_helpers.automation.loading import grammar_when_asked
-with grammar_when_asked() if sys.argv[1] == "when asked" else nullcontext():
+from ucl_helpers.automation.loading import lightly
+how, package, form, good, bad = sys.argv[1:]
+with lightly() if how == "lightly" else nullcontext():
     import papermill
-print("lark" in sys.modules)
+print(package in sys.modules, gc.isenabled())
 from jsonschema import FormatChecker
-print(*[FormatChecker().conforms(text, "iri") for text in ("https://ucl.example/ü", "no IRI")], "lark" in sys.modules)
+print(*[FormatChecker().conforms(text, form) for text in (good, bad)], package in sys.modules)
 """
+FORMATS = {
+    "iri": ("lark", "https://ucl.example/ü", "no IRI"),
+    "uri": ("rfc3986_validator", "https://ucl.example/", "no URI"),
+    "duration": ("arrow", "P3D", "three days"),
+}
 
 
-def loaded(how):
-    command = [sys.executable, "-c", LOAD, how]
+def loaded(how, form):
+    package, good, bad = FORMATS[form]
+    command = [sys.executable, "-c", LOAD, how, package, form, good, bad]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_the_grammar_is_loaded_once_there_is_an_iri_to_check():
-    assert loaded("when asked") == ["False", "True False True"]
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_grammar_is_loaded_once_there_is_something_to_check(form):
+    assert loaded("lightly", form) == ["False True", "True False True"]
 
 
-def test_otherwise_it_is_loaded_with_papermill():
-    assert loaded("at once") == ["True", "True False True"]
+@pytest.mark.parametrize("form", FORMATS)
+def test_otherwise_it_is_loaded_with_papermill(form):
+    assert loaded("at once", form) == ["True True", "True False True"]

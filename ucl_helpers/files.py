@@ -85,27 +85,36 @@ def _remove(path: Path) -> None:
             shutil.rmtree(path)
 
 
-def write(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file whole, durably, with ``mode`` from its first moment.
-
-    Raises:
-        StorageFailed: it could not be written; what was there before is untouched.
-    """
+@contextmanager
+def _replacing(path: Path, what: str, *, durable: bool = True) -> Iterator[Path]:
+    """A temporary name, for the block to make something of; that becomes ``path``, or is gone if the block fails."""
     staged = temporary(path)
-    with storage("write", path):
+    with storage(what, path):
         try:
-            descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(descriptor, mode)  # whatever the umask says
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            yield staged
             staged.rename(path)
         except BaseException:
             with suppress(OSError):
                 staged.unlink()
             raise
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
+
+
+def write(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
+    """Write a file whole, with ``mode`` from its first moment; if ``durable``, it outlasts a power cut.
+
+    Raises:
+        StorageFailed: it could not be written; what was there before is untouched.
+    """
+    with _replacing(path, "write", durable=durable) as staged:
+        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)  # whatever the umask says
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
 
 
 def append_line(path: Path, line: str) -> None:
@@ -174,16 +183,8 @@ def point(link: Path, target: str) -> None:
     Raises:
         StorageFailed: the old target stays.
     """
-    staged = temporary(link)
-    with storage("switch", link):
-        try:
-            staged.symlink_to(target)
-            staged.rename(link)
-        except BaseException:
-            with suppress(OSError):
-                staged.unlink()
-            raise
-        sync_directory(link.parent)
+    with _replacing(link, "switch") as staged:
+        staged.symlink_to(target)
 
 
 def remove_tree(path: Path) -> None:
@@ -192,9 +193,8 @@ def remove_tree(path: Path) -> None:
     Raises:
         StorageFailed: it could not be removed.
     """
-    grave = temporary(path)
     with storage("remove", path):
-        path.rename(grave)
+        path.rename(grave := temporary(path))
         sync_directory(path.parent)
         _remove(grave)
 

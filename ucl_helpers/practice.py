@@ -1,7 +1,8 @@
 """The one bridge between the toolkit and its sandbox: practice connections for notebooks and the command line.
 
 The client side knows nothing of the sandbox; this module knows both, and only notebooks and ``cli`` use it. It takes
-the ordinary way in: access to a Director, then :func:`ucl_helpers.establish.establish`.
+the ordinary way in: access to a Director, then :func:`ucl_helpers.establish.establish`. The sandbox is loaded once there
+is something to practise.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucl_helpers import files
 from ucl_helpers.client import Client
@@ -24,24 +25,28 @@ from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.references import resolve
 from ucl_helpers.renewal import renew
-from ucl_helpers.sandbox import FaultsError, RemoteFaults, SandboxError, SharedSandbox, join
 from ucl_helpers.settings import dump_settings
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.ways_in import WayIn, access_from
 
+if TYPE_CHECKING:
+    from ucl_helpers.sandbox import SharedSandbox
+
 _ONE_AT_A_TIME = Lock()
-_JOINED: dict[Path, SharedSandbox] = {}
+_JOINED: dict[Path, "SharedSandbox"] = {}
 _OWN: set[tuple[Path, str]] = set()
 _HELD: list[files.Lock] = []  # until this process ends
 _ENOUGH = timedelta(minutes=1)
 
 
-def sandbox_of(home: Home) -> SharedSandbox:
+def sandbox_of(home: Home) -> "SharedSandbox":
     """The sandbox of a home folder, started if none runs (any more), held until this process ends.
 
     Raises:
         UCLError: it cannot be started.
     """
+    from ucl_helpers.sandbox import SandboxError, join
+
     with _ONE_AT_A_TIME:
         before = _JOINED.get(home.path)
         try:
@@ -69,6 +74,8 @@ def change_faults(home: Home, plan: str | None = None) -> dict[str, Any]:
         UsageError: the plan cannot be used; says why.
         UCLError: the sandbox does not answer.
     """
+    from ucl_helpers.sandbox import FaultsError, RemoteFaults, SandboxError
+
     faults = RemoteFaults(sandbox_of(home))
     try:
         if plan is None:

@@ -12,6 +12,7 @@ IPython profile are not run, and no history is written.
 import asyncio
 import builtins
 import faulthandler
+import gc
 import getpass
 import json
 import os
@@ -219,6 +220,7 @@ def main() -> None:
     for pipe in (requests, messages):
         os.set_inheritable(pipe, False)
     asyncio.run(Cells(requests, messages).serve())
+    gc.freeze()  # Python, as it ends, would look through all that was loaded for garbage
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 r"""Secrets that are known, found again in whatever form they are written. Pure.
 
 A text is *squeezed* first: what may stand between the characters of base64, hex or digits (line breaks, written as
-``\n`` too, colons, blanks, quotes, tags, colours) is left out, base64url becomes base64. Of each form of a secret every
-fourth group of 16 characters is known; the squeezed text is looked up at every fifth place. So each part of 35 or more
-characters is found, in one pass over the text, however many secrets there are.
+``\n`` too, colons, blanks, quotes, tags, colours) is left out, base64url becomes base64. Of each form of a secret the
+groups of 16 characters at every twentieth place are known; the squeezed text is looked up at every place. So each part
+of 35 or more characters is found, in one pass over the text, however many secrets there are.
 
 Of a private RSA key only what is secret is looked for: its modulus and public exponent stand in every certificate.
 """
@@ -30,8 +30,8 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_cer
 
 from ucl_helpers.automation.looks import COLOURS, KEY, Excerpt, Span, merged
 
-GROUP, KNOWN_EVERY, LOOKED_UP_EVERY = 16, 4, 5
-PART = GROUP + KNOWN_EVERY * LOOKED_UP_EVERY - 1
+GROUP, KNOWN_EVERY = 16, 20
+PART = GROUP + KNOWN_EVERY - 1
 """So many characters in a row of a form are found for sure."""
 
 _WHOLE_WORD, _LEAST = 8, 4  # characters: a shorter secret is found as a word only; a still shorter one is not
@@ -57,6 +57,7 @@ class KnownSecrets:
 
     def __init__(self) -> None:
         self.count = 0  # of secrets that were added
+        self._added = set[tuple[bytes, ...]]()
         self._groups: dict[str, tuple[str, int, str]] = {}
         self._exact: dict[str, str] = {}
         self._words: dict[str, str] = {}
@@ -69,6 +70,9 @@ class KnownSecrets:
             data: what is in the file.
             passphrases: one of which may open what is encrypted; what none does is known as the text that it is.
         """
+        if (added := (data, *sorted(passphrases))) in self._added:
+            return
+        self._added.add(added)
         for key in [found[0] for found in _PRIVATE.finditer(data)] or [data]:
             self._add_key(key, passphrases)
 
@@ -111,7 +115,7 @@ class KnownSecrets:
         return merged(spans, _GAP)
 
     def _know(self, form: str, kind: str) -> None:
-        form = squeezed(form).text
+        form = form if _KEPT.fullmatch(form) else squeezed(form).text
         if len(form) < PART:
             if len(form) >= _SQUEEZED_LEAST:
                 self._squeezed[form] = kind
@@ -128,9 +132,9 @@ class KnownSecrets:
 
     def _runs(self, text: str) -> Iterator[Span]:
         groups, last = self._groups, 0
-        for at in range(0, len(text) - GROUP + 1, LOOKED_UP_EVERY):
-            if at >= last and (known := groups.get(text[at : at + GROUP])):
-                form, place, kind = known
+        for at in [at for at in range(len(text) - GROUP + 1) if text[at : at + GROUP] in groups]:
+            if at >= last:
+                form, place, kind = groups[text[at : at + GROUP]]
                 start, last = at, at + GROUP
                 while start and place and text[start - 1] == form[place - 1]:
                     start, place = start - 1, place - 1

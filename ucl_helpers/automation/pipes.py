@@ -70,10 +70,13 @@ class CellsProcess:
         what_waits_is_no_news()
         self._printed.no_more()
         self._client.ask_no_more()
-        if not now:
-            with suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(self._process.wait, _END_SECONDS)
+        if now:
+            self.close()
+            return
+        ends = asyncio.ensure_future(asyncio.to_thread(self._process.wait))  # with a timeout it would poll
+        await asyncio.wait({ends}, timeout=_END_SECONDS)
         self.close()
+        await ends
 
     def cleanup_resources(self) -> None:
         """As :meth:`close`."""

@@ -5,6 +5,7 @@ may be spread over several pieces: what a cell printed on one stream, the lines 
 are searched as one. What is written is what is executed: sources of cells are never changed, but refused.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class Redactor:
     def __init__(self, known: Callable[[], KnownSecrets] = KnownSecrets) -> None:
         self.finds: list[Find] = []
         self._ask, self._known, self._count = known, known(), 0
-        self._clean = set[str]()
+        self._clean, self._clean_cells = set[str](), dict[int, str]()
 
     def refresh(self) -> None:
         """Ask again what is known; keys may have been made meanwhile."""
@@ -43,6 +44,7 @@ class Redactor:
         if self._known.count != self._count:
             self._count = self._known.count
             self._clean.clear()
+            self._clean_cells.clear()
 
     def spans(self, text: str) -> list[Span]:
         """Where secrets stand in a text."""
@@ -89,13 +91,15 @@ class Redactor:
         return value
 
     def notebook(self, notebook: MutableMapping[str, Any]) -> None:
-        """A notebook, changed in place: metadata and outputs."""
+        """A notebook, changed in place: metadata and outputs. A cell that has not changed since then is let be."""
         self.refresh()
         self.value(notebook["metadata"], "metadata of the notebook")
         for number, cell in enumerate(notebook["cells"], 1):
-            self.value(cell["metadata"], f"cell {number}, metadata")
-            self.value(cell.get("attachments"), f"cell {number}, attachments")
-            self._outputs(cell.get("outputs", []), f"cell {number}")
+            if self._clean_cells.get(number) != json.dumps(cell, default=str):
+                self.value(cell["metadata"], f"cell {number}, metadata")
+                self.value(cell.get("attachments"), f"cell {number}, attachments")
+                self._outputs(cell.get("outputs", []), f"cell {number}")
+                self._clean_cells[number] = json.dumps(cell, default=str)
 
     def _outputs(self, outputs: Iterable[MutableMapping[str, Any]], cell: str) -> None:
         streams: dict[str, list[MutableMapping[str, Any]]] = {}

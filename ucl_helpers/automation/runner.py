@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ucl_helpers.automation.leftovers import hold, sweep
-from ucl_helpers.automation.loading import grammar_when_asked
+from ucl_helpers.automation.loading import lightly
 from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
@@ -102,7 +102,7 @@ def run_notebook(
     content = _read(notebook)
     values = accept(_declared(content, notebook), parameters or {})
     with nullcontext() if kernel else closing(_cells(notebook)) as cells:  # it loads IPython while we load papermill
-        with grammar_when_asked():
+        with lightly():
             from ucl_helpers.automation.execution import execute, must_be_valid
 
         must_be_valid(content, notebook)

@@ -4,6 +4,7 @@ A path on this machine is written to by a rename. What is none (``s3://…``, a 
 papermill; what goes there is without secrets too.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,18 @@ class RedactingManager(NotebookExecutionManager):
         self._is_saved = False
 
     def save(self, **_: Any) -> None:
-        """Take the secrets out; then save, unless only the end is saved. The format is looked at at the end only."""
+        """Take the secrets out; then save, unless only the end is saved.
+
+        What is replaced after the next cell is neither looked at nor laid out for readers, and may not outlast a power
+        cut; the end is and does.
+        """
         if self._is_saved:
             return
         self._redactor.notebook(self.nb)
         ends = self.end_time is not None
         if self._saves_each_cell or ends:
             if self.path is not None:
-                write(self.path, (nbformat if ends else nbformat.v4).writes(self.nb).encode())
+                text = nbformat.writes(self.nb) if ends else json.dumps(self.nb)
+                write(self.path, text.encode(), durable=ends)
             elif self._saves_each_cell:
                 super().save()
