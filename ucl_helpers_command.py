@@ -9,7 +9,23 @@ import sys
 
 gc.set_threshold(100_000)
 atexit.register(gc.freeze)
+
+
+def begin_key() -> None:
+    """``ucl renew --force`` asks for a key, of 4096 bits unless told otherwise; so it is made while the rest loads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+    begun = ThreadPoolExecutor(1, thread_name_prefix="key").submit(generate_private_key, 65537, 4096)
+    from ucl_helpers.keymaker import AHEAD
+
+    AHEAD[4096] = begun
+
+
 try:
+    if sys.argv[1:2] == ["renew"] and "--force" in sys.argv and "--key-length" not in " ".join(sys.argv):
+        begin_key()
     from ucl_helpers.cli import main
 except KeyboardInterrupt:  # nothing has begun yet
     sys.stderr.write("Interrupted.\n")

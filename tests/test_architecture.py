@@ -39,9 +39,10 @@ LAYERS = {
         "status",
         "hook_state",
         "progress",
+        "keymaker",
     },
     "procedure": {
-        *("keymaker", "outcomes", "rebuilding", "resumption", "verification", "procedure", "renewal"),
+        *("outcomes", "rebuilding", "resumption", "verification", "procedure", "renewal"),
         *("establish", "importing", "revocation", "lifecycle", "ways_in"),
     },
     "surface": {"__init__", "views", "automation"},

@@ -27,10 +27,7 @@ from ucl_helpers.errors import Busy, StorageFailed, UnknownConnection, UsageErro
 try:
     import fcntl
 except ImportError:  # plain Windows
-    raise UsageError(
-        "This system has no flock, which keeps two renewals of one connection apart.",
-        remedy="Use Linux, macOS, or WSL on Windows.",
-    ) from None
+    raise UsageError("There is no flock to keep runs apart.", remedy="Use Linux, macOS, or WSL on Windows.") from None
 
 POLL_SECONDS = 0.05
 _ELSEWHERE = "choose another (the home folder: with --home or UCL_HOME)"

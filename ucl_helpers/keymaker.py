@@ -7,9 +7,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ucl_helpers.crypto import make_key
 from ucl_helpers.progress import waiting
 
+AHEAD: dict[int, Future[rsa.RSAPrivateKey]] = {}
+"""Keys that were begun before anybody has asked for one, by their bits; whoever asks first takes it."""
+
+
+def begin(bits: int) -> Future[rsa.RSAPrivateKey]:
+    """Begin to make a key in a thread."""
+    return ThreadPoolExecutor(1, thread_name_prefix="key").submit(make_key, bits)
+
 
 class KeyMaker:
-    """Makes one RSA key of ``bits`` bits."""
+    """Makes one RSA key of ``bits`` bits, or takes one that was begun ahead."""
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
@@ -18,9 +26,7 @@ class KeyMaker:
     def start(self) -> Future[rsa.RSAPrivateKey]:
         """Begin, unless it has begun."""
         if self._key is None:
-            with_one_thread = ThreadPoolExecutor(1, thread_name_prefix="key")
-            self._key = with_one_thread.submit(make_key, self._bits)
-            with_one_thread.shutdown(wait=False)
+            self._key = AHEAD.pop(self._bits, None) or begin(self._bits)
         return self._key
 
     def key(self) -> rsa.RSAPrivateKey:

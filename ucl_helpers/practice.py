@@ -1,8 +1,8 @@
 """The one bridge between the toolkit and its sandbox: practice connections for notebooks and the command line.
 
 The client side knows nothing of the sandbox; this module knows both, and only notebooks and ``cli`` use it. It takes
-the ordinary way in: access to a Director, then :func:`ucl_helpers.establish.establish`. The sandbox is loaded once there
-is something to practise.
+the ordinary way in: access to a Director, then :func:`ucl_helpers.establish.establish`. The sandbox is loaded once
+there is something to practise.
 """
 
 from collections.abc import Mapping

@@ -33,6 +33,7 @@ from jupyter_client.session import Session, json_packer
 from traitlets.config import Config
 
 from ucl_helpers.automation.streams import Descriptor, Stream
+from ucl_helpers.keymaker import AHEAD, begin
 
 LANGUAGE = {
     "name": "python",
@@ -214,9 +215,11 @@ def _nobody_answers(name: str) -> Any:
 
 
 def main() -> None:
-    """Serve the two pipes whose numbers stand on the command line: requests, messages."""
+    """Serve the pipes whose numbers stand on the command line, requests and messages; a third one is bits of a key."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests, messages = map(int, sys.argv[1:])
+    requests, messages, *bits = map(int, sys.argv[1:])
+    for wanted in bits:
+        AHEAD[wanted] = begin(wanted)
     for pipe in (requests, messages):
         os.set_inheritable(pipe, False)
     asyncio.run(Cells(requests, messages).serve())

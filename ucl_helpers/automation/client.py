@@ -42,7 +42,7 @@ class HeadlessClient(PapermillNotebookClient):
         without_secrets: how what the kernel's process printed by itself is passed on.
         deadline: the whole run may take so long.
         cell_seconds: and each cell so long, or None.
-        cells: the process that executes the cells; None for a kernel.
+        cells: what executes the cells, if it was started already; else a kernel is.
         options: nbclient's.
     """
 
@@ -53,7 +53,7 @@ class HeadlessClient(PapermillNotebookClient):
         without_secrets: Callable[[str], str],
         deadline: timedelta,
         cell_seconds: float | None,
-        cells: CellsProcess | None,
+        cells: CellsProcess | EncryptedKernelManager | None,
         **options: Any,
     ) -> None:
         fixed = {"kernel_manager_class": EncryptedKernelManager, "store_widget_state": False, "iopub_timeout": 60}
@@ -72,9 +72,9 @@ class HeadlessClient(PapermillNotebookClient):
 
     def create_kernel_manager(self) -> Any:
         """One of ours; see :mod:`ucl_helpers.automation.kernel` and :mod:`ucl_helpers.automation.pipes`."""
-        self.km = self._cells or super().create_kernel_manager()
-        self.km.without_secrets = self._without_secrets
-        return self.km
+        self.km = km = self._cells if self._cells and self._cells.has_kernel else super().create_kernel_manager()
+        km.without_secrets = self._without_secrets
+        return km
 
     def execute(self, **options: Any) -> Any:
         """All of it; however it ends, the kernel is gone: nbclient sees to that only once the kernel has started."""

@@ -12,6 +12,7 @@ from nbclient.exceptions import CellTimeoutError
 from nbformat import ValidationError, validate
 
 from ucl_helpers.automation.engine import KERNEL_NAME
+from ucl_helpers.automation.kernel import EncryptedKernelManager
 from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record
 from ucl_helpers.errors import DeadlineExceeded, SecretRedacted, UsageError
@@ -44,7 +45,7 @@ def execute(
     deadline: timedelta,
     *,
     records: list[Record],
-    cells: CellsProcess | None,
+    cells: CellsProcess | EncryptedKernelManager,
 ) -> None:
     """Let papermill run it by an engine of ours, which adds the record of the run to ``records``, however it ends.
 
@@ -54,7 +55,7 @@ def execute(
         values: of the parameters.
         deadline: how long it may take.
         records: gets the record.
-        cells: the process that executes the cells; None for a kernel.
+        cells: the process that executes the cells, or a kernel.
     """
     try:
         with storage("run", notebook):
@@ -67,7 +68,8 @@ def execute(
                 progress_bar=False,
                 deadline=deadline,
                 tell=records.append,
-                **({"engine_name": "ucl"} if cells is None else {"engine_name": "ucl-shell", "cells": cells}),
+                engine_name="ucl-shell" if isinstance(cells, CellsProcess) else "ucl",
+                cells=cells,
             )
     except (*_TOLD, *_KERNEL):
         if not records:

@@ -23,7 +23,7 @@ from typing import Any
 
 from ucl_helpers.automation.client import HeadlessClient
 from ucl_helpers.automation.engine import KERNEL_NAME
-from ucl_helpers.automation.kernel import QUIET
+from ucl_helpers.automation.kernel import QUIET, EncryptedKernelManager
 from ucl_helpers.automation.parameters import refuse_secret
 from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
@@ -54,7 +54,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     deadline: timedelta | float | str = DEADLINE,
     tell: Callable[[Record], None] | None = None,
     kernel: bool = True,
-    cells: CellsProcess | None = None,
+    cells: CellsProcess | EncryptedKernelManager | None = None,
 ) -> Any:
     """Execute a notebook that papermill has prepared.
 
@@ -71,8 +71,8 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         autosave_cell_every: not followed; it is saved between cells only.
         deadline: how long the whole run may take: seconds, or a text such as ``30m``.
         tell: gets the record of the run instead of the file ``outcome.json`` beside the notebook.
-        kernel: whether a kernel executes the cells.
-        cells: the process that does otherwise, if it was started already; it is ended.
+        kernel: whether a kernel executes the cells, or a process without one.
+        cells: either, if it was started already; it is ended.
 
     Raises:
         SecretFound: a secret stands in a parameter or in a cell; nothing was written, nothing was run.
@@ -98,7 +98,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
             without_secrets=lambda text: redactor.text(text, "what the kernel printed"),
             deadline=_duration(deadline),
             cell_seconds=execution_timeout,
-            cells=None if kernel else cells or CellsProcess(),
+            cells=cells or (None if kernel else CellsProcess()),
             kernel_name=KERNEL_NAME,
             startup_timeout=start_timeout,
             extra_arguments=[QUIET],

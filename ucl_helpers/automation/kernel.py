@@ -12,12 +12,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 from traitlets import default
 
 from ucl_helpers.automation.leftovers import hold, sweep
@@ -26,8 +28,10 @@ from ucl_helpers.automation.printed import Printed
 from ucl_helpers.automation.redaction import Redactor
 
 KERNEL_NAME = "python3"
+NO_HISTORY = "--HistoryManager.hist_file=:memory:"  # as nbclient has it
 QUIET = "--log-level=CRITICAL"  # a kernel that is told to end logs that as an error; why one cannot start, it prints
 
+_POLL_SECONDS = 0.005  # between two looks at whether it has ended
 _PREFIX = "ucl-kernel-"
 _FOLDER = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
 
@@ -41,6 +45,19 @@ class EncryptedKernelManager(AsyncKernelManager):
     _held: int | None = None
     _printed: Printed | None = None
 
+    @classmethod
+    def begun(cls) -> "EncryptedKernelManager":
+        """One whose kernel loads while its user loads papermill; without a kernel if none could be started."""
+        manager = cls(kernel_name=KERNEL_NAME)
+        with suppress(OSError, RuntimeError):  # whoever needs one tries again, and tells why not
+            run_sync(manager.start_kernel)(extra_arguments=[QUIET, NO_HISTORY])
+        return manager
+
+    def close(self) -> None:
+        """The kernel is gone, if it was there."""
+        if self.has_kernel:
+            run_sync(self.shutdown_kernel)(now=True)
+
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
         """What its process prints goes to a file without a name."""
         self._printed = printed = Printed()
@@ -51,6 +68,11 @@ class EncryptedKernelManager(AsyncKernelManager):
         if self.shutting_down:
             what_waits_is_no_news()
         await super()._async_interrupt_kernel()
+
+    async def _async_finish_shutdown(
+        self, waittime: float | None = None, pollinterval: float = _POLL_SECONDS, restart: bool = False
+    ) -> None:
+        await super()._async_finish_shutdown(waittime, pollinterval, restart)
 
     async def _async_request_shutdown(self, restart: bool = False) -> None:
         if self._printed is not None:

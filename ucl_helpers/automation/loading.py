@@ -3,13 +3,13 @@
 import gc
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from types import ModuleType
 
-_FORMATS = {
+_FORMATS: Mapping[str, Mapping[str, object]] = {
     "isoduration": {"parse_duration": None, "DurationParsingException": ValueError},  # of which it is one
     "rfc3986_validator": {"validate_rfc3986": None},
     "rfc3987_syntax": {"is_valid_syntax": None},
@@ -21,9 +21,9 @@ _FORMATS = {
 def lightly() -> Iterator[None]:
     """What is loaded within asks for grammars of URIs and durations only when it has one to check.
 
-    Where JupyterLab is installed, jsonschema finds packages that make a parser as they are loaded, which takes a second.
-    Papermill loads jsonschema, by nbformat, whose schema has none of these formats. Garbage is not looked for meanwhile:
-    what is loaded stays.
+    Where JupyterLab is installed, jsonschema finds packages that make a parser as they are loaded, which takes a
+    second. Papermill loads jsonschema, by nbformat, whose schema has none of these formats. Garbage is not looked for
+    meanwhile: what is loaded stays.
     """
     asked = [name for name in _FORMATS if name not in sys.modules and find_spec(name) is not None]
     for name in asked:

@@ -30,19 +30,23 @@ _SHELL = {"execute_reply", "kernel_info_reply"}  # messages that answer; all oth
 
 
 class CellsProcess:
-    """The process: started at once; nbclient takes it for a kernel's manager."""
+    """The process: started at once; nbclient takes it for a kernel's manager.
+
+    Args:
+        key_bits: of a key that it begins to make while it loads, for the cell that will ask for one; or None.
+    """
 
     has_kernel = True
     without_secrets: Callable[[str], str] = staticmethod(partial(Redactor().text, place="what the kernel printed"))
     """How what the process printed by itself is passed on."""
 
-    def __init__(self) -> None:
+    def __init__(self, key_bits: int | None = None) -> None:
         with ExitStack() as ours, ExitStack() as others:
             self._printed = ours.enter_context(closing(Printed()))
             requests, to_ask = _pipe(others, ours)
             to_read, messages = _pipe(ours, others)
             self._process = subprocess.Popen(
-                [*_COMMAND, str(requests), str(messages)],
+                [*_COMMAND, str(requests), str(messages), *([str(key_bits)] if key_bits else [])],
                 pass_fds=(requests, messages),
                 stdin=subprocess.DEVNULL,
                 stdout=self._printed.file,

@@ -12,21 +12,25 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucl_helpers.automation.leftovers import hold, sweep
 from ucl_helpers.automation.loading import lightly
+from ucl_helpers.automation.looking import key_to_make
 from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.undisturbed import to_the_end
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_directory, storage, write
+
+if TYPE_CHECKING:
+    from ucl_helpers.automation.kernel import EncryptedKernelManager
 
 NBFORMAT = 4
 _STUMBLES = (AttributeError, KeyError, TypeError)  # over cells that are none
@@ -100,8 +104,10 @@ def run_notebook(
     if output.is_dir():
         raise UsageError(f"{output} is a folder.", remedy="Name the file that the executed notebook goes to.")
     content = _read(notebook)
-    values = accept(_declared(content, notebook), parameters or {})
-    with nullcontext() if kernel else closing(_cells(notebook)) as cells:  # it loads IPython while we load papermill
+    known = _declared(content, notebook)
+    values = accept(known, parameters or {})
+    bits = key_to_make(values, datetime.now(UTC)) if "key_length" in known else None
+    with closing(_begun_kernel(notebook) if kernel else _begun_cells(notebook, bits)) as cells:
         with lightly():
             from ucl_helpers.automation.execution import execute, must_be_valid
 
@@ -121,9 +127,18 @@ def run_notebook(
     return RunResult(output, told)
 
 
-def _cells(notebook: Path) -> CellsProcess:
+def _begun_cells(notebook: Path, bits: int | None) -> CellsProcess:
+    """A process loads IPython while this one loads papermill."""
     with storage("run", notebook):
-        return CellsProcess()
+        return CellsProcess(bits)
+
+
+def _begun_kernel(notebook: Path) -> "EncryptedKernelManager":
+    """Likewise."""
+    with lightly(), storage("run", notebook):
+        from ucl_helpers.automation.kernel import EncryptedKernelManager
+
+        return EncryptedKernelManager.begun()
 
 
 def _begun(output: Path) -> Path:
