@@ -21,6 +21,18 @@ WRONG = {
 _LOCK = threading.Lock()
 
 
+class Held:
+    """What a worker gives away only once a file is there; another one says that it is asked for."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        (self.folder / "asked").touch()
+        wait_until((self.folder / "given").exists)
+        return str, ("given",)
+
+
 def renewed():
     return {**left(), "outcome": "renewed", "fingerprint": "ab" * 32}
 

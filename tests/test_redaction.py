@@ -306,6 +306,26 @@ def test_what_becomes_known_later_is_taken_out_then():
     assert [find.kind for find in redactor.finds] == [KEY]
 
 
+@pytest.mark.parametrize("place", ["outputs", "metadata"])
+def test_a_cell_that_was_clean_is_searched_again_once_it_has_changed(place):
+    redactor, notebook = Redactor(), notebook_with(stream("clean"))
+    redactor.notebook(notebook)
+    cell = notebook["cells"][0]
+    cell[place] = [stream(PEM)] if place == "outputs" else {"note": PEM}
+    redactor.notebook(notebook)
+    assert [find.kind for find in redactor.finds] == [KEY]
+    assert not any(part in json.dumps(notebook) for part in parts_of(PEM))
+
+
+def test_a_key_that_was_added_before_is_known_once():
+    known = KnownSecrets()
+    for _ in range(2):
+        known.add_key(PEM.encode())
+    assert known.count == 1
+    known.add_key(PEM.encode(), [b"what may open it"])
+    assert known.count == 2
+
+
 @pytest.mark.parametrize(
     "word", ["A", "eyJ", "word ", "\\n", "\\", "<a ", "\n", KEY_BEGINS, KEY_BEGINS.replace("BEGIN", "END")]
 )

@@ -6,10 +6,12 @@
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import contextmanager
+from typing import Any
 
 from distributed import Client, KilledWorker
+from distributed.cfexecutor import ClientExecutor
 from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 from distributed.security import Security
@@ -43,7 +45,8 @@ def dask(scheduler: Scheduler, *, patience: float) -> Iterator[Workers]:
             remedy="Is it running, at this address, with a certificate of the same CA?",
         ) from None
     try:
-        yield Workers(client.get_executor(pure=False), _Capacity(client), _LOST)
+        executor = Submitted(client, pure=False)
+        yield Workers(executor, _Capacity(client, executor), _LOST)
     finally:
         client.close()
 
@@ -59,16 +62,43 @@ def _security(scheduler: Scheduler) -> Security:
     )
 
 
+class Submitted(ClientExecutor):
+    """What was submitted is cancelled if nobody will ever tell what came of it.
+
+    When the scheduler is lost, Dask's client forgets its futures and cancels them; but for one whose result was just
+    being fetched: that is waited for without end.
+    """
+
+    def __init__(self, client: Client, **options: Any) -> None:
+        super().__init__(client, **options)
+        self._begun: dict[Future[Any], Any] = {}
+        self._forgotten = set[Future[Any]]()
+
+    def _wrap_future(self, future: Any) -> Future[Any]:
+        told: Future[Any] = super()._wrap_future(future)
+        self._begun[told] = future
+        return told
+
+    def look(self) -> None:
+        """To be called now and then: cancel what is still forgotten since the last time."""
+        self._begun = {told: future for told, future in self._begun.items() if not told.done()}
+        forgotten = {told for told, future in self._begun.items() if future.key not in self._client.futures}
+        for told in forgotten & self._forgotten:
+            told.cancel()
+        self._forgotten = forgotten
+
+
 class _Capacity:
     """How many renewals a cluster takes now: one for each thread, and one more for each worker to go on with."""
 
-    def __init__(self, client: Client) -> None:
-        self._client, self._known, self._until = client, 0, 0.0
+    def __init__(self, client: Client, executor: Submitted) -> None:
+        self._client, self._executor, self._known, self._until = client, executor, 0, 0.0
 
     def __call__(self) -> int:
         if self._client.status != "running":
             return 0
         if (now := time.monotonic()) >= self._until:
+            self._executor.look()
             try:
                 threads = self._client.nthreads()
             except (OSError, ClosedClientError):
