@@ -7,7 +7,7 @@ import atexit
 import gc
 import sys
 
-gc.set_threshold(100_000)
+gc.set_threshold(10_000)
 atexit.register(gc.freeze)
 
 

@@ -141,5 +141,6 @@ def _spread(sizes: Sequence[int]) -> str:
 
 def _described(costs: Costs, unit: str) -> Mapping[str, Any]:
     """Each cost, and the slope from each to the next: where it bends can be seen."""
-    slopes = [round(_slope(dict(two)), 3) for two in pairwise(costs.items())]
+    told = {size: cost for size, cost in costs.items() if cost > 0}  # beyond a notebook of one cell there may be less
+    slopes = [round(_slope(dict(two)), 3) for two in pairwise(told.items())]
     return {"unit": unit, "costs": {str(size): round(cost, 6) for size, cost in costs.items()}, "slopes": slopes}

@@ -83,7 +83,7 @@ class Generation:
         """The client certificate."""
         return self.chain[0]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the client certificate, hex."""
         return fingerprint(self.certificate)

@@ -56,9 +56,6 @@ class Plan:
 class _Seen(Connection):
     """A connection as it stands now: what several questions need is read once, which is most of what a look costs."""
 
-    def __init__(self, connection: Connection) -> None:
-        vars(self).update(vars(connection))
-
     @cached_property
     def settings(self) -> Settings:
         return super().settings
@@ -79,12 +76,20 @@ def statuses(home: Home, patterns: Sequence[str] = (), clock: Clock = utc_now) -
     Raises:
         UsageError: there are no connections, or none has such a name.
     """
-    found = _connections(home)
+    found = _names(home)
     for pattern in patterns:
-        if not any(fnmatchcase(one.name, pattern) for one in found):
+        if not any(fnmatchcase(one, pattern) for one in found):
             raise UsageError(f"No connection in {home.path} is called {pattern!r}.", remedy="See: ucl fleet status")
-    wanted = [one for one in found if not patterns or any(fnmatchcase(one.name, each) for each in patterns)]
-    return [status_of(_Seen(one), clock, whole=False) for one in wanted]
+    wanted = [one for one in found if not patterns or any(fnmatchcase(one, each) for each in patterns)]
+    return [_status(home, one, clock) for one in wanted]
+
+
+def _status(home: Home, name: str, clock: Clock) -> Status:
+    seen = _Seen(home, name)
+    try:
+        return status_of(seen, clock, whole=False)
+    finally:
+        vars(seen).clear()  # it and its generation know each other, so both would stay until garbage is looked for
 
 
 @contextmanager
@@ -95,7 +100,7 @@ def alone(home: Home) -> Iterator[None]:
         Busy: there is another; names it.
         UsageError: there are no connections.
     """
-    _connections(home)
+    _names(home)
     folder = home.path / "fleet"
     files.must_be_ours(home.path, folder)
     files.make_directory(folder)
@@ -133,8 +138,8 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
     return Plan(home, force, bases, practice=practice, continued=began)
 
 
-def _connections(home: Home) -> list[Connection]:
-    if not (found := home.connections()):
+def _names(home: Home) -> list[str]:
+    if not (found := [one.name for one in home.connections()]):
         remedy = "Is it the right folder? --home names it, or else UCL_HOME."
         raise UsageError(f"There are no connections in {home.path}.", remedy=remedy)
     return found
