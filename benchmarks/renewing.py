@@ -17,7 +17,7 @@ from benchmarks.measuring import Result, in_turn, process
 from benchmarks.serving import CONNECTION, Bench, bench
 from benchmarks.talking import called, connected, tls
 from ucl_helpers import Connection, Renewal, renew
-from ucl_helpers.crypto import encode, make_key
+from ucl_helpers.crypto import DEFAULT_BITS, encode, make_key
 from ucl_helpers.operations import CONFIGURATION, SIGN
 
 NOTEBOOK = "02_maintain_connection"
@@ -83,12 +83,15 @@ def _keys(pairs: int) -> dict[str, Any]:
 
 
 def _without_key(on: Bench, pairs: int) -> dict[str, Any]:
-    """Both whole processes again: a rehearsal has left key and CSR to the one; the other is given that key."""
+    """Both whole processes again: a rehearsal has left key and CSR to the one; the other is given that key.
+
+    The length is said, so that no key is begun ahead.
+    """
 
     def ours() -> float:
         on.on_another_day()
         make_key_before(on.connection)
-        return process(on.ucl("renew", CONNECTION, "--force")).seconds
+        return process(on.ucl("renew", CONNECTION, "--force", "--key-length", f"{DEFAULT_BITS}")).seconds
 
     whole = in_turn(ours, _seconds(*on.tutorial(on.connection.path / "current" / "key.pem")), pairs)
     return {**whole.described(), "ratio": round(whole.ratio, 3)}
