@@ -6,6 +6,7 @@ LENGTH bytes. It writes its port once it listens, and ends when it is ended. One
 
 import re
 import select
+import socket
 import ssl
 import sys
 from contextlib import suppress
@@ -43,6 +44,7 @@ def main() -> None:
     while True:
         for ready in select.select(sockets, [], [])[0]:
             connection, _ = ready.accept()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else answers wait for the other's ACK
             with suppress(OSError), context.wrap_socket(connection, server_side=True) as stream:
                 answer(stream, b"x" * length)
 

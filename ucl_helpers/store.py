@@ -61,13 +61,16 @@ class Home:
     def __repr__(self) -> str:
         return f"Home({str(self.path)!r})"
 
-    def connections(self) -> list["Connection"]:
-        """All connections, by name."""
+    def names(self) -> list[str]:
+        """Of all connections, in order."""
         folder = self.path / "connections"
         with files.storage("look into", folder), suppress(FileNotFoundError):
-            found = sorted(folder.iterdir())
-            return [Connection(self, one.name) for one in found if _NAME.fullmatch(one.name) and one.is_dir()]
+            return sorted(one.name for one in folder.iterdir() if _NAME.fullmatch(one.name) and one.is_dir())
         return []
+
+    def connections(self) -> list["Connection"]:
+        """All connections, by name."""
+        return [Connection(self, name) for name in self.names()]
 
     def connection(self, name: str) -> "Connection":
         """An existing connection; raises UnknownConnection (tells which there are) or UsageError (no name)."""
@@ -75,7 +78,7 @@ class Home:
         with files.storage("look into", connection.path):
             there = connection.path.is_dir()
         if not there:
-            known = ", ".join(one.name for one in self.connections()) or "none yet"
+            known = ", ".join(self.names()) or "none yet"
             raise UnknownConnection(
                 f"There is no connection {name!r} in {self.path} (there: {known}).",
                 remedy="Make one with: ucl establish, or ucl import.",
@@ -83,10 +86,7 @@ class Home:
         return connection
 
     def new(self, name: str) -> "Connection":
-        """A connection of this name, its folder made if it is missing.
-
-        Raises UsageError: this cannot be a name; StorageFailed: the folder cannot be made.
-        """
+        """A connection, its folder made if it is missing; raises UsageError (no name) or StorageFailed (no folder)."""
         connection = Connection(self, name)
         files.must_be_ours(*connection.folders)
         for folder in connection.folders[:4]:

@@ -18,7 +18,7 @@ SHELLS = ("bash", "zsh", "fish")
 def connections(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Names of the connections in the home folder that ``--home`` or ``UCL_HOME`` names."""
     with suppress(UCLError, OSError):
-        return [one.name for one in Home(context.params.get("home")).connections() if one.name.startswith(incomplete)]
+        return [one for one in Home(context.params.get("home")).names() if one.startswith(incomplete)]
     return []
 
 

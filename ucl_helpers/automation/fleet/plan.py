@@ -139,7 +139,7 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
 
 
 def _names(home: Home) -> list[str]:
-    if not (found := [one.name for one in home.connections()]):
+    if not (found := home.names()):
         remedy = "Is it the right folder? --home names it, or else UCL_HOME."
         raise UsageError(f"There are no connections in {home.path}.", remedy=remedy)
     return found

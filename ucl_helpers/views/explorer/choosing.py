@@ -49,7 +49,7 @@ class Chooser:
 
     def refresh(self) -> None:
         """The names that are there; the chosen one stays chosen if it can."""
-        there = [one.name for one in self.desk.home.connections()]
+        there = self.desk.home.names()
         if self.desk.name not in there:
             self.desk.name = ""
             self._changed()
