@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import json
+import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -190,6 +192,29 @@ def test_cells_that_are_none_are_a_usage_error(cell, tmp_path):
     with pytest.raises(UsageError, match="is not a Jupyter notebook"):
         run_notebook(notebook, tmp_path / "out.ipynb")
     assert hidden(tmp_path) == []
+
+
+def children():
+    """The processes that this one has started and that are still there."""
+    found = set[str]()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            number, _, rest = stat.read_text().partition(" ")
+            if rest.rpartition(")")[2].split()[1] == str(os.getpid()):
+                found.add(number)
+    return found
+
+
+def test_of_a_notebook_that_is_none_nothing_stays_that_was_started_for_it(run, tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    notebook, before = write_notebook(tmp_path / "in.ipynb"), children()
+    content = json.loads(notebook.read_text())
+    content["cells"][0]["outputs"] = "none"
+    notebook.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="is not a Jupyter notebook"):
+        run(notebook, tmp_path / "out.ipynb")
+    assert (children() - before, list((tmp_path / "tmp").iterdir())) == (set(), [])
 
 
 def test_a_success_that_was_told_before_a_failure_is_not_the_outcome(run, tmp_path):
