@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.machine import commit, facts
-from benchmarks.report import MODULES, cells, line, merged, quoted, write
+from benchmarks.report import HEADER, MODULES, cells, line, merged, quoted, write
 
 ROOT = Path(__file__).parent.parent
 RESULTS, README = Path(__file__).parent / "results", ROOT / "README.md"
@@ -31,6 +31,7 @@ def main() -> None:
         if given.names:
             parser.error("what is kept was measured on another machine, or with other versions: run all, without names")
         kept = None
+    print(" | ".join(("name", *HEADER)), flush=True)
     for name in given.names or MODULES:
         lines = []
         for result in import_module(f"benchmarks.{name}").results(given.pairs):

@@ -18,7 +18,9 @@ Line = Mapping[str, Any]
 MODULES = ("renewing", "starting", "fleets", "calling", "simulating", "remembering", "growing")
 """In the order of the table."""
 
-_HEADER = ("what", "against", "measured", "to reach", "reached")
+HEADER = ("what", "against", "measured", "to reach", "reached")
+"""Of the columns."""
+
 _QUOTED = re.compile(r"(<!-- benchmarks: ([\w -]+) -->\n).*?(<!-- end of benchmarks -->)", re.DOTALL)
 _WIDEST = 3.0  # a bar that would be longer ends here; what stands beside it says how long it is
 _STYLE = "<style>svg:root{color:#1f2328}@media(prefers-color-scheme:dark){svg:root{color:#e6edf3}}</style>"
@@ -63,7 +65,7 @@ def cells(one: Line) -> tuple[str, ...]:
 def markdown(lines: Iterable[Line], machine: Mapping[str, str]) -> str:
     """The table, and below it the machine and the days."""
     every = list(lines)
-    rows = [_HEADER, ("---",) * len(_HEADER), *map(cells, every)]
+    rows = [HEADER, ("---",) * len(HEADER), *map(cells, every)]
     days = sorted({f"{one['date']} (commit {one['commit']})" for one in every})
     told = "; ".join(f"{name} {fact}" for name, fact in machine.items() if fact)
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -106,7 +108,7 @@ def drawn(lines: Sequence[Line]) -> Picture:
 
     title = "What was measured, by what is to be reached"
     description = "One bar for each line of the table; hatched ones go beyond the line at 1 and have not reached it."
-    return picture(draw, 1.0 + 0.3 * len(lines), title, description, [_HEADER, *map(cells, lines)])
+    return picture(draw, 1.0 + 0.3 * len(lines), title, description, [HEADER, *map(cells, lines)])
 
 
 def _share(one: Line) -> float:
