@@ -54,7 +54,7 @@ docs: .venv/.dev .venv/.docs ## the documentation site in build/site, its notebo
 	$(BIN)/python -m tools.build_docs
 	$(BIN)/python -m pytest tests/site
 
-bench: .venv/.dev ## measure, print a table, write benchmarks/results (BENCH="NAME --pairs 5" for some of it; all: 20 minutes)
+bench: .venv/.dev ## measure, print a table, write benchmarks/results (BENCH="NAME --pairs 5" for some of it; all: half an hour)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 lock: .venv/.dev ## solve the requirements anew (LOCK=--upgrade moves to newer versions)

@@ -24,7 +24,7 @@ def begin_key() -> None:
 
 
 try:
-    if sys.argv[1:2] == ["renew"] and "--force" in sys.argv and "--key-length" not in " ".join(sys.argv):
+    if sys.argv[1:2] == ["renew"] and "--force" in sys.argv and not any("--key-length" in one for one in sys.argv):
         begin_key()
     from ucl_helpers.cli import main
 except KeyboardInterrupt:  # nothing has begun yet

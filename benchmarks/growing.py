@@ -39,7 +39,7 @@ from ucl_helpers.renewal import Renewal
 from ucl_helpers.status import status_of
 
 LINEAR, FLAT, FITTED, MOST_ROUNDS = 1.1, 0.1, 3, 3
-ON_DISK, SIMULATED = (10, 100, 1_000, 10_000), (10, 100, 1_000, 10_000, 100_000)
+CONNECTIONS, MOST = (10, 100, 1_000, 10_000), 100_000  # the most are looked at once: that takes a minute or two
 MEMORY = Path("/dev", "shm")
 RENEWALS, CELLS = (10, 100, 1_000, 10_000), (10, 50, 100, 200)
 AGAIN = 20  # calls that take a millisecond or two are made so often for one figure
@@ -58,14 +58,15 @@ def results(pairs: int) -> Iterator[Result]:
 
 
 def _connections(connection: Connection, folder: Path, rounds: int) -> Iterator[Result]:
-    homes = {count: copies(connection, folder / f"{count}", count, distinct=True) for count in ON_DISK}
-    status = _costs(lambda count: _cpu(lambda: standing(homes[count])), ON_DISK, rounds)
+    sizes = (*CONNECTIONS, MOST)
+    homes = {count: copies(connection, folder / f"{count}", count, distinct=True) for count in sizes}
+    status = _costs(lambda count: _cpu(lambda: standing(homes[count])), CONNECTIONS, rounds, once=MOST)
     yield _linear("growth-fleet-status", "the work of `ucl fleet status`", status, "connections")
 
-    looks = _costs(lambda count: _cpu(lambda: plan(homes[count])), ON_DISK, rounds)
+    looks = _costs(lambda count: _cpu(lambda: plan(homes[count])), CONNECTIONS, rounds, once=MOST)
     yield _linear("growth-fleet-due", "a fleet's look at what is due", looks, "connections")
 
-    years = _costs(lambda count: _cpu(lambda: simulate(Fleet(count))), SIMULATED, rounds)
+    years = _costs(lambda count: _cpu(lambda: simulate(Fleet(count))), sizes, rounds)
     yield _linear("growth-simulation", "a simulated year", years, "connections")
 
 
@@ -118,11 +119,12 @@ def _cpu(call: Callable[[], object]) -> float:
     return time.process_time() - begin
 
 
-def _costs(cost: Callable[[int], float], sizes: Sequence[int], rounds: int) -> Costs:
-    """By size, the median of some rounds; the smallest has been measured for nothing before."""
+def _costs(cost: Callable[[int], float], sizes: Sequence[int], rounds: int, *, once: int | None = None) -> Costs:
+    """By size, the median of some rounds, of one more size one; the smallest has been measured for nothing before."""
     cost(sizes[0])
     found = [[cost(size) for size in sizes] for _ in range(rounds)]
-    return dict(zip(sizes, map(statistics.median, zip(*found, strict=True)), strict=True))
+    costs = dict(zip(sizes, map(statistics.median, zip(*found, strict=True)), strict=True))
+    return costs if once is None else {**costs, once: cost(once)}
 
 
 def _slope(costs: Costs) -> float:
