@@ -68,14 +68,14 @@ def test_papermill_loads_nothing_by_the_engine_in_runs_that_use_another():
 
 
 def test_a_run_that_takes_too_long_ends_and_is_recorded(run, tmp_path):
-    """Here it is too late when the first cell begins."""
+    """Here it is too late before the first cell begins."""
     notebook = write_notebook(tmp_path / "in.ipynb", "print('never')")
     result = run(notebook, tmp_path / "out.ipynb", deadline=timedelta(0))
     told = json.loads((tmp_path / "out.outcome.json").read_text())
     must_follow_the_schema(told)
     assert told == result.told
-    assert (told["exitCode"], told["error"], told["steps"][0]["status"]) == (3, "DeadlineExceeded", "failed")
-    assert "ended in cell 1" in told["message"]
+    assert (told["exitCode"], told["error"], told["steps"][0]["status"]) == (3, "DeadlineExceeded", "pending")
+    assert "ended before its first cell" in told["message"]
     assert (printed(result.output), mode(result.output)) == ("", 0o600)
 
 
@@ -106,6 +106,40 @@ def test_plain_papermill_that_is_told_to_stop_interrupts_the_cell_and_saves_what
     must_follow_the_schema(told)
     assert (told["outcome"], told["exitCode"]) == ("stopped", 143)
     assert {path.name: mode(path) for path in tmp_path.glob("out.*")} == {"out.ipynb": 0o600, "out.outcome.json": 0o600}
+
+
+PATIENT = """
+import sys
+from pathlib import Path
+import ucl_helpers.automation.client as client
+from ucl_helpers.automation.runner import run_notebook
+client.GRACE_SECONDS = 1e6
+run_notebook(Path("in.ipynb"), Path("out.ipynb"), kernel=sys.argv[1] == "kernel")
+"""
+UNMOVED = """
+import signal, threading
+signal.signal(signal.SIGINT, lambda *_: open("asked", "w").close())
+open("here", "w").close()
+while True:
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("way", ["shell", "kernel"])
+def test_when_a_second_signal_comes_a_cell_gets_no_more_grace(way, tmp_path):
+    for name in ("here", "asked"):
+        os.mkfifo(tmp_path / name)
+    write_notebook(tmp_path / "in.ipynb", UNMOVED, "print('never')")
+    with subprocess.Popen([sys.executable, "-c", PATIENT, way], cwd=tmp_path) as process:
+        for name in ("here", "asked"):
+            (tmp_path / name).read_text()
+            process.send_signal(signal.SIGTERM)
+    assert process.returncode == 128 + signal.SIGTERM
+    told = json.loads((tmp_path / "out.outcome.json").read_text())
+    assert (told["outcome"], told["exitCode"]) == ("stopped", 143)
+    cells = json.loads((tmp_path / "out.ipynb").read_text())["cells"]
+    assert [one["metadata"]["papermill"]["status"] for one in cells][-2:] == ["failed", "pending"]
 
 
 # -- where it is written -----------------------------------------------------------------------------------------------

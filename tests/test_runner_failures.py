@@ -4,11 +4,15 @@ import asyncio
 import gc
 import json
 import os
+import signal
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import nbformat
 import pytest
+import zmq
+from papermill.iorw import LocalHandler
 from test_runner import outcome, printed, write_notebook
 
 from ucl_helpers.automation.kernel import EncryptedKernelManager
@@ -48,6 +52,9 @@ def test_a_kernel_that_does_not_start_is_an_error_and_the_notebook_is_saved(run,
 
 STOPS = """
 import os, signal, threading
+from pathlib import Path
+while not [*Path({runs!r}).glob(".*.run/out.ipynb")]:  # until the run is begun
+    os.sched_yield()
 with open({here!r}, "w") as file:
     file.write(str(os.getpid()))
 os.kill(os.getppid(), signal.{sent})
@@ -59,14 +66,63 @@ threading.Event().wait()
 def test_of_a_run_that_is_stopped_while_its_kernel_starts_no_kernel_stays(run, first_loaded, sent, error, monkeypatch):
     tmp_path = first_loaded.parent.parent
     notebook, here = write_notebook(tmp_path / "in.ipynb", "print('never')"), tmp_path / "pid"
-    first_loaded.write_text(STOPS.format(here=str(here), sent=sent))
+    first_loaded.write_text(STOPS.format(runs=str(tmp_path / "runs"), here=str(here), sent=sent))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "first"))
     monkeypatch.setattr(tempfile, "tempdir", None)
     with pytest.raises(error):
         run(notebook, tmp_path / "runs" / "out.ipynb")
     assert not Path(f"/proc/{here.read_text()}").exists()
-    assert json.loads((tmp_path / "runs" / "out.outcome.json").read_text())["outcome"] == "stopped"
+    told = json.loads((tmp_path / "runs" / "out.outcome.json").read_text())
+    assert (told["outcome"], [step["status"] for step in told["steps"]]) == ("stopped", ["pending"])
     assert (hidden(tmp_path / "runs"), list((tmp_path / "first").glob("ucl-kernel-*"))) == ([], [])
+
+
+@pytest.fixture
+def struck(monkeypatch, request):
+    """A signal comes when so many sockets were made, and nobody but their maker knows of the last."""
+    made, real = [], zmq.Socket.__init__
+
+    def make(socket, *given, **options):
+        real(socket, *given, **options)
+        made.append(socket)
+        if len(made) == request.param:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(zmq.Socket, "__init__", make)
+    yield request.param
+    assert len(made) >= request.param
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("struck", range(1, 6), indirect=True)
+def test_a_signal_amid_the_making_of_a_socket_ends_the_run(struck, tmp_path, monkeypatch):
+    """Were it raised there, ZeroMQ would wait for that socket without end. The first is made before papermill loads."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    notebook, output = write_notebook(tmp_path / "in.ipynb", "print('never')"), tmp_path / "runs" / "out.ipynb"
+    with pytest.raises(KeyboardInterrupt):
+        run_notebook(notebook, output, kernel=True)
+    assert list(tmp_path.glob("ucl-kernel-*")) == []
+    told = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*.json")]
+    assert [(one["outcome"], one["exitCode"]) for one in told] == ([("stopped", 130)] if struck > 2 else [])
+
+
+@pytest.mark.parametrize("source", ["print('here')", "1 / 0"])
+def test_a_signal_amid_the_last_save_comes_when_that_is_whole(source, run, tmp_path, monkeypatch):
+    """Papermill writes in place once more when all is done."""
+
+    def write(handler, text, path, real=LocalHandler.write):
+        with Path(path).open("w") as file:
+            file.write(text[:9])
+            file.flush()
+            signal.raise_signal(signal.SIGINT)
+        real(handler, text, path)
+
+    monkeypatch.setattr(LocalHandler, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        run(write_notebook(tmp_path / "in.ipynb", source), tmp_path / "out.ipynb")
+    assert nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].source == source
+    assert json.loads((tmp_path / "out.outcome.json").read_text())["outcome"] == ("failed" if "0" in source else "done")
+    assert hidden(tmp_path) == []
 
 
 def test_what_a_kernel_prints_while_it_is_torn_down_is_not_passed_on(tmp_path, capfd):

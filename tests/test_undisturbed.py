@@ -2,10 +2,11 @@
 
 import signal
 import threading
+from contextlib import suppress
 
 import pytest
 
-from ucl_helpers.automation.undisturbed import to_the_end, undisturbed
+from ucl_helpers.automation.undisturbed import held_back, to_the_end, undisturbed
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -21,6 +22,29 @@ def test_signals_are_let_pass_within_and_not_before_or_after(number):
         assert got == [number, number]
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_are_held_back_come_afterwards_however_it_ended(number):
+    got = []
+    before = signal.signal(number, lambda *_: got.append(number))
+    try:
+        with suppress(ZeroDivisionError), held_back():
+            signal.raise_signal(number)
+            assert got == []
+            raise ZeroDivisionError
+        assert got == [number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_signal_that_is_ignored_stays_ignored_also_by_what_is_started():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held_back():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def too_soon(before):
@@ -50,11 +74,12 @@ def test_what_goes_wrong_at_the_end_is_raised_and_not_tried_again():
     assert (done, to_the_end(lambda: 5)) == ([1], 5)
 
 
-def test_in_another_thread_nothing_is_changed():
+@pytest.mark.parametrize("block", [undisturbed, held_back])
+def test_in_another_thread_nothing_is_changed(block):
     found = []
 
     def look():
-        with undisturbed():
+        with block():
             found.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=look)

@@ -6,10 +6,10 @@ than a bound is not kept, neither in memory nor in the notebook. Nobody looks at
 """
 
 import asyncio
-import signal
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -22,16 +22,11 @@ from papermill.clientwrap import PapermillNotebookClient
 from ucl_helpers.automation.bounds import Bounds
 from ucl_helpers.automation.kernel import EncryptedKernelManager
 from ucl_helpers.automation.pipes import CellsProcess
-from ucl_helpers.automation.undisturbed import undisturbed
+from ucl_helpers.automation.undisturbed import stopped_by, undisturbed
 from ucl_helpers.errors import DeadlineExceeded
 from ucl_helpers.show import span
 
 GRACE_SECONDS = 5.0
-
-
-def stopped_by(number: int) -> BaseException:
-    """What ends a run that got a signal: ``KeyboardInterrupt``, or ``SystemExit`` with 143."""
-    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
 class HeadlessClient(PapermillNotebookClient):
@@ -60,15 +55,17 @@ class HeadlessClient(PapermillNotebookClient):
         super().__init__(nb_man, **options, **fixed)
         self._without_secrets, self._cells, self._bounds = without_secrets, cells, Bounds()
         self._deadline, self._ends, self._cell_seconds = deadline, monotonic() + deadline.total_seconds(), cell_seconds
-        self._told: asyncio.Future[BaseException] | None = None
+        self._stops = list[BaseException]()
+        self._heard: Callable[[], object] = lambda: None
 
     def stop(self, number: int) -> None:
-        """A signal came: the running cell is given up; without one, or at the second signal, the run ends here."""
-        told = self._told
-        if told is None or told.done():
-            raise stopped_by(number)
-        told.set_result(stopped_by(number))
-        told.get_loop().call_soon_threadsafe(lambda: None)  # it may be asleep
+        """A signal came: what is waited for is given up, at a second one without grace.
+
+        It raises nothing here: in the middle of a socket's making that would leave one that nobody closes, and for
+        which ZeroMQ waits at the end, for ever.
+        """
+        self._stops.append(stopped_by(number))
+        self._heard()
 
     def create_kernel_manager(self) -> Any:
         """One of ours; see :mod:`ucl_helpers.automation.kernel` and :mod:`ucl_helpers.automation.pipes`."""
@@ -79,11 +76,14 @@ class HeadlessClient(PapermillNotebookClient):
     def execute(self, **options: Any) -> Any:
         """All of it; however it ends, the kernel is gone: nbclient sees to that only once the kernel has started."""
         try:
-            return super().execute(**options)
+            executed = super().execute(**options)
         except BaseException:
             with undisturbed():
                 self._abandon()
             raise
+        if self._stops:  # when all was done
+            raise self._stops[0]
+        return executed
 
     async def _async_abandon(self) -> None:
         if self.km is None:
@@ -102,6 +102,8 @@ class HeadlessClient(PapermillNotebookClient):
         for index, cell in enumerate(self.nb.cells):
             if cell.cell_type != "code":
                 continue
+            if self._stops:  # while the one before was saved
+                raise self._stops[0]
             self.nb_man.cell_start(cell, index)
             try:
                 self.execute_cell(cell, index)
@@ -116,45 +118,76 @@ class HeadlessClient(PapermillNotebookClient):
                 for output in cell.outputs:  # only now: without secrets
                     super().log_output_message(output)
 
+    async def async_start_new_kernel_client(self) -> Any:
+        """What speaks with the kernel, once that answers; raises what ends the run before."""
+        begun = super().async_start_new_kernel_client()
+        return await self._unless_ended(begun, self._left(), "before its first cell")
+
+    start_new_kernel_client = run_sync(async_start_new_kernel_client)
+
     async def async_execute_cell(self, cell: Any, cell_index: int, **options: Any) -> Any:
         """One cell; raises what ends the run, if the cell has to be given up."""
-        running = asyncio.ensure_future(super().async_execute_cell(cell, cell_index, **options))
-        self._told = asyncio.get_running_loop().create_future()
-        left = max(self._ends - monotonic(), 0.0)
-        try:
-            await asyncio.wait(
-                {running, self._told},
-                timeout=min(left, self._cell_seconds or left),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if running.done() and not self._told.done():
-                return running.result()
-            why = self._told.result() if self._told.done() else self._too_late(cell_index)
-            await self._give_up(running)
-            raise why
-        finally:
-            self._told = None
+        executed = super().async_execute_cell(cell, cell_index, **options)
+        left = self._left()
+        seconds = min(left, self._cell_seconds or left)
+        return await self._unless_ended(executed, seconds, f"in cell {cell_index + 1}", cell_index)
 
     execute_cell = run_sync(async_execute_cell)
 
-    async def _give_up(self, running: asyncio.Future[Any]) -> None:
-        with suppress(RuntimeError):  # the kernel has died meanwhile
-            await ensure_async(self.km.interrupt_kernel())
-        await asyncio.wait({running}, timeout=GRACE_SECONDS)
+    async def async_wait_for_reply(self, msg_id: str, cell: Any = None) -> Any:
+        """What the kernel answers when all is done; raises what ends the run before."""
+        answered = super().async_wait_for_reply(msg_id, cell)
+        return await self._unless_ended(answered, max(self._left(), GRACE_SECONDS), "after its last cell")
+
+    wait_for_reply = run_sync(async_wait_for_reply)
+
+    def _left(self) -> float:
+        return max(self._ends - monotonic(), 0.0)
+
+    async def _unless_ended(
+        self, wanted: Coroutine[Any, Any, Any], seconds: float, where: str, index: int | None = None
+    ) -> Any:
+        """What is wanted; given up if the run is told to stop, or after so many seconds."""
+        if self._stops:
+            wanted.close()
+            raise self._stops[0]
+        running = asyncio.ensure_future(wanted)
+        await self._until(running, seconds, 1)
+        if running.done() and not self._stops:
+            return running.result()
+        why, enough = (self._stops[0], 2) if self._stops else (self._too_late(where, index), 1)
+        if index is not None:
+            with suppress(RuntimeError):  # the kernel has died meanwhile
+                await ensure_async(self.km.interrupt_kernel())
+            await self._until(running, GRACE_SECONDS, enough)
         if not running.done():
             self.shutdown_kernel = "immediate"
             running.cancel()
             await asyncio.wait({running})
         if not running.cancelled():
             running.exception()  # that it was interrupted is no news
+        raise why
 
-    def _too_late(self, index: int) -> DeadlineExceeded:
+    async def _until(self, running: asyncio.Future[Any], seconds: float, stops: int) -> None:
+        """Wait until it has ended, so many signals have come in all, or so many seconds have passed."""
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
+
+        def hear() -> None:
+            if len(self._stops) >= stops and not told.done():
+                told.set_result(None)
+
+        self._heard = partial(loop.call_soon_threadsafe, hear)  # it may be asleep
+        hear()
+        await asyncio.wait({running, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+    def _too_late(self, where: str, index: int | None) -> DeadlineExceeded:
         of_all = monotonic() >= self._ends
         took = self._deadline if of_all else timedelta(seconds=self._cell_seconds or 0)
         return DeadlineExceeded(
-            f"The {'run' if of_all else 'cell'} took longer than {span(took)}; it was ended in cell {index + 1}.",
+            f"The {'run' if of_all else 'cell'} took longer than {span(took)}; it was ended {where}.",
             remedy="Nothing is lost; run it again, with a longer deadline if it is always so long.",
-            cell=index + 1,
+            **({} if index is None else {"cell": index + 1}),
         )
 
     def log_output_message(self, output: Any) -> None:

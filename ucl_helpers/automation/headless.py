@@ -12,10 +12,7 @@ half of it; ``ucl run`` renames it afterwards, so there nobody does.
 """
 
 import logging
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from traceback import format_exception
 from types import TracebackType
@@ -30,7 +27,7 @@ from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.runner import DEADLINE
 from ucl_helpers.automation.saving import RedactingManager
-from ucl_helpers.automation.undisturbed import to_the_end
+from ucl_helpers.automation.undisturbed import handled, to_the_end
 from ucl_helpers.automation.watching import WatchedSecrets
 from ucl_helpers.errors import UCLError
 from ucl_helpers.policy import parse_duration
@@ -107,7 +104,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
             stdout_file=stdout_file,
             stderr_file=stderr_file,
         )
-        with _signals(client.stop):
+        with handled(lambda number, _: client.stop(number)):
             client.execute()
     return nb
 
@@ -156,21 +153,6 @@ def _completed(manager: RedactingManager) -> UCLError | None:
     except UCLError as error:
         return error
     return None
-
-
-@contextmanager
-def _signals(stop: Callable[[int], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM tell the run to stop, unless they are ignored. In the main thread only: others get none."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {one: signal.signal(one, lambda number, _: stop(number)) for one in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _duration(given: timedelta | float | str) -> timedelta:

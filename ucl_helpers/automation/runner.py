@@ -9,8 +9,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from ucl_helpers.automation.looking import key_to_make
 from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
-from ucl_helpers.automation.undisturbed import to_the_end
+from ucl_helpers.automation.undisturbed import handled, stopped_by, to_the_end
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_directory, storage, write
 
@@ -37,8 +35,6 @@ _STUMBLES = (AttributeError, KeyError, TypeError)  # over cells that are none
 _WORKING = re.compile(r"\..+-[0-9a-f]{8}\.run")
 DEADLINE = timedelta(hours=1)
 """How long a run may take if nothing else is said."""
-
-TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,8 @@ def run_notebook(
     known = _declared(content, notebook)
     values = accept(known, parameters or {})
     bits = key_to_make(values, datetime.now(UTC)) if "key_length" in known else None
-    with closing(_begun_kernel(notebook) if kernel else _begun_cells(notebook, bits)) as cells:
+    records: list[Record] = []
+    with _stoppable(records), closing(_begun_kernel(notebook) if kernel else _begun_cells(notebook, bits)) as cells:
         with lightly():
             from ucl_helpers.automation.execution import execute, must_be_valid
 
@@ -117,13 +114,11 @@ def run_notebook(
         with storage("write", output):
             sweep(output.parent, _WORKING)
             working, held = hold(lambda: _begun(output))
-        records: list[Record] = []
-        with _termination_unwinds():
-            try:
-                execute(notebook.absolute(), working / output.name, values, deadline, records=records, cells=cells)
-            finally:
-                told = to_the_end(partial(_keep, working, output, records))
-                os.close(held)
+        try:
+            execute(notebook.absolute(), working / output.name, values, deadline, records=records, cells=cells)
+        finally:
+            told = to_the_end(partial(_keep, working, output, records))
+            os.close(held)
     return RunResult(output, told)
 
 
@@ -149,21 +144,22 @@ def _begun(output: Path) -> Path:
 
 
 @contextmanager
-def _termination_unwinds() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, before and after its cells too; once. Main thread only."""
+def _stoppable(records: Sequence[Record]) -> Iterator[None]:
+    """SIGINT and SIGTERM, unless ignored, end the run before its cells too, the first at once. Main thread only.
 
-    def end(*_: object) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        raise SystemExit(TERMINATED)
+    When the run is on record, papermill writes it once more, in place: until that is done, they have to wait.
+    """
 
-    if threading.current_thread() is not threading.main_thread():
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        if len(came) == 1 and not records:
+            raise stopped_by(number)
+
+    came = list[int]()
+    with handled(end):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if came:
+        raise stopped_by(came[0])
 
 
 def _keep(working: Path, output: Path, records: Sequence[Record]) -> dict[str, Any]:

@@ -51,6 +51,19 @@ class RedactingManager(NotebookExecutionManager):
         super().cell_start(cell, cell_index, **more)
         self._is_saved = False
 
+    def notebook_complete(self, **more: Any) -> None:
+        """Save for the last time; of cells that were not run, papermill would say that they are completed."""
+        unrun = [cell for cell in self.nb.cells if cell.cell_type == "code" and self._is_pending(cell)]
+        self._is_saved = True
+        super().notebook_complete(**more)
+        self._is_saved = False
+        for cell in unrun:
+            cell.metadata.papermill["status"] = self.PENDING
+        self.save()
+
+    def _is_pending(self, cell: Any) -> bool:
+        return bool(cell.metadata.papermill["status"] == self.PENDING)
+
     def save(self, **_: Any) -> None:
         """Take the secrets out; then save, unless only the end is saved.
 

@@ -1,4 +1,4 @@
-"""While what has happened is being saved, SIGINT and SIGTERM change nothing any more."""
+"""While what has happened is being saved, SIGINT and SIGTERM change nothing any more; elsewhere they wait a moment."""
 
 import signal
 import threading
@@ -9,18 +9,46 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
+def stopped_by(number: int) -> BaseException:
+    """What ends a run that got a signal: ``KeyboardInterrupt``, or ``SystemExit`` with 143."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+
+
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """SIGINT and SIGTERM that come within the block are let pass. In the main thread only: others get none."""
+def handled(handler: Callable[[int, object], object]) -> Iterator[None]:
+    """SIGINT and SIGTERM that come within the block are handled so, unless they are ignored; so are they then.
+
+    In the main thread only: others get none.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """SIGINT and SIGTERM that come within the block are let pass."""
+    with handled(lambda *_: None):
+        yield
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """SIGINT and SIGTERM that come within the block come when it is over."""
+    came = list[int]()
+    try:
+        with handled(lambda number, _: came.append(number)):
+            yield
+    finally:
+        for number in came:
+            signal.raise_signal(number)
 
 
 def to_the_end(finish: Callable[[], Result]) -> Result:

@@ -16,12 +16,11 @@ import heapq
 import itertools
 import queue
 import signal
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from ucl_helpers.automation.fleet.executors import Workers
@@ -29,6 +28,7 @@ from ucl_helpers.automation.fleet.pacing import DEFAULT_RATE, Pace
 from ucl_helpers.automation.fleet.plan import Plan
 from ucl_helpers.automation.fleet.report import FleetOutcome
 from ucl_helpers.automation.fleet.task import FAILED, LEFT, Result, failure, left, renew_one
+from ucl_helpers.automation.undisturbed import handled
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Busy, RetryLater, SettledElsewhere
 
@@ -203,18 +203,9 @@ class _Run:
         self.results[name] = result
         self.progress(name, result)
 
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM come through the queue; only the main thread can."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, lambda got, _: self.happened.put(got)) for number in _STOPS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def signals(self) -> AbstractContextManager[None]:
+        """Let SIGINT and SIGTERM come through the queue."""
+        return handled(lambda number, _: self.happened.put(number))
 
 
 def _lost(name: str) -> Result:
