@@ -5,7 +5,12 @@ It lives for a moment, and what it loads stays: looking for garbage, meanwhile a
 
 import atexit
 import gc
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 gc.set_threshold(10_000)
 atexit.register(gc.freeze)
@@ -23,12 +28,24 @@ def begin_key() -> None:
     AHEAD[4096] = begun
 
 
-try:
+@contextmanager
+def ended_by_interrupts() -> Iterator[None]:
+    """At once, since nothing has begun yet; an exception would come out of whatever module is being loaded."""
+
+    def end(*_: object) -> NoReturn:
+        os.write(2, b"Interrupted.\n")
+        os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, end)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+with ended_by_interrupts():
     if sys.argv[1:2] == ["renew"] and "--force" in sys.argv and not any("--key-length" in one for one in sys.argv):
         begin_key()
     from ucl_helpers.cli import main
-except KeyboardInterrupt:  # nothing has begun yet
-    sys.stderr.write("Interrupted.\n")
-    sys.exit(130)
 
 __all__ = ["main"]

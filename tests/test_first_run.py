@@ -236,18 +236,23 @@ class Waits:
         if name == os.environ["WAIT_AT"]:
             with open(os.environ["HERE"], "w"):
                 pass
-            signal.pause()
+            try:
+                signal.pause()
+            except KeyboardInterrupt as error:
+                if "IN_A_CLASS" in os.environ:  # where one is made, the interpreter does so by itself
+                    raise RuntimeError("Error calling __set_name__") from error
+                raise
 
 sys.meta_path.insert(0, Waits())
 """
 PLAIN = "from ucl_helpers.cli import main; main()"
 
 
-def interrupted(folder, module, *command):
+def interrupted(folder, module, *command, **more):
     """How a program ends that gets SIGINT while it imports a module."""
     (folder / "sitecustomize.py").write_text(WAITS)
     os.mkfifo(folder / "here")
-    more = {"PYTHONPATH": str(folder), "WAIT_AT": module, "HERE": str(folder / "here")}
+    more |= {"PYTHONPATH": str(folder), "WAIT_AT": module, "HERE": str(folder / "here")}
     with subprocess.Popen(
         command, env=environment(folder / "home", **more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -266,6 +271,12 @@ def test_ctrl_c_while_it_is_loaded_is_130_without_a_traceback(module, tmp_path):
     assert (code, out) == (130, "")
     assert "Interrupted." in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("module", ["ucl_helpers", "cryptography"])
+def test_nor_does_it_show_one_of_whatever_is_made_of_the_interrupt(module, tmp_path):
+    code, out, err = interrupted(tmp_path, module, UCL, IN_A_CLASS="1")
+    assert (code, out, err) == (130, "", "Interrupted.\n")
 
 
 def test_without_its_first_module_a_traceback_would_be_seen(tmp_path):

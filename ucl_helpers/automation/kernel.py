@@ -73,17 +73,14 @@ class EncryptedKernelManager(AsyncKernelManager):
         """When it is to end: what a run that is stopped still waited for comes to nothing, and that is no news."""
         if self.shutting_down:
             what_waits_is_no_news()
+            if self._printed is not None:
+                self._printed.no_more()
         await super()._async_interrupt_kernel()
 
     async def _async_finish_shutdown(
         self, waittime: float | None = None, pollinterval: float = _POLL_SECONDS, restart: bool = False
     ) -> None:
         await super()._async_finish_shutdown(waittime, pollinterval, restart)
-
-    async def _async_request_shutdown(self, restart: bool = False) -> None:
-        if self._printed is not None:
-            self._printed.no_more()
-        await super()._async_request_shutdown(restart)
 
     @default("transport_encryption")
     def _encryption_is_required(self) -> str:

@@ -27,7 +27,8 @@ class Printed:
 
     def no_more(self) -> None:
         """The process is told to end."""
-        self._last = os.fstat(self.file).st_size
+        if self._open:
+            self._last = os.fstat(self.file).st_size
 
     def pass_on(self, without_secrets: Callable[[str], str]) -> None:
         """Print it on standard error, once."""

@@ -130,9 +130,10 @@ def _begun_cells(notebook: Path, bits: int | None) -> CellsProcess:
 
 def _begun_kernel(notebook: Path) -> "EncryptedKernelManager":
     """Likewise."""
-    with lightly(), storage("run", notebook):
+    with lightly():
         from ucl_helpers.automation.kernel import EncryptedKernelManager
 
+    with storage("run", notebook):
         return EncryptedKernelManager.begun()
 
 
