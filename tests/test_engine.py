@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import timedelta
 
+import nbformat
 import papermill
 import pytest
 from nbformat.v4 import new_output
@@ -172,6 +173,36 @@ def test_a_cell_that_is_over_holds_no_secret_whether_it_is_saved_or_not(tmp_path
     assert (tmp_path / "out.ipynb").exists() == saves_each_cell
     manager.notebook_complete()
     assert (printed(tmp_path / "out.ipynb"), mode(tmp_path / "out.ipynb")) == ("[one-time token removed]", 0o600)
+
+
+SHOWS = """
+from IPython.display import display
+display("before", display_id="one")
+"""
+CHANGES = f"""
+from IPython.display import update_display
+print("between")
+data = {{"text/plain": "after", "text/html": "".join(reversed({ONE_TIME[::-1]!r}))}}
+update_display(data, raw=True, display_id="one")
+"""
+LOOKS = """
+from pathlib import Path
+print(*sorted(path.read_text() for path in Path({folder!r}).glob("**/out.ipynb")))
+"""
+
+
+def test_what_is_saved_between_cells_is_the_notebook_as_it_is_then_without_secrets(run, tmp_path):
+    """Also where a cell changed what another had shown."""
+    write_notebook(tmp_path / "in.ipynb", SHOWS, CHANGES, LOOKS.format(folder=str(tmp_path)))
+    result = run(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
+    assert (result.exit_code, result.told["exitCode"]) == (14, 14)
+    whole = json.loads(result.output.read_text())
+    saved = json.loads("".join(whole["cells"][-1]["outputs"][0]["text"]))
+    _, shows, changes, looks = saved["cells"]
+    assert shows["outputs"][0]["data"] == {"text/plain": "after", "text/html": "[one-time token removed]"}
+    assert (changes["outputs"][0]["text"], looks["outputs"]) == ("between\n", [])
+    assert [one["metadata"]["papermill"]["status"] for one in saved["cells"]] == [*["completed"] * 3, "pending"]
+    nbformat.validate(saved)
 
 
 # -- how much of it ----------------------------------------------------------------------------------------------------

@@ -306,14 +306,16 @@ def test_what_becomes_known_later_is_taken_out_then():
     assert [find.kind for find in redactor.finds] == [KEY]
 
 
-@pytest.mark.parametrize("place", ["outputs", "metadata"])
-def test_a_cell_that_was_clean_is_searched_again_once_it_has_changed(place):
-    redactor, notebook = Redactor(), notebook_with(stream("clean"))
-    redactor.notebook(notebook)
-    cell = notebook["cells"][0]
-    cell[place] = [stream(PEM)] if place == "outputs" else {"note": PEM}
-    redactor.notebook(notebook)
-    assert [find.kind for find in redactor.finds] == [KEY]
+def test_cells_that_are_not_named_are_let_be_until_more_is_known():
+    known = [KnownSecrets()]
+    redactor, notebook = Redactor(lambda: known[-1]), notebook_with()
+    notebook["cells"] = [*notebook_with(stream(PEM))["cells"], *notebook_with(stream(ONE_TIME))["cells"]]
+    assert redactor.notebook(notebook, [2]) == [2]
+    assert [find.place for find in redactor.finds] == ["cell 2, stdout"]
+    known.append(KnownSecrets())
+    known[-1].add_key(PEM.encode())
+    assert list(redactor.notebook(notebook, [2])) == [1, 2]
+    assert [find.place for find in redactor.finds] == ["cell 2, stdout", "cell 1, stdout"]
     assert not any(part in json.dumps(notebook) for part in parts_of(PEM))
 
 

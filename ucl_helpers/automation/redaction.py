@@ -5,8 +5,7 @@ may be spread over several pieces: what a cell printed on one stream, the lines 
 are searched as one. What is written is what is executed: sources of cells are never changed, but refused.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +35,16 @@ class Redactor:
     def __init__(self, known: Callable[[], KnownSecrets] = KnownSecrets) -> None:
         self.finds: list[Find] = []
         self._ask, self._known, self._count = known, known(), 0
-        self._clean, self._clean_cells = set[str](), dict[int, str]()
+        self._clean = set[str]()
 
-    def refresh(self) -> None:
-        """Ask again what is known; keys may have been made meanwhile."""
+    def refresh(self) -> bool:
+        """Ask again what is known, since keys may have been made meanwhile; whether more is."""
         self._known = self._ask()
-        if self._known.count != self._count:
-            self._count = self._known.count
-            self._clean.clear()
-            self._clean_cells.clear()
+        if self._known.count == self._count:
+            return False
+        self._count = self._known.count
+        self._clean.clear()
+        return True
 
     def spans(self, text: str) -> list[Span]:
         """Where secrets stand in a text."""
@@ -90,16 +90,25 @@ class Redactor:
                 value[:] = [self.value(one, place) for one in value]
         return value
 
-    def notebook(self, notebook: MutableMapping[str, Any]) -> None:
-        """A notebook, changed in place: metadata and outputs. A cell that has not changed since then is let be."""
-        self.refresh()
+    def notebook(self, notebook: MutableMapping[str, Any], numbers: Collection[int] | None = None) -> Collection[int]:
+        """A notebook, changed in place: its metadata, and the metadata and outputs of its cells.
+
+        Args:
+            notebook: the notebook.
+            numbers: of the cells to be searched, counted from 1; None for all. All are if more has become known.
+
+        Returns:
+            The numbers of those that were searched.
+        """
+        if self.refresh() or numbers is None:
+            numbers = range(1, len(notebook["cells"]) + 1)
         self.value(notebook["metadata"], "metadata of the notebook")
-        for number, cell in enumerate(notebook["cells"], 1):
-            if self._clean_cells.get(number) != json.dumps(cell, default=str):
-                self.value(cell["metadata"], f"cell {number}, metadata")
-                self.value(cell.get("attachments"), f"cell {number}, attachments")
-                self._outputs(cell.get("outputs", []), f"cell {number}")
-                self._clean_cells[number] = json.dumps(cell, default=str)
+        for number in numbers:
+            cell = notebook["cells"][number - 1]
+            self.value(cell["metadata"], f"cell {number}, metadata")
+            self.value(cell.get("attachments"), f"cell {number}, attachments")
+            self._outputs(cell.get("outputs", []), f"cell {number}")
+        return numbers
 
     def _outputs(self, outputs: Iterable[MutableMapping[str, Any]], cell: str) -> None:
         streams: dict[str, list[MutableMapping[str, Any]]] = {}

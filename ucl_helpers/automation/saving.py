@@ -5,6 +5,7 @@ papermill; what goes there is without secrets too.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,17 @@ class RedactingManager(NotebookExecutionManager):
     def __init__(self, nb: Any, redactor: Redactor, *, saves_each_cell: bool, **options: Any) -> None:
         super().__init__(nb, nb.metadata.papermill["output_path"], autosave_cell_every=0, **options)
         self._redactor, self._saves_each_cell, self._is_saved = redactor, saves_each_cell, False
+        self._cells = dict.fromkeys(range(1, len(nb.cells) + 1), "")  # as JSON
+        self._touched = set(self._cells)
         self.path = local_path(self.output_path)
 
-    def cell_start(self, cell: Any, cell_index: int | None = None, **more: Any) -> None:
+    def touch(self, index: int) -> None:
+        """This cell is not any more what it was when it was saved."""
+        self._touched.add(index + 1)
+
+    def cell_start(self, cell: Any, cell_index: int, **more: Any) -> None:
         """Note when the cell began; what was saved after the one before stays."""
+        self.touch(cell_index)
         self._is_saved = True
         super().cell_start(cell, cell_index, **more)
         self._is_saved = False
@@ -72,11 +80,18 @@ class RedactingManager(NotebookExecutionManager):
         """
         if self._is_saved:
             return
-        self._redactor.notebook(self.nb)
         ends = self.end_time is not None
+        searched = self._redactor.notebook(self.nb, None if ends else self._touched)
         if self._saves_each_cell or ends:
             if self.path is not None:
-                text = nbformat.writes(self.nb) if ends else json.dumps(self.nb)
+                text = nbformat.writes(self.nb) if ends else self._as_json(searched)
                 write(self.path, text.encode(), durable=ends)
             elif self._saves_each_cell:
                 super().save()
+        self._touched.clear()
+
+    def _as_json(self, changed: Iterable[int]) -> str:
+        """The notebook, of whose cells the others are as they were."""
+        self._cells |= {number: json.dumps(self.nb.cells[number - 1]) for number in changed}
+        others = json.dumps({key: value for key, value in self.nb.items() if key != "cells"})
+        return f'{{"cells": [{", ".join(self._cells.values())}], {others[1:]}'
