@@ -143,6 +143,31 @@ def test_when_a_second_signal_comes_a_cell_gets_no_more_grace(way, tmp_path):
     assert [one["metadata"]["papermill"]["status"] for one in cells][-2:] == ["failed", "pending"]
 
 
+WITHIN_A_LOOP = """
+import asyncio, sys
+from pathlib import Path
+from ucl_helpers.automation.runner import run_notebook
+
+async def scene():
+    run_notebook(Path("in.ipynb"), Path("out.ipynb"), kernel=sys.argv[1] == "kernel")
+
+asyncio.run(scene())
+"""
+TELLS_ITS_PARENT = "import os, signal, threading\nos.kill(os.getppid(), signal.{})\nthreading.Event().wait()"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("sent", "code"), [("SIGINT", -signal.SIGINT), ("SIGTERM", 128 + signal.SIGTERM)])
+@pytest.mark.parametrize("way", ["shell", "kernel"])
+def test_a_run_that_is_started_where_a_loop_runs_can_be_stopped_too(way, sent, code, tmp_path):
+    """As it is in a notebook; there the loop that waits for the cells is of another thread."""
+    write_notebook(tmp_path / "in.ipynb", TELLS_ITS_PARENT.format(sent))
+    command = [sys.executable, "-c", WITHIN_A_LOOP, way]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "never awaited" in done.stderr) == (code, False)
+    assert json.loads((tmp_path / "out.outcome.json").read_text())["outcome"] == "stopped"
+
+
 # -- where it is written -----------------------------------------------------------------------------------------------
 
 

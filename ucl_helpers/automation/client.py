@@ -29,6 +29,10 @@ from ucl_helpers.show import span
 GRACE_SECONDS = 5.0
 
 
+class _Stopped(Exception):
+    """The run was told to stop; what a coroutine raises for it, since a loop would end by what stops a run."""
+
+
 class HeadlessClient(PapermillNotebookClient):
     """Executes a notebook for papermill.
 
@@ -77,9 +81,11 @@ class HeadlessClient(PapermillNotebookClient):
         """All of it; however it ends, the kernel is gone: nbclient sees to that only once the kernel has started."""
         try:
             executed = super().execute(**options)
-        except BaseException:
+        except BaseException as error:
             with undisturbed():
                 self._abandon()
+            if isinstance(error, _Stopped):
+                raise self._stops[0] from None
             raise
         if self._stops:  # when all was done
             raise self._stops[0]
@@ -150,12 +156,12 @@ class HeadlessClient(PapermillNotebookClient):
         """What is wanted; given up if the run is told to stop, or after so many seconds."""
         if self._stops:
             wanted.close()
-            raise self._stops[0]
+            raise _Stopped
         running = asyncio.ensure_future(wanted)
         await self._until(running, seconds, 1)
         if running.done() and not self._stops:
             return running.result()
-        why, enough = (self._stops[0], 2) if self._stops else (self._too_late(where, index), 1)
+        why, enough = (_Stopped(), 2) if self._stops else (self._too_late(where, index), 1)
         if index is not None:
             with suppress(RuntimeError):  # the kernel has died meanwhile
                 await ensure_async(self.km.interrupt_kernel())
