@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 gc.set_threshold(10_000)
@@ -33,7 +33,8 @@ def ended_by_interrupts() -> Iterator[None]:
     """At once, since nothing has begun yet; an exception would come out of whatever module is being loaded."""
 
     def end(*_: object) -> NoReturn:
-        os.write(2, b"Interrupted.\n")
+        with suppress(OSError):
+            os.write(2, b"Interrupted.\n")
         os._exit(130)
 
     before = signal.getsignal(signal.SIGINT)

@@ -168,6 +168,43 @@ def test_a_run_that_is_started_where_a_loop_runs_can_be_stopped_too(way, sent, c
     assert json.loads((tmp_path / "out.outcome.json").read_text())["outcome"] == "stopped"
 
 
+TOO_LATE = """
+import asyncio, sys
+from pathlib import Path
+from ucl_helpers.automation.client import HeadlessClient
+from ucl_helpers.automation.runner import run_notebook
+
+async def until(client, running, seconds, stops, real=HeadlessClient._until):
+    waits.append(seconds)
+    if len(waits) == 3:  # for the cell; before it for the process, and for its parameters
+        await asyncio.to_thread(Path("here").read_text)
+        seconds = 0
+    await real(client, running, seconds, stops)
+
+waits = []
+HeadlessClient._until = until
+run_notebook(Path("in.ipynb"), Path("out.ipynb"), kernel=sys.argv[1] == "kernel")
+"""
+TELLS_WHEN_INTERRUPTED = """
+import os, signal, threading
+def interrupted(*_):
+    os.kill(os.getppid(), signal.SIGTERM)
+    raise KeyboardInterrupt
+signal.signal(signal.SIGINT, interrupted)
+open("here", "w").close()
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("way", ["shell", "kernel"])
+def test_a_run_that_is_told_to_stop_when_its_time_is_up_was_told_to_stop(way, tmp_path):
+    os.mkfifo(tmp_path / "here")
+    write_notebook(tmp_path / "in.ipynb", TELLS_WHEN_INTERRUPTED)
+    done = subprocess.run([sys.executable, "-c", TOO_LATE, way], cwd=tmp_path, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert json.loads((tmp_path / "out.outcome.json").read_text())["exitCode"] == 143
+
+
 # -- where it is written -----------------------------------------------------------------------------------------------
 
 
@@ -228,6 +265,24 @@ def test_what_is_saved_between_cells_is_the_notebook_as_it_is_then_without_secre
     assert (changes["outputs"][0]["text"], looks["outputs"]) == ("between\n", [])
     assert [one["metadata"]["papermill"]["status"] for one in saved["cells"]] == [*["completed"] * 3, "pending"]
     nbformat.validate(saved)
+
+
+MUCH = """
+from IPython.display import display
+display("word " * 300_000, display_id="much")
+"""
+INSTEAD = f"""
+from IPython.display import update_display
+update_display({{"text/plain": "".join(reversed({ONE_TIME[::-1]!r}))}}, raw=True, display_id="much")
+"""
+
+
+def test_what_was_too_much_to_be_shown_is_not_replaced_by_a_secret_either(run, tmp_path):
+    """A note stands in its place, and stays."""
+    result = run(write_notebook(tmp_path / "in.ipynb", MUCH, INSTEAD), tmp_path / "out.ipynb")
+    assert ONE_TIME not in result.output.read_text()
+    (note,) = json.loads(result.output.read_text())["cells"][1]["outputs"]
+    assert sorted(note) == ["name", "output_type", "text"]
 
 
 # -- how much of it ----------------------------------------------------------------------------------------------------

@@ -279,6 +279,11 @@ def test_nor_does_it_show_one_of_whatever_is_made_of_the_interrupt(module, tmp_p
     assert (code, out, err) == (130, "", "Interrupted.\n")
 
 
+def test_nor_does_it_go_on_where_nobody_reads_what_it_says(tmp_path):
+    code, _, _ = interrupted(tmp_path, "cryptography", "bash", "-c", 'exec "$0" 2>&-', UCL, IN_A_CLASS="1")
+    assert code == 130
+
+
 def test_without_its_first_module_a_traceback_would_be_seen(tmp_path):
     code, _, err = interrupted(tmp_path, "cryptography", sys.executable, "-c", PLAIN)
     assert (code, "Traceback" in err) == (-signal.SIGINT, True)

@@ -279,6 +279,13 @@ def test_a_number_that_is_part_of_a_known_key_is_taken_out():
     assert data == {"p": "[number removed]", "n": NUMBERS.public_numbers.n, "few": 7}
 
 
+def test_what_a_stream_has_beside_its_text_is_searched_too():
+    redactor, notebook = Redactor(), notebook_with({**stream("x"), "data": {"text/plain": PEM}})
+    redactor.notebook(notebook)
+    assert [find.kind for find in redactor.finds] == [KEY]
+    assert not any(part in json.dumps(notebook) for part in parts_of(PEM))
+
+
 def test_an_error_names_kinds_and_places_and_never_the_text():
     redactor = Redactor()
     redactor.notebook(notebook_with(stream(f"{PEM} {ONE_TIME}")))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 import zmq
 from papermill.iorw import LocalHandler
@@ -18,6 +19,7 @@ from test_runner import outcome, printed, write_notebook
 from ucl_helpers.automation.kernel import EncryptedKernelManager
 from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.runner import parameters_of, run_notebook
+from ucl_helpers.automation.saving import RedactingManager
 from ucl_helpers.errors import StorageFailed, UsageError
 
 LAUNCHER = "import sys\nsys.exit('the kernel cannot start')\n"
@@ -95,7 +97,8 @@ def struck(monkeypatch, request):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("struck", range(1, 6), indirect=True)
-def test_a_signal_amid_the_making_of_a_socket_ends_the_run(struck, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("struck")
+def test_a_signal_amid_the_making_of_a_socket_ends_the_run(tmp_path, monkeypatch):
     """Were it raised there, ZeroMQ would wait for that socket without end. The first is made before papermill loads."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     notebook, output = write_notebook(tmp_path / "in.ipynb", "print('never')"), tmp_path / "runs" / "out.ipynb"
@@ -103,12 +106,12 @@ def test_a_signal_amid_the_making_of_a_socket_ends_the_run(struck, tmp_path, mon
         run_notebook(notebook, output, kernel=True)
     assert list(tmp_path.glob("ucl-kernel-*")) == []
     told = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*.json")]
-    assert [(one["outcome"], one["exitCode"]) for one in told] == ([("stopped", 130)] if struck > 2 else [])
+    assert [(one["outcome"], one["exitCode"]) for one in told] == [("stopped", 130)]
 
 
 @pytest.mark.parametrize("source", ["print('here')", "1 / 0"])
-def test_a_signal_amid_the_last_save_comes_when_that_is_whole(source, run, tmp_path, monkeypatch):
-    """Papermill writes in place once more when all is done."""
+def test_a_signal_amid_the_last_save_comes_too_late(source, run, tmp_path, monkeypatch):
+    """Papermill writes in place once more when all is done and on record."""
 
     def write(handler, text, path, real=LocalHandler.write):
         with Path(path).open("w") as file:
@@ -118,11 +121,47 @@ def test_a_signal_amid_the_last_save_comes_when_that_is_whole(source, run, tmp_p
         real(handler, text, path)
 
     monkeypatch.setattr(LocalHandler, "write", write)
-    with pytest.raises(KeyboardInterrupt):
-        run(write_notebook(tmp_path / "in.ipynb", source), tmp_path / "out.ipynb")
+    result = run(write_notebook(tmp_path / "in.ipynb", source), tmp_path / "out.ipynb")
     assert nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].source == source
-    assert json.loads((tmp_path / "out.outcome.json").read_text())["outcome"] == ("failed" if "0" in source else "done")
+    assert (result.told["outcome"], result.exit_code) == (("failed", 1) if "0" in source else ("done", 0))
     assert hidden(tmp_path) == []
+
+
+STRIKES_AT_THE_END = """
+import os, signal, threading
+with open({here!r}, "w") as file:
+    file.write(str(os.getpid()))
+signal.signal(signal.SIGINT, lambda *_: os.kill(os.getppid(), signal.SIGINT))
+while True:
+    threading.Event().wait()
+"""
+
+
+def test_a_signal_while_a_kernel_that_did_not_answer_is_ended_leaves_none(tmp_path, monkeypatch):
+    """That of plain papermill, where nobody else would end it; it gets SIGINT first."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "ipykernel_launcher.py").write_text(STRIKES_AT_THE_END.format(here=str(tmp_path / "pid")))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "first"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    write_notebook(tmp_path / "in.ipynb", "print('never')")
+    with pytest.raises(KeyboardInterrupt):
+        papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", engine_name="ucl", start_timeout=3)
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
+    assert json.loads((tmp_path / "out.outcome.json").read_text())["outcome"] == "stopped"
+    assert list(tmp_path.glob("ucl-kernel-*")) == []
+
+
+def test_a_signal_before_a_run_has_begun_stops_it_and_it_is_told(tmp_path, monkeypatch):
+    def begin(manager, real=RedactingManager.notebook_start):
+        signal.raise_signal(signal.SIGINT)
+        real(manager)
+
+    monkeypatch.setattr(RedactingManager, "notebook_start", begin)
+    write_notebook(tmp_path / "in.ipynb", "print('never')")
+    with pytest.raises(KeyboardInterrupt):
+        papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", engine_name="ucl-shell")
+    told = json.loads((tmp_path / "out.outcome.json").read_text())
+    assert (told["outcome"], [step["status"] for step in told["steps"]]) == ("stopped", ["pending"])
 
 
 def test_what_a_kernel_prints_while_it_is_torn_down_is_not_passed_on(tmp_path, capfd):

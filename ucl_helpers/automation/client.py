@@ -22,7 +22,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from ucl_helpers.automation.bounds import Bounds
 from ucl_helpers.automation.kernel import EncryptedKernelManager
 from ucl_helpers.automation.pipes import CellsProcess
-from ucl_helpers.automation.undisturbed import stopped_by, undisturbed
+from ucl_helpers.automation.signals import stopped_by
 from ucl_helpers.errors import DeadlineExceeded
 from ucl_helpers.show import span
 
@@ -42,6 +42,7 @@ class HeadlessClient(PapermillNotebookClient):
         deadline: the whole run may take so long.
         cell_seconds: and each cell so long, or None.
         cells: what executes the cells, if it was started already; else a kernel is.
+        stops: what the run is to end with because of signals that came before; others are added.
         options: nbclient's.
     """
 
@@ -53,13 +54,15 @@ class HeadlessClient(PapermillNotebookClient):
         deadline: timedelta,
         cell_seconds: float | None,
         cells: CellsProcess | EncryptedKernelManager | None,
+        stops: list[BaseException],
         **options: Any,
     ) -> None:
         fixed = {"kernel_manager_class": EncryptedKernelManager, "store_widget_state": False, "iopub_timeout": 60}
         super().__init__(nb_man, **options, **fixed)
         self._without_secrets, self._cells, self._bounds = without_secrets, cells, Bounds()
         self._deadline, self._ends, self._cell_seconds = deadline, monotonic() + deadline.total_seconds(), cell_seconds
-        self._stops = list[BaseException]()
+        self._stops = stops
+        self._manager: Any = None
         self._heard: Callable[[], object] = lambda: None
 
     def stop(self, number: int) -> None:
@@ -73,33 +76,35 @@ class HeadlessClient(PapermillNotebookClient):
 
     def create_kernel_manager(self) -> Any:
         """One of ours; see :mod:`ucl_helpers.automation.kernel` and :mod:`ucl_helpers.automation.pipes`."""
-        self.km = km = self._cells if self._cells and self._cells.has_kernel else super().create_kernel_manager()
-        km.without_secrets = self._without_secrets
-        return km
+        begun = self._cells if self._cells is not None and self._cells.has_kernel else None
+        self._manager = manager = begun or super().create_kernel_manager()
+        manager.without_secrets = self._without_secrets
+        self.km = manager
+        return manager
 
     def execute(self, **options: Any) -> Any:
         """All of it; however it ends, the kernel is gone: nbclient sees to that only once the kernel has started."""
         try:
             executed = super().execute(**options)
         except BaseException as error:
-            with undisturbed():
-                self._abandon()
-            if isinstance(error, _Stopped):
-                raise self._stops[0] from None
+            self._abandon()
+            if self._stops:
+                raise self._stops[0] from (None if isinstance(error, _Stopped) else error)
             raise
         if self._stops:  # when all was done
             raise self._stops[0]
         return executed
 
     async def _async_abandon(self) -> None:
-        if self.km is None:
-            return
         if begun := asyncio.all_tasks() - {asyncio.current_task()}:
             for task in begun:
                 task.cancel()
             await asyncio.wait(begun, timeout=GRACE_SECONDS)
-        self.shutdown_kernel = "immediate"
-        await self._async_cleanup_kernel()
+        if self.km is not None:
+            self.shutdown_kernel = "immediate"
+            await self._async_cleanup_kernel()
+        if self._manager is not None and await ensure_async(self._manager.is_alive()):  # if a clean-up was cut short
+            await ensure_async(self._manager.shutdown_kernel(now=True))
 
     _abandon = run_sync(_async_abandon)
 
@@ -204,8 +209,9 @@ class HeadlessClient(PapermillNotebookClient):
         if self.clear_before_next_output:
             self._bounds.forget(cell_index)
         for bounded in self._bounds.within(cell_index, msg):
+            replaceable = display_id if bounded is msg else None  # a note stays
             try:
-                super().output(outs, bounded, display_id, cell_index)
+                super().output(outs, bounded, replaceable, cell_index)
             except ValidationError:  # its text would hold what was shown
                 outs.append(
                     new_output("stream", name="stderr", text="[an output that no notebook can hold was left out]\n")

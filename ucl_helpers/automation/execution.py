@@ -46,6 +46,7 @@ def execute(
     *,
     records: list[Record],
     cells: CellsProcess | EncryptedKernelManager,
+    stops: list[BaseException],
 ) -> None:
     """Let papermill run it by an engine of ours, which adds the record of the run to ``records``, however it ends.
 
@@ -56,6 +57,7 @@ def execute(
         deadline: how long it may take.
         records: gets the record.
         cells: the process that executes the cells, or a kernel.
+        stops: what the run is to end with, if signals came already.
     """
     try:
         with storage("run", notebook):
@@ -70,6 +72,7 @@ def execute(
                 tell=records.append,
                 engine_name="ucl-shell" if isinstance(cells, CellsProcess) else "ucl",
                 cells=cells,
+                stops=stops,
             )
     except (*_TOLD, *_KERNEL):
         if not records:

@@ -27,7 +27,7 @@ from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.runner import DEADLINE
 from ucl_helpers.automation.saving import RedactingManager
-from ucl_helpers.automation.undisturbed import handled, to_the_end
+from ucl_helpers.automation.signals import handled, noted
 from ucl_helpers.automation.watching import WatchedSecrets
 from ucl_helpers.errors import UCLError
 from ucl_helpers.policy import parse_duration
@@ -52,6 +52,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     tell: Callable[[Record], None] | None = None,
     kernel: bool = True,
     cells: CellsProcess | EncryptedKernelManager | None = None,
+    stops: list[BaseException] | None = None,
 ) -> Any:
     """Execute a notebook that papermill has prepared.
 
@@ -70,6 +71,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         tell: gets the record of the run instead of the file ``outcome.json`` beside the notebook.
         kernel: whether a kernel executes the cells, or a process without one.
         cells: either, if it was started already; it is ended.
+        stops: what the run is to end with, if signals came already.
 
     Raises:
         SecretFound: a secret stands in a parameter or in a cell; nothing was written, nothing was run.
@@ -88,7 +90,8 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     manager = RedactingManager(
         nb, redactor, saves_each_cell=output_path is not None, progress_bar=progress_bar, log_output=log_output
     )
-    with _Ending(manager, redactor, record, tell):
+    stops = [] if stops is None else stops
+    with noted(stops), _Ending(manager, redactor, record, tell):
         manager.notebook_start()
         client = HeadlessClient(
             manager,
@@ -96,6 +99,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
             deadline=_duration(deadline),
             cell_seconds=execution_timeout,
             cells=cells or (None if kernel else CellsProcess()),
+            stops=stops,
             kernel_name=KERNEL_NAME,
             startup_timeout=start_timeout,
             extra_arguments=[QUIET],
@@ -104,7 +108,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
             stdout_file=stdout_file,
             stderr_file=stderr_file,
         )
-        with handled(lambda number, _: client.stop(number)):
+        with handled(client.stop):
             client.execute()
     return nb
 
@@ -123,7 +127,7 @@ class _Ending:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ending = to_the_end(lambda: self._save(error))
+        ending = self._save(error)
         if ending is not None and ending is not error:
             raise ending from None
 

@@ -26,7 +26,6 @@ from ucl_helpers.automation.leftovers import hold, sweep
 from ucl_helpers.automation.no_news import what_waits_is_no_news
 from ucl_helpers.automation.printed import Printed
 from ucl_helpers.automation.redaction import Redactor
-from ucl_helpers.automation.undisturbed import held_back
 
 KERNEL_NAME = "python3"
 NO_HISTORY = "--HistoryManager.hist_file=:memory:"  # as nbclient has it
@@ -50,19 +49,14 @@ class EncryptedKernelManager(AsyncKernelManager):
     def begun(cls) -> "EncryptedKernelManager":
         """One whose kernel loads while its user loads papermill; without a kernel if none could be started."""
         manager = cls(kernel_name=KERNEL_NAME)
-        try:
-            with held_back(), suppress(OSError, RuntimeError):  # whoever needs one tries again, and tells why not
-                run_sync(manager.start_kernel)(extra_arguments=[QUIET, NO_HISTORY])
-        except BaseException:
-            manager.close()
-            raise
+        with suppress(OSError, RuntimeError):  # whoever needs one tries again, and tells why not
+            run_sync(manager.start_kernel)(extra_arguments=[QUIET, NO_HISTORY])
         return manager
 
     def close(self) -> None:
         """The kernel is gone, if it was there."""
         if self.has_kernel:
-            with held_back():
-                run_sync(self.shutdown_kernel)(now=True)
+            run_sync(self.shutdown_kernel)(now=True)
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
         """What its process prints goes to a file without a name."""

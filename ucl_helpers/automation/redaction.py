@@ -113,12 +113,12 @@ class Redactor:
     def _outputs(self, outputs: Iterable[MutableMapping[str, Any]], cell: str) -> None:
         streams: dict[str, list[MutableMapping[str, Any]]] = {}
         for output in outputs:
-            if output["output_type"] == "stream":
+            kind = output["output_type"]
+            if kind == "stream":
                 streams.setdefault(output["name"], []).append(output)
-            else:
-                what = "error" if output["output_type"] == "error" else "output"
-                for field in [one for one in output if one != "output_type"]:
-                    output[field] = self.value(output[field], f"{cell}, {what}")
+            known = {"output_type", "name", "text"} if kind == "stream" else {"output_type"}
+            for field in [one for one in output if one not in known]:
+                output[field] = self.value(output[field], f"{cell}, {'error' if kind == 'error' else 'output'}")
         for name, parts in streams.items():
             texts = ["".join(part["text"]) for part in parts]
             for part, before, after in zip(parts, texts, self.pieces(texts, "", f"{cell}, {name}"), strict=True):

@@ -9,11 +9,10 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from ucl_helpers.automation.looking import key_to_make
 from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
-from ucl_helpers.automation.undisturbed import handled, stopped_by, to_the_end
+from ucl_helpers.automation.signals import noted
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_directory, storage, write
 
@@ -96,6 +95,7 @@ def run_notebook(
         UsageError: the notebook cannot be read, or does not take these parameters.
         SecretFound: a parameter or a cell holds a secret.
         StorageFailed: the output cannot be written, or the kernel's files cannot.
+        KeyboardInterrupt, SystemExit: SIGINT, or SIGTERM (143), came before all was done.
     """
     if output.is_dir():
         raise UsageError(f"{output} is a folder.", remedy="Name the file that the executed notebook goes to.")
@@ -103,8 +103,9 @@ def run_notebook(
     known = _declared(content, notebook)
     values = accept(known, parameters or {})
     bits = key_to_make(values, datetime.now(UTC)) if "key_length" in known else None
+    stops: list[BaseException] = []
     records: list[Record] = []
-    with _stoppable(records), closing(_begun_kernel(notebook) if kernel else _begun_cells(notebook, bits)) as cells:
+    with noted(stops), closing(_begun_kernel(notebook) if kernel else _begun_cells(notebook, bits)) as cells:
         with lightly():
             from ucl_helpers.automation.execution import execute, must_be_valid
 
@@ -114,10 +115,11 @@ def run_notebook(
         with storage("write", output):
             sweep(output.parent, _WORKING)
             working, held = hold(lambda: _begun(output))
+        saved = working / output.name
         try:
-            execute(notebook.absolute(), working / output.name, values, deadline, records=records, cells=cells)
+            execute(notebook.absolute(), saved, values, deadline, records=records, cells=cells, stops=stops)
         finally:
-            told = to_the_end(partial(_keep, working, output, records))
+            told = _keep(working, output, records)
             os.close(held)
     return RunResult(output, told)
 
@@ -142,25 +144,6 @@ def _begun(output: Path) -> Path:
     working = output.with_name(f".{output.stem}-{secrets.token_hex(4)}.run")
     working.mkdir(mode=0o700)
     return working
-
-
-@contextmanager
-def _stoppable(records: Sequence[Record]) -> Iterator[None]:
-    """SIGINT and SIGTERM, unless ignored, end the run before its cells too, the first at once. Main thread only.
-
-    When the run is on record, papermill writes it once more, in place: until that is done, they have to wait.
-    """
-
-    def end(number: int, _: object) -> None:
-        came.append(number)
-        if len(came) == 1 and not records:
-            raise stopped_by(number)
-
-    came = list[int]()
-    with handled(end):
-        yield
-    if came:
-        raise stopped_by(came[0])
 
 
 def _keep(working: Path, output: Path, records: Sequence[Record]) -> dict[str, Any]:

@@ -116,7 +116,8 @@ def _run(
         result = run_notebook(path, executed, values, **how)
     except (KeyboardInterrupt, SystemExit) as stopped:  # what came of it is told all the same
         if not json_output:
-            click.echo(f"executed notebook  {executed}", err=True)
+            if executed.exists():
+                click.echo(f"executed notebook  {executed}", err=True)
         elif isinstance(stopped, SystemExit) and outcome_path(executed).exists():
             click.echo(outcome_path(executed).read_text("utf-8"), nl=False)
         raise

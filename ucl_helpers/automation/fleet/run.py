@@ -28,7 +28,7 @@ from ucl_helpers.automation.fleet.pacing import DEFAULT_RATE, Pace
 from ucl_helpers.automation.fleet.plan import Plan
 from ucl_helpers.automation.fleet.report import FleetOutcome
 from ucl_helpers.automation.fleet.task import FAILED, LEFT, Result, failure, left, renew_one
-from ucl_helpers.automation.undisturbed import handled
+from ucl_helpers.automation.signals import handled
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Busy, RetryLater, SettledElsewhere
 
@@ -205,7 +205,7 @@ class _Run:
 
     def signals(self) -> AbstractContextManager[None]:
         """Let SIGINT and SIGTERM come through the queue."""
-        return handled(lambda number, _: self.happened.put(number))
+        return handled(self.happened.put)
 
 
 def _lost(name: str) -> Result:
