@@ -343,17 +343,38 @@ def test_a_connection_is_imported_chosen_and_renewed(connection, files):
         ({"Key": ""}, "Name and key are needed"),
         ({"Name": "try"}, "try is there already"),
         ({"Name": "../mine"}, "cannot name a connection"),
-        ({"Passphrase": "prompt"}, "must be a reference"),
-        ({"Passphrase": "hunter2-hunter2"}, "must be a reference"),
         ({"Key": "/nowhere.pem"}, "/nowhere.pem"),
     ],
 )
 def test_what_cannot_be_imported_is_told_and_nothing_is_kept(connection, files, changed, told):
     page = imported(Page(connection), {**files, **changed})
     assert told in page.shown("")
-    assert "hunter2" not in json.dumps([one.get_state() for one in everything(page.explorer.widget)], default=str)
     assert [one.name for one in connection.home.connections()] == ["try"]
     assert page.explorer.status().name == "try"
+
+
+PASTED = "-----BEGIN PRIVATE KEY----- hunter2"
+
+
+@pytest.mark.parametrize(
+    ("label", "given", "told"),
+    [
+        ("Passphrase", "prompt", "must be a reference"),
+        ("Passphrase", "hunter2", "must be a reference"),
+        ("Passphrase", PASTED, "must be a reference"),
+        ("Key", PASTED, "not the path of a file"),
+        ("Name", PASTED, "not the path of a file"),
+    ],
+)
+def test_a_secret_does_not_stay_in_a_field_whatever_is_done_next(connection, files, label, given, told):
+    page = Page(connection)
+    field = page.control(label, Text)
+    field.value = given
+    assert (field.value, told in page.shown("")) == ("", True)
+    state = json.dumps([one.get_state() for one in everything(page.explorer.widget)], default=str)
+    assert "hunter2" not in state
+    field.value = files.get(label, "env:PASSPHRASE")
+    assert field.value == files.get(label, "env:PASSPHRASE")
 
 
 def test_another_connection_is_chosen(connection):
@@ -400,6 +421,86 @@ def test_the_key_length_of_one_connection_is_not_that_of_the_next(connection):
     assert page.panels["Renew"]._size.value == 0
 
 
+def test_the_key_length_of_what_was_under_way_is_not_that_of_the_next_renewal(connection):
+    first = Page(connection)
+    first.panels["Renew"]._size.value = 3072
+    first.press(STEPS[0].label).press(STEPS[1].label)
+    page = Page(connection)
+    size = page.panels["Renew"]._size
+    assert size.value == 3072
+    page.press(ALL).press("Begin again")
+    assert size.value == 0
+
+
+def test_another_key_length_than_that_of_what_is_under_way_stays_chosen(connection):
+    first = Page(connection)
+    first.panels["Renew"]._size.value = 3072
+    first.press(STEPS[0].label).press(STEPS[1].label)
+    page = Page(connection)
+    page.panels["Renew"]._size.value = 2048
+    page.press("Look again")
+    assert page.panels["Renew"]._size.value == 2048
+    page.press(ALL)
+    assert connection.require_current().certificate.public_key().key_size == 2048
+
+
+def test_what_cannot_be_looked_at_leaves_nothing_of_another_connection_standing(connection):
+    broken = connection.home.new("broken")
+    broken.write_settings({"sandbox": str(connection.home.path / "sandbox" / "ready.json")})
+    (broken.path / "settings.toml").write_text("key_length = 'many'\n")
+    page = Page(connection)
+    page.press(ALL).press("Begin again").press(STEPS[0].label).press(STEPS[1].label)
+    assert not page.off("Go back to it")
+    page.explorer._chooser._names.value = "broken"
+    assert page.settled()
+    assert page.off("Go back to it")
+    assert "Generations of try" not in page.shown("History")
+    assert "renew" not in page.shown("Pending")
+    assert "settings" in page.shown("Renew")
+
+
+def test_a_panel_that_cannot_be_refreshed_keeps_no_other_from_it(connection, monkeypatch):
+    page = Page(connection)
+    monkeypatch.setattr(page.panels["Renew"], "refresh", lambda: 1 / 0)
+    page.panels["Pending"]._pane.show("stale")
+    page.press("Look again")
+    assert "ZeroDivisionError" in page.line()
+    assert "stale" not in page.shown("Pending")
+
+
+def test_a_step_whose_second_look_fails_is_done_all_the_same(connection, monkeypatch):
+    monkeypatch.setattr("ucl_helpers.views.explorer.steps.checked", lambda _: 1 / 0)
+    page = Page(connection).press(STEPS[0].label)
+    assert "ZeroDivisionError" in page.line()
+    assert not page.off(STEPS[1].label)
+
+
+def test_what_another_page_has_finished_leaves_no_steps_standing(connection):
+    first, second = Page(connection), Page(connection)
+    for page in (first, second):
+        page.press(STEPS[0].label).press(STEPS[1].label)
+    first.press(ALL)
+    second.press(STEPS[2].label)
+    assert second.steps()[2].startswith("SettledElsewhere")
+    assert [bool(one) for one in second.steps()] == [False, False, True, False, False, False]
+
+
+def test_the_choice_keeps_the_focus_while_another_connection_is_looked_at(connection, sandbox):
+    practice.practise(connection.home, "other", 2048)
+    page = Page(connection)
+    names, off = page.explorer._chooser._names, []
+    names.observe(lambda change: off.append(change["new"]), "disabled")
+    names.value = "other"
+    assert page.settled()
+    assert off == []
+
+
+def test_faults_are_those_of_the_home_whatever_link_leads_there(connection, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    page = Page(Home(tmp_path / "link").connection("try"))
+    assert not page.off("Switch on")
+
+
 def test_what_cannot_be_renewed_yet_says_how_it_is_finished(connection):
     home = connection.home
     begun = home.new("begun")
@@ -443,7 +544,9 @@ def test_a_new_subject_is_consented_to(connection, monkeypatch):
     consent = page.control("Accept the new subject", Checkbox)
     assert consent.layout.display == "none"
     page.press(ALL)
-    assert page.steps()[0].startswith("SubjectChanged")
+    assert "SubjectChanged" in page.steps()[0]
+    assert "Sent and received" in page.steps()[0]
+    assert "the box “Accept the new subject”" in page.steps()[0]
     assert (consent.layout.display, consent.value, mark(connection)) == ("", False, before)
     consent.value = True
     page.press(ALL)
@@ -493,6 +596,7 @@ def test_a_connection_that_is_gone_is_chosen_no_longer(connection):
     forget(connection, even_if_valid=True)
     page.press("Look again")
     assert (page.explorer.desk.name, page.off(ALL)) == ("", True)
+    assert "try is gone." in page.shown("")
 
 
 def test_settings_that_cannot_be_used_are_told_and_mended(connection):

@@ -97,7 +97,7 @@ def _(result: Configuration) -> Iterator[Check]:
     names = [one.rfc4514_attribute_name for one in parse_subject(result.subject)]
     yield _check("subject", "has a CN", ", ".join(names), passed="CN" in names)
     url = result.certificate_secured_connector_url or ""
-    yield _check("certificate endpoint", "https", url or "(none)", passed=urlsplit(url).scheme == "https")
+    yield _check("certificate endpoint", "https", url or "(none)", passed=_is_https(url))
 
 
 @_look.register
@@ -119,8 +119,9 @@ def _(result: SigningRequest) -> Iterator[Check]:
 def _(result: SignedCertificates) -> Iterator[Check]:
     for name, text in vars(result).items():
         if isinstance(text, str):
-            found = base64.b64decode(text, validate=True).count(b"-----BEGIN CERTIFICATE-----")
-            yield _check(name, "base64 of PEM", f"{found} certificate(s)", passed=found > 0)
+            found = _certificates(text)
+            told = "not base64" if found is None else f"{found} certificate(s)"
+            yield _check(name, "base64 of PEM", told, passed=bool(found))
 
 
 @_look.register
@@ -145,6 +146,21 @@ def _(result: HookResults) -> Iterator[Check]:
 @_look.register
 def _(result: Outcome) -> Iterator[Check]:
     yield _check("outcome", "done, or not needed", result.outcome, passed=result.exit_code == 0)
+
+
+def _certificates(text: str) -> int | None:
+    """How many a text in base64 holds; None if it is none."""
+    try:
+        return base64.b64decode(text, validate=True).count(b"-----BEGIN CERTIFICATE-----")
+    except ValueError:
+        return None
+
+
+def _is_https(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme == "https"
+    except ValueError:
+        return False
 
 
 def _mode(path: str) -> str:

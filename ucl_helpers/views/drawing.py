@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from threading import Lock
 from typing import Any
 
 from ucl_helpers.errors import UsageError
@@ -56,6 +57,7 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "ucl",
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
+_ONE_AT_A_TIME = Lock()  # a style is set for all threads
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _ID, _USED = re.compile(r' id="([^"]+)"'), re.compile(r"#([\w.-]+)")
 
@@ -101,7 +103,7 @@ def picture(draw: Callable[[Axes], None], height: float, title: str, description
         description: how it is drawn, for whoever has it read out.
         facts: the table that says the same, its header first.
     """
-    with style.context(["default", _STYLE]):
+    with _ONE_AT_A_TIME, style.context(["default", _STYLE]):
         figure, svg = Figure(figsize=(WIDTH, height), layout="constrained"), io.StringIO()
         draw(figure.subplots())
         figure.savefig(svg, format="svg", transparent=True, metadata=_NO_METADATA)

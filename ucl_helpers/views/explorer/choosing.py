@@ -1,10 +1,13 @@
 """Choosing a connection: one that is there, one for practice, or one imported from files on the kernel's machine."""
 
+from functools import partial
+
 from ipywidgets import Accordion, Dropdown, HBox, Layout, Text, VBox
 
 from ucl_helpers import practice
 from ucl_helpers.errors import UsageError
 from ucl_helpers.store import Connection
+from ucl_helpers.views.errors import failure
 from ucl_helpers.views.explorer.panel import ROW, Desk
 from ucl_helpers.views.explorer.work import Act, Pane, Work
 from ucl_helpers.views.markup import element
@@ -35,10 +38,18 @@ class Chooser:
         practise.tooltip = "A connection for practice, made at the sandbox on this machine, or made anew"
         self._fields = {
             name: work.control(
-                Text(description=label, placeholder=hint, style=_WIDE, layout=Layout(width="min(40em, 95%)"))
+                Text(
+                    description=label,
+                    placeholder=hint,
+                    continuous_update=False,
+                    style=_WIDE,
+                    layout=Layout(width="min(40em, 95%)"),
+                )
             )
             for name, (label, hint) in FIELDS.items()
         }
+        for name, field in self._fields.items():
+            field.observe(partial(self._must_be_no_secret, name), "value")
         self._result = Pane()
         told = Pane()
         told.show(element("p", "The files stay where they are, on the machine of the kernel; nothing is uploaded."))
@@ -50,7 +61,8 @@ class Chooser:
     def refresh(self) -> None:
         """The names that are there; the chosen one stays chosen if it can."""
         there = self.desk.home.names()
-        if self.desk.name not in there:
+        if self.desk.name and self.desk.name not in there:
+            self._result.show(element("p", f"{self.desk.name} is gone."))
             self.desk.name = ""
             self._changed()
         options = [("choose one", ""), *((name, name) for name in there)]
@@ -75,7 +87,7 @@ class Chooser:
             self.desk.name = name
             self._result.show()
             self._changed()
-            self.work.do("Looking.", self._nothing)
+            self.work.do("Looking.", self._nothing, self._names)
 
     def _nothing(self) -> None:
         """Everything is looked at anew after anything was done."""
@@ -85,6 +97,20 @@ class Chooser:
             lambda: self._take(practice.open_connection(home=self.desk.home.path, practice=PRACTICE).name)
         )
 
+    def _must_be_no_secret(self, name: str, change: dict[str, str]) -> None:
+        """What is written in a field is in the page, and may be saved with it: a secret does not stay there."""
+        given = change["new"].strip()
+        is_literal = name == "passphrase" and given and not given.startswith(("env:", "file:"))
+        if not is_literal and "-----BEGIN" not in given:
+            return
+        self._fields[name].value = ""
+        error = (
+            UsageError("The passphrase must be a reference.", remedy="Write it as env:NAME or file:PATH.")
+            if is_literal
+            else UsageError("This is not the path of a file, but what it holds.", remedy="Write its path.")
+        )
+        self._result.show(failure(error))
+
     def _import(self) -> None:
         given = {name: field.value.strip() for name, field in self._fields.items()}
         self._result.fill(lambda: self._imported(given.pop("name"), given))
@@ -92,9 +118,6 @@ class Chooser:
     def _imported(self, name: str, given: dict[str, str]) -> object:
         if not name or not given["key_file"]:
             raise UsageError("Name and key are needed to import a connection.", remedy="Fill them in.")
-        if given["passphrase"] and not given["passphrase"].startswith(("env:", "file:")):
-            self._fields["passphrase"].value = ""  # it may be the secret itself
-            raise UsageError("The passphrase must be a reference.", remedy="Write it as env:NAME or file:PATH.")
         if Connection(self.desk.home, name).current is not None:
             raise UsageError(f"{name} is there already.", remedy="Choose it above, or choose another name.")
         return self._take(practice.open_connection(name, self.desk.home.path, practice="", **given).name)

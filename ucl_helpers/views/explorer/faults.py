@@ -71,7 +71,7 @@ class FaultsPanel(Panel):
 
     def look(self) -> None:
         """See what has struck, unless something else is done here."""
-        self.work.do("Looking.", self._look)
+        self.work.do("Looking.", self._look, self._own)  # somebody may be writing there
 
     def _tell(self) -> None:
         plan, told = SCENES[self._scene.value]
@@ -83,7 +83,8 @@ class FaultsPanel(Panel):
     def _may(self) -> bool:
         """The faults are those of this home's sandbox; a connection may follow another one."""
         ready = self.desk.connection.settings.sandbox if self.desk.is_chosen else None
-        return ready is not None and Path(ready) == self.desk.home.path / "sandbox" / "ready.json"
+        own = self.desk.home.path / "sandbox" / "ready.json"
+        return ready is not None and Path(ready).resolve() == own.resolve()
 
     def _may_own(self) -> bool:
         return self._may() and self._scene.value == OWN

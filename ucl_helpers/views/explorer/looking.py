@@ -31,6 +31,10 @@ class Overview(Panel):
         """Status and certificate; of what is not established, the status alone."""
         self._pane.fill(self._seen, self.desk.name)
 
+    def changed(self) -> None:
+        """What another connection was like goes."""
+        self._pane.show()
+
     def _seen(self) -> list[object]:
         status = self.desk.status()
         readable = status.validity is not None
@@ -67,8 +71,10 @@ class Past(Panel):
             self._offer([])
 
     def changed(self) -> None:
-        """What came of going back with another connection goes."""
+        """The picture of another connection goes, and with it the way back."""
+        self._pane.show()
         self._outcome.show()
+        self._offer([])
 
     def _seen(self) -> Picture:
         connection = self.desk.connection
@@ -108,7 +114,8 @@ class Pending(Panel):
         self._pane.fill(lambda: _pending(self.desk.status()), self.desk.name)
 
     def changed(self) -> None:
-        """Results of another connection's hooks go."""
+        """What another connection has pending goes, and the results of its hooks."""
+        self._pane.show()
         self._results.show()
 
     def _may(self) -> bool:

@@ -1,5 +1,6 @@
 """The explorer as a whole: the choice of a connection, a line that says what is done, and a panel behind each tab."""
 
+from contextlib import ExitStack
 from typing import Any
 
 from ipywidgets import Tab, VBox
@@ -40,10 +41,10 @@ class Explorer:
         return self.work.settled(seconds) and self.faults.work.settled(seconds)
 
     def _refresh(self) -> None:
-        self._chooser.refresh()
-        for panel in self._panels:
-            panel.refresh()
-        self.faults.look()
+        """Look at everything anew; what cannot be looked at keeps nothing else from it."""
+        with ExitStack() as looks:  # it ends with its last
+            for look in (self.faults.look, *(panel.refresh for panel in reversed(self._panels)), self._chooser.refresh):
+                looks.callback(look)
 
     def _changed(self) -> None:
         for panel in self._panels:

@@ -12,6 +12,7 @@ from ucl_helpers.models import Identity, Outcome, Verification
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.renewal import Renewal
 from ucl_helpers.views.checked import checked
+from ucl_helpers.views.errors import failure
 from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run
 from ucl_helpers.views.explorer.work import Pane
 from ucl_helpers.views.markup import Html, card, element
@@ -72,7 +73,7 @@ class Steps(Panel):
     def parts(self) -> list[Any]:
         """Above, what concerns all steps; then each with its button, its sentence, and what came of it."""
         self._renewal: Renewal | None = None
-        self._done = 0
+        self._done, self._offered = 0, None
         self._panes = [Pane() for _ in STEPS]
         self._note = Pane()
         self._size = self.work.control(Dropdown(options=SIZES, description="Key length"), self._may_choose)
@@ -88,33 +89,44 @@ class Steps(Panel):
         """Do a step and show what came of it; True for no error."""
         pane = self._panes[number]
         pane.show(*_sending(STEPS[number]))
-        error = pane.fill(lambda: list(self._taken(number)), self.desk.name)
+        try:
+            error = pane.fill(lambda: list(self._taken(number)), self.desk.name)
+        finally:
+            self._done = sum(step.name in self._renewal.results for step in STEPS) if self._renewal else 0
         if isinstance(error, SettledElsewhere):  # there is nothing to go on with: step 1 begins anew
             self._end()
-        elif isinstance(error, SubjectChanged):
+            for other in self._panes[:number] + self._panes[number + 1 :]:
+                other.show()
+        elif isinstance(error, SubjectChanged) and self._renewal is not None:
             self._consent.layout.display = ""
-        self._done = sum(step.name in self._renewal.results for step in STEPS) if self._renewal else 0
+            consent = element("p", f"Here consent is the box “{self._consent.description}”: tick it, and press again.")
+            pane.show(self._renewal.exchange or "", failure(error, self.desk.name), consent)
         return error is None
 
     def refresh(self) -> None:
         """Say what an interrupted run has left, and choose its key length: with another one it would begin anew."""
-        self._note.show()
+        self._note.fill(self._left, self.desk.name)
+
+    def _left(self) -> object:
         if not self.desk.is_chosen or self._renewal is not None:
-            return
+            return ""
         status = self.desk.status()
-        if status.under_way is not None and self._may_begin():
-            self._note.show(
-                element("p", f"Under way is {status.under_way}. Step 1 looks at it and goes on from there.")
-            )
-            self._offer(int(self.desk.connection.pending.state.get("bits", 0)))
-        elif not self._may_begin():
+        if not self._may_begin():
             told = f"{self.desk.name} cannot be renewed, since it is not established. Finish with: "
-            self._note.show(element("p", told, element("code", self.desk.connection.way_back)))
+            return element("p", told, element("code", self.desk.connection.way_back))
+        if status.under_way is None:
+            return ""
+        left = self.desk.connection.pending.state
+        if left.get("id") != self._offered:  # once: another length may be chosen then
+            self._offered = left.get("id")
+            self._offer(int(left.get("bits", 0)))
+        return element("p", f"Under way is {status.under_way}. Step 1 looks at it and goes on from there.")
 
     def changed(self) -> None:
         """The steps of another connection are still to be done."""
         self._drop()
         self._offer(0)
+        self._offered = None
 
     def _line(self, number: int, step: Step) -> list[Any]:
         def may() -> bool:
@@ -156,6 +168,7 @@ class Steps(Panel):
     def _end(self) -> None:
         if self._renewal is not None:
             self._renewal.close()
+            self._offer(0)  # that of what was under way is not that of the next one
         self._renewal, self._done = None, 0
         self._consent.value, self._consent.layout.display = False, "none"
 

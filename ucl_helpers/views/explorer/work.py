@@ -87,7 +87,7 @@ class Work:
                 return
             self._idle.clear()
             for control in self._controls:
-                control.disabled = control is not pressed
+                control.disabled = control.disabled or control is not pressed
             self._say(what)
         # In a copy of this context the kernel knows which cell its messages belong to.
         self._thread.submit(copy_context().run, self._run, what, act).add_done_callback(self._ended)
