@@ -18,6 +18,7 @@ from test_runner import mode, printed, write_notebook
 
 from ucl_helpers.automation.bounds import Bounds, cut
 from ucl_helpers.automation.redaction import Redactor
+from ucl_helpers.automation.runner import run_notebook
 from ucl_helpers.automation.saving import RedactingManager, local_path
 from ucl_helpers.errors import SecretFound, UsageError
 from ucl_helpers.models import OUTCOME_MIME
@@ -283,6 +284,40 @@ def test_what_was_too_much_to_be_shown_is_not_replaced_by_a_secret_either(run, t
     assert ONE_TIME not in result.output.read_text()
     (note,) = json.loads(result.output.read_text())["cells"][1]["outputs"]
     assert sorted(note) == ["name", "output_type", "text"]
+
+
+def test_what_a_parameter_refers_to_is_known_if_nothing_else_is_given(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("A_BEARER", "opaque-bearer-0123456789")
+    shows = "import os\nprint('Bearer', os.environ['A_BEARER'])"
+    default = 'bearer: str = "env:A_BEARER"'
+    result = run(write_notebook(tmp_path / "in.ipynb", shows, parameters=default), tmp_path / "out.ipynb")
+    assert (result.exit_code, printed(result.output)) == (14, "Bearer [secret of env:A_BEARER removed]\n")
+
+
+def test_a_display_that_no_notebook_can_hold_replaces_nothing(run, tmp_path):
+    instead = "update_display({'text/plain': {'a': 1}}, raw=True, display_id='much')"
+    shows = f"{MUCH.replace(' * 300_000', '')}\nfrom IPython.display import update_display\n{instead}"
+    result = run(write_notebook(tmp_path / "in.ipynb", shows), tmp_path / "out.ipynb")
+    assert result.exit_code == 0
+
+
+def test_half_a_surrogate_in_a_notebook_is_told_before_it_is_run(run, tmp_path):
+    notebook = write_notebook(tmp_path / "in.ipynb", "print('never')")
+    content = json.loads(notebook.read_text())
+    content["cells"].append({"cell_type": "markdown", "id": "x", "metadata": {}, "source": "\ud83d"})
+    notebook.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"Cell 3 of .* holds half a surrogate"):
+        run(notebook, tmp_path / "out.ipynb")
+
+
+def test_a_number_of_too_many_digits_is_shown_as_a_text(tmp_path):
+    """A kernel's own client cannot read it."""
+    shows = "import sys\nfrom IPython.display import JSON, display\nsys.set_int_max_str_digits(0)\n"
+    shows += "display({'application/json': 10**5000}, raw=True)\nprint('on')"
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", shows), tmp_path / "out.ipynb")
+    assert (result.exit_code, printed(result.output)) == (0, "on\n")
+    shown = json.loads(result.output.read_text())["cells"][1]["outputs"][0]["data"]["application/json"]
+    assert shown == "1" + "0" * 5000
 
 
 # -- how much of it ----------------------------------------------------------------------------------------------------

@@ -130,6 +130,91 @@ def test_a_token_is_taken_out_however_it_is_written(secret, kind, written):
     assert secret.strip("=") not in text
 
 
+IN_BASE64 = [base64.b64encode(PEM.encode() + b"\n" * more).decode() for more in range(3)]
+BESIDE = {
+    "a word below": "{}\nFinished",
+    "a field below": "tls.key: {}\ntype: kubernetes.io/tls",
+    "fields of JSON": '{{"key": "{}", "name": "x"}}',
+    "a long word above": "abcdefghijklmnopqrstuvwxyz\n{}",
+}
+
+
+@pytest.mark.parametrize("encoded", IN_BASE64, ids=range(3))
+@pytest.mark.parametrize("beside", BESIDE)
+def test_a_key_in_base64_is_taken_out_whatever_stands_beside_it(beside, encoded):
+    text, kinds = told(BESIDE[beside].format(encoded))
+    assert kinds == [KEY]
+    assert encoded[40:80] not in text
+
+
+@pytest.mark.parametrize("before", ["\\n", "\\t", "\\x00", "\\u0041", "%3D", "%0a"])
+@pytest.mark.parametrize(("secret", "kind"), [(ONE_TIME, TOKEN), (JWT, BEARER)], ids=[TOKEN, BEARER])
+def test_a_token_is_taken_out_behind_an_escape(before, secret, kind):
+    text, kinds = told(f"token:{before}{secret}")
+    assert (kinds, secret[:40] in text) == ([kind], False)
+
+
+TORN = {
+    "None": lambda lines: [*lines, None],
+    "a list": lambda lines: [lines[0], ["x"], *lines[1:]],
+    "breaks of HTML": "<br/>".join,
+    "blanks of HTML": lambda lines: "\n".join(lines).replace(" ", "&nbsp;"),
+    "Python's bytes": lambda lines: "\n ".join(repr(line.encode()) for line in lines),
+}
+
+
+@pytest.mark.parametrize("torn", TORN)
+def test_a_key_is_taken_out_that_is_torn_apart_by(torn):
+    value = Redactor().value({"x": TORN[torn](PEM.splitlines())}, "here")
+    assert "private key removed" in json.dumps(value)
+    assert not [part for part in parts_of(PEM) if part in json.dumps(value)]
+
+
+def test_a_known_key_is_taken_out_of_a_list_of_its_bytes():
+    known = KnownSecrets()
+    known.add_key(PEM.encode())
+    redactor = Redactor(lambda: known)
+    der = list(DERS["PKCS #8"])
+    value = redactor.value({"key": list(der), "other": [1, 2, 3]}, "here")
+    assert ([find.kind for find in redactor.finds], value["other"]) == ([KEY], [1, 2, 3])
+    assert len(value["key"]) == 1
+    assert ",".join(map(str, der[-100:])) not in value["key"][0]
+
+
+@pytest.mark.parametrize("prefix", ["", "u:", "user:"])
+def test_a_known_secret_of_eight_characters_is_taken_out_in_base64(prefix):
+    known = KnownSecrets()
+    known.add_text("pa55-w0r", "passphrase")
+    encoded = base64.b64encode(f"{prefix}pa55-w0r".encode()).decode()
+    assert told(encoded, known)[1] == ["passphrase"]
+
+
+def test_a_secret_that_is_no_utf_8_is_known():
+    known = KnownSecrets()
+    known.add_text("secret-\udcff-of-bytes", "secret")
+    assert told("secret-\udcff-of-bytes", known)[1] == ["secret"]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "text",
+    [KEY_BEGINS + "Name: web-1 Role: api Port: 443 Zone: a\n" * 200, KEY_BEGINS + "Name: x " * 2000],
+    ids=["lines", "one line"],
+)
+def test_what_looks_like_the_headers_of_a_key_takes_no_time(text):
+    """There were exponentially many ways to read them."""
+    assert told(text)[1] == []
+
+
+@pytest.mark.timeout(60)
+def test_many_pieces_with_a_secret_each_take_no_time():
+    known = KnownSecrets()
+    known.add_text("hunter2hunter2", "passphrase")
+    rows = [f"row {number:06} hunter2hunter2" for number in range(40_000)]
+    rows = Redactor(lambda: known).value(rows, "here")
+    assert rows == [f"row {number:06} [passphrase removed]" for number in range(40_000)]
+
+
 HARMLESS = {
     "certificate": dump_certificates(CHAIN[0]).decode(),
     "chain": dump_certificates(*CHAIN).decode(),

@@ -41,6 +41,35 @@ def test_what_parameters_refer_to_is_known(tmp_path, monkeypatch):
     assert found({"bearer": "env:NOT_SET", "x": "file:/not/there", "y": "prompt", "home": 5}, OPAQUE) == []
 
 
+def test_what_a_reference_leads_to_later_is_known_then(tmp_path):
+    watched = WatchedSecrets({"token": f"file:{tmp_path}/token"})
+    assert watched().find("a-secret-of-its-own") == []
+    put(tmp_path / "token", "a-secret-of-its-own")
+    assert [kind for *_, kind in watched().find("a-secret-of-its-own")] == [f"secret of file:{tmp_path}/token"]
+    put(tmp_path / "token", "another-secret-0815")
+    texts = "a-secret-of-its-own, and then once more another-secret-0815"
+    assert len(watched().find(texts)) == 2
+    before = watched().count
+    assert watched().count == before
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_key_that_settings_open_is_known_in_plain_whenever_they_say_so(connection, monkeypatch, when):
+    monkeypatch.setenv("OPENS", "a passphrase of some length")
+    sealed = private(PrivateFormat.PKCS8, protection=PROTECTION).decode()
+    put(connection.path / "generations" / "000001-x" / "key.pem", sealed)
+    watched = WatchedSecrets({"connection": "prod", "home": str(connection.home.path)})
+    if when == "after":
+        assert watched().find(LINE) == []
+    put(connection.path / "settings.toml", 'passphrase = "env:OPENS"\n')
+    assert [kind for *_, kind in watched().find(LINE)] == ["private key"]
+
+
+def test_the_marker_of_a_key_that_is_referred_to_is_no_secret(tmp_path):
+    put(tmp_path / "key.pem", PEM)
+    assert found({"key": f"file:{tmp_path}/key.pem"}, "assert '-----BEGIN PRIVATE KEY-----' not in text") == []
+
+
 def test_a_token_is_known_by_itself_if_it_came_in_a_url(monkeypatch):
     monkeypatch.setenv("T", "https://ucl.example/graphql?token=0123456789-abcdef")
     assert found({"token": "env:T"}, "connector-token: 0123456789-abcdef") == ["one-time token"]

@@ -225,7 +225,8 @@ class HeadlessClient(PapermillNotebookClient):
 
     def _update_display_id(self, display_id: str, msg: Any) -> None:
         if self._bounds.may_replace(msg["content"]):
-            super()._update_display_id(display_id, msg)
+            with suppress(ValidationError):  # what was shown stays
+                super()._update_display_id(display_id, msg)
             for index in self._display_id_map.get(display_id, ()):
                 self.nb_man.touch(index)
 

@@ -1,5 +1,6 @@
 """What papermill and nbformat do for a headless run, and how their failures are told."""
 
+import json
 import logging
 import warnings
 from collections.abc import Mapping
@@ -36,6 +37,12 @@ def must_be_valid(content: dict[str, Any], notebook: Path) -> None:
     except (ValidationError, *_STUMBLES) as error:
         reason = str(getattr(error, "message", "") or f"nbformat cannot read it ({type(error).__name__})")
         raise UsageError(f"{notebook} is not a Jupyter notebook: {reason[:200]}.") from None
+    for number, cell in enumerate(content["cells"], 1):
+        try:
+            json.dumps(cell, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            told = f"Cell {number} of {notebook} holds half a surrogate, which no file in UTF-8 can hold."
+            raise UsageError(told, remedy="Take it out.") from None
 
 
 def execute(

@@ -13,6 +13,7 @@ half of it; ``ucl run`` renames it afterwards, so there nobody does.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from traceback import format_exception
 from types import TracebackType
@@ -21,7 +22,7 @@ from typing import Any
 from ucl_helpers.automation.client import HeadlessClient
 from ucl_helpers.automation.engine import KERNEL_NAME
 from ucl_helpers.automation.kernel import QUIET, EncryptedKernelManager
-from ucl_helpers.automation.parameters import refuse_secret
+from ucl_helpers.automation.parameters import declared, refuse_secret
 from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.redaction import Redactor
@@ -29,7 +30,7 @@ from ucl_helpers.automation.runner import DEADLINE
 from ucl_helpers.automation.saving import RedactingManager
 from ucl_helpers.automation.signals import handled, noted
 from ucl_helpers.automation.watching import WatchedSecrets
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.policy import parse_duration
 
 _LOG = logging.getLogger("papermill.ucl")
@@ -84,7 +85,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     parameters = nb.metadata.papermill.get("parameters", {})
     for name, value in parameters.items():
         refuse_secret(name, value)
-    redactor = Redactor(WatchedSecrets(parameters))
+    redactor = Redactor(WatchedSecrets({**_defaults(nb), **parameters}))
     redactor.refuse_sources(nb.cells)
     record = Record(str(input_path or ""), parameters, datetime.now(UTC))
     manager = RedactingManager(
@@ -157,6 +158,13 @@ def _completed(manager: RedactingManager) -> UCLError | None:
     except UCLError as error:
         return error
     return None
+
+
+def _defaults(nb: Any) -> dict[str, object]:
+    """What the parameters are that were not given."""
+    with suppress(UsageError):  # they are not Python, which the kernel tells
+        return {name: one.default for name, one in declared(nb).items() if one.default is not None}
+    return {}
 
 
 def _duration(given: timedelta | float | str) -> timedelta:

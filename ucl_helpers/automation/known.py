@@ -35,7 +35,7 @@ PART = GROUP + KNOWN_EVERY - 1
 """So many characters in a row of a form are found for sure."""
 
 _WHOLE_WORD, _LEAST = 8, 4  # characters: a shorter secret is found as a word only; a still shorter one is not
-_SQUEEZED_LEAST = 10
+_SQUEEZED_LEAST, _ENCODED_LEAST = 10, 7  # characters of a secret as it is, and in base64
 _GAP = 8  # characters between two parts of one secret
 _BETWEEN = re.compile(COLOURS.pattern + r"|\\{1,8}[nrt]|%0[AaDd]|</?[a-z][^<>]{0,80}>|&#?\w{2,8};")
 _PRIVATE = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(-----END \1-----|\Z)", re.DOTALL)
@@ -94,30 +94,31 @@ class KnownSecrets:
         self.count += 1
         written = {secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], escape(secret)}
         written |= {
-            quote(secret, safe=""),
-            quote(secret),
-            quote_plus(secret),
+            quote(secret, safe="", errors="replace"),
+            quote(secret, errors="replace"),
+            quote_plus(secret, errors="replace"),
             json.dumps(secret, ensure_ascii=False)[1:-1],
         }
         (self._words if len(secret) < _WHOLE_WORD else self._exact).update(dict.fromkeys(written, kind))
         if len(secret) >= _WHOLE_WORD:
-            for form in (secret, *_encodings(secret.encode("utf-8", "surrogatepass"))):
-                self._know(form, kind)
+            self._know(secret, kind)
+            for form in _encodings(secret.encode("utf-8", "surrogatepass")):
+                self._know(form, kind, _ENCODED_LEAST)
 
     def find(self, text: str) -> list[Span]:
         """Where known secrets, or long parts of them, stand in a text; in order, without overlaps."""
         spans = [*self._written(text)]
-        if len(text) >= _SQUEEZED_LEAST and (self._groups or self._squeezed):
+        if len(text) >= _ENCODED_LEAST and (self._groups or self._squeezed):
             bare = squeezed(text)
             spans += [bare.span(*found) for found in self._runs(bare.text)]
             for form, kind in self._squeezed.items():
                 spans += [bare.span(at, at + len(form), kind) for at in _places(bare.text, form)]
         return merged(spans, _GAP)
 
-    def _know(self, form: str, kind: str) -> None:
+    def _know(self, form: str, kind: str, least: int = _SQUEEZED_LEAST) -> None:
         form = form if _KEPT.fullmatch(form) else squeezed(form).text
         if len(form) < PART:
-            if len(form) >= _SQUEEZED_LEAST:
+            if len(form) >= least:
                 self._squeezed[form] = kind
             return
         for at in range(0, len(form) - GROUP + 1, KNOWN_EVERY):

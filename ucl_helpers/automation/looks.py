@@ -25,23 +25,27 @@ COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 """Control sequences of a terminal (ECMA-48), as they stand in a traceback."""
 
 _DEPTH, _SHORT, _LONG, _KEY_TEXT = 2, 16, 40, 40_000  # layers; characters
-_BREAK = r"(?:\\{1,8}[nrt]|%0[AaDd]|[\s\"',])"
+_BREAK = r"(?:\\{1,8}[nrt]|%0[AaDd]|[\s\"',]|\sb['\"]|<br ?/?>|&nbsp;)"
 _UNIT = r"(?:[A-Za-z0-9+/_-]|%2[BbFf]|\\{1,8}/)"
 _WORD = rf"{_UNIT}{{{_SHORT},}}"
 _PADDING = r"(?:=|%3[Dd]){0,2}"
-_LABEL = r"-----(?:{})(?: |%20|\+)(?:[A-Z0-9]+(?: |%20|\+)){{0,3}}PRIVATE(?: |%20|\+)KEY(?:(?: |%20|\+)BLOCK)?-----"
+_BLANK = r"(?: |%20|\+|&nbsp;)"
+_LABEL = rf"-----(?:{{}}){_BLANK}(?:[A-Z0-9]+{_BLANK}){{{{0,3}}}}PRIVATE{_BLANK}KEY(?:{_BLANK}BLOCK)?-----"
 _BEGIN, _END = re.compile(_LABEL.format("BEGIN")), re.compile(_LABEL.format("END"))
-_HEADERS = rf"(?:{_BREAK}+[A-Z][A-Za-z-]+: [^\n\\]{{1,80}})*"  # of RFC 1421, in keys that old programs encrypted
+_HEADER = rf"{_BREAK}+[A-Z][A-Za-z-]+: (?:[^\n\\\"'%]|%(?!0[AaDd])){{1,80}}+"
+_HEADERS = rf"(?:{_HEADER})*+"  # of RFC 1421, in keys that old programs encrypted; there is one way to read them
 _BODY = re.compile(rf"{_HEADERS}{_BREAK}*{_WORD}(?:{_BREAK}+{_WORD})*(?:{_BREAK}+{_UNIT}{{1,{_SHORT}}})?{_PADDING}")
 _WORDS = re.compile(_WORD)
-_KAERB = r"(?:[\s\"',]|[nrt]\\{1,8}|[AaDd]0%)"  # a break, read backwards
+_KAERB = r"(?:[\s\"',]|[nrt]\\{1,8}|[AaDd]0%|['\"]b\s|>/? ?rb<|;psbn&)"  # a break, read backwards
 _BACKWARDS = re.compile(rf"{_KAERB}*(?:=|[Dd]3%){{0,2}}{_UNIT}{{1,80}}(?:{_KAERB}+{_WORD})*")
 _RUN = re.compile(
     rf"(?<![A-Za-z0-9+/_-]){_UNIT}{{20,}}(?:{_BREAK}+{_UNIT}{{20,}})*(?:{_BREAK}+{_UNIT}{{1,19}})?{_PADDING}"
 )
-_TOKEN = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{86}(?:==|%3[Dd]%3[Dd]|\\u003[Dd]\\u003[Dd])")
-_JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
+_ALONE = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt])|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
+_TOKEN = re.compile(_ALONE + r"[A-Za-z0-9_-]{86}(?:==|%3[Dd]%3[Dd]|\\u003[Dd]\\u003[Dd])")
+_JWT = re.compile(_ALONE + r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
 _NOT_BASE64 = re.compile(rf"{_BREAK}|=|%3[Dd]")
+_MAY_HOLD = re.compile(rb"-----|eyJ|[A-Za-z0-9+/_-]{40}")  # a secret that is text
 _DER = re.compile(
     rb"\x02\x01[\x00\x01]\x30[\x05-\x7f]\x06[\x03-\x0b]"  # PKCS #8: version, then an AlgorithmIdentifier
     rb"|\x30\x82..\x02\x01\x00\x02(?:[\x40-\x7f]|\x81.|\x82..)\x00[\x80-\xff]"  # PKCS #1: version, then a modulus
@@ -146,7 +150,6 @@ def _kind_within(bare: str, depth: int) -> str | None:
         data = base64.b64decode(aligned + "=" * (-len(aligned) % 4))
         if _DER.search(data):
             return KEY
-        within = by_looks(data.decode("ascii"), depth - 1) if data.isascii() else []
-        if within:
+        if _MAY_HOLD.search(data) and (within := by_looks(data.decode("latin-1"), depth - 1)):
             return within[0][2]
     return None

@@ -7,7 +7,8 @@ command line, becomes what the parameter declares: a ``str`` stays a string, als
 import ast
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from ucl_helpers.automation.looks import by_looks
@@ -32,10 +33,12 @@ class Parameter:
         name: the variable.
         types: what it may be, out of ``bool``, ``int``, ``float``, ``str`` and ``None``; empty if it does not say, or
             says something else: then any value passes as it is.
+        default: what it is if nothing is given; None if that has to be worked out.
     """
 
     name: str
     types: frozenset[str]
+    default: object = field(default=None, compare=False)
 
     def convert(self, value: object) -> object:
         """The value as the type declared; text is converted, anything else must be of the type already.
@@ -151,12 +154,18 @@ def refuse_secret(name: str, value: object) -> None:
 
 def _parameter(statement: ast.stmt) -> Parameter | None:
     match statement:
-        case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation):
-            return Parameter(name, _types(annotation))
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=value):
+            return Parameter(name, _types(annotation), _literal(value))
         case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=default)) if default is not None:
-            return Parameter(name, frozenset({type(default).__name__} & KNOWN))
-        case ast.Assign(targets=[ast.Name(id=name)]):
-            return Parameter(name, frozenset())
+            return Parameter(name, frozenset({type(default).__name__} & KNOWN), default)
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return Parameter(name, frozenset(), _literal(value))
+    return None
+
+
+def _literal(value: ast.expr | None) -> object:
+    with suppress(ValueError, TypeError):
+        return ast.literal_eval(value) if value is not None else None
     return None
 
 

@@ -26,6 +26,7 @@ from ucl_helpers.automation.redaction import Redactor
 _COMMAND = (sys.executable, "-P", "-m", "ucl_helpers.automation.cells")
 _READ = 1 << 16  # bytes at once
 _END_SECONDS = 5.0  # that it may take to end by itself
+_DIGITS = 640  # what any interpreter makes a number of
 _SHELL = {"execute_reply", "kernel_info_reply"}  # messages that answer; all others tell what a cell shows
 
 
@@ -183,16 +184,22 @@ class PipeClient:
         read = os.read(self._messages, _READ)
         *ended, begun = read.split(b"\n")
         for piece in ended:
-            self._take(b"".join([*self._begun, piece]))
+            line = b"".join([*self._begun, piece])
             self._begun.clear()
+            self._take(line)
         self._begun.append(begun)
         if not read and self._loop is not None:  # it has ended
             self._loop.remove_reader(self._messages)
 
     def _take(self, line: bytes) -> None:
-        message = json.loads(line.decode(errors="replace"))
+        message = json.loads(line.decode(errors="replace"), parse_int=_number)
         message["header"]["date"] = datetime.fromisoformat(message["header"]["date"])
         (self.shell_channel if message["msg_type"] in _SHELL else self.iopub_channel).put(message)
+
+
+def _number(digits: str) -> int | str:
+    """As a text, if there are too many to make a number of (CVE-2020-10735)."""
+    return int(digits) if len(digits) < _DIGITS else digits
 
 
 class Channel:

@@ -5,8 +5,10 @@ may be spread over several pieces: what a cell printed on one stream, the lines 
 are searched as one. What is written is what is executed: sources of cells are never changed, but refused.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping, MutableSequence, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from ucl_helpers.automation.known import KnownSecrets, is_large_number
@@ -84,10 +86,14 @@ class Redactor:
                     del value[key]
                 value[new] = held
         elif isinstance(value, MutableSequence):
-            if value and all(isinstance(one, str) for one in value):
-                value[:] = self.pieces(value, "\n", place)
-            else:
-                value[:] = [self.value(one, place) for one in value]
+            texts = [at for at, one in enumerate(value) if isinstance(one, str)]
+            for at, text in zip(texts, self.pieces([value[at] for at in texts], "\n", place), strict=True):
+                value[at] = text
+            if len(texts) < len(value):
+                value[:] = [one if isinstance(one, str) else self.value(one, place) for one in value]
+                numbers = ",".join(str(one) for one in value if isinstance(one, int))
+                if (left := self.text(numbers, place)) != numbers:  # bytes, each as a number
+                    value[:] = [left]
         return value
 
     def notebook(self, notebook: MutableMapping[str, Any], numbers: Collection[int] | None = None) -> Collection[int]:
@@ -151,14 +157,16 @@ class Redactor:
         )
 
 
-def _without(piece: str, start: int, spans: Iterable[Span]) -> str:
+def _without(piece: str, start: int, spans: Sequence[Span]) -> str:
     """One of several pieces without what of the spans lies in it; the mark stands where a secret begins."""
     return "".join(_kept(piece, start, spans))
 
 
-def _kept(piece: str, start: int, spans: Iterable[Span]) -> Iterator[str]:
+def _kept(piece: str, start: int, spans: Sequence[Span]) -> Iterator[str]:
     at = 0
-    for begin, end, kind in spans:
+    for begin, end, kind in spans[bisect_right(spans, start, key=itemgetter(1)) :]:
+        if begin >= start + len(piece):
+            break
         first, last = max(begin - start, 0), min(end - start, len(piece))
         if first < last:
             yield piece[at:first]

@@ -22,6 +22,7 @@ _REFERENCE = re.compile(r"(?:env|file):.+")
 _WRITTEN_REFERENCE = re.compile(r"""["']((?:env|file):[^"'\n]+)["']""")
 _LINE = 16  # characters; a shorter line of a longer secret is not looked for by itself
 _LARGEST = 2**20  # bytes; what is larger is no secret
+_FOR_PRACTICE = ("practice*", "fleet-*")  # what the notebooks name theirs
 _KEYS = ("pending/key.pem", "aside/*/key.pem", "generations/*/key.pem")
 
 
@@ -36,16 +37,19 @@ class WatchedSecrets:
         self._known, self._seen = KnownSecrets(), dict[Path, tuple[int, ...]]()
         self._passphrases = set[bytes]()  # what is referred to may open a key
         self._files = [Path(value) for name, value in _texts(parameters) if name.endswith("_file") and value]
-        for _, value in _texts(parameters):
-            self._refer(value)
+        self._references = {value: "" for _, value in _texts(parameters) if _REFERENCE.fullmatch(value)}
         self._parameters = parameters
 
     def __call__(self) -> KnownSecrets:
         """All that are known; what lies on disk is read if it is new or has changed."""
+        folders = self._connections()
+        for folder in folders:
+            self._read(folder / "settings.toml")
+        for reference in self._references:
+            self._refer(reference)
         for path in self._files:
             self._read(path)
-        for folder in self._connections():
-            self._read(folder / "settings.toml")
+        for folder in folders:
             with suppress(OSError, ValueError):
                 for path in (one for form in _KEYS for one in folder.glob(form)):
                     self._read(path)
@@ -56,20 +60,21 @@ class WatchedSecrets:
         """The folders of the connections that the run may have in hand, those it has made by now among them."""
         with suppress(UCLError, OSError, ValueError):  # else what the parameters name cannot be there
             home, name = Home(str(self._parameters.get("home") or "")), self._parameters.get("connection")
-            named = [Connection(home, str(name)).path] if name else []
-            return named or list((home.path / "connections").glob("practice*"))
+            if name:
+                return [Connection(home, str(name)).path]
+            return [path for pattern in _FOR_PRACTICE for path in (home.path / "connections").glob(pattern)]
         return []
 
     def _read(self, path: Path) -> None:
         with suppress(OSError, RuntimeError, ValueError):  # it is not there, or not yet, or is no path
             found = path.expanduser().stat()
-            stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+            stamp = (found.st_ino, found.st_mtime_ns, found.st_size, len(self._passphrases))
             if self._seen.get(path) == stamp or found.st_size > _LARGEST:
                 return
             data = path.expanduser().read_bytes()
             if path.name == "settings.toml":
                 for reference in _WRITTEN_REFERENCE.findall(data.decode("utf-8", "replace")):
-                    self._refer(reference)
+                    self._references.setdefault(reference, "")
             elif path.name == "token":
                 self._known.add_text(data.decode("ascii", "replace"), TOKEN)
             else:
@@ -79,13 +84,14 @@ class WatchedSecrets:
     def _refer(self, reference: str) -> None:
         """What a reference leads to, whole and by its lines; nothing if it leads nowhere, which the notebook tells."""
         with suppress(UCLError):
-            secret = resolve(reference, what="") if _REFERENCE.fullmatch(reference) else ""
-            if len(secret) > _LARGEST:
+            secret = resolve(reference, what="")
+            if len(secret) > _LARGEST or secret == self._references[reference]:
                 return
+            self._references[reference] = secret
             self._known.add_key(secret.encode("utf-8", "replace"))
             self._passphrases.add(secret.encode("utf-8", "replace"))
-            lines = [line.strip() for line in secret.splitlines()]
-            for text in {secret, *(line for line in lines if len(line) >= _LINE)}:
+            lines = {line.strip() for line in secret.splitlines() if len(line.strip()) >= _LINE}
+            for text in lines | {secret} if "-----" not in secret else {one for one in lines if "-----" not in one}:
                 self._known.add_text(text, f"secret of {reference}")
             if (token := read_token(secret).token) != secret:
                 self._known.add_text(token, TOKEN)
