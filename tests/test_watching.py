@@ -70,6 +70,11 @@ def test_the_marker_of_a_key_that_is_referred_to_is_no_secret(tmp_path):
     assert found({"key": f"file:{tmp_path}/key.pem"}, "assert '-----BEGIN PRIVATE KEY-----' not in text") == []
 
 
+def test_a_passphrase_that_has_dashes_is_known(monkeypatch):
+    monkeypatch.setenv("DASHES", "one-----two")
+    assert found({"passphrase": "env:DASHES"}, "it is one-----two") == ["secret of env:DASHES"]
+
+
 def test_a_token_is_known_by_itself_if_it_came_in_a_url(monkeypatch):
     monkeypatch.setenv("T", "https://ucl.example/graphql?token=0123456789-abcdef")
     assert found({"token": "env:T"}, "connector-token: 0123456789-abcdef") == ["one-time token"]

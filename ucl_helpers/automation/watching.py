@@ -91,7 +91,9 @@ class WatchedSecrets:
             self._known.add_key(secret.encode("utf-8", "replace"))
             self._passphrases.add(secret.encode("utf-8", "replace"))
             lines = {line.strip() for line in secret.splitlines() if len(line.strip()) >= _LINE}
-            for text in lines | {secret} if "-----" not in secret else {one for one in lines if "-----" not in one}:
+            if is_pem := "-----BEGIN" in secret:  # its markers are no secret
+                lines = {line for line in lines if not line.startswith("-----")}
+            for text in lines if is_pem else lines | {secret}:
                 self._known.add_text(text, f"secret of {reference}")
             if (token := read_token(secret).token) != secret:
                 self._known.add_text(token, TOKEN)
