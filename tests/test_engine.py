@@ -20,7 +20,9 @@ from ucl_helpers.automation.bounds import Bounds, cut
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.runner import run_notebook
 from ucl_helpers.automation.saving import RedactingManager, local_path
+from ucl_helpers.crypto import dump_key, make_key
 from ucl_helpers.errors import SecretFound, UsageError
+from ucl_helpers.files import write
 from ucl_helpers.models import OUTCOME_MIME
 
 OURS = {"engine_name": "ucl", "kernel_name": "python3", "language": "python", "progress_bar": False}
@@ -53,10 +55,10 @@ def test_nobody_is_asked_for_a_secret_by_any_papermill(tmp_path):
 
 
 @pytest.mark.plants_secrets
-def test_a_secret_in_a_cell_is_refused_before_anything_is_written(run, tmp_path):
+def test_a_secret_in_a_cell_is_refused_before_anything_is_written(tmp_path):
     write_notebook(tmp_path / "in.ipynb", f"key = {PEM!r}")
     with pytest.raises(SecretFound, match="Cell 2 of the notebook holds a private key"):
-        run(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
+        run_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
     assert [path.name for path in tmp_path.iterdir()] == ["in.ipynb"]
 
 
@@ -69,10 +71,10 @@ def test_papermill_loads_nothing_by_the_engine_in_runs_that_use_another():
 # -- the end of a run --------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_takes_too_long_ends_and_is_recorded(run, tmp_path):
+def test_a_run_that_takes_too_long_ends_and_is_recorded(tmp_path):
     """Here it is too late before the first cell begins."""
     notebook = write_notebook(tmp_path / "in.ipynb", "print('never')")
-    result = run(notebook, tmp_path / "out.ipynb", deadline=timedelta(0))
+    result = run_notebook(notebook, tmp_path / "out.ipynb", deadline=timedelta(0))
     told = json.loads((tmp_path / "out.outcome.json").read_text())
     must_follow_the_schema(told)
     assert told == result.told
@@ -116,7 +118,7 @@ from pathlib import Path
 import ucl_helpers.automation.client as client
 from ucl_helpers.automation.runner import run_notebook
 client.GRACE_SECONDS = 1e6
-run_notebook(Path("in.ipynb"), Path("out.ipynb"), kernel=sys.argv[1] == "kernel")
+run_notebook(Path("in.ipynb"), Path("out.ipynb"))
 """
 UNMOVED = """
 import signal, threading
@@ -128,12 +130,11 @@ while True:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("way", ["shell", "kernel"])
-def test_when_a_second_signal_comes_a_cell_gets_no_more_grace(way, tmp_path):
+def test_when_a_second_signal_comes_a_cell_gets_no_more_grace(tmp_path):
     for name in ("here", "asked"):
         os.mkfifo(tmp_path / name)
     write_notebook(tmp_path / "in.ipynb", UNMOVED, "print('never')")
-    with subprocess.Popen([sys.executable, "-c", PATIENT, way], cwd=tmp_path) as process:
+    with subprocess.Popen([sys.executable, "-c", PATIENT], cwd=tmp_path) as process:
         for name in ("here", "asked"):
             (tmp_path / name).read_text()
             process.send_signal(signal.SIGTERM)
@@ -150,7 +151,7 @@ from pathlib import Path
 from ucl_helpers.automation.runner import run_notebook
 
 async def scene():
-    run_notebook(Path("in.ipynb"), Path("out.ipynb"), kernel=sys.argv[1] == "kernel")
+    run_notebook(Path("in.ipynb"), Path("out.ipynb"))
 
 asyncio.run(scene())
 """
@@ -159,11 +160,10 @@ TELLS_ITS_PARENT = "import os, signal, threading\nos.kill(os.getppid(), signal.{
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("sent", "code"), [("SIGINT", -signal.SIGINT), ("SIGTERM", 128 + signal.SIGTERM)])
-@pytest.mark.parametrize("way", ["shell", "kernel"])
-def test_a_run_that_is_started_where_a_loop_runs_can_be_stopped_too(way, sent, code, tmp_path):
+def test_a_run_that_is_started_where_a_loop_runs_can_be_stopped_too(sent, code, tmp_path):
     """As it is in a notebook; there the loop that waits for the cells is of another thread."""
     write_notebook(tmp_path / "in.ipynb", TELLS_ITS_PARENT.format(sent))
-    command = [sys.executable, "-c", WITHIN_A_LOOP, way]
+    command = [sys.executable, "-c", WITHIN_A_LOOP]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, "never awaited" in done.stderr) == (code, False)
     assert json.loads((tmp_path / "out.outcome.json").read_text())["outcome"] == "stopped"
@@ -184,7 +184,7 @@ async def until(client, running, seconds, stops, real=HeadlessClient._until):
 
 waits = []
 HeadlessClient._until = until
-run_notebook(Path("in.ipynb"), Path("out.ipynb"), kernel=sys.argv[1] == "kernel")
+run_notebook(Path("in.ipynb"), Path("out.ipynb"))
 """
 TELLS_WHEN_INTERRUPTED = """
 import os, signal, threading
@@ -197,11 +197,10 @@ threading.Event().wait()
 """
 
 
-@pytest.mark.parametrize("way", ["shell", "kernel"])
-def test_a_run_that_is_told_to_stop_when_its_time_is_up_was_told_to_stop(way, tmp_path):
+def test_a_run_that_is_told_to_stop_when_its_time_is_up_was_told_to_stop(tmp_path):
     os.mkfifo(tmp_path / "here")
     write_notebook(tmp_path / "in.ipynb", TELLS_WHEN_INTERRUPTED)
-    done = subprocess.run([sys.executable, "-c", TOO_LATE, way], cwd=tmp_path, check=False)
+    done = subprocess.run([sys.executable, "-c", TOO_LATE], cwd=tmp_path, check=False)
     assert done.returncode == 128 + signal.SIGTERM
     assert json.loads((tmp_path / "out.outcome.json").read_text())["exitCode"] == 143
 
@@ -232,10 +231,11 @@ def test_a_cell_that_is_over_holds_no_secret_whether_it_is_saved_or_not(tmp_path
     manager.cell_start(notebook.cells[1], 1)
     notebook.cells[1].outputs = [new_output("stream", name="stdout", text=ONE_TIME)]
     manager.cell_complete(notebook.cells[1], 1)
-    assert notebook.cells[1].outputs[0].text == "[one-time token removed]"
+    note = "[outputs removed: one-time token in cell 2, stdout]\n"
+    assert notebook.cells[1].outputs[0].text == note
     assert (tmp_path / "out.ipynb").exists() == saves_each_cell
     manager.notebook_complete()
-    assert (printed(tmp_path / "out.ipynb"), mode(tmp_path / "out.ipynb")) == ("[one-time token removed]", 0o600)
+    assert (printed(tmp_path / "out.ipynb"), mode(tmp_path / "out.ipynb")) == (note, 0o600)
 
 
 SHOWS = """
@@ -254,15 +254,15 @@ print(*sorted(path.read_text() for path in Path({folder!r}).glob("**/out.ipynb")
 """
 
 
-def test_what_is_saved_between_cells_is_the_notebook_as_it_is_then_without_secrets(run, tmp_path):
+def test_what_is_saved_between_cells_is_the_notebook_as_it_is_then_without_secrets(tmp_path):
     """Also where a cell changed what another had shown."""
     write_notebook(tmp_path / "in.ipynb", SHOWS, CHANGES, LOOKS.format(folder=str(tmp_path)))
-    result = run(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
+    result = run_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
     assert (result.exit_code, result.told["exitCode"]) == (14, 14)
     whole = json.loads(result.output.read_text())
     saved = json.loads("".join(whole["cells"][-1]["outputs"][0]["text"]))
     _, shows, changes, looks = saved["cells"]
-    assert shows["outputs"][0]["data"] == {"text/plain": "after", "text/html": "[one-time token removed]"}
+    assert [output["text"] for output in shows["outputs"]] == ["[outputs removed: one-time token in cell 2, output]\n"]
     assert (changes["outputs"][0]["text"], looks["outputs"]) == ("between\n", [])
     assert [one["metadata"]["papermill"]["status"] for one in saved["cells"]] == [*["completed"] * 3, "pending"]
     nbformat.validate(saved)
@@ -278,36 +278,78 @@ update_display({{"text/plain": "".join(reversed({ONE_TIME[::-1]!r}))}}, raw=True
 """
 
 
-def test_what_was_too_much_to_be_shown_is_not_replaced_by_a_secret_either(run, tmp_path):
+def test_what_was_too_much_to_be_shown_is_not_replaced_by_a_secret_either(tmp_path):
     """A note stands in its place, and stays."""
-    result = run(write_notebook(tmp_path / "in.ipynb", MUCH, INSTEAD), tmp_path / "out.ipynb")
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", MUCH, INSTEAD), tmp_path / "out.ipynb")
     assert ONE_TIME not in result.output.read_text()
     (note,) = json.loads(result.output.read_text())["cells"][1]["outputs"]
     assert sorted(note) == ["name", "output_type", "text"]
 
 
-def test_what_a_parameter_refers_to_is_known_if_nothing_else_is_given(run, tmp_path, monkeypatch):
+def test_what_a_parameter_refers_to_is_known_if_nothing_else_is_given(tmp_path, monkeypatch):
     monkeypatch.setenv("A_BEARER", "opaque-bearer-0123456789")
     shows = "import os\nprint('Bearer', os.environ['A_BEARER'])"
     default = 'bearer: str = "env:A_BEARER"'
-    result = run(write_notebook(tmp_path / "in.ipynb", shows, parameters=default), tmp_path / "out.ipynb")
-    assert (result.exit_code, printed(result.output)) == (14, "Bearer [secret of env:A_BEARER removed]\n")
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", shows, parameters=default), tmp_path / "out.ipynb")
+    assert (result.exit_code, printed(result.output)) == (
+        14,
+        "[outputs removed: secret of env:A_BEARER in cell 2, stdout]\n",
+    )
 
 
-def test_a_display_that_no_notebook_can_hold_replaces_nothing(run, tmp_path):
+AGAIN = """
+from IPython.display import update_display
+for name in ("one", "other"):
+    update_display({"text/plain": "later"}, raw=True, display_id=name)
+"""
+
+
+def test_what_gave_way_to_a_note_is_not_replaced_by_a_later_cell(tmp_path):
+    first = f"{SHOWS}\nprint(''.join(reversed({ONE_TIME[::-1]!r})))"
+    other = SHOWS.replace('"one"', '"other"')
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", first, other, AGAIN), tmp_path / "out.ipynb")
+    _, condemned, stays, _ = json.loads(result.output.read_text())["cells"]
+    assert [output["output_type"] for output in condemned["outputs"]] == ["stream"]
+    assert "".join(stays["outputs"][0]["data"]["text/plain"]) == "later"
+    assert result.exit_code == 14
+    nbformat.validate(json.loads(result.output.read_text()))
+
+
+READS = """
+import subprocess
+path = {path!r}
+print(subprocess.run(["od", "-An", "-tx1", "-v", path], capture_output=True, text=True, check=True).stdout[2500:4000])
+"""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_key_of_a_connection_is_known_to_a_notebook_that_names_no_connection(tmp_path, monkeypatch, known):
+    monkeypatch.setenv("UCL_HOME", str(tmp_path / ("home" if known else "other")))
+    path = tmp_path / "home" / "connections" / "prod" / "generations" / "000001-x" / "key.pem"
+    path.parent.mkdir(parents=True)
+    write(path, dump_key(make_key(2048)))
+    notebook = write_notebook(
+        tmp_path / "in.ipynb", READS.format(path=str(path)), parameters='connections: str = "re*"'
+    )
+    result = run_notebook(notebook, tmp_path / "out.ipynb")
+    removed = "[outputs removed: private key in cell 2, stdout]\n"
+    assert (result.exit_code, printed(result.output) == removed) == ((14, True) if known else (0, False))
+
+
+def test_a_display_that_no_notebook_can_hold_replaces_nothing(tmp_path):
     instead = "update_display({'text/plain': {'a': 1}}, raw=True, display_id='much')"
     shows = f"{MUCH.replace(' * 300_000', '')}\nfrom IPython.display import update_display\n{instead}"
-    result = run(write_notebook(tmp_path / "in.ipynb", shows), tmp_path / "out.ipynb")
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", shows), tmp_path / "out.ipynb")
     assert result.exit_code == 0
 
 
-def test_half_a_surrogate_in_a_notebook_is_told_before_it_is_run(run, tmp_path):
+def test_half_a_surrogate_in_a_notebook_is_told_before_it_is_run(tmp_path):
     notebook = write_notebook(tmp_path / "in.ipynb", "print('never')")
     content = json.loads(notebook.read_text())
     content["cells"].append({"cell_type": "markdown", "id": "x", "metadata": {}, "source": "\ud83d"})
     notebook.write_text(json.dumps(content))
     with pytest.raises(UsageError, match=r"Cell 3 of .* holds half a surrogate"):
-        run(notebook, tmp_path / "out.ipynb")
+        run_notebook(notebook, tmp_path / "out.ipynb")
 
 
 def test_a_number_of_too_many_digits_is_shown_as_a_text(tmp_path):

@@ -1,7 +1,11 @@
 """What signals do while a notebook runs: they are noted, or handled as is told, and afterwards mean what they meant."""
 
+import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +64,60 @@ def test_in_another_thread_nothing_is_changed():
     thread.start()
     thread.join()
     assert found == [signal.getsignal(signal.SIGINT)]
+
+
+STUCK = """
+import os, signal, sys
+from ucl_helpers.automation import signals
+signals.END_SECONDS = float(sys.argv[1])
+with signals.noted([]):
+    print("ready", flush=True)
+    open("fifo")  # for ever: nothing writes
+"""
+
+
+def stuck(folder, seconds):
+    os.mkfifo(folder / "fifo")
+    process = subprocess.Popen([sys.executable, "-c", STUCK, str(seconds)], cwd=folder, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+@pytest.mark.timeout(120)
+@BOTH
+@pytest.mark.parametrize(("count", "seconds"), [(2, 0.1), (3, 1e6)])
+def test_a_process_that_is_stuck_ends_after_the_second_signal_and_at_the_third(number, count, seconds, tmp_path):
+    with stuck(tmp_path, seconds) as process:
+        for _ in range(count):
+            process.send_signal(number)
+            handled_so_far = Path(f"/proc/{process.pid}/status")
+            while not_delivered(handled_so_far):
+                os.sched_yield()
+        assert process.wait() == 128 + number
+
+
+def not_delivered(status):
+    """Whether a signal is pending: a second one of the same number would be merged with it."""
+    try:
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    except OSError:  # it has ended
+        return False
+    return int(fields["ShdPnd"], 16) != 0
+
+
+@pytest.mark.timeout(120)
+def test_the_first_signal_alone_does_not_end_it(tmp_path):
+    with stuck(tmp_path, 0) as process:
+        process.terminate()
+        while not_delivered(Path(f"/proc/{process.pid}/status")):
+            os.sched_yield()
+        (tmp_path / "fifo").write_text("")  # what it waited for
+        assert process.wait() == 0
+
+
+def test_a_block_that_ends_after_two_signals_leaves_the_process_alone():
+    before = threading.active_count()
+    with noted([]) as note:
+        note(signal.SIGTERM)
+        note(signal.SIGTERM)
+    assert threading.active_count() == before

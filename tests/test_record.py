@@ -86,7 +86,7 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEA
             "failed",
             "ValueError: [private key",
         ),
-        ((), RuntimeError(f"died of {KEY}"), 14, "failed", "RuntimeError: died of [private key removed]"),
+        ((), RuntimeError(f"died of {KEY}"), 14, "failed", "RuntimeError: [private key removed]"),
         ((), KeyboardInterrupt(), 130, "stopped", ""),
     ],
 )
@@ -101,6 +101,26 @@ def test_a_secret_that_was_taken_out_has_its_own_exit_code_and_hides_no_failure(
     assert (found["exitCode"], found["outcome"], also in found["message"]) == (exit_code, outcome, True)
     assert {"kind": "private key", "place": "cell 1, stdout"} in found["redacted"]
     assert "MIIE" not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("beside", "outcome", "text"),
+    [
+        (said(outcome="renewed", exitCode=0, rule="r"), "renewed", "private key in cell 1, stdout"),
+        (raised("ZeroDivisionError", "by 0"), "failed", "It also failed: ZeroDivisionError: "),
+        (raised("SystemExit", "0"), "done", "private key in cell 1, stdout"),
+    ],
+    ids=["outcome", "error", "exit"],
+)
+def test_what_a_cell_came_to_counts_although_a_secret_condemned_its_outputs(beside, outcome, text):
+    cells = [code({"output_type": "stream", "name": "stdout", "text": KEY}, beside)]
+    record, redactor = Record("in.ipynb", {}, NOW), Redactor()
+    redactor.notebook({"metadata": {}, "cells": cells})
+    record.end(cells, None, redactor)
+    found = record.as_json("out.ipynb")
+    must_follow_the_schema(found)
+    assert (found["exitCode"], found["outcome"], text in found["message"]) == (14, outcome, True)
+    assert "MIIE" not in json.dumps([found, cells])
 
 
 def test_the_last_outcome_counts_with_all_its_facts():

@@ -58,7 +58,7 @@ def mode(path):
 
 def test_the_kernel_connection_is_encrypted(tmp_path):
     notebook = write_notebook(tmp_path / "in.ipynb", CONNECTION)
-    result = run_notebook(notebook, tmp_path / "out.ipynb", kernel=True)
+    result = run_notebook(notebook, tmp_path / "out.ipynb")
     assert (result.exit_code, printed(result.output)) == (0, "curve\n")
 
 
@@ -82,13 +82,13 @@ def foreign_kernel(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("foreign_kernel")
-def test_the_kernel_is_this_interpreter_in_the_folder_of_the_caller(run, tmp_path, monkeypatch):
+def test_the_kernel_is_this_interpreter_in_the_folder_of_the_caller(tmp_path, monkeypatch):
     notebook = write_notebook(
         tmp_path / "in.ipynb", "import os, sys\nprint(sys.executable, os.getcwd(), name, number + 1)"
     )
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    result = run(notebook, tmp_path / "out.ipynb", {"name": "1e5", "number": "41"})
+    result = run_notebook(notebook, tmp_path / "out.ipynb", {"name": "1e5", "number": "41"})
     assert printed(result.output) == f"{sys.executable} {tmp_path / 'here'} 1e5 42\n"
 
 
@@ -99,7 +99,7 @@ def test_where_kernels_are_looked_up_by_name_another_is_started(tmp_path):
         papermill.execute_notebook(notebook, None, kernel_name="python3", language="python", progress_bar=False)
 
 
-def test_the_executed_notebook_is_private_from_its_first_moment(run, tmp_path):
+def test_the_executed_notebook_is_private_from_its_first_moment(tmp_path):
     look = (
         "from pathlib import Path\n"
         "print([oct(p.stat().st_mode & 0o777) for p in Path(name).rglob('*') if p != Path(name, 'out.ipynb')])\n"
@@ -112,7 +112,7 @@ def test_the_executed_notebook_is_private_from_its_first_moment(run, tmp_path):
     (folder / "out.ipynb").chmod(0o644)
     umask = os.umask(0)
     try:
-        result = run(notebook, folder / "out.ipynb", {"name": str(folder)})
+        result = run_notebook(notebook, folder / "out.ipynb", {"name": str(folder)})
     finally:
         os.umask(umask)
     assert printed(result.output) == "['0o700', '0o600']\nthe run before\n"
@@ -120,18 +120,18 @@ def test_the_executed_notebook_is_private_from_its_first_moment(run, tmp_path):
     assert json.loads(result.output.read_text())["metadata"]["papermill"]["output_path"] == str(result.output)
 
 
-def test_a_notebook_that_fails_is_saved_and_ends_with_the_code_of_its_outcome(run, tmp_path):
+def test_a_notebook_that_fails_is_saved_and_ends_with_the_code_of_its_outcome(tmp_path):
     notebook = write_notebook(tmp_path / "in.ipynb", outcome(0), outcome(6), "1 / 0", "print('never')")
-    result = run(notebook, tmp_path / "out.ipynb")
+    result = run_notebook(notebook, tmp_path / "out.ipynb")
     assert (result.exit_code, result.error) == (6, "ZeroDivisionError: division by zero")
     assert {**result.told, "outcome": "said", "connection": "practice", "exitCode": 6} == result.told
     assert mode(result.output) == 0o600
     assert "ZeroDivisionError" in result.output.read_text()
 
 
-def test_a_kernel_that_dies_is_an_error_and_what_it_did_is_saved(run, tmp_path):
+def test_a_kernel_that_dies_is_an_error_and_what_it_did_is_saved(tmp_path):
     notebook = write_notebook(tmp_path / "in.ipynb", "print('so far')", "import os\nos._exit(1)")
-    result = run(notebook, tmp_path / "out.ipynb")
+    result = run_notebook(notebook, tmp_path / "out.ipynb")
     assert (result.exit_code, printed(result.output)) == (1, "so far\n")
     assert result.error.startswith("DeadKernelError: ")
 
@@ -140,17 +140,16 @@ RUN = """
 import sys
 from pathlib import Path
 from ucl_helpers.automation.runner import run_notebook
-run_notebook(Path(sys.argv[1]), Path(sys.argv[2]), kernel=sys.argv[3] == "kernel")
+run_notebook(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("way", ["shell", "kernel"])
-def test_of_a_run_that_is_killed_what_it_did_lies_in_a_hidden_folder(way, tmp_path):
+def test_of_a_run_that_is_killed_what_it_did_lies_in_a_hidden_folder(tmp_path):
     fifo = tmp_path / "here"
     os.mkfifo(fifo)
     waits = f"import threading\nopen({str(fifo)!r}, 'w').close()\nthreading.Event().wait()"
     notebook = write_notebook(tmp_path / "in.ipynb", "print('so far')", waits)
-    command = [sys.executable, "-c", RUN, notebook, tmp_path / "out.ipynb", way]
+    command = [sys.executable, "-c", RUN, notebook, tmp_path / "out.ipynb"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         fifo.read_text()  # the notebook has come to its second cell
         process.kill()
@@ -163,10 +162,10 @@ def test_of_a_run_that_is_killed_what_it_did_lies_in_a_hidden_folder(way, tmp_pa
     ("parameters", "error"),
     [({"nmae": "x"}, UsageError), ({"number": "many"}, UsageError), ({"name": "x?token=y"}, SecretFound)],
 )
-def test_parameters_that_cannot_be_taken_run_nothing(run, tmp_path, parameters, error):
+def test_parameters_that_cannot_be_taken_run_nothing(tmp_path, parameters, error):
     notebook = write_notebook(tmp_path / "in.ipynb")
     with pytest.raises(error):
-        run(notebook, tmp_path / "runs" / "out.ipynb", parameters)
+        run_notebook(notebook, tmp_path / "runs" / "out.ipynb", parameters)
     assert not (tmp_path / "runs").exists()
 
 

@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import signal
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,6 @@ from papermill.iorw import LocalHandler
 from test_runner import outcome, printed, write_notebook
 
 from ucl_helpers.automation.kernel import EncryptedKernelManager
-from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.runner import parameters_of, run_notebook
 from ucl_helpers.automation.saving import RedactingManager
 from ucl_helpers.errors import StorageFailed, UsageError
@@ -30,20 +30,18 @@ def hidden(folder):
 
 
 @pytest.fixture
-def first_loaded(run, request, tmp_path, monkeypatch):
-    """A module that the process which executes cells loads when it starts, from then on."""
-    del run
+def first_loaded(tmp_path, monkeypatch):
+    """A module that the kernel's process loads when it starts, from then on."""
     (tmp_path / "first").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "first"))
-    names = {"shell": "IPython.py", "kernel": "ipykernel_launcher.py"}
-    return tmp_path / "first" / names[request.node.callspec.params["run"]]
+    return tmp_path / "first" / "IPython.py"
 
 
-def test_a_kernel_that_does_not_start_is_an_error_and_the_notebook_is_saved(run, first_loaded, tmp_path, capfd):
+def test_a_kernel_that_does_not_start_is_an_error_and_the_notebook_is_saved(first_loaded, tmp_path, capfd):
     notebook = write_notebook(tmp_path / "in.ipynb", "print('never')")
-    assert run(notebook, tmp_path / "runs" / "out.ipynb").exit_code == 0
+    assert run_notebook(notebook, tmp_path / "runs" / "out.ipynb").exit_code == 0
     first_loaded.write_text(LAUNCHER)
-    result = run(notebook, tmp_path / "runs" / "out.ipynb")
+    result = run_notebook(notebook, tmp_path / "runs" / "out.ipynb")
     assert result.exit_code == 1
     assert result.told["outcome"] == "failed"
     assert "Kernel died" in result.told["message"]
@@ -65,14 +63,14 @@ threading.Event().wait()
 
 
 @pytest.mark.parametrize(("sent", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", SystemExit)])
-def test_of_a_run_that_is_stopped_while_its_kernel_starts_no_kernel_stays(run, first_loaded, sent, error, monkeypatch):
+def test_of_a_run_that_is_stopped_while_its_kernel_starts_no_kernel_stays(first_loaded, sent, error, monkeypatch):
     tmp_path = first_loaded.parent.parent
     notebook, here = write_notebook(tmp_path / "in.ipynb", "print('never')"), tmp_path / "pid"
     first_loaded.write_text(STOPS.format(runs=str(tmp_path / "runs"), here=str(here), sent=sent))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "first"))
     monkeypatch.setattr(tempfile, "tempdir", None)
     with pytest.raises(error):
-        run(notebook, tmp_path / "runs" / "out.ipynb")
+        run_notebook(notebook, tmp_path / "runs" / "out.ipynb")
     assert not Path(f"/proc/{here.read_text()}").exists()
     told = json.loads((tmp_path / "runs" / "out.outcome.json").read_text())
     assert (told["outcome"], [step["status"] for step in told["steps"]]) == ("stopped", ["pending"])
@@ -103,14 +101,14 @@ def test_a_signal_amid_the_making_of_a_socket_ends_the_run(tmp_path, monkeypatch
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     notebook, output = write_notebook(tmp_path / "in.ipynb", "print('never')"), tmp_path / "runs" / "out.ipynb"
     with pytest.raises(KeyboardInterrupt):
-        run_notebook(notebook, output, kernel=True)
+        run_notebook(notebook, output)
     assert list(tmp_path.glob("ucl-kernel-*")) == []
     told = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*.json")]
     assert [(one["outcome"], one["exitCode"]) for one in told] == [("stopped", 130)]
 
 
 @pytest.mark.parametrize("source", ["print('here')", "1 / 0"])
-def test_a_signal_amid_the_last_save_comes_too_late(source, run, tmp_path, monkeypatch):
+def test_a_signal_amid_the_last_save_comes_too_late(source, tmp_path, monkeypatch):
     """Papermill writes in place once more when all is done and on record."""
 
     def write(handler, text, path, real=LocalHandler.write):
@@ -121,7 +119,7 @@ def test_a_signal_amid_the_last_save_comes_too_late(source, run, tmp_path, monke
         real(handler, text, path)
 
     monkeypatch.setattr(LocalHandler, "write", write)
-    result = run(write_notebook(tmp_path / "in.ipynb", source), tmp_path / "out.ipynb")
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", source), tmp_path / "out.ipynb")
     assert nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].source == source
     assert (result.told["outcome"], result.exit_code) == (("failed", 1) if "0" in source else ("done", 0))
     assert hidden(tmp_path) == []
@@ -140,7 +138,7 @@ while True:
 def test_a_signal_while_a_kernel_that_did_not_answer_is_ended_leaves_none(tmp_path, monkeypatch):
     """That of plain papermill, where nobody else would end it; it gets SIGINT first."""
     (tmp_path / "first").mkdir()
-    (tmp_path / "first" / "ipykernel_launcher.py").write_text(STRIKES_AT_THE_END.format(here=str(tmp_path / "pid")))
+    (tmp_path / "first" / "IPython.py").write_text(STRIKES_AT_THE_END.format(here=str(tmp_path / "pid")))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "first"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     write_notebook(tmp_path / "in.ipynb", "print('never')")
@@ -159,7 +157,7 @@ def test_a_signal_before_a_run_has_begun_stops_it_and_it_is_told(tmp_path, monke
     monkeypatch.setattr(RedactingManager, "notebook_start", begin)
     write_notebook(tmp_path / "in.ipynb", "print('never')")
     with pytest.raises(KeyboardInterrupt):
-        papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", engine_name="ucl-shell")
+        papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", engine_name="ucl")
     told = json.loads((tmp_path / "out.outcome.json").read_text())
     assert (told["outcome"], [step["status"] for step in told["steps"]]) == ("stopped", ["pending"])
 
@@ -167,16 +165,13 @@ def test_a_signal_before_a_run_has_begun_stops_it_and_it_is_told(tmp_path, monke
 def test_what_a_kernel_prints_while_it_is_torn_down_is_not_passed_on(tmp_path, capfd):
     lines = "import atexit, os\natexit.register(os.write, 2, b'torn down\\n')\nos.write(2, b'still running\\n')"
     notebook = write_notebook(tmp_path / "in.ipynb", lines)
-    assert run_notebook(notebook, tmp_path / "out.ipynb", kernel=True).exit_code == 0
+    assert run_notebook(notebook, tmp_path / "out.ipynb").exit_code == 0
     assert capfd.readouterr().err == "still running\n"  # ipykernel leaves descriptors alone where it sees pytest
-    result = run_notebook(notebook, tmp_path / "out.ipynb")
-    assert (result.exit_code, printed(result.output)) == (0, "still running\n")
-    assert capfd.readouterr().err == ""
 
 
-def test_a_kernel_that_dies_has_its_last_words_passed_on(run, tmp_path, capfd):
+def test_a_kernel_that_dies_has_its_last_words_passed_on(tmp_path, capfd):
     crash = "import faulthandler, os\nfaulthandler.enable()\nos.abort()"
-    result = run(write_notebook(tmp_path / "in.ipynb", crash), tmp_path / "out.ipynb")
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", crash), tmp_path / "out.ipynb")
     assert (result.exit_code, result.told["error"]) == (1, "DeadKernelError")
     assert capfd.readouterr().err.startswith("Fatal Python error: Aborted\n")
 
@@ -207,23 +202,6 @@ def test_what_a_stopped_run_still_waited_for_is_no_news_but_a_death_is(end, news
     assert told == news
 
 
-@pytest.mark.parametrize(("end", "news"), [("shutdown_kernel", []), ("close", ["Task exception was never retrieved"])])
-def test_nor_is_it_without_a_kernel(end, news):
-    told = []
-
-    async def scene():
-        asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about["message"]))
-        cells = CellsProcess()
-        waiting = [asyncio.ensure_future(late(cells._process))]
-        if ending := getattr(cells, end)():
-            await ending
-        await asyncio.wait(waiting)
-
-    asyncio.run(scene())
-    gc.collect()
-    assert told == news
-
-
 SOCKETS = """
 import json
 from pathlib import Path
@@ -235,7 +213,7 @@ print(told["transport"], oct(folder.stat().st_mode & 0o777), folder)
 
 
 def test_the_kernel_is_reached_by_sockets_that_nobody_else_can_reach_and_that_go_away(tmp_path):
-    result = run_notebook(write_notebook(tmp_path / "in.ipynb", SOCKETS), tmp_path / "out.ipynb", kernel=True)
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", SOCKETS), tmp_path / "out.ipynb")
     transport, access, folder = printed(result.output).split()
     assert (transport, access) == ("ipc", "0o700")
     assert not Path(folder).exists()
@@ -266,12 +244,12 @@ def test_an_output_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
         "Path(folder, 'out.ipynb').mkdir()",  # the place of the executed notebook is taken
     ],
 )
-def test_an_output_that_is_lost_during_the_run_is_a_storage_error(run, spoil, tmp_path):
+def test_an_output_that_is_lost_during_the_run_is_a_storage_error(spoil, tmp_path):
     (tmp_path / "runs").mkdir()
     lines = f"import shutil\nfrom pathlib import Path\nfolder = {str(tmp_path / 'runs')!r}\n{spoil}"
     notebook = write_notebook(tmp_path / "in.ipynb", lines)
     with pytest.raises(StorageFailed):
-        run(notebook, tmp_path / "runs" / "out.ipynb")
+        run_notebook(notebook, tmp_path / "runs" / "out.ipynb")
     assert not (tmp_path / "runs").exists() or hidden(tmp_path / "runs") == []
 
 
@@ -300,7 +278,7 @@ def children():
     return found
 
 
-def test_of_a_notebook_that_is_none_nothing_stays_that_was_started_for_it(run, tmp_path, monkeypatch):
+def test_of_a_notebook_that_is_none_nothing_stays_that_was_started_for_it(tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     notebook, before = write_notebook(tmp_path / "in.ipynb"), children()
@@ -308,15 +286,15 @@ def test_of_a_notebook_that_is_none_nothing_stays_that_was_started_for_it(run, t
     content["cells"][0]["outputs"] = "none"
     notebook.write_text(json.dumps(content))
     with pytest.raises(UsageError, match="is not a Jupyter notebook"):
-        run(notebook, tmp_path / "out.ipynb")
+        run_notebook(notebook, tmp_path / "out.ipynb")
     assert (children() - before, list((tmp_path / "tmp").iterdir())) == (set(), [])
 
 
-def test_a_success_that_was_told_before_a_failure_is_not_the_outcome(run, tmp_path):
-    failed = run(write_notebook(tmp_path / "in.ipynb", outcome(0), "1 / 0"), tmp_path / "out.ipynb").told
+def test_a_success_that_was_told_before_a_failure_is_not_the_outcome(tmp_path):
+    failed = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0), "1 / 0"), tmp_path / "out.ipynb").told
     told = ("failed", "ZeroDivisionError", "division by zero", 1, str(tmp_path / "out.ipynb"))
     assert tuple(failed[name] for name in ("outcome", "error", "message", "exitCode", "notebook")) == told
-    done = run(write_notebook(tmp_path / "in.ipynb", outcome(0)), tmp_path / "out.ipynb").told
+    done = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0)), tmp_path / "out.ipynb").told
     assert (done["outcome"], done["exitCode"]) == ("said", 0)
 
 
@@ -326,7 +304,7 @@ def open_files():
 
 def test_a_process_that_cannot_be_started_is_a_storage_error_and_leaves_nothing_open(tmp_path, monkeypatch):
     notebook = write_notebook(tmp_path / "in.ipynb", "print('now')")
-    monkeypatch.setattr("ucl_helpers.automation.pipes._COMMAND", (str(tmp_path / "nowhere"),))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
     before = open_files()
     with pytest.raises(StorageFailed, match="No such file"):
         run_notebook(notebook, tmp_path / "out.ipynb")

@@ -20,7 +20,7 @@ from ucl_helpers import (
 from ucl_helpers.automation.doctor import diagnose, diagnose_home
 from ucl_helpers.crypto import dump_key
 from ucl_helpers.errors import BadAnswer, NewTokenNeeded, Unavailable, Unreachable, UsageError
-from ucl_helpers.store import Home
+from ucl_helpers.store import Connection, Home
 
 pytest_plugins = ["procedure_fixtures"]
 
@@ -215,7 +215,7 @@ def test_what_was_set_aside_with_a_valid_certificate_is_not_to_be_removed(secure
 def test_a_link_to_another_connection_alone_goes(secure, home):
     link = home.path / "connections" / "alias"
     link.symlink_to("prod")
-    assert diagnose(home.connection("alias"), offline=True)["connection folder"].remedy == f"rm {link}"
+    assert diagnose(Connection(home, "alias"), offline=True)["connection folder"].remedy == f"rm {link}"
 
 
 def test_of_a_link_elsewhere_what_it_stands_for_takes_its_place(secure, tmp_path):

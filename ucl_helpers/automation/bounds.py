@@ -6,7 +6,7 @@ how it ended; so has an error, shortened.
 """
 
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from ucl_helpers.models import OUTCOME_MIME
@@ -24,20 +24,31 @@ class Bounds:
 
     def __init__(self, cell: int = CELL, notebook: int = NOTEBOOK) -> None:
         self._cell, self._notebook = cell, notebook
-        self._used = dict[int, int]()
-        self._full = set[int]()
+        self._used = dict[Hashable, int]()
+        self._full = set[Hashable]()
+        self._cleared_by_next = set[Hashable]()
 
-    def forget(self, cell: int) -> None:
-        """What a cell has shown was cleared."""
+    def forget(self, cell: Hashable, *, wait: bool = False) -> None:
+        """Note that a cell clears what it has shown: now, or (``wait``) as soon as it shows something else."""
+        if wait:
+            self._cleared_by_next.add(cell)
+            return
         self._used.pop(cell, None)
         self._full.discard(cell)
+
+    def is_full(self, cell: Hashable) -> bool:
+        """Return whether nothing more is kept of what a cell prints."""
+        return cell in self._full
 
     def may_replace(self, content: Mapping[str, Any]) -> bool:
         """Whether something that is shown may be replaced by this: it is small."""
         return _size(content) <= _RESERVE
 
-    def within(self, cell: int, message: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
-        """The messages to take instead of one of a kernel: itself, a part of it and a note, or none."""
+    def within(self, cell: Hashable, message: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
+        """Yield the messages to send instead of this one: itself, a part of it and a note, or none."""
+        if cell in self._cleared_by_next:
+            self._cleared_by_next.remove(cell)
+            self.forget(cell)
         content, kind = message["content"], message["msg_type"]
         size, room = _size(content), self._room(cell)
         if OUTCOME_MIME in content.get("data", {}) or kind == "error":
@@ -58,7 +69,7 @@ class Bounds:
             header = {**message["header"], "msg_type": "stream"}
             yield {**message, "header": header, "msg_type": "stream", "content": {"name": name, "text": text}}
 
-    def _room(self, cell: int) -> int:
+    def _room(self, cell: Hashable) -> int:
         return min(self._cell - self._used.get(cell, 0), self._notebook - sum(self._used.values()))
 
 

@@ -1,15 +1,16 @@
-"""How the cells of a headless notebook are executed: with an end in sight, and outputs of bounded size.
+"""How the cells of a headless notebook are executed: with an end in sight.
 
 A cell is given up when the run is told to stop (SIGINT, SIGTERM) or its deadline has come: it is interrupted, what it
-still says in :data:`GRACE_SECONDS` is taken, then the kernel is killed if it has not ended. Of what cells print more
-than a bound is not kept, neither in memory nor in the notebook. Nobody looks at widgets here: they are left out.
+still says in :data:`GRACE_SECONDS` is taken, then the kernel is killed if it has not ended. The kernel's process sends
+no more output than the notebook keeps, and no widgets; see :mod:`ucl_helpers.automation.kernel_process`.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -19,10 +20,7 @@ from nbformat import ValidationError
 from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
 
-from ucl_helpers.automation.bounds import Bounds
 from ucl_helpers.automation.kernel import EncryptedKernelManager
-from ucl_helpers.automation.pipes import CellsProcess
-from ucl_helpers.automation.signals import stopped_by
 from ucl_helpers.errors import DeadlineExceeded
 from ucl_helpers.show import span
 
@@ -41,8 +39,10 @@ class HeadlessClient(PapermillNotebookClient):
         without_secrets: how what the kernel's process printed by itself is passed on.
         deadline: the whole run may take so long.
         cell_seconds: and each cell so long, or None.
-        cells: what executes the cells, if it was started already; else a kernel is.
+        kernel: executes the cells, if it was started already.
+        notebook_folder: absolute; cells may import modules from there. None for a notebook from elsewhere.
         stops: what the run is to end with because of signals that came before; others are added.
+        note: adds to them what a signal means.
         options: nbclient's.
     """
 
@@ -53,15 +53,17 @@ class HeadlessClient(PapermillNotebookClient):
         without_secrets: Callable[[str], str],
         deadline: timedelta,
         cell_seconds: float | None,
-        cells: CellsProcess | EncryptedKernelManager | None,
+        kernel: EncryptedKernelManager | None,
+        notebook_folder: Path | None,
         stops: list[BaseException],
+        note: Callable[[int], None],
         **options: Any,
     ) -> None:
         fixed = {"kernel_manager_class": EncryptedKernelManager, "store_widget_state": False, "iopub_timeout": 60}
         super().__init__(nb_man, **options, **fixed)
-        self._without_secrets, self._cells, self._bounds = without_secrets, cells, Bounds()
+        self._without_secrets, self._kernel, self._notebook_folder = without_secrets, kernel, notebook_folder
         self._deadline, self._ends, self._cell_seconds = deadline, monotonic() + deadline.total_seconds(), cell_seconds
-        self._stops = stops
+        self._stops, self._note = stops, note
         self._manager: Any = None
         self._heard: Callable[[], object] = lambda: None
 
@@ -71,14 +73,14 @@ class HeadlessClient(PapermillNotebookClient):
         It raises nothing here: in the middle of a socket's making that would leave one that nobody closes, and for
         which ZeroMQ waits at the end, for ever.
         """
-        self._stops.append(stopped_by(number))
+        self._note(number)
         self._heard()
 
     def create_kernel_manager(self) -> Any:
-        """One of ours; see :mod:`ucl_helpers.automation.kernel` and :mod:`ucl_helpers.automation.pipes`."""
-        begun = self._cells if self._cells is not None and self._cells.has_kernel else None
-        self._manager = manager = begun or super().create_kernel_manager()
-        manager.without_secrets = self._without_secrets
+        """Return the manager of the kernel that was started already, or of a new one."""
+        started = self._kernel if self._kernel is not None and self._kernel.has_kernel else None
+        self._manager = manager = started or super().create_kernel_manager()
+        manager.without_secrets, manager.notebook_folder = self._without_secrets, self._notebook_folder
         self.km = manager
         return manager
 
@@ -96,10 +98,7 @@ class HeadlessClient(PapermillNotebookClient):
         return executed
 
     async def _async_abandon(self) -> None:
-        if begun := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in begun:
-                task.cancel()
-            await asyncio.wait(begun, timeout=GRACE_SECONDS)
+        await _cancel_others()
         if self.km is not None:
             self.shutdown_kernel = "immediate"
             await self._async_cleanup_kernel()
@@ -173,9 +172,8 @@ class HeadlessClient(PapermillNotebookClient):
             await self._until(running, GRACE_SECONDS, enough)
         if not running.done():
             self.shutdown_kernel = "immediate"
-            running.cancel()
-            await asyncio.wait({running})
-        if not running.cancelled():
+            await _cancel_others()
+        if running.done() and not running.cancelled():
             running.exception()  # that it was interrupted is no news
         raise why
 
@@ -204,31 +202,30 @@ class HeadlessClient(PapermillNotebookClient):
     def log_output_message(self, output: Any) -> None:
         """Nothing is logged while a cell runs; see :meth:`papermill_execute_cells`."""
 
-    def output(self, outs: Any, msg: MutableMapping[str, Any], display_id: str | None, cell_index: int) -> Any:
-        """What a cell shows is kept as far as there is room for it."""
-        if self.clear_before_next_output:
-            self._bounds.forget(cell_index)
-        for bounded in self._bounds.within(cell_index, msg):
-            replaceable = display_id if bounded is msg else None  # a note stays
-            try:
-                super().output(outs, bounded, replaceable, cell_index)
-            except ValidationError:  # its text would hold what was shown
-                outs.append(
-                    new_output("stream", name="stderr", text="[an output that no notebook can hold was left out]\n")
-                )
-
-    def clear_output(self, outs: Any, msg: Mapping[str, Any], cell_index: int) -> None:
-        """A cell clears what it has shown, which makes room."""
-        super().clear_output(outs, msg, cell_index)
-        if not self.clear_before_next_output:
-            self._bounds.forget(cell_index)
+    def output(self, outs: Any, msg: Any, display_id: str | None, cell_index: int) -> Any:
+        """Keep what a cell shows."""
+        try:
+            return super().output(outs, msg, display_id, cell_index)
+        except ValidationError:  # its text would hold what was shown
+            note = "[an output that no notebook can hold was left out]\n"
+            outs.append(new_output("stream", name="stderr", text=note))
+            return None
 
     def _update_display_id(self, display_id: str, msg: Any) -> None:
-        if self._bounds.may_replace(msg["content"]):
-            with suppress(ValidationError):  # what was shown stays
-                super()._update_display_id(display_id, msg)
-            for index in self._display_id_map.get(display_id, ()):
-                self.nb_man.touch(index)
+        for index in self.nb_man.condemned & {*self._display_id_map.get(display_id, ())}:
+            del self._display_id_map[display_id][index]  # a note is there, instead of all that the cell showed
+        with suppress(ValidationError):  # what was shown stays
+            super()._update_display_id(display_id, msg)
+        for index in self._display_id_map.get(display_id, ()):
+            self.nb_man.touch(index)
 
     def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
-        """Widgets talk to nobody."""
+        """Ignore widgets: a headless run has no page to show them."""
+
+
+async def _cancel_others() -> None:
+    """Cancel the other tasks of this loop, such as what watches whether the kernel is alive, and wait for them."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=GRACE_SECONDS)

@@ -14,7 +14,6 @@ from nbformat import ValidationError, validate
 
 from ucl_helpers.automation.engine import KERNEL_NAME
 from ucl_helpers.automation.kernel import EncryptedKernelManager
-from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record
 from ucl_helpers.errors import DeadlineExceeded, SecretRedacted, UsageError
 from ucl_helpers.files import storage
@@ -52,10 +51,10 @@ def execute(
     deadline: timedelta,
     *,
     records: list[Record],
-    cells: CellsProcess | EncryptedKernelManager,
+    kernel: EncryptedKernelManager,
     stops: list[BaseException],
 ) -> None:
-    """Let papermill run it by an engine of ours, which adds the record of the run to ``records``, however it ends.
+    """Let papermill run it by the engine ``ucl``, which adds the record of the run to ``records``, however it ends.
 
     Args:
         notebook: what is run.
@@ -63,7 +62,7 @@ def execute(
         values: of the parameters.
         deadline: how long it may take.
         records: gets the record.
-        cells: the process that executes the cells, or a kernel.
+        kernel: executes the cells.
         stops: what the run is to end with, if signals came already.
     """
     try:
@@ -77,8 +76,8 @@ def execute(
                 progress_bar=False,
                 deadline=deadline,
                 tell=records.append,
-                engine_name="ucl-shell" if isinstance(cells, CellsProcess) else "ucl",
-                cells=cells,
+                engine_name="ucl",
+                kernel=kernel,
                 stops=stops,
             )
     except (*_TOLD, *_KERNEL):

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from traceback import format_exception
 from types import TracebackType
 from typing import Any
@@ -23,13 +24,12 @@ from ucl_helpers.automation.client import HeadlessClient
 from ucl_helpers.automation.engine import KERNEL_NAME
 from ucl_helpers.automation.kernel import QUIET, EncryptedKernelManager
 from ucl_helpers.automation.parameters import declared, refuse_secret
-from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.redaction import Redactor
+from ucl_helpers.automation.redaction.sources import WatchedSecrets
 from ucl_helpers.automation.runner import DEADLINE
 from ucl_helpers.automation.saving import RedactingManager
 from ucl_helpers.automation.signals import handled, noted
-from ucl_helpers.automation.watching import WatchedSecrets
 from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.policy import parse_duration
 
@@ -51,8 +51,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     autosave_cell_every: int = 0,
     deadline: timedelta | float | str = DEADLINE,
     tell: Callable[[Record], None] | None = None,
-    kernel: bool = True,
-    cells: CellsProcess | EncryptedKernelManager | None = None,
+    kernel: EncryptedKernelManager | None = None,
     stops: list[BaseException] | None = None,
 ) -> Any:
     """Execute a notebook that papermill has prepared.
@@ -70,8 +69,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         autosave_cell_every: not followed; it is saved between cells only.
         deadline: how long the whole run may take: seconds, or a text such as ``30m``.
         tell: gets the record of the run instead of the file ``outcome.json`` beside the notebook.
-        kernel: whether a kernel executes the cells, or a process without one.
-        cells: either, if it was started already; it is ended.
+        kernel: the kernel, if it was started already; it is ended.
         stops: what the run is to end with, if signals came already.
 
     Raises:
@@ -79,7 +77,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         SecretRedacted: the notebook let a secret out; it was taken out of all that was written.
         DeadlineExceeded: the run, or a cell, took too long.
         KeyboardInterrupt, SystemExit: SIGINT, or SIGTERM (143), came.
-        StorageFailed: the notebook could not be saved.
+        StorageFailed: the notebook could not be saved, or another user can replace the file that it is written to.
     """
     del autosave_cell_every
     parameters = nb.metadata.papermill.get("parameters", {})
@@ -92,15 +90,17 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         nb, redactor, saves_each_cell=output_path is not None, progress_bar=progress_bar, log_output=log_output
     )
     stops = [] if stops is None else stops
-    with noted(stops), _Ending(manager, redactor, record, tell):
+    with noted(stops) as note, _Ending(manager, redactor, record, tell):
         manager.notebook_start()
         client = HeadlessClient(
             manager,
             without_secrets=lambda text: redactor.text(text, "what the kernel printed"),
             deadline=_duration(deadline),
             cell_seconds=execution_timeout,
-            cells=cells or (None if kernel else CellsProcess()),
+            kernel=kernel,
+            notebook_folder=_folder(input_path),
             stops=stops,
+            note=note,
             kernel_name=KERNEL_NAME,
             startup_timeout=start_timeout,
             extra_arguments=[QUIET],
@@ -158,6 +158,12 @@ def _completed(manager: RedactingManager) -> UCLError | None:
     except UCLError as error:
         return error
     return None
+
+
+def _folder(input_path: str | None) -> Path | None:
+    """Return the folder that a notebook came from; None if it was not a file."""
+    path = Path(input_path or "").absolute()
+    return path.parent if input_path and path.is_file() else None
 
 
 def _defaults(nb: Any) -> dict[str, object]:

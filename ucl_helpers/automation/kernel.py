@@ -1,24 +1,26 @@
-"""The kernel a headless notebook runs in: this very interpreter, reached over encrypted sockets in a private folder.
+"""The kernel that a headless notebook runs in: this interpreter, reached over encrypted sockets in a private folder.
 
 On loopback ports every user of the machine could connect to a notebook that holds a connection in its hands, and two
 runs at once could choose the same port. Unix sockets in a folder of mode 0700 rule out both; CurveZMQ (RFC 26 of
 ZeroMQ) encrypts what passes and authenticates the kernel to us; its keys lie in that folder too. The folder goes away
-with the kernel, or if the run was killed with the next one. A kernel specification that a user has installed under the
-same name is not looked at: it may start another interpreter.
+with the kernel, or if the run was killed with the next one.
 """
 
+import json
+import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.session import Session
 from jupyter_core.utils import run_sync
 from traitlets import default
 
@@ -27,17 +29,21 @@ from ucl_helpers.automation.no_news import what_waits_is_no_news
 from ucl_helpers.automation.printed import Printed
 from ucl_helpers.automation.redaction import Redactor
 
-KERNEL_NAME = "python3"
-NO_HISTORY = "--HistoryManager.hist_file=:memory:"  # as nbclient has it
 QUIET = "--log-level=CRITICAL"  # a kernel that is told to end logs that as an error; why one cannot start, it prints
 
+_SILENT = logging.getLogger("ucl_helpers.kernel")  # what goes wrong is raised as well
+_SILENT.setLevel(logging.CRITICAL + 1)
+_DIGITS = 640  # any interpreter converts as many to a number
 _POLL_SECONDS = 0.005  # between two looks at whether it has ended
 _PREFIX = "ucl-kernel-"
 _FOLDER = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
 
 
 class EncryptedKernelManager(AsyncKernelManager):
-    """Starts ``sys.executable -m ipykernel_launcher``; a kernel that cannot encrypt is not started."""
+    """Starts :mod:`ucl_helpers.automation.kernel_process`; encryption is required."""
+
+    notebook_folder: Path | None = None
+    """The folder of the notebook, absolute: cells may import modules from there. None for a notebook from elsewhere."""
 
     without_secrets: Callable[[str], str] = staticmethod(partial(Redactor().text, place="what the kernel printed"))
     """How what the kernel's process printed is passed on."""
@@ -46,12 +52,30 @@ class EncryptedKernelManager(AsyncKernelManager):
     _printed: Printed | None = None
 
     @classmethod
-    def begun(cls) -> "EncryptedKernelManager":
-        """One whose kernel loads while its user loads papermill; without a kernel if none could be started."""
-        manager = cls(kernel_name=KERNEL_NAME)
-        with suppress(OSError, RuntimeError):  # whoever needs one tries again, and tells why not
-            run_sync(manager.start_kernel)(extra_arguments=[QUIET, NO_HISTORY])
+    def begun(cls, notebook_folder: Path | None) -> "EncryptedKernelManager":
+        """Return a manager whose kernel loads while the caller loads papermill.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        manager = cls()
+        manager.notebook_folder = notebook_folder
+        try:
+            run_sync(manager.start_kernel)(extra_arguments=[QUIET])
+        except BaseException:
+            manager.cleanup_ipc_files()
+            raise
         return manager
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """A specification of our own: an installed one may start another interpreter."""
+        return KernelSpec(display_name="Python 3", language="python", metadata={"supported_encryption": "curve"})
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """Return the command that starts this interpreter in safe-path mode."""
+        command = [sys.executable, "-P", "-m", "ucl_helpers.automation.kernel_process"]
+        return [*command, str(self.notebook_folder or ""), "-f", self.connection_file, *(extra_arguments or [])]
 
     def close(self) -> None:
         """The kernel is gone, if it was there."""
@@ -75,6 +99,16 @@ class EncryptedKernelManager(AsyncKernelManager):
         self, waittime: float | None = None, pollinterval: float = _POLL_SECONDS, restart: bool = False
     ) -> None:
         await super()._async_finish_shutdown(waittime, pollinterval, restart)
+
+    @default("log")
+    def _no_log(self) -> logging.Logger:
+        return _SILENT
+
+    @default("session")
+    def _session(self) -> Session:
+        session = Session(parent=self)
+        session.unpack = _unpack
+        return session
 
     @default("transport_encryption")
     def _encryption_is_required(self) -> str:
@@ -104,6 +138,7 @@ class EncryptedKernelManager(AsyncKernelManager):
             os.close(self._held)
             self._held = None
 
-    @default("kernel_spec_manager")
-    def _own_interpreter_only(self) -> KernelSpecManager:
-        return KernelSpecManager(kernel_dirs=[])
+
+def _unpack(text: bytes | str) -> Any:
+    """Read a kernel's message; a number of very many digits stays text, since converting it can take too long."""
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _DIGITS else digits)

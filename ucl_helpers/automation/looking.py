@@ -5,7 +5,6 @@ then the notebook tells more. A reason is a function of the connection and the m
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,24 +101,6 @@ def look(connection: Connection, now: datetime) -> Look:
     except UCLError as error:
         return Look(connection.name, f"it cannot be told: {error.message}")
     return Look(connection.name, None, due.at, due.reason)
-
-
-def key_to_make(parameters: Mapping[str, Any], now: datetime) -> int | None:
-    """The bits of the key that a run will ask for; None if it is not sure to, or if no connection is named.
-
-    Args:
-        parameters: what a notebook that makes a key is given: ``connection``, ``home``, ``key_length``,
-            ``only_if_due``, any of which may be missing.
-        now: aware, UTC.
-    """
-    if not (name := parameters.get("connection")):
-        return None
-    with suppress(UCLError):
-        connection = Connection(Home(parameters.get("home") or None), name)
-        sure = not parameters.get("only_if_due") or connection.due(now).due
-        if sure and not connection.pending.has_request:
-            return int(parameters.get("key_length") or connection.settings.key_length)
-    return None
 
 
 def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,9 +1,11 @@
 """Where the notebooks are: in the wheel, or in the checkout of an editable install."""
 
+import os
 from pathlib import Path
 
 from ucl_helpers.errors import UsageError
-from ucl_helpers.files import make_directory, storage, write
+from ucl_helpers.files import make_output_folder, read_regular, storage, write
+from ucl_private_files import UnsafePath, require_protected_folder
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -18,10 +20,13 @@ def find_notebook(name: str) -> Path:
     """A notebook by path, by name (``02_maintain_connection``) or by the beginning of its name (``02``).
 
     Raises:
-        UsageError: there is none, or more than one; the notebooks there are, are named.
+        UsageError: there is none, or more than one; the error lists the notebooks. Or a notebook of this name is in the
+            current folder, and another user can change it.
     """
     path = Path(name)
     if path.suffix == ".ipynb" and path.is_file():
+        if name == path.name:  # it may have been meant as the name of one of ours
+            _refuse_planted(path)
         return path.resolve()
     if len(path.parts) > 1:
         raise UsageError(f"There is no notebook {name}.", remedy="Check the path; it must end in .ipynb.")
@@ -37,6 +42,22 @@ def find_notebook(name: str) -> Path:
     return found[0]
 
 
+def _refuse_planted(path: Path) -> None:
+    """Refuse a notebook in the current folder that another user has put there or can replace."""
+    problem, owner = "", path.stat().st_uid
+    try:
+        require_protected_folder(path.absolute())
+    except UnsafePath as error:
+        problem = f"it {error.problem}"
+    if owner not in {os.geteuid(), 0}:
+        problem = f"it belongs to user {owner}"
+    if problem:
+        raise UsageError(
+            f"{path} in the current folder was not run: {problem}.",
+            remedy=f"If you trust it, name it as ./{path}. For the toolkit's notebook, leave out .ipynb.",
+        )
+
+
 def copy_notebooks(directory: Path) -> list[Path]:
     """Copy the notebooks into a folder, which is made if missing; a copy that is there already and equal is left.
 
@@ -44,11 +65,11 @@ def copy_notebooks(directory: Path) -> list[Path]:
         UsageError: a file of that name is there and differs. Then nothing is copied.
         StorageFailed: the folder or a file cannot be read or written.
     """
-    make_directory(directory)
+    make_output_folder(directory)
     copies = {directory / notebook.name: notebook for notebook in sorted(notebooks_directory().glob("*.ipynb"))}
     with storage("read", directory):
         texts = {copy: notebook.read_bytes() for copy, notebook in copies.items()}
-        there = {copy: copy.read_bytes() for copy in copies if copy.exists()}
+        there = {copy: read_regular(copy, follow=False) for copy in copies if copy.exists() or copy.is_symlink()}
     changed = [copy.name for copy, text in there.items() if text != texts[copy]]
     if changed:
         raise UsageError(

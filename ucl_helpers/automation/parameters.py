@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ucl_helpers.automation.looks import by_looks
+from ucl_helpers.automation.redaction.search import find_secret
 from ucl_helpers.errors import SecretFound, UsageError
 
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -144,7 +144,7 @@ def refuse_secret(name: str, value: object) -> None:
             remedy="Pass another reference: env:NAME or file:PATH.",
         )
     bare = bool(SECRET_NAME.search(name)) and isinstance(value, str) and text and not REFERENCE.fullmatch(text)
-    if bare or PRIVATE_KEY.search(text) or TOKEN_IN_URL.search(text) or by_looks(text):
+    if bare or PRIVATE_KEY.search(text) or TOKEN_IN_URL.search(text) or find_secret(text):
         raise SecretFound(
             f"Parameter {name!r} holds a secret, and parameters are written into the executed notebook.",
             remedy="Pass a reference to it: env:NAME or file:PATH.",

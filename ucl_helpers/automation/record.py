@@ -157,7 +157,7 @@ def _ending(cells: Cells, outcome: Mapping[str, Any], error: BaseException | Non
 
 
 def _with_secrets(told: Mapping[str, Any], found: SecretRedacted) -> dict[str, Any]:
-    """What changes because a secret was taken out; what the run did, it did, and why it failed is told as well."""
+    """What a secret that was found changes; what the run did, and why it failed, is reported as well."""
     also = f" It also failed: {told.get('error')}: {told.get('message')}" if told["exitCode"] else ""
     message, remedy = found.message + also, found.remedy
     return {"exitCode": found.exit_code, "error": type(found).__name__, "message": message, "remedy": remedy}

@@ -12,24 +12,23 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucl_helpers.automation.leftovers import hold, sweep
-from ucl_helpers.automation.loading import lightly
-from ucl_helpers.automation.looking import key_to_make
 from ucl_helpers.automation.parameters import Parameter, accept, declared
-from ucl_helpers.automation.pipes import CellsProcess
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.signals import noted
 from ucl_helpers.errors import UsageError
-from ucl_helpers.files import make_directory, storage, write
+from ucl_helpers.files import make_output_folder, read_regular, storage, write
 
 if TYPE_CHECKING:
     from ucl_helpers.automation.kernel import EncryptedKernelManager
 
 NBFORMAT = 4
+LARGEST_NOTEBOOK = 512 * 1024 * 1024
+"""Bytes, with outputs."""
 _STUMBLES = (AttributeError, KeyError, TypeError)  # over cells that are none
 _WORKING = re.compile(r"\..+-[0-9a-f]{8}\.run")
 DEADLINE = timedelta(hours=1)
@@ -76,7 +75,6 @@ def run_notebook(
     parameters: Mapping[str, object] | None = None,
     *,
     deadline: timedelta = DEADLINE,
-    kernel: bool = False,
 ) -> RunResult:
     """Execute a notebook by this interpreter, in the current folder, and save what came out.
 
@@ -89,7 +87,6 @@ def run_notebook(
         output: where the executed notebook goes; what is there is replaced.
         parameters: by name; text is converted to the type the notebook declares.
         deadline: how long it may take; then it is interrupted.
-        kernel: whether a Jupyter kernel executes the cells, over encrypted sockets, and not IPython's shell over pipes.
 
     Raises:
         UsageError: the notebook cannot be read, or does not take these parameters.
@@ -102,41 +99,32 @@ def run_notebook(
     content = _read(notebook)
     known = _declared(content, notebook)
     values = accept(known, parameters or {})
-    bits = key_to_make(values, datetime.now(UTC)) if "key_length" in known else None
     stops: list[BaseException] = []
     records: list[Record] = []
-    with noted(stops), closing(_begun_kernel(notebook) if kernel else _begun_cells(notebook, bits)) as cells:
-        with lightly():
-            from ucl_helpers.automation.execution import execute, must_be_valid
+    with noted(stops), closing(_begun_kernel(notebook)) as kernel:
+        from ucl_helpers.automation.execution import execute, must_be_valid
 
         must_be_valid(content, notebook)
         output = output.absolute()
-        make_directory(output.parent)
+        make_output_folder(output.parent)  # else another user could put a folder in the place of the hidden one
         with storage("write", output):
             sweep(output.parent, _WORKING)
             working, held = hold(lambda: _begun(output))
         saved = working / output.name
         try:
-            execute(notebook.absolute(), saved, values, deadline, records=records, cells=cells, stops=stops)
+            execute(notebook.absolute(), saved, values, deadline, records=records, kernel=kernel, stops=stops)
         finally:
             told = _keep(working, output, records)
             os.close(held)
     return RunResult(output, told)
 
 
-def _begun_cells(notebook: Path, bits: int | None) -> CellsProcess:
-    """A process loads IPython while this one loads papermill."""
-    with storage("run", notebook):
-        return CellsProcess(bits)
-
-
 def _begun_kernel(notebook: Path) -> "EncryptedKernelManager":
-    """Likewise."""
-    with lightly():
-        from ucl_helpers.automation.kernel import EncryptedKernelManager
+    """Start the kernel, which loads IPython while this process loads papermill."""
+    from ucl_helpers.automation.kernel import EncryptedKernelManager
 
     with storage("run", notebook):
-        return EncryptedKernelManager.begun()
+        return EncryptedKernelManager.begun(notebook.absolute().parent)
 
 
 def _begun(output: Path) -> Path:
@@ -171,7 +159,7 @@ def _declared(content: Mapping[str, Any], notebook: Path) -> dict[str, Parameter
 def _read(notebook: Path) -> dict[str, Any]:
     """A notebook as JSON, without a look at what its cells hold."""
     with storage("read", notebook):
-        text = notebook.read_bytes()
+        text = read_regular(notebook, LARGEST_NOTEBOOK)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

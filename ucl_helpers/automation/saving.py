@@ -14,17 +14,23 @@ from papermill.engines import NotebookExecutionManager
 from papermill.iorw import LocalHandler, papermill_io
 
 from ucl_helpers.automation.redaction import Redactor
-from ucl_helpers.files import write
+from ucl_helpers.files import require_protected_folder, write
 
 
 def local_path(output_path: str | None) -> Path | None:
-    """The file on this machine that papermill's output path names, or None when it names no file."""
+    """Return the file on this machine that papermill's output path names, or None if it names no file.
+
+    Raises:
+        StorageFailed: another user can replace the file, or made a symlink on the way to it.
+    """
     handler = papermill_io.get_handler(output_path) if output_path else None
     if not isinstance(handler, LocalHandler):
         return None
     here = handler.cwd(None)
     handler.cwd(here)
-    path = Path(here or "", output_path or "").resolve()
+    path = Path(here or "", output_path or "")
+    require_protected_folder(path)  # papermill writes through symlinks of other users too
+    path = path.resolve()
     return path if path.is_file() or not path.exists() else None
 
 
@@ -47,6 +53,11 @@ class RedactingManager(NotebookExecutionManager):
         self._cells = dict.fromkeys(range(1, len(nb.cells) + 1), "")  # as JSON
         self._touched = set(self._cells)
         self.path = local_path(self.output_path)
+
+    @property
+    def condemned(self) -> set[int]:
+        """Indexes of the cells whose outputs gave way to a note, because one held a secret."""
+        return {number - 1 for number in self._redactor.condemned}
 
     def touch(self, index: int) -> None:
         """This cell is not any more what it was when it was saved."""

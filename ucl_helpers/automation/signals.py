@@ -4,10 +4,14 @@ Raised where it strikes, what stops a program tears apart whatever is being done
 made that nobody will close, an import fails and nobody is told.
 """
 
+import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+END_SECONDS = 5.0
 
 
 def stopped_by(number: int) -> BaseException:
@@ -37,7 +41,34 @@ def handled(handler: Callable[[int], object]) -> Iterator[None]:
 
 
 @contextmanager
-def noted(stops: list[BaseException]) -> Iterator[None]:
-    """Of each signal that comes within the block is noted what it would end the run with."""
-    with handled(lambda number: stops.append(stopped_by(number))):
-        yield
+def noted(stops: list[BaseException]) -> Iterator[Callable[[int], None]]:
+    """Append to ``stops``, for each signal within the block, what it would end the run with; yield what does so.
+
+    The first signal asks the run to end. After the second one, the process ends wherever it is if the block has not
+    ended within :data:`END_SECONDS`, or if a third one comes. Its exit code is then 128 and the signal's number.
+    """
+    reading, writing = os.pipe()
+
+    def note(number: int) -> None:
+        stops.append(stopped_by(number))
+        if len(stops) > 1:
+            os.write(writing, bytes([number]))  # a handler may interrupt any lock's holder, so it takes none
+
+    watch = threading.Thread(target=_end_if_stuck, args=(reading,), daemon=True)
+    watch.start()
+    try:
+        with handled(note):
+            yield note
+    finally:
+        os.close(writing)
+        watch.join()
+        os.close(reading)
+
+
+def _end_if_stuck(signals: int) -> None:
+    """End the process some time after a signal is read, unless the pipe is closed first."""
+    number = os.read(signals, 1)
+    if number:
+        select.select([signals], [], [], END_SECONDS)
+        if not select.select([signals], [], [], 0)[0] or os.read(signals, 1):
+            os._exit(128 + number[0])
