@@ -277,8 +277,9 @@ def test_a_number_that_is_too_long_to_be_shown_is_no_setting(key):
 
 
 def test_a_quadratic_parser_is_found():
-    def quadratic(data):
-        while data:
-            data = data[1:]
+    def quadratic(data):  # all of it is: copying what is left of the data would be linear for short data
+        for _ in data[::10]:
+            for _ in data:
+                pass
 
     assert dearer(quadratic, lambda n: b"a" * n) > TOO_DEAR
