@@ -9,11 +9,8 @@ import errno
 import json
 import os
 import re
-import secrets
-import shlex
 import shutil
 import socket
-import stat
 import sys
 import threading
 import time
@@ -22,7 +19,32 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import ucl_private_files
 from ucl_helpers.errors import Busy, StorageFailed, UnknownConnection, UsageError
+from ucl_private_files import LARGEST_FILE, UnsafePath, open_private, read_regular, sync_directory, temporary
+
+__all__ = [
+    "LARGEST_FILE",
+    "POLL_SECONDS",
+    "TEMPORARY",
+    "Lock",
+    "append_line",
+    "make_directory",
+    "make_output_folder",
+    "make_private_folder",
+    "point",
+    "read_regular",
+    "remove_tree",
+    "require_own_links",
+    "require_private_below",
+    "require_private_folder",
+    "require_protected_folder",
+    "storage",
+    "sweep",
+    "sync_directory",
+    "temporary",
+    "write",
+]
 
 try:
     import fcntl
@@ -41,20 +63,17 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 @contextmanager
 def storage(what: str, path: Path) -> Iterator[None]:
-    """Turn an ``OSError`` into :class:`StorageFailed` that names what was tried and where."""
+    """Turn an ``OSError`` or :class:`UnsafePath` into :class:`StorageFailed` that names what was tried and where."""
     try:
         yield
+    except UnsafePath as error:
+        raise StorageFailed(f"{error.path} {error.problem}.", remedy=f"{error.remedy}.", path=str(error.path)) from None
     except OSError as error:
         raise StorageFailed(
             f"Could not {what} {path}: {error.strerror or error}.",
             remedy=_REMEDIES.get(error.errno or 0, "What was there before is untouched."),
             path=str(path),
         ) from error
-
-
-def temporary(path: Path) -> Path:
-    """A name beside ``path`` for what is not whole yet, or no longer; :func:`sweep` knows it again."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def sweep(folder: Path, *, older_than: float = 0) -> None:
@@ -83,7 +102,7 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _replacing(path: Path, what: str, *, durable: bool = True) -> Iterator[Path]:
+def _replacing(path: Path, what: str) -> Iterator[Path]:
     """A temporary name, for the block to make something of; that becomes ``path``, or is gone if the block fails."""
     staged = temporary(path)
     with storage(what, path):
@@ -94,8 +113,7 @@ def _replacing(path: Path, what: str, *, durable: bool = True) -> Iterator[Path]
             with suppress(OSError):
                 staged.unlink()
             raise
-        if durable:
-            sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def write(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
@@ -104,14 +122,8 @@ def write(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -
     Raises:
         StorageFailed: it could not be written; what was there before is untouched.
     """
-    with _replacing(path, "write", durable=durable) as staged:
-        descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)  # whatever the umask says
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
+    with storage("write", path):
+        ucl_private_files.write_file(path, data, mode, durable=durable)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -121,10 +133,9 @@ def append_line(path: Path, line: str) -> None:
         StorageFailed: it could not be written.
     """
     with storage("append to", path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = open_private(path, os.O_RDWR | os.O_APPEND)
         with os.fdopen(descriptor, "ab") as file:
-            if (size := os.fstat(descriptor).st_size) == 0:
-                os.fchmod(descriptor, 0o600)
+            size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             file.write((("\n" if torn else "") + line + "\n").encode())
             file.flush()
@@ -139,39 +150,79 @@ def make_directory(path: Path) -> None:
         StorageFailed: it could not be made.
     """
     with storage("make", path):
-        if not path.is_dir():
-            if not path.parent.is_dir():
-                make_directory(path.parent)
-            path.mkdir(mode=0o700, exist_ok=True)
-            path.chmod(0o700)
-        with suppress(PermissionError):  # what may not be read cannot be synced
-            sync_directory(path.parent)  # also if it is there: a run that was killed may have made it just before
+        ucl_private_files.make_directory(path)
 
 
-def must_be_ours(home: Path, *below: Path) -> None:
-    """Folders that may be written in: nobody else can put a link or a file there for us to follow or to replace.
+def require_private_folder(home: Path, *below: Path) -> bool:
+    """Refuse a home folder, or a folder below it, that another user can change or replace.
 
     Args:
-        home: the user may have made it a symlink.
-        below: what is missing is nobody's; a symlink is refused.
+        home: the home folder; see :func:`ucl_private_files.require_private_folder` for what is looked at.
+        below: folders in it, from near to far.
+
+    Returns:
+        Whether the home folder exists.
 
     Raises:
-        StorageFailed: one belongs to another user, others may write in it, or it is a symlink; names it, and the
-            command that mends it.
+        StorageFailed: names the folder, the problem and a command that solves it.
     """
+    with storage("look at", home), _choosing_home():
+        return ucl_private_files.require_private_folder(home, *below)
+
+
+def require_private_below(*folders: Path) -> None:
+    """Refuse these folders below a home folder that was checked; raises as :func:`require_private_folder` does."""
+    with storage("look at", folders[0]), _choosing_home():
+        ucl_private_files.require_private_below(*folders)
+
+
+def make_private_folder(home: Path, *below: Path) -> None:
+    """Make what is missing of these folders (0700), guarded as by :func:`require_private_folder`.
+
+    Raises:
+        StorageFailed: see there; or a folder could not be made.
+    """
+    require_private_folder(home, *below)
     for folder in (home, *below):
-        with storage("look at", folder), suppress(FileNotFoundError):
-            found, problem, us = folder.stat(follow_symlinks=folder == home), "", os.geteuid()
-            if stat.S_ISLNK(found.st_mode):
-                problem, mend = "is a symlink", "Put the folder itself there, or make the whole home folder a symlink."
-            elif found.st_uid not in {us, 0}:
-                problem = f"belongs to user {found.st_uid}, and this is user {us}"
-                mend = f"Run it as that user, or: chown -R {us} {shlex.quote(str(home))}"
-            elif found.st_mode & 0o022:
-                problem = f"can be changed by others (mode {stat.S_IMODE(found.st_mode):04o})"
-                mend = f"Run: chmod go-w {shlex.quote(str(folder))}; or choose a folder in it with --home or UCL_HOME."
-            if problem:
-                raise StorageFailed(f"{folder} {problem}.", remedy=mend, path=str(folder))
+        make_directory(folder)
+    require_private_folder(home, *below)  # another user could make one meanwhile, in a folder such as /tmp
+
+
+@contextmanager
+def _choosing_home() -> Iterator[None]:
+    """Add to the remedy of a refusal that the user can choose another home folder."""
+    try:
+        yield
+    except UnsafePath as error:
+        choice = "a folder in it" if error.inside_is_safe else "another home folder"
+        remedy = f"{error.remedy}; or choose {choice} with --home or UCL_HOME."
+        raise StorageFailed(f"{error.path} {error.problem}.", remedy=remedy, path=str(error.path)) from None
+
+
+def require_protected_folder(folder: Path) -> None:
+    """Refuse a folder for output if another user can replace what this user creates in it.
+
+    Raises:
+        StorageFailed: see :func:`ucl_private_files.require_protected_folder`.
+    """
+    with storage("look at", folder):
+        ucl_private_files.require_protected_folder(folder)
+
+
+def make_output_folder(folder: Path) -> None:
+    """Make a folder for output and what is missing above it (0700), unless another user can replace what is in it.
+
+    Raises:
+        StorageFailed: see :func:`require_protected_folder`; or the folder could not be made.
+    """
+    require_protected_folder(folder)
+    make_directory(folder)
+
+
+def require_own_links(path: Path) -> None:
+    """Refuse a path with a symlink of another user; raises as :func:`ucl_private_files.require_own_links` does."""
+    with storage("look at", path):
+        ucl_private_files.require_own_links(path)
 
 
 def point(link: Path, target: str) -> None:
@@ -196,20 +247,11 @@ def remove_tree(path: Path) -> None:
         _remove(grave)
 
 
-def sync_directory(path: Path) -> None:
-    """Fsync a directory, so that a rename in it survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class Lock:
     """The lock of a connection: one writer at a time, within this process and among all.
 
     ``with lock.held(wait=10):`` may be nested in one thread. ``wait`` is in seconds. ``folders`` are those that its
-    holder writes in, the home folder first: see :func:`must_be_ours`.
+    holder writes in, the home folder first: see :func:`require_private_folder`.
     """
 
     def __init__(self, path: Path, *folders: Path) -> None:
@@ -268,10 +310,10 @@ class Lock:
 
     def _try(self) -> int | None:
         """The locked file, or None: another holds it, or it was removed with its folder and keeps nobody out."""
-        must_be_ours(*self._folders or (self.path.parent,))
+        require_private_folder(*self._folders or (self.path.parent,))
         with storage("lock", self.path), ExitStack() as undo:
             try:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                descriptor = open_private(self.path, os.O_RDWR)
             except FileNotFoundError:
                 raise UnknownConnection(
                     f"{self.path.parent} is not there, or no longer.", remedy="Another process may have forgotten it."
@@ -288,7 +330,6 @@ class Lock:
     def _tell(self, descriptor: int) -> None:
         program, since = Path(sys.argv[0]).name or "python", datetime.now(UTC).isoformat(timespec="seconds")
         about = {"pid": os.getpid(), "host": socket.gethostname(), "program": program, "since": since}
-        os.fchmod(descriptor, 0o600)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(about).encode(), 0)
 

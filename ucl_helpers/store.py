@@ -57,13 +57,40 @@ class Home:
         except RuntimeError:
             told = f"The home folder {str(chosen or '~')!r} names no user."
             raise UsageError(told, remedy="Give its full path, with --home or UCL_HOME.") from None
+        self._checked, self._exists = set[Path](), False
 
     def __repr__(self) -> str:
         return f"Home({str(self.path)!r})"
 
+    def folder(self, name: str) -> Path:
+        """Return the path of a folder in the home folder, which may be missing, for reading and writing.
+
+        The home folder and every folder above it are checked when they are first used through this object, and so is
+        each folder in it. A lock checks them again each time it is taken, see ``ucl_helpers.files.Lock``.
+
+        Raises:
+            StorageFailed: another user could change or replace one of them; names it and a command that solves it.
+        """
+        path = self.path / name
+        if path not in self._checked and self.require_private(path):
+            self._checked.add(path)
+        return path
+
+    def require_private(self, *folders: Path) -> bool:
+        """Check folders below the home folder, each by one ``lstat``; raises as :meth:`folder` does.
+
+        Returns:
+            Whether the home folder exists. If so, only this user can make what is missing in it, and the answer holds.
+        """
+        if self._exists:
+            files.require_private_below(*folders)
+        else:
+            self._exists = files.require_private_folder(self.path, *folders)
+        return self._exists
+
     def names(self) -> list[str]:
-        """Of all connections, in order."""
-        folder = self.path / "connections"
+        """Of all connections, in order; raises StorageFailed."""
+        folder = self.folder("connections")
         with files.storage("look into", folder), suppress(FileNotFoundError):
             return sorted(one.name for one in folder.iterdir() if _NAME.fullmatch(one.name) and one.is_dir())
         return []
@@ -88,9 +115,8 @@ class Home:
     def new(self, name: str) -> "Connection":
         """A connection, its folder made if it is missing; raises UsageError (no name) or StorageFailed (no folder)."""
         connection = Connection(self, name)
-        files.must_be_ours(*connection.folders)
-        for folder in connection.folders[:4]:
-            files.make_directory(folder)
+        files.require_private_folder(*connection.folders)
+        files.make_private_folder(*connection.folders[:4])
         files.sweep(self.path / "connections", older_than=building.KEEP_YOUNGER.total_seconds())
         return connection
 
@@ -105,14 +131,31 @@ class Connection:
             )
         no_core_dumps()
         self.home, self.name = home, name
-        self.path = home.path / "connections" / name
-        below = [self.path / one for one in ("generations", "pending", "aside")]
-        self.folders = (home.path, self.path.parent, self.path, *below)
-        self.lock = files.Lock(self.path / "lock", *self.folders)
-        self._journal = Journal(self.path / "journal.jsonl")
+        self.location = home.path / "connections" / name
+        below = [self.location / folder for folder in ("generations", "pending", "aside")]
+        self.folders = (home.path, self.location.parent, self.location, *below)
+        self.lock = files.Lock(self.location / "lock", *self.folders)
+        self._is_checked = False
 
     def __repr__(self) -> str:
         return f"Connection({self.name!r}, {str(self.home.path)!r})"
+
+    @property
+    def path(self) -> Path:
+        """The connection's folder, for reading and writing; ``location`` is the same path, unchecked.
+
+        Raises:
+            StorageFailed: another user could change or replace it, its home folder or a folder in it; names the folder
+                and a command that solves it. It is checked when it is first used.
+        """
+        if not self._is_checked:
+            self.home.folder("connections")
+            self._is_checked = self.home.require_private(*self.folders[2:])
+        return self.location
+
+    @property
+    def _journal(self) -> Journal:
+        return Journal(self.path / "journal.jsonl")
 
     @property
     def settings(self) -> Settings:
@@ -120,7 +163,7 @@ class Connection:
         path = self.path / "settings.toml"
         try:
             with files.storage("read", path), suppress(FileNotFoundError):
-                return parse_settings(path.read_bytes().decode(), where=str(path))
+                return parse_settings(files.read_regular(path).decode(), where=str(path))
         except UnicodeDecodeError as error:
             raise InvalidSettings(f"{path} is not UTF-8 at byte {error.start}.", remedy="Save it as UTF-8.") from None
         return Settings()
@@ -138,7 +181,9 @@ class Connection:
         with files.storage("follow", link), suppress(FileNotFoundError):
             if link.exists() and not link.is_symlink():
                 raise StorageFailed(f"{link} is not a symlink.", remedy="Make it one, to the generation in use.")
-            return Generation(self.path / link.readlink(), self.passphrase)
+            generation = self.path / link.readlink()
+            files.require_private_below(generation)
+            return Generation(generation, self.passphrase)
         return None
 
     def require_current(self) -> Generation:
@@ -233,7 +278,7 @@ class Connection:
     def _ready_file(self) -> Mapping[str, Any]:
         path = self.settings.sandbox
         with suppress(OSError, ValueError):  # no sandbox runs now: the URL last known will say so
-            return (json_object(Path(path).read_bytes()) if path else None) or {}
+            return (json_object(files.read_regular(Path(path))) if path else None) or {}
         return {}
 
     def record(self, event: str, **facts: str | float | None) -> None:

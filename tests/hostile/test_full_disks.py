@@ -17,6 +17,7 @@ from ucl_helpers.errors import StorageFailed, UCLError
 from ucl_helpers.store import Home
 
 pytest_plugins = ["procedure_fixtures"]
+pytestmark = pytest.mark.needs_root("only root mounts a disk in this process")
 BLOCK = os.sysconf("SC_PAGE_SIZE")
 ROOMY, FILES = 12 << 20, 2000
 ENOUGH = {"blocks": 48, "files": 25}  # left of a disk: more than a renewal needs
@@ -31,7 +32,7 @@ def disk(folder):
     """A small disk of its own in a folder."""
     folder.mkdir()
     if not mounted("-t", "tmpfs", "-o", f"size={ROOMY},nr_inodes={FILES},mode=700", "tmpfs", folder):
-        pytest.skip("this user may not mount a tmpfs")
+        pytest.skip("root may not mount a tmpfs here")
     try:
         yield folder
     finally:

@@ -174,7 +174,7 @@ ENDLESS = {
     "headers": (Cut(b"HTTP/1.1 200 -\r\n" + LINE * 2000), Unreachable),
     "a header": (Cut(b"HTTP/1.1 200 -\r\nX: " + b"x" * MAX_ANSWER_BYTES), Unreachable),
     "a status line": (Cut(b"HTTP/1.1 200 " + b"x" * MAX_ANSWER_BYTES), Unreachable),
-    "interim answers with headers": (Cut((b"HTTP/1.1 100 -\r\n" + LINE * 50 + b"\r\n") * 500), Unreachable),
+    "interim answers with headers": (Cut((b"HTTP/1.1 100 -\r\n" + LINE * 50 + b"\r\n") * 500), BadAnswer),
     "a body": (Cut(b"HTTP/1.1 200 -\r\n\r\n" + b" " * 3 * MAX_ANSWER_BYTES), BadAnswer),
     "chunks": (
         Cut(b"HTTP/1.1 200 -\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"400\r\n" + b" " * 1024 + b"\r\n") * 9000),

@@ -22,7 +22,6 @@ from ucl_helpers.store import Home
 
 pytest_plugins = ["procedure_fixtures"]
 STRANGER = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
 
 
 def look(folder):
@@ -196,7 +195,7 @@ def refused_and_mended(secure, between, folder, mode):
     assert renew(secure).outcome == "renewed"
 
 
-@as_root
+@pytest.mark.needs_root("only root gives files to another user")
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_folder_of_another_user_is_refused_until_it_is_mended(secure, between, folder, proof):
     go(Renewal.begin(secure), "request")

@@ -24,7 +24,7 @@ from nbconvert import HTMLExporter
 import ucl_helpers
 from ucl_helpers import models
 from ucl_helpers.errors import UCLError
-from ucl_helpers.establish import DirectorAccess
+from ucl_helpers.establishment import DirectorAccess
 from ucl_helpers.exchange import Exchange
 from ucl_helpers.models import Check, OneTimeToken, Outcome, Validity
 from ucl_helpers.revocation import ValidIdentities, ValidIdentity

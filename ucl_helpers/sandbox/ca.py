@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ucl_helpers.sandbox.csr import AcceptedCsr
 from ucl_helpers.sandbox.der import BIT_STRING, SEQUENCE, element, elements, write_name
-from ucl_helpers.sandbox.private import write_private
+from ucl_private_files import read_regular, write_file
 
 CaLayout = Literal["root", "intermediate"]
 
@@ -81,8 +81,8 @@ class Authority:
         if not path.exists():
             key = _new_ec_key() if ec_key else rsa.generate_private_key(public_exponent=65537, key_size=2048)
             made = cls.create(name, key, issuer)
-            write_private(path, made.pem + _key_pem(key))
-        content = path.read_bytes()
+            write_file(path, made.pem + _key_pem(key))
+        content = read_regular(path, follow=False)
         loaded = serialization.load_pem_private_key(content, password=None)
         if not isinstance(loaded, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
             raise TypeError(f"{path} holds a key that is neither RSA nor EC")
@@ -163,7 +163,7 @@ def make_server_certificate(folder: Path, now: datetime) -> tuple[Path, Path]:
     authority = Authority.load_or_create(folder / _SERVER_ROOT, "Sandbox Server Root", ec_key=True)
     server, ca = folder / "server.pem", folder / "server-ca.pem"
     _issue_server_certificate(server, authority, now - timedelta(days=1), now + _SERVER_LIFETIME)
-    write_private(ca, authority.pem)
+    write_file(ca, authority.pem)
     return server, ca
 
 
@@ -218,7 +218,7 @@ def _issue_server_certificate(
         .add_extension(_authority_key_identifier(authority.certificate), critical=False)
         .sign(authority.key, hashes.SHA256())
     )
-    write_private(path, certificate.public_bytes(serialization.Encoding.PEM) + _key_pem(key))
+    write_file(path, certificate.public_bytes(serialization.Encoding.PEM) + _key_pem(key))
 
 
 def _builder(

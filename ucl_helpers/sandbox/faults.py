@@ -19,6 +19,7 @@ from typing import Any
 
 from ucl_helpers.sandbox.catalogue import CATALOGUE, Family, Kind
 from ucl_helpers.sandbox.state import SandboxError
+from ucl_private_files import read_regular
 
 __all__ = ["CATALOGUE", "NAMED", "Family", "Fault", "Faults", "FaultsError", "Kind", "parse_plan", "read_plan"]
 
@@ -215,7 +216,7 @@ def read_plan(given: str) -> Faults:
     if given.partition(":")[0] in {*NAMED, *CATALOGUE}:
         return parse_plan(given)
     try:
-        text = Path(given).read_text("utf-8")
+        text = read_regular(Path(given)).decode()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a text"
         raise FaultsError(f"{given!r} is neither a file ({reason}) nor a name; {_known_names()}") from None

@@ -22,8 +22,8 @@ from ucl_helpers.sandbox.landscape import Landscape, Urls
 from ucl_helpers.sandbox.limit import Limit
 from ucl_helpers.sandbox.listeners import CONNECTOR_PATH, DIRECTOR_PATH, LEGACY_PATH, Listeners, Received
 from ucl_helpers.sandbox.ports import listen
-from ucl_helpers.sandbox.private import make_private, write_private
-from ucl_helpers.sandbox.state import SandboxError, State, StateLock
+from ucl_helpers.sandbox.state import SandboxError, State, StateLock, refusing_unsafe_paths
+from ucl_private_files import UnsafePath, make_directory, read_regular, require_protected_folder, write_file
 
 DEFAULT_VALIDITY = timedelta(days=90)
 DEFAULT_TOKEN_LIFETIME = timedelta(minutes=5)
@@ -70,7 +70,8 @@ class Sandbox:
         rate_limit: Calls to the Connector a second, over all clients; None for no limit.
 
     Raises:
-        SandboxError: On entering: another process owns the state folder, or it was made with the other CA layout.
+        SandboxError: On entering: another process owns the state folder, or it was made with the other CA layout,
+            or another user could change it.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Sandbox:
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> RunningSandbox:
-        with contextlib.ExitStack() as stack:
+        with refusing_unsafe_paths(), contextlib.ExitStack() as stack:
             running = self._start(stack)
             self._cleanup = stack.pop_all()
         return running
@@ -147,15 +148,20 @@ class Sandbox:
 
 @contextlib.contextmanager
 def ready_file(path: Path, access: Access) -> Iterator[None]:
-    """Writes a ready file (0600, at once whole), and removes it at the end if it is still the same."""
+    """Writes a ready file (0600, at once whole), and removes it at the end if it is still the same.
+
+    Raises:
+        UnsafePath: Another user could replace it.
+    """
     content = access.to_json().encode()
-    make_private(path.parent)
-    write_private(path, content)
+    require_protected_folder(path.parent)
+    make_directory(path.parent)
+    write_file(path, content)
     try:
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            if path.read_bytes() == content:
+        with contextlib.suppress(OSError, UnsafePath):
+            if read_regular(path, follow=False) == content:
                 path.unlink()
 
 

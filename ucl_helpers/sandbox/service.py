@@ -22,7 +22,8 @@ from ucl_helpers.sandbox.ca import CaLayout
 from ucl_helpers.sandbox.doors import in_plain_words
 from ucl_helpers.sandbox.faults import Faults
 from ucl_helpers.sandbox.server import DEFAULT_TOKEN_LIFETIME, DEFAULT_VALIDITY, Sandbox, ready_file
-from ucl_helpers.sandbox.state import lock_at_once
+from ucl_helpers.sandbox.state import lock_at_once, refusing_unsafe_paths
+from ucl_private_files import open_private
 
 USERS_LOCK = "users.lock"
 _NOTICE = """\
@@ -66,12 +67,13 @@ def serve(
         announce: Called once all listeners answer and the ready files are there.
 
     Raises:
-        SandboxError: Another process owns the state folder, or it was made with the other CA layout.
+        SandboxError: Another process owns the state folder, it was made with the other CA layout, or another user
+            could change it or replace the ready file.
     """
     # Blocked before any thread starts, so that the signals wait for `sigwait` wherever they arrive.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
-        with contextlib.ExitStack() as stack:
+        with refusing_unsafe_paths(), contextlib.ExitStack() as stack:
             sandbox = Sandbox(
                 state,
                 validity=validity,
@@ -100,7 +102,7 @@ def serve(
 
 def _end_when_unused(state: Path, linger: timedelta) -> None:
     """Asks this process to end when the lock has been free for the linger time, and keeps it from then on."""
-    descriptor = os.open(state / USERS_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_private(state / USERS_LOCK, os.O_RDWR)
     pause = min(_LONGEST_PAUSE, linger.total_seconds() / _LOOKS)
     resting = threading.Event()
     while True:

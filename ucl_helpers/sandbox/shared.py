@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from ucl_helpers.sandbox.access import Access, fields_of
-from ucl_helpers.sandbox.private import make_private
 from ucl_helpers.sandbox.server import READY_FILE
 from ucl_helpers.sandbox.service import USERS_LOCK
-from ucl_helpers.sandbox.state import SandboxError, owner_of
+from ucl_helpers.sandbox.state import SandboxError, lock_at_once, owner_of, refusing_unsafe_paths
+from ucl_private_files import create_private, make_private_folder, open_private, read_regular
 
 LINGER = timedelta(seconds=30)
 _START_LOCK, _LOG = "start.lock", "process.log"
@@ -34,11 +34,11 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DY
 class _UsersLock:
     """A share in `users.lock`. Nothing but `release` or the end of the process gives it back."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        # Waits for a moment at most, or for as long as a process that is on its way out takes to end.
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-        os.utime(path)
+    def __init__(self, path: Path, deadline: float) -> None:
+        self._descriptor: int | None = open_private(path, os.O_RDWR)
+        # The process holds it alone for a moment at a time, and from when it has decided to end until it has ended.
+        _wait_for(self._descriptor, fcntl.LOCK_SH, path, deadline)
+        os.utime(self._descriptor)
 
     def release(self) -> None:
         """Gives it back, also for children that were forked meanwhile."""
@@ -46,6 +46,20 @@ class _UsersLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _wait_for(descriptor: int, kind: int, path: Path, deadline: float) -> None:
+    """Takes a kernel lock; `deadline` is one of the monotonic clock, in seconds.
+
+    Raises:
+        SandboxError: Another process still holds it then. The descriptor is closed.
+    """
+    patience = threading.Event()
+    while not lock_at_once(descriptor, kind):
+        if time.monotonic() >= deadline:
+            os.close(descriptor)
+            raise SandboxError(f"another process still holds {path}; find it with: fuser {path}")
+        patience.wait(_PAUSE)
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,6 +73,7 @@ class SharedSandbox(Access):
         self._users_lock.release()
 
 
+@refusing_unsafe_paths()
 def join(home: Path, *, linger: timedelta = LINGER) -> SharedSandbox:
     """Uses the sandbox of a home folder, which is started if it does not run.
 
@@ -67,13 +82,15 @@ def join(home: Path, *, linger: timedelta = LINGER) -> SharedSandbox:
         linger: How long the sandbox goes on without users, if it is this call that starts it; whole seconds.
 
     Raises:
-        SandboxError: It cannot be started; the message says where its log is.
+        SandboxError: It cannot be started, and the message says where its log is; or another user could change the
+            folder.
     """
+    deadline = time.monotonic() + _DEADLINE
     state = home.absolute() / "sandbox"
-    make_private(state)
-    users_lock = _UsersLock(state / USERS_LOCK)
+    make_private_folder(home.absolute(), state)
+    users_lock = _UsersLock(state / USERS_LOCK, deadline)
     try:
-        access = _living(state, linger)
+        access = _living(state, linger, deadline)
     except BaseException:
         users_lock.release()
         raise
@@ -90,12 +107,12 @@ def shared(home: Path, *, linger: timedelta = LINGER) -> Iterator[SharedSandbox]
         sandbox.leave()
 
 
-def _living(state: Path, linger: timedelta) -> dict[str, Any]:
+def _living(state: Path, linger: timedelta, deadline: float) -> dict[str, Any]:
     """How to reach the folder's sandbox, which is started if need be: by one user at a time."""
-    deadline = time.monotonic() + _DEADLINE
     patience = threading.Event()
-    with os.fdopen(os.open(state / _START_LOCK, os.O_RDWR | os.O_CREAT, 0o600)) as start_lock:
-        fcntl.flock(start_lock, fcntl.LOCK_EX)
+    start_lock = open_private(state / _START_LOCK, os.O_RDWR)
+    _wait_for(start_lock, fcntl.LOCK_EX, state / _START_LOCK, deadline)
+    try:
         while time.monotonic() < deadline:
             owner = owner_of(state)
             if owner is None:
@@ -104,13 +121,15 @@ def _living(state: Path, linger: timedelta) -> dict[str, Any]:
                 return access
             else:
                 patience.wait(_PAUSE)  # it is starting or ending, and nobody told us to wait for it
+    finally:
+        os.close(start_lock)
     raise SandboxError(f"the sandbox of {state} does not answer; its log is {state / _LOG}")
 
 
 def _ready(state: Path, owner: int) -> dict[str, Any] | None:
     """What the ready file says, if it is the owner's."""
     try:
-        access = fields_of((state / READY_FILE).read_text("utf-8"), state)
+        access = fields_of(read_regular(state / READY_FILE, follow=False).decode(), state)
     except (FileNotFoundError, ValueError, KeyError):
         return None  # not there yet, or torn by hand
     return access if access["pid"] == owner else None
@@ -119,7 +138,7 @@ def _ready(state: Path, owner: int) -> dict[str, Any] | None:
 def _start(state: Path, linger: timedelta, deadline: float) -> None:
     """Starts the process, detached from this one, and waits until it is ready or has given up."""
     reading, writing = os.pipe()
-    log = os.open(state / _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    log = create_private(state / _LOG)
     command = [sys.executable, "-P", "-m", "ucl_helpers.sandbox", "--state", str(state), "--detach"]
     command += ["--linger", f"{linger.total_seconds():.0f}s", "--notify", str(writing)]
     # Nothing of what the user's environment holds is handed on, but where this package is.
@@ -136,6 +155,7 @@ def _start(state: Path, linger: timedelta, deadline: float) -> None:
             env=environment,
             pass_fds=[writing],
             start_new_session=True,
+            timeout=max(0.0, deadline - time.monotonic()),
         )
         os.close(writing)
         writing = -1
@@ -143,7 +163,7 @@ def _start(state: Path, linger: timedelta, deadline: float) -> None:
         answered = bool(ready) and os.read(reading, 1) != b""
         if not answered and owner_of(state) is None:
             raise _not_started(state)
-    except subprocess.CalledProcessError:
+    except subprocess.SubprocessError:
         raise _not_started(state) from None
     finally:
         for descriptor in (reading, writing, log):

@@ -12,12 +12,13 @@ import secrets
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from ucl_helpers.sandbox.private import make_private
+from ucl_private_files import UnsafePath, make_private_folder, open_private, require_regular_or_missing
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -43,6 +44,15 @@ class SandboxError(Exception):
     """The sandbox cannot be run as asked; the message says why and what to do."""
 
 
+@contextmanager
+def refusing_unsafe_paths() -> Iterator[None]:
+    """Turns the refusal of a file or folder that another user could change into a `SandboxError`."""
+    try:
+        yield
+    except UnsafePath as error:
+        raise SandboxError(str(error)) from None
+
+
 class NotUniqueError(Exception):
     """An application of that name is registered already."""
 
@@ -57,12 +67,13 @@ class StateLock:
 
     Raises:
         SandboxError: Another process has it.
+        UnsafePath: Another user could change the folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        make_private(folder)
+        make_private_folder(folder)
         folder.chmod(0o700)
-        self._descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = open_private(folder / _LOCK, os.O_RDWR)
         patience = threading.Event()
         # Whoever looks for an owner holds the lock for a moment, so a first refusal need not mean anything.
         for _ in range(_LOCK_ATTEMPTS):
@@ -95,7 +106,7 @@ def lock_at_once(descriptor: int, kind: int) -> bool:
 def owner_of(folder: Path) -> int | None:
     """The process that owns a state folder, if one does."""
     try:
-        descriptor = os.open(folder / _LOCK, os.O_RDONLY)
+        descriptor = open_private(folder / _LOCK, os.O_RDONLY, create=False)
     except FileNotFoundError:
         return None
     try:
@@ -118,7 +129,9 @@ class State:
     def __init__(self, folder: Path, clock: Callable[[], datetime], token_lifetime: timedelta) -> None:
         self._clock, self._token_lifetime = clock, token_lifetime
         path = folder / "state.sqlite"
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        # SQLite opens the database and the files beside it by their names, and follows symlinks.
+        require_regular_or_missing(*(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", "-journal")))
+        os.close(open_private(path, os.O_RDWR))
         # One connection for the server's thread and the user's: SQLite is built to serialise their statements.
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row

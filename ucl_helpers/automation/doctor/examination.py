@@ -54,7 +54,7 @@ def diagnose_home(
 def _may_be_there(connection: Connection) -> bool:
     """False only if it certainly is not."""
     try:
-        connection.path.lstat()
+        connection.location.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
@@ -75,10 +75,12 @@ class _Examination:
         connection = self._connection
         self._look("home folder", lambda: folders.home_folder(connection.home))
         self._look("connection folder", lambda: folders.connection_folder(connection))
-        if not folders.may_be_read(connection.path):
+        if not folders.may_be_read(connection.location):
             self._blocked = next((one.name for one in self._found if one.status == "failed"), "connection folder")
         self._look("access", lambda: folders.access(connection), needed=True)
         self._look("secrecy", lambda: folders.secrecy(connection))
+        if not self._blocked and folders.privacy("", *connection.folders) is not None:
+            self._blocked = next((one.name for one in self._found if one.status == "failed"), "secrecy")
         unreadable, kept = self._blocked, Kept(connection, self._clock())
         self._look("settings", kept.settings_file)
         self._look("references", lambda: protection.references(kept))
@@ -86,7 +88,7 @@ class _Examination:
         self._look("identity in use", kept.identity, needed=True)
         if kept.current is None:
             self._blocked = self._blocked or "identity in use"
-        current = kept.current or Generation(connection.path / "current")
+        current = kept.current or Generation(connection.location / "current")
         self._look("key and certificate", lambda: kept.key_and_certificate(current), needed=True)
         self._look("key at rest", lambda: protection.key_at_rest(kept, current))
         self._look("files", lambda: protection.consumer_files(kept, current))

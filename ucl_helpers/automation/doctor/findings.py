@@ -159,7 +159,7 @@ class Commands:
     def __init__(
         self, connection: Connection, *, practice: bool, url: str | None, server_ca: Path | None, waiting: bool = False
     ) -> None:
-        self.name, self.path, self._practice = connection.name, connection.path, practice
+        self.name, self.path, self._practice = connection.name, connection.location, practice
         self._home, self._url, self._server_ca, self._waiting = connection.home, url, server_ca, waiting
         self.passphrase: str | None = None  # a reference: what encrypted keys of ours are opened with
 

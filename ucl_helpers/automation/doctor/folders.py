@@ -25,6 +25,7 @@ WRITE = 0o022
 SECRETS = ("key.pem", "identity.pem", "token", *EXPORTS.values())
 LONG = timedelta(minutes=10)  # no step holds the lock for longer
 _EFFECTIVE = os.access in os.supports_effective_ids
+IN_HOME = ("connections", "importing", "fleet", "runs", "sandbox")
 _LEFT_HALF_DONE = timedelta(days=1)
 
 
@@ -35,24 +36,36 @@ def home_folder(home: Home) -> Finding:
     with suppress(OSError):
         # A link that leads nowhere is not in the way of a folder to be made: it is what is wrong.
         there = next(one for one in (path, *path.parents) if one.exists() or one.is_symlink())
-    if there != path and may(there, os.W_OK | os.X_OK):
-        return ok(name, f"{path} will be made when it is needed")
-    if (problem := _folder_problem(name, there)) is not None:
+    problem = (_folder_problem(name, path) if there == path else None) or privacy(name, path)
+    if there != path:
+        made = ok(name, f"{path} will be made when it is needed")
+        return problem or (None if may(there, os.W_OK | os.X_OK) else _folder_problem(name, there)) or made
+    if problem is not None:
         return problem
     room = os.statvfs(path)
     free = room.f_bavail * room.f_frsize
     if free < ROOM or (room.f_files and not room.f_favail):
         what = f"{free // 1024} KiB" if free < ROOM else "no more files"
         return failed(name, f"{path} has room for {what}", shell("du", "-sh", path), StorageFailed)
-    for one in (path / "connections", path / "importing"):
-        if os.path.lexists(one) and (problem := _folder_problem(name, one)) is not None:
-            return problem
+    there_too = [one for one in (path / "connections", path / "importing") if os.path.lexists(one)]
+    problem = next(filter(None, (_folder_problem(name, one) for one in there_too)), None)
+    if (problem := problem or privacy(name, path, *(path / folder for folder in IN_HOME))) is not None:
+        return problem
     left = [str(one) for one in _leftovers(path / "connections") if _age(one) > _LEFT_HALF_DONE.total_seconds()]
     if not held(path / "importing" / "lock"):
         left += [str(one) for one in _entries(path / "importing") if one.is_dir()]
     if left:
         return warning(name, f"left by a run that was killed: {', '.join(left)}", shell("rm", "-r", *left))
     return ok(name, f"{path} can be written and has room")
+
+
+def privacy(name: str, home: Path, *below: Path) -> Finding | None:
+    """What keeps every other command from using these folders; None if nothing does."""
+    try:
+        files.require_private_folder(home, *below)
+    except StorageFailed as error:
+        return failed(name, error.message, error.remedy, StorageFailed)
+    return None
 
 
 def connection_folder(connection: Connection) -> Finding:
@@ -62,7 +75,7 @@ def connection_folder(connection: Connection) -> Finding:
         with suppress(OSError):
             if one.is_symlink():
                 return failed(name, f"{one} is a symlink to {one.resolve()}", _without_link(one), StorageFailed)
-    return _folder_problem(name, connection.path) or ok(name, str(connection.path))
+    return _folder_problem(name, connection.location) or ok(name, str(connection.location))
 
 
 def _without_link(link: Path) -> str:
@@ -75,15 +88,15 @@ def _without_link(link: Path) -> str:
 def access(connection: Connection) -> Finding:
     """Everything below a connection's folder is ours and can be used."""
     name, closed, foreign = "access", list[Path](), list[Path]()
-    owner, kept = _readers(connection).owner, connection.path / "generations"
-    for one, told in _below(connection.path, closed):
+    owner, kept = _readers(connection).owner, connection.location / "generations"
+    for one, told in _below(connection.location, closed):
         folder, given = stat.S_ISDIR(told.st_mode), kept in one.parents
         if told.st_uid != os.geteuid() and not (given and not folder and told.st_uid == owner):
             foreign.append(one)
         elif not may(one, os.R_OK | (os.X_OK if folder else 0) | (0 if given and not folder else os.W_OK)):
             closed.append(one)
     if foreign:
-        return _foreign(name, foreign[0], connection.path)
+        return _foreign(name, foreign[0], connection.location)
     if closed:
         return failed(name, f"we may not use {_some(closed)}", _tighten(connection), StorageFailed)
     return ok(name, "all of it is ours and can be used")
@@ -92,8 +105,8 @@ def access(connection: Connection) -> Finding:
 def secrecy(connection: Connection) -> Finding:
     """Nobody but who is named in the settings may read what is secret, and nobody may change anything."""
     name, secret, writable = "secrecy", list[Path](), list[Path]()
-    named, nobody, kept = _readers(connection), access_to.Readers(), connection.path / "generations"
-    for one, told in _below(connection.path, []):
+    named, nobody, kept = _readers(connection), access_to.Readers(), connection.location / "generations"
+    for one, told in _below(connection.location, []):
         readers = named if kept in one.parents else nobody
         is_secret = stat.S_ISREG(told.st_mode) and any(word in one.name for word in SECRETS)
         if is_secret and not readers.may_have(told):
@@ -108,7 +121,7 @@ def secrecy(connection: Connection) -> Finding:
 
 
 def _tighten(connection: Connection) -> str:
-    closed = shell("chmod", "-R", "u=rwX,go=", connection.path)
+    closed = shell("chmod", "-R", "u=rwX,go=", connection.location)
     if not _readers(connection).others:
         return closed
     return f"{closed} && {shell('ucl', 'export', connection.name, '--force', '--home', connection.home.path)}"
@@ -153,7 +166,7 @@ def held(path: Path) -> bool:
 
 def leftovers(connection: Connection) -> list[Path]:
     """What lies under temporary names: a run that was killed was writing or removing it."""
-    path = connection.path
+    path = connection.location
     return [one for name in (".", "generations", "pending", "aside") for one in _leftovers(path / name)]
 
 

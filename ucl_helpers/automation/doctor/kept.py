@@ -26,6 +26,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import fingerprint
+from ucl_helpers.pending import Pending
 from ucl_helpers.policy import due
 from ucl_helpers.settings import Settings
 from ucl_helpers.show import moment, span
@@ -51,7 +52,7 @@ class Kept:
         self.generations: list[Generation] = []
         with suppress(UCLError):
             self.generations = connection.generations()
-        self.pending = connection.pending
+        self.pending = Pending(connection.location / "pending", connection.passphrase)
         self.practice = self.settings.sandbox is not None
         waiting = remembered(connection).next_try(now) is not None
         self.commands = Commands(

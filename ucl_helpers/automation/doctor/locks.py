@@ -73,7 +73,7 @@ _KNOWN = {f"{lock} {text}" for lock in ("held", "free") for text in ("old", "new
 
 
 def _another_sees(lock: Path, read: Path) -> str:
-    command = [sys.executable, "-c", _LOOK, str(lock), str(read)]
+    command = [sys.executable, "-P", "-c", _LOOK, str(lock), str(read)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
     except subprocess.TimeoutExpired:

@@ -5,7 +5,6 @@ nothing, so that each step of the way shows by itself.
 """
 
 import errno
-import http.client
 import os
 import socket
 import ssl
@@ -15,19 +14,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from requests.adapters import HTTPAdapter
-from requests.utils import select_proxy
-from urllib3.exceptions import LocationParseError
-from urllib3.util import Url, parse_url
 
+from ucl_helpers.adapter import PlainConnection
 from ucl_helpers.automation.doctor.findings import Commands, Finding, failed, ok, skipped, warning
 from ucl_helpers.checks import TOLERANCE
-from ucl_helpers.client import Client
+from ucl_helpers.client import MAX_RECEIVED_BYTES, Client
 from ucl_helpers.clock import Clock
 from ucl_helpers.crypto import parse_subject, same_subject, subject_text
-from ucl_helpers.diagnosis import transport_error
+from ucl_helpers.diagnosis import NoTunnel, transport_error
 from ucl_helpers.errors import (
     AuthenticationFailed,
     CertificateRejected,
+    HostChanged,
     ServerNotTrusted,
     StorageFailed,
     SubjectChanged,
@@ -36,10 +34,11 @@ from ucl_helpers.errors import (
     UsageError,
 )
 from ucl_helpers.generation import Generation
-from ucl_helpers.models import Configuration
+from ucl_helpers.models import Configuration, Proxy
 from ucl_helpers.operations import CONFIGURATION, configuration_from
+from ucl_helpers.proxy import proxy_for
 from ucl_helpers.show import span
-from ucl_helpers.tls import Credentials, check_url, is_loopback, proxies_for, tls_context
+from ucl_helpers.tls import Bounds, Credentials, check_url, hostname, is_loopback, tls_context
 
 NAMES = (
     *("certificate endpoint", "proxy", "name resolution", "TCP connection", "TLS handshake", "server trust"),
@@ -47,7 +46,6 @@ NAMES = (
 )
 SECONDS = 15.0
 _VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-_PROXY = "Mend HTTPS_PROXY, or name UCL's host in NO_PROXY."
 _OTHER_CA = ("its CA is unknown", "self-signed", "cannot be verified")
 _OTHER_HOST = ("for another host", "for another address")
 
@@ -92,13 +90,10 @@ class Reach:
         url = urlsplit(self.url)
         host, port = url.hostname or "", url.port or 443
         proxy = self._proxy()
-        near = (
-            ((proxy.host or "").strip("[]"), proxy.port or (443 if proxy.scheme == "https" else 80))
-            if proxy
-            else (host, port)
-        )
+        near = (proxy.host, proxy.port) if proxy else (host, port)
         self._resolve(*near, of_proxy=proxy is not None)
-        connection = http.client.HTTPConnection(*near, timeout=self.seconds)
+        connection = PlainConnection(*near, timeout=self.seconds)
+        connection.bounds = Bounds(self.seconds, MAX_RECEIVED_BYTES)
         if proxy and proxy.scheme == "http":
             connection.set_tunnel(host, port, HTTPAdapter().proxy_headers(proxy.url))
         try:
@@ -106,28 +101,22 @@ class Reach:
             self._say(ok("TCP connection", f"{near[0]}:{near[1]} answers"))
             if proxy is None or proxy.scheme == "http":
                 self._say(ok("TLS handshake", self._handshake(connection.sock, self.generation.credentials)))
-        except http.client.HTTPException as error:
-            raise _At(
-                "proxy", f"{near[0]}:{near[1]} does not speak as a proxy does ({type(error).__name__})", _PROXY
-            ) from None
+        except NoTunnel as error:
+            now = self.clock()
+            raise transport_error(error, url=self.url, request_id="", certificate=None, now=now, proxy=proxy) from None
         except OSError as error:
-            raise _on_the_way(error, f"{near[0]}:{near[1]}", of_proxy=proxy is not None) from None
+            raise _on_the_way(error, f"{near[0]}:{near[1]}") from None
         finally:
             connection.close()
 
-    def _proxy(self) -> Url | None:
-        """The proxy that is used; its host and port are told, and nothing else of it."""
+    def _proxy(self) -> Proxy | None:
+        """The proxy that is used; of its URL the finding shows host and port alone."""
         variable = next((name for name in _VARIABLES if os.environ.get(name)), None)
-        chosen = select_proxy(self.url, proxies_for(self.url))
-        if not chosen:
+        if (proxy := proxy_for(self.url)) is None:
             here, excepted = "none to this machine itself", f"none: NO_PROXY excepts this host from {variable}"
             self._say(ok("proxy", "none" if not variable else here if is_loopback(self.url) else excepted))
             return None
-        try:
-            proxy = parse_url(chosen if "://" in chosen else f"http://{chosen}")
-        except LocationParseError:
-            raise _At("proxy", f"{variable} is no URL", f"unset {variable}") from None
-        self._proxy_text = f"{proxy.host}:{proxy.port or '(default port)'}, by {variable or 'the system'}"
+        self._proxy_text = f"{proxy.host}:{proxy.port}, by {proxy.variable}"
         return proxy
 
     _proxy_text = ""
@@ -215,6 +204,8 @@ class Reach:
         if isinstance(error, _At):
             other = self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
             return error.where, error.remedy or f"Check network and firewall; or, if UCL's URL has changed: {other}"
+        if "variable" in error.data:
+            return "proxy", error.remedy
         if isinstance(error, UsageError):
             return "certificate endpoint", self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
         if isinstance(error, StorageFailed):
@@ -255,6 +246,10 @@ class Reach:
             for what, url in told.items()
             if url and kept[what] and url != kept[what]
         ]
+        named = hostname(told["certificate endpoint"])
+        agreed = [None, hostname(self.url), self.generation.facts.get("acceptedHost")]
+        if named not in agreed:
+            return failed("URLs", "; ".join(changed), self.commands.renew("--force", "--accept-new-host"), HostChanged)
         if changed:
             return warning("URLs", "; ".join(changed), self.commands.renew("--force"))
         return ok("URLs", "those that UCL names")
@@ -268,12 +263,10 @@ class _At(UCLError):
         self.where = where
 
 
-def _on_the_way(error: OSError, where: str, *, of_proxy: bool) -> _At:
+def _on_the_way(error: OSError, where: str) -> _At:
     """What broke a connection off; only one that was there can be reset."""
     text = str(error.strerror or error).lower()
     reset = error.errno in {errno.ECONNRESET, errno.ENOTCONN}
-    if of_proxy and ((error.errno is None and not isinstance(error, TimeoutError)) or reset):
-        return _At("proxy", f"{where} lets nobody through: {text}", _PROXY)
     return _At("TLS handshake" if reset else "TCP connection", f"{where}: {text}")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -51,6 +52,7 @@ class Processes(Executor):
         self._context = multiprocessing.get_context("forkserver")
         self._told, self._stop = self._context.Pipe(duplex=False)  # closed: nobody waits for what is in hand
         self._context.set_forkserver_preload(["ucl_helpers.automation.fleet.task"])
+        _start_servers()
         self._pools = [self._pool() for _ in range(jobs)]
         self._idle: SimpleQueue[int] = SimpleQueue()
         for number in range(jobs):
@@ -83,10 +85,29 @@ class Processes(Executor):
 
     def _replace(self, number: int) -> None:
         self._pools[number].shutdown(wait=False)
+        _start_servers()
         self._pools[number] = self._pool()
 
     def _pool(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin, initargs=(self._told,))
+
+
+def _start_servers() -> None:
+    """Start the two interpreters that multiprocessing needs, unless they run.
+
+    It would start them without ``-P``, so they would import modules from the current folder. They read
+    ``PYTHONSAFEPATH`` when they start; the processes of the pools are forked from them.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        resource_tracker.ensure_running()
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def processes(jobs: int) -> Workers:

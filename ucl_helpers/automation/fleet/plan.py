@@ -101,9 +101,7 @@ def alone(home: Home) -> Iterator[None]:
         UsageError: there are no connections.
     """
     _names(home)
-    folder = home.path / "fleet"
-    files.must_be_ours(home.path, folder)
-    files.make_directory(folder)
+    files.make_private_folder(home.path, folder := home.path / "fleet")
     with files.Lock(folder / "lock", home.path, folder).held():
         yield
 
@@ -163,4 +161,4 @@ def _earlier(home: Home, patterns: Sequence[str], now: datetime) -> tuple[dateti
 
 
 def _note(home: Home) -> Path:
-    return home.path / "fleet" / "forced.json"
+    return home.folder("fleet") / "forced.json"
