@@ -1,11 +1,13 @@
 # Everything here makes .venv as it needs it; python3 with venv and pip is all that must be there.
 .DEFAULT_GOAL := help
-.PHONY: help run docs test test-browser crash soak load fleet fuzz lab lint notebooks bench lock clean
+.PHONY: help run docs test test-root test-browser crash soak load fleet fuzz lab lint notebooks bench lock clean
 
 PYTHON ?= python3
 SECONDS ?= 60
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Tests read and write text as UTF-8, also where the locale says otherwise; tests of locales turn this off.
+PYTEST := PYTHONUTF8=1 $(BIN)/python -m pytest
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
@@ -16,29 +18,35 @@ run: .venv/.run ## the main job: establish and renew a connection in the sandbox
 	$(BIN)/python -m tools.main_job
 
 test: lint ## the linters, then every test but those in a browser
-	$(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/browser
+	$(PYTEST) -n auto --dist loadfile --ignore tests/browser
+
+test-root: .venv/.dev ## as root: the tests that are skipped for an ordinary user, and no others
+	$(PYTEST) -n auto --dist loadfile -m needs_root --ignore tests/browser
 
 test-browser: .venv/.dev .venv/.browser ## the notebooks and the site (make docs first) in Chromium (BROWSER_FLAGS=--no-skips)
-	$(BIN)/python -m pytest -n auto --dist worksteal $(BROWSER_FLAGS) tests/browser
+	$(PYTEST) -n auto --dist worksteal $(BROWSER_FLAGS) tests/browser
 
 # What make test runs shortened, in full; docs/reference/proof.md has the figures of one run of each.
 crash: .venv/.dev ## a program killed, or its system calls failed, at each of them; power cuts; cut notebooks (an hour)
-	$(BIN)/python -m pytest -n auto --dist worksteal --whole tests/crash
+	$(PYTEST) -n auto --dist worksteal --whole tests/crash
 
 soak: .venv/.dev ## a server that misbehaves in one of five calls, and in nine of ten; every fault at every call
-	$(BIN)/python -m pytest --whole tests/faults/test_soak.py tests/faults/test_wire_establishing.py
+	$(PYTEST) --whole tests/faults/test_soak.py tests/faults/test_wire_establishing.py
 
 load: .venv/.dev ## 1,000 connections side by side, 10,000 calls, 100,000 guessed tokens
-	$(BIN)/python -m pytest --whole --ignore tests/load/test_fleet_dask.py tests/load tests/hostile/test_door.py tests/hostile/test_floods.py
+	$(PYTEST) --whole --ignore tests/load/test_fleet_dask.py tests/load tests/hostile/test_door.py tests/hostile/test_floods.py
 
 fleet: .venv/.dev ## 10,000 connections renewed over Dask while workers are killed (an hour)
-	$(BIN)/python -m pytest --whole tests/load/test_fleet_dask.py
+	$(PYTEST) --whole tests/load/test_fleet_dask.py
 
 fuzz: .venv/.dev ## what reads others' words, given what breaks it (SECONDS=60)
 	$(BIN)/python tests/hostile/fuzz_run.py --seconds $(SECONDS)
 
-lab: .venv/.lab ## JupyterLab on the notebooks, with the home folder ./.ucl (LAB_FLAGS=--no-browser)
-	UCL_HOME="$(CURDIR)/.ucl" $(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) \
+# For practice the home folder is ./.ucl. For real connections, name a folder outside the checkout.
+lab: UCL_HOME ?= $(CURDIR)/.ucl
+lab: .venv/.lab ## JupyterLab on the notebooks, with the home folder ./.ucl or UCL_HOME=/FOLDER (LAB_FLAGS=--no-browser)
+	@echo "Connections are kept in $(UCL_HOME)."
+	@PYTHONSAFEPATH=1 UCL_HOME="$(UCL_HOME)" $(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.default_url=/lab/tree/00_start_here.ipynb --LabApp.news_url=None \
 		--KernelManager.transport_encryption=required $(LAB_FLAGS)
 
@@ -52,7 +60,7 @@ notebooks: .venv/.dev ## run every notebook in a sandbox of its own and write it
 
 docs: .venv/.dev .venv/.docs ## the documentation site in build/site, its notebooks executed; fails on any warning or broken link
 	$(BIN)/python -m tools.build_docs
-	$(BIN)/python -m pytest tests/site
+	$(PYTEST) tests/site
 
 bench: .venv/.dev ## measure, print a table, write benchmarks/results (BENCH="NAME --pairs 5" for some of it; all: half an hour)
 	$(BIN)/python -m benchmarks $(BENCH)

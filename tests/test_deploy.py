@@ -13,11 +13,10 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from hatchling.builders.sdist import SdistBuilder
 from test_readme import wrong
 
 from ucl_helpers.errors import Busy, RetryLater, StorageFailed
-from ucl_helpers.files import make_directory, must_be_ours
+from ucl_helpers.files import make_directory, require_private_folder
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -45,14 +44,18 @@ def changed(text, old, new):
     return text.replace(old, new)
 
 
-def test_every_file_is_shipped_and_each_schedulers_looked_at_here():
+def test_every_file_is_looked_at_here():
     found = [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     files = {str(path.relative_to(DEPLOY)) for path in found}
     looked_at = {f"systemd/ucl-renew@.{kind}" for kind in ("service", "timer")} | {"cron/ucl-renew"}
     looked_at |= {f"kubernetes/ucl-{what}.yaml" for what in ("renew", "establish")} | {"airflow/ucl_renew.py"}
+    looked_at |= {"kubernetes/Dockerfile"}
     assert {name for name in files if not name.startswith("prometheus/")} == looked_at
-    shipped = {file.distribution_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
-    assert {f"deploy/{name}" for name in files} <= shipped
+
+
+def test_the_page_shows_the_dockerfile_as_it_is():
+    page = (ROOT / "docs/how-to/kubernetes.md").read_text("utf-8")
+    assert f"```dockerfile\n{(DEPLOY / 'kubernetes/Dockerfile').read_text()}```\n" in page
 
 
 # -- the calls of ucl in them ------------------------------------------------------------------------------------------
@@ -282,12 +285,12 @@ def test_what_no_schema_says_is_looked_at(old, new):
 def test_a_volume_that_its_group_may_change_is_no_home_but_a_folder_in_it_is(tmp_path):
     tmp_path.chmod(0o2775)  # as the kubelet leaves the root of a volume under fsGroup
     with pytest.raises(StorageFailed, match="can be changed by others"):
-        must_be_ours(tmp_path)
+        require_private_folder(tmp_path)
     make_directory(tmp_path / "ucl")
-    must_be_ours(tmp_path / "ucl")
+    require_private_folder(tmp_path / "ucl")
     (tmp_path / "ucl").chmod(0o2770)  # as with fsGroupChangePolicy Always
     with pytest.raises(StorageFailed, match="can be changed by others"):
-        must_be_ours(tmp_path / "ucl")
+        require_private_folder(tmp_path / "ucl")
 
 
 # -- Airflow -----------------------------------------------------------------------------------------------------------
