@@ -18,8 +18,9 @@ from ucl_helpers.errors import (
     Unreachable,
 )
 from ucl_helpers.operations import CONFIGURATION, REVOKE
+from ucl_helpers.proxy import proxy_for
 from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.tls import Credentials, is_loopback, proxies_for, tls_context
+from ucl_helpers.tls import Credentials, is_loopback, tls_context
 
 
 class Clock:
@@ -170,6 +171,15 @@ def test_a_certificate_that_does_not_fit_is_not_trusted_and_nothing_is_sent(ca, 
     assert said in error.message
 
 
+@pytest.mark.parametrize("hosts", [None, ("localhost",)])
+def test_a_common_name_is_no_host_name(ca, hosts):
+    """RFC 9525: only the subjectAltName counts."""
+    with serving(result(), identity=ca.issue("localhost", hosts=hosts)) as server:
+        got = ask(server.url, ca.ca_file)
+        assert len(server.requests) == (hosts is not None)
+    assert got == "fine" if hosts else (type(got) is ServerNotTrusted and "no subjectAltName names" in got.message)
+
+
 def test_an_unknown_ca_is_not_trusted(ca, other_ca, server_identity):
     with serving(result(), identity=server_identity) as server:
         error = ask(server.url, other_ca.ca_file)
@@ -304,7 +314,7 @@ def test_no_proxy_is_used_to_this_machine_itself(ca, elsewhere, monkeypatch, hos
 def test_what_this_machine_itself_is(host, here, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     url = f"https://{host}:8443/graphql"
-    assert (is_loopback(url), proxies_for(url) == {}) == (here, here)
+    assert (is_loopback(url), proxy_for(url) is None) == (here, here)
 
 
 @pytest.mark.parametrize("greeting", [b"HTTP/1.1 407 -\r\n\r\n", b"HTTP/1.1 502 -\r\n\r\n", b"", b"\x00\r\n\r\n"])

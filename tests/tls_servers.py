@@ -1,6 +1,7 @@
 """Small real TLS servers with a CA of their own: they play a script, one step for each request, and count."""
 
 import json
+import select
 import socket
 import ssl
 import struct
@@ -55,24 +56,27 @@ class Authority:
         self,
         name: str,
         *,
-        hosts: tuple[str, ...] = ("localhost", "127.0.0.1"),
+        hosts: tuple[str, ...] | None = ("localhost", "127.0.0.1"),
         valid: tuple[timedelta, timedelta] = (-HOUR, HOUR),
         key: Any = None,
     ) -> Path:
+        """``hosts`` become the subjectAltName; None leaves that extension out."""
         key = key or ec_key(1)
-        names = [x509.IPAddress(ip_address(host)) if host[0].isdigit() else x509.DNSName(host) for host in hosts]
+        names = [x509.IPAddress(ip_address(host)) if host[0].isdigit() else x509.DNSName(host) for host in hosts or ()]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = self._sign(subject, key, x509.SubjectAlternativeName(names), valid)
+        alternative = None if hosts is None else x509.SubjectAlternativeName(names)
+        certificate = self._sign(subject, key, alternative, valid)
         path = self.folder / f"{name}.pem"
         path.write_bytes(pem_of(key) + certificate.public_bytes(serialization.Encoding.PEM))
         return path
 
     def _sign(
-        self, subject: x509.Name, key: Any, extension: x509.ExtensionType, valid: tuple[timedelta, timedelta]
+        self, subject: x509.Name, key: Any, extension: x509.ExtensionType | None, valid: tuple[timedelta, timedelta]
     ) -> x509.Certificate:
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
         builder = builder.not_valid_before(NOW + valid[0]).not_valid_after(NOW + valid[1])
-        builder = builder.serial_number(x509.random_serial_number()).add_extension(extension, critical=False)
+        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.add_extension(extension, critical=False) if extension else builder
         return builder.sign(self._key, hashes.SHA256())
 
 
@@ -123,7 +127,8 @@ class Server:
     accepted: int = 0  # TCP connections
     resumed: list[bool] = field(default_factory=list)  # of each finished handshake
     requests: list[Request] = field(default_factory=list)
-    dripped_out: bool = False  # somebody waited for the end of a drip
+    certificates: list[bytes | None] = field(default_factory=list)  # that clients of an https proxy showed
+    dripped_out: bool = False  # a client waited for the end of a drip
 
 
 @contextmanager
@@ -242,31 +247,36 @@ class Stage:
 
 
 @contextmanager
-def proxying(greeting: bytes = b"HTTP/1.1 200 -\r\n\r\n") -> Iterator[Server]:
+def proxying(*greeting: bytes, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """An HTTP proxy that knows CONNECT: it passes bytes on, and sees none of what they say.
 
-    For it every host is this machine, so that there can be one that is not loopback by its name.
+    For it every host is this machine, so that there can be one that is not loopback by its name. It answers CONNECT
+    with the parts of ``greeting``, a pause between them. With ``tls`` it is an https proxy.
     """
 
     def handle(client: socket.socket, server: Server, closing: threading.Event) -> None:
-        with client.makefile("rb") as file:
+        if tls is not None:
+            client = tls.wrap_socket(client, server_side=True)
+            server.certificates.append(client.getpeercert(binary_form=True))
+        with client, client.makefile("rb", buffering=0) as file:
             _, _, port = file.readline().split()[1].decode().rpartition(":")
             lines = iter(lambda: file.readline().decode().strip(), "")
             server.requests.append(Request(dict(line.partition(": ")[::2] for line in lines), {}))
-        client.sendall(greeting)
-        with socket.create_connection(("127.0.0.1", int(port))) as upstream:
-            back = threading.Thread(target=_pass_on, args=(upstream, client))
-            back.start()
-            _pass_on(client, upstream)
-            back.join()
+            for part in greeting or (b"HTTP/1.1 200 -\r\n\r\n",):
+                client.sendall(part)
+                closing.wait(PAUSE if greeting[1:] else 0)
+            with socket.create_connection(("127.0.0.1", int(port))) as upstream:
+                _pass_on(client, upstream)
 
     with accepting(handle) as server:
         yield server
 
 
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
+def _pass_on(client: socket.socket, upstream: socket.socket) -> None:
+    """Both ways, until one of them ends."""
+    while True:
+        pending = isinstance(client, ssl.SSLSocket) and client.pending()
+        for source in [client] if pending else select.select([client, upstream], [], [], 30)[0]:
+            if not (data := source.recv(65536)):
+                return
+            (upstream if source is client else client).sendall(data)

@@ -32,14 +32,17 @@ from ucl_helpers.exchange import Exchange
 from ucl_helpers.headers import echoes, host_of, retry_after, sendable, server_time
 from ucl_helpers.operations import result_of
 from ucl_helpers.progress import waiting
+from ucl_helpers.proxy import proxy_for
 from ucl_helpers.show import span
-from ucl_helpers.tls import Credentials, check_url, proxies_for, tls_context
+from ucl_helpers.tls import Credentials, check_url, tls_context
 
 if TYPE_CHECKING:
     from requests import Response
 
 CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 10.0, 30.0, 60.0
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
+MAX_RECEIVED_BYTES = MAX_ANSWER_BYTES + 256 * 1024
+"""Of one try: the answer as it comes in, with headers, chunk sizes, and what a proxy says before it."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 RETRIED_STATUS = {429, 502, 503, 504}
@@ -78,7 +81,7 @@ class Client:
         wait: how to wait some seconds between two tries.
 
     Raises:
-        UsageError: the URL is not https, or a header cannot be sent.
+        UsageError: the URL is not https, a header cannot be sent, or a variable names a proxy that cannot be used.
         StorageFailed: a file cannot be used.
     """
 
@@ -95,6 +98,7 @@ class Client:
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self.url = check_url(url)
+        self._proxy = proxy_for(self.url)
         headers = {name: sendable(name, value) for name, value in (headers or {}).items()}
         told = [headers[name].split()[-1].rstrip("=") for name in _SECRET_HEADERS if name in headers]
         self._secrets = echoes([one for one in told if len(one) >= _SECRET_LENGTH])
@@ -107,7 +111,7 @@ class Client:
         from ucl_helpers.adapter import Adapter
 
         self._session = requests.Session()
-        self._session.trust_env = False  # no netrc, no REQUESTS_CA_BUNDLE; proxies are asked for in call()
+        self._session.trust_env = False  # no netrc, no REQUESTS_CA_BUNDLE; call() asks for the proxy
         self._session.mount("https://", Adapter(self.context))
         self._session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", **headers})
 
@@ -147,21 +151,26 @@ class Client:
 
         request_id = str(uuid.uuid4())
         left = max(until - time.monotonic(), 0.001)
-        self.context.until = until
+        self.context.bounds.until, self.context.bounds.room = until, MAX_RECEIVED_BYTES
         try:
             with self._session.post(
                 self.url,
                 json={"query": operation, "variables": variables or {}},
                 headers={"x-request-id": request_id},
                 timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
-                proxies=proxies_for(self.url),
+                proxies={"https": self._proxy.url} if self._proxy else {},
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 body = _read(response, until)
         except (HTTPError, OSError) as error:  # those of requests are OSErrors
             failure = transport_error(
-                error, url=self.url, request_id=request_id, certificate=self._certificate, now=datetime.now(UTC)
+                error,
+                url=self.url,
+                request_id=request_id,
+                certificate=self._certificate,
+                now=datetime.now(UTC),
+                proxy=self._proxy,
             )
             raise self._told(failure, request_id) from None
         date, difference = server_time(response)
@@ -227,6 +236,8 @@ def _pause(error: RetryLater, attempt: int) -> float | None:
     """Seconds until the next try, or None when there is none."""
     if attempt >= len(BACKOFF_SECONDS) or (isinstance(error, RateLimited) and not WAITS_WHEN_LIMITED.get()):
         return None
+    if HTTPStatus.BAD_REQUEST <= error.data.get("proxy_status", 0) < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return None  # the proxy says the same again, and may lock an account whose password is wrong
     if isinstance(error, Unreachable | EmptyAnswer) or error.data.get("status") in RETRIED_STATUS:
         return max(BACKOFF_SECONDS[attempt], error.data.get("retry_after") or 0.0)
     return None
@@ -238,7 +249,7 @@ def _read(response: "Response", until: float) -> bytes:
     while len(body) <= MAX_ANSWER_BYTES and (part := response.raw.read1(65536, decode_content=True)):
         body += part
         if time.monotonic() > until:
-            raise TimeoutError("timed out while the answer dripped in")
+            raise TimeoutError("timed out before the answer was complete")
     return bytes(body)
 
 

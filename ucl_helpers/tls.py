@@ -7,6 +7,7 @@ certificate.
 
 import math
 import re
+import socket
 import ssl
 import time
 from contextlib import suppress
@@ -19,7 +20,9 @@ from urllib.parse import unquote, urlsplit
 from cryptography import x509
 
 from ucl_helpers.crypto import Passphrase, is_sealed, no_passphrase, open_key
+from ucl_helpers.diagnosis import AnswerTooLarge
 from ucl_helpers.errors import StorageFailed, UsageError
+from ucl_helpers.files import read_regular
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,25 @@ def check_url(url: object, *, what: str = "The URL") -> str:
     return url
 
 
+def hostname(url: object) -> str | None:
+    """The host that a call to ``url`` would reach, to compare it with another; None for a URL that is never called.
+
+    In lower case, without a final dot, as A-labels (RFC 5891); an address in its canonical form. The URL is parsed by
+    urllib3, which makes the call.
+    """
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url
+
+    try:
+        host = (parse_url(check_url(url)).host or "").strip("[]").removesuffix(".").lower()
+    except (UsageError, LocationParseError):
+        return None
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host or None
+
+
 def is_loopback(url: str) -> bool:
     """Whether a URL's host is this machine itself: ``localhost``, 127.0.0.0/8 or ::1."""
     host = urlsplit(url).hostname or ""
@@ -62,33 +84,88 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def proxies_for(url: str) -> dict[str, str]:
-    """Proxies by scheme, as ``HTTPS_PROXY`` and ``NO_PROXY`` say; none to this machine, which to a proxy is another."""
-    from requests.utils import get_environ_proxies
+class Bounds:
+    """What a call may still take: the moment it ends, and how many bytes it may receive.
 
-    return {} if is_loopback(url) else get_environ_proxies(url)
+    One object per client. The sockets of all layers consult it: TCP, TLS to a proxy, TLS to the server. Without a call
+    under way nothing is bounded. *Not* bounded: name resolution, which the system's resolver ends.
+
+    Attributes:
+        until: by ``time.monotonic()``, in seconds.
+        room: bytes, decrypted where the socket is a TLS one. The bytes that a proxy says in plain text count as well.
+    """
+
+    def __init__(self, seconds: float = math.inf, room: float = math.inf) -> None:
+        self.until, self.room = time.monotonic() + seconds, room
+
+    def limit(self, connection: socket.socket) -> None:
+        """Let the connection's next operation end at ``until``; raises TimeoutError when that has passed."""
+        remaining = self.until - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("timed out before the answer was complete")
+        if remaining < math.inf:
+            connection.settimeout(min(remaining, connection.gettimeout() or remaining))
+
+    def count(self, received: int) -> None:
+        """Subtract what was received; raises AnswerTooLarge when no room is left."""
+        self.room -= received
+        if self.room < 0:
+            raise AnswerTooLarge("the answer is larger than a call accepts")
 
 
 class Context(ssl.SSLContext):
-    """Its connections receive nothing after ``until`` (by ``time.monotonic()``), however slowly it drips in."""
+    """A context whose connections keep to ``bounds``."""
 
-    until = math.inf
+    bounds: Bounds
 
 
-class _Socket(ssl.SSLSocket):
+class PlainSocket(socket.socket):
+    """A TCP socket that keeps to ``bounds``: what a proxy answers to CONNECT comes in here, before any TLS."""
+
+    bounds: Bounds
+
+    def connect(self, address: Any, /) -> None:
+        """Connect; the timeout ends with ``bounds``."""
+        self.bounds.limit(self)
+        super().connect(address)
+
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        left = getattr(self.context, "until", math.inf) - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out while the answer dripped in")
-        if left < math.inf:
-            self.settimeout(min(left, self.gettimeout() or left))
-        return super().recv_into(*args, **kwargs)
+        """Every way to read what a proxy says ends here."""
+        self.bounds.limit(self)
+        received = super().recv_into(*args, **kwargs)
+        self.bounds.count(received)
+        return received
+
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        """All parts together end in time: CPython applies the timeout to the whole."""
+        self.bounds.limit(self)
+        super().sendall(*args, **kwargs)
+
+
+class _TLSSocket(ssl.SSLSocket):
+    """As :class:`PlainSocket`. CPython ends each handshake, read and send after the timeout, however it drips."""
+
+    context: Context
+
+    def do_handshake(self, block: bool = False) -> None:
+        self.context.bounds.limit(self)
+        super().do_handshake(block)
+
+    def read(self, *args: Any, **kwargs: Any) -> Any:  # both recv and recv_into end here
+        self.context.bounds.limit(self)
+        received: Any = super().read(*args, **kwargs)
+        self.context.bounds.count(received if isinstance(received, int) else len(received))
+        return received
+
+    def send(self, *args: Any, **kwargs: Any) -> int:  # sendall calls it for each part
+        self.context.bounds.limit(self)
+        return super().send(*args, **kwargs)
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().sendall(*args, **kwargs)
         except ssl.SSLEOFError:
-            self.recv(1)  # whoever refuses us has hung up before we were done; the alert that says why is still there
+            self.recv(1)  # a server that refuses us hangs up before we are done; its alert, with the reason, is there
             raise
 
     def recv(self, *args: Any, **kwargs: Any) -> bytes:
@@ -99,20 +176,63 @@ class _Socket(ssl.SSLSocket):
             raise
 
 
+def open_socket(host: str, port: int, timeout: float | None, bounds: Bounds) -> PlainSocket:
+    """Connect to the first of a host's addresses that accepts, within ``bounds``.
+
+    Args:
+        host: a name or an address.
+        port: TCP.
+        timeout: seconds for each address, and then for each operation; None for no limit but ``bounds``.
+        bounds: of the call.
+
+    Raises:
+        OSError: no address accepts, or there is none (``socket.gaierror``); TimeoutError: none did in time.
+    """
+    failure: OSError = OSError("the name has no address")
+    try:
+        addresses = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError("the name is no host name") from None
+    for family, kind, protocol, _, address in addresses:
+        try:
+            connection = PlainSocket(family, kind, protocol)
+        except OSError as error:  # for example an IPv6 address, on a machine without IPv6
+            failure = error
+            continue
+        connection.bounds = bounds
+        try:
+            connection.settimeout(timeout)
+            connection.connect(address)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            connection.close()
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise failure
+
+
 def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Context:
     """TLS 1.2 or newer, verifying host and chain by ``ca_file`` or else the system's CAs.
+
+    The host must be in the certificate's subjectAltName; a common name does not count (RFC 9525).
 
     Raises:
         StorageFailed: a file is missing or cannot be read as what it should be.
         KeyLocked: the key is encrypted, and the passphrase does not open it.
     """
     context = Context(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class = _Socket
+    context.sslsocket_class, context.bounds = _TLSSocket, Bounds()
+    context.hostname_checks_common_name = False
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         if ca_file is None:
             context.load_default_certs()
         else:
+            read_regular(ca_file)  # OpenSSL would wait for a FIFO, and never come to the end of some devices
             context.load_verify_locations(ca_file)
     except (OSError, ssl.SSLError) as error:
         raise StorageFailed(f"The CA file {ca_file} cannot be used: {error}.", remedy="It must be PEM.") from None
