@@ -14,6 +14,13 @@ IS_READY = """async () => {
   await context.sessionContext.ready;
   await context.sessionContext.session.kernel.info;
 }"""
+# A cell that runs before JupyterLab has restored the kernel's widgets may show "Click to show javascript error."
+HAS_WIDGETS = """async () => {
+  const { rendermime } = jupyterapp.shell.currentWidget.content;
+  const renderer = rendermime.createRenderer("application/vnd.jupyter.widget-view+json");
+  const manager = await renderer._manager.promise;  // it stands nowhere else
+  if (!manager.restoredStatus) await new Promise(done => manager.restored.connect(done));
+}"""
 RUN_ALL = "() => jupyterapp.commands.execute('notebook:run-all-cells')"
 CELLS = "() => Array.from(jupyterapp.shell.currentWidget.content.model.cells, cell => cell.toJSON())"
 SCROLL = "number => jupyterapp.shell.currentWidget.content.scrollToItem(number)"
@@ -25,7 +32,7 @@ IN_VOILA = """() => {
 
 @dataclass(frozen=True)
 class Opened:
-    """A notebook in JupyterLab or Notebook 7, its kernel ready."""
+    """A notebook in JupyterLab or Notebook 7, its kernel ready, the widgets that the kernel has restored."""
 
     page: Page
     watched: Watched
@@ -34,6 +41,7 @@ class Opened:
     def when_ready(cls, page: Page, watched: Watched, name: str) -> "Opened":
         page.wait_for_function(IS_OPEN, arg=name)
         page.evaluate(IS_READY)
+        page.evaluate(HAS_WIDGETS)
         return cls(page, watched)
 
     def run_all(self) -> list[dict[str, Any]]:
