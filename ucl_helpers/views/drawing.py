@@ -12,7 +12,7 @@ from hashlib import sha256
 from threading import Lock
 from typing import Any
 
-from ucl_helpers.errors import UsageError
+from ucl_helpers.extras import missing
 from ucl_helpers.show import Row, text_table
 from ucl_helpers.views.markup import Html, element, joined, table
 
@@ -22,7 +22,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 except ModuleNotFoundError:
-    raise UsageError("Pictures need matplotlib.", remedy="Install it with: pip install 'ucl-helpers[lab]'") from None
+    raise missing("matplotlib", "lab") from None
 
 __all__ = [
     "BLUE",

@@ -14,6 +14,8 @@ from pathlib import Path
 from cryptography.hazmat.backends.openssl.backend import backend
 
 from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.errors import StorageFailed
+from ucl_helpers.extras import install_command
 from ucl_helpers.models import Check
 from ucl_helpers.show import moment
 from ucl_helpers.store import Home
@@ -27,7 +29,7 @@ _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
 def check_setup(home: str | Path | None = None, clock: Clock = utc_now) -> Checks:
-    """Look at Python, the clock, OpenSSL, the packages, the home folder and proxies. Nobody is called.
+    """Check Python, the clock, OpenSSL, the packages, the home folder and proxies. It makes no network calls.
 
     Args:
         home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
@@ -43,14 +45,21 @@ def _look(home: Home, now: datetime) -> Iterator[Check]:
     ours, its = ssl.OPENSSL_VERSION.split(" ", 2)[1], backend.openssl_version_text().split(" ", 2)[1]
     found = f"Python uses {ours}, cryptography {its}"
     yield Check("OpenSSL", "ok" if ssl.HAS_TLSv1_2 else "failed", "speaks TLS 1.2", found)
+    advice = f"not installed; install it with: {install_command('lab')}"
     for package in NEEDED:
         installed = _version(package)
-        yield Check(package, "ok" if installed else "warning", "installed", installed or "not installed")
+        yield Check(package, "ok" if installed else "warning", "installed", installed or advice)
     folder = home.path
     with suppress(OSError):  # it may not be looked for: then it cannot be written either
         folder = next(one for one in (home.path, *home.path.parents) if one.exists())
     writable = os.access(folder, os.W_OK | os.X_OK) and folder.is_dir()
-    yield Check("home folder", "ok" if writable else "failed", "can be written", str(home.path))
+    try:
+        home.folder("connections")
+    except StorageFailed as error:
+        yield Check("home folder", "failed", "only you can change it", error.message)
+    else:
+        yield Check("home folder", "ok" if writable else "failed", "can be written", str(home.path))
+        writable = writable and folder == home.path
     if writable and folder == home.path:
         problem = _locks(folder)
         yield Check("locks", "failed" if problem else "ok", "hold in the home folder", problem or "they do")
@@ -75,7 +84,7 @@ def _locks(folder: Path) -> str:
 
 
 def _proxy() -> Check:
-    """Which variable names one, and which hosts are excepted; its URL may hold a password and is not told."""
+    """Name the proxy's variable and the excepted hosts. Omit the proxy's URL, which may hold a password."""
     expected, used = "used for UCL if set", next((name for name in _PROXIES if os.environ.get(name)), None)
     if used is None:
         return Check("proxy", "ok", expected, "none")

@@ -10,6 +10,8 @@ What it shows lies on disk and at UCL, nothing in the page: whoever closes the t
 opens it again finds all that was there, and goes on. Nothing in it revokes or forgets; only *Practise* begins its own
 practice connection anew, if that is damaged or belongs to a sandbox that is gone.
 
+Voilà asks for no password by default, so every user of the machine can press the buttons. Start it with ``--token``.
+
 It is a layer of its own, above all the others but `cli`, since it shows all of them.
 """
 

@@ -1,26 +1,24 @@
 """Choosing a connection: one that is there, one for practice, or one imported from files on the kernel's machine."""
 
-from functools import partial
-
-from ipywidgets import Accordion, Dropdown, HBox, Layout, Text, VBox
+from ipywidgets import Accordion, Dropdown, HBox, VBox
 
 from ucl_helpers import practice
 from ucl_helpers.errors import UsageError
 from ucl_helpers.store import Connection
-from ucl_helpers.views.errors import failure
+from ucl_helpers.views.explorer.fields import ADDRESS, NAME, PATH, REFERENCE, Field
 from ucl_helpers.views.explorer.panel import ROW, Desk
 from ucl_helpers.views.explorer.work import Act, Pane, Work
 from ucl_helpers.views.markup import element
 
 PRACTICE = "practice-05"
 FIELDS = {
-    "name": ("Name", "of your choice, such as prod"),
-    "key_file": ("Key", "path of a PEM, DER or PKCS #12 file"),
-    "certificate_file": ("Certificate", "path; may hold the chain"),
-    "chain_file": ("Chain", "path, if it is a file of its own"),
-    "ca_file": ("Server CA", "path; empty: the system's trust"),
-    "connector_url": ("Connector URL", "the certificate-secured one"),
-    "passphrase": ("Passphrase", "a reference: env:NAME or file:PATH"),
+    "name": ("Name", "of your choice, such as prod", NAME),
+    "key_file": ("Key", "path of a PEM, DER or PKCS #12 file", PATH),
+    "certificate_file": ("Certificate", "path; may hold the chain", PATH),
+    "chain_file": ("Chain", "path, if it is a file of its own", PATH),
+    "ca_file": ("Server CA", "path; empty: the system's trust", PATH),
+    "connector_url": ("Connector URL", "the certificate-secured one", ADDRESS),
+    "passphrase": ("Passphrase", "a reference: env:NAME or file:PATH", REFERENCE),
 }
 _WIDE = {"description_width": "8em"}
 
@@ -36,21 +34,11 @@ class Chooser:
         look = work.button("Look again", "Looking.", self._nothing)
         practise = work.button("Practise", "Opening a connection for practice at the sandbox.", self._practise)
         practise.tooltip = "A connection for practice, made at the sandbox on this machine, or made anew"
-        self._fields = {
-            name: work.control(
-                Text(
-                    description=label,
-                    placeholder=hint,
-                    continuous_update=False,
-                    style=_WIDE,
-                    layout=Layout(width="min(40em, 95%)"),
-                )
-            )
-            for name, (label, hint) in FIELDS.items()
-        }
-        for name, field in self._fields.items():
-            field.observe(partial(self._must_be_no_secret, name), "value")
         self._result = Pane()
+        self._fields = {
+            name: work.control(Field(label, hint, form, self._result.show))
+            for name, (label, hint, form) in FIELDS.items()
+        }
         told = Pane()
         told.show(element("p", "The files stay where they are, on the machine of the kernel; nothing is uploaded."))
         button = work.button("Import", "UCL is asked whether it accepts this identity.", self._import)
@@ -96,20 +84,6 @@ class Chooser:
         self._result.fill(
             lambda: self._take(practice.open_connection(home=self.desk.home.path, practice=PRACTICE).name)
         )
-
-    def _must_be_no_secret(self, name: str, change: dict[str, str]) -> None:
-        """What is written in a field is in the page, and may be saved with it: a secret does not stay there."""
-        given = change["new"].strip()
-        is_literal = name == "passphrase" and given and not given.startswith(("env:", "file:"))
-        if not is_literal and "-----BEGIN" not in given:
-            return
-        self._fields[name].value = ""
-        error = (
-            UsageError("The passphrase must be a reference.", remedy="Write it as env:NAME or file:PATH.")
-            if is_literal
-            else UsageError("This is not the path of a file, but what it holds.", remedy="Write its path.")
-        )
-        self._result.show(failure(error))
 
     def _import(self) -> None:
         given = {name: field.value.strip() for name, field in self._fields.items()}

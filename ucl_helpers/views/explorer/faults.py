@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ipywidgets import Dropdown, HBox, Layout, Text
+from ipywidgets import Dropdown, HBox, Layout
 
 from ucl_helpers import practice
+from ucl_helpers.views.explorer.fields import PLAN, Field
 from ucl_helpers.views.explorer.panel import ROW, Panel
 from ucl_helpers.views.explorer.work import Pane, allowed
 from ucl_helpers.views.markup import Html, card, element, table
@@ -59,12 +60,12 @@ class FaultsPanel(Panel):
         """The choice of a scene, what is to be seen of it, and what has struck."""
         scene = Dropdown(description="Fault", options=list(SCENES), style=_WIDE, layout=Layout(width="min(30em, 95%)"))
         self._scene = self.work.control(scene, self._may)
-        self._own = self.work.control(Text(description="Plan", placeholder="http-503:0.5", style=_WIDE), self._may_own)
+        self._told, self._pane = Pane(), Pane()
+        self._own = self.work.control(Field("Plan", "http-503:0.5", PLAN, self._pane.show), self._may_own)
         self._scene.observe(lambda _: self._tell(), "value")
         on = self.work.button("Switch on", "Switching on.", self._switch_on, self._may)
         off = self.work.button("Switch all off", "Switching off.", self._switch_off, self._may)
         look = self.work.button("See what struck", "Looking.", self._look, self._may)
-        self._told, self._pane = Pane(), Pane()
         self._tell()
         buttons = HBox([on, off, look], layout=ROW)
         return [self._scene, self._told, self._own, buttons, self.work.line, self._pane]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from ipywidgets import Checkbox, Dropdown, HBox
 from pygments.lexers.graphql import GraphQLLexer
 
-from ucl_helpers.errors import SettledElsewhere, SubjectChanged
+from ucl_helpers.errors import ConsentNeeded, HostChanged, SettledElsewhere, SubjectChanged
 from ucl_helpers.models import Identity, Outcome, Verification
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.renewal import Renewal
@@ -77,12 +77,20 @@ class Steps(Panel):
         self._panes = [Pane() for _ in STEPS]
         self._note = Pane()
         self._size = self.work.control(Dropdown(options=SIZES, description="Key length"), self._may_choose)
-        self._consent = self.work.control(Checkbox(description="Accept the new subject", indent=False), self._may_begin)
-        self._consent.layout.display = "none"
+        boxes: dict[type[ConsentNeeded], str] = {
+            SubjectChanged: "Accept the new subject",
+            HostChanged: "Accept the new host",
+        }
+        self._consent = {
+            kind: self.work.control(Checkbox(description=text, indent=False), self._may_begin)
+            for kind, text in boxes.items()
+        }
+        for box in self._consent.values():
+            box.layout.display = "none"
         all_left = self.work.button("All that is left", "Renewing.", self._all, self._may_go_on, button_style="primary")
         again = self.work.button("Begin again", "Beginning again.", self._drop, self._may_begin)
         lines = [self._line(number, step) for number, step in enumerate(STEPS)]
-        head = HBox([self._size, all_left, again, self._consent], layout=ROW)
+        head = HBox([self._size, all_left, again, *self._consent.values()], layout=ROW)
         return [self._note, head, *(part for line in lines for part in line)]
 
     def take(self, number: int) -> bool:
@@ -97,9 +105,10 @@ class Steps(Panel):
             self._end()
             for other in self._panes[:number] + self._panes[number + 1 :]:
                 other.show()
-        elif isinstance(error, SubjectChanged) and self._renewal is not None:
-            self._consent.layout.display = ""
-            consent = element("p", f"Here consent is the box “{self._consent.description}”: tick it, and press again.")
+        elif isinstance(error, ConsentNeeded) and self._renewal is not None:
+            box = self._consent[type(error)]
+            box.layout.display = ""
+            consent = element("p", f"To consent, tick “{box.description}” and press the button again.")
             pane.show(self._renewal.exchange or "", failure(error, self.desk.name), consent)
         return error is None
 
@@ -142,7 +151,8 @@ class Steps(Panel):
         step = STEPS[number]
         if self._renewal is None:
             self._renewal = Renewal.begin(self.desk.connection, key_length=self._size.value or None)
-        self._renewal.accept_new_subject = self._consent.value
+        self._renewal.accept_new_subject = self._consent[SubjectChanged].value
+        self._renewal.accept_new_host = self._consent[HostChanged].value
         before = self._renewal.exchange
         result = getattr(self._renewal, step.name)()
         if step.sends and not isinstance(result, Verification):
@@ -170,7 +180,8 @@ class Steps(Panel):
             self._renewal.close()
             self._offer(0)  # that of what was under way is not that of the next one
         self._renewal, self._done = None, 0
-        self._consent.value, self._consent.layout.display = False, "none"
+        for box in self._consent.values():
+            box.value, box.layout.display = False, "none"
 
     def _offer(self, bits: int) -> None:
         """The key lengths, ``bits`` among them and chosen; 0 for the connection's own."""
