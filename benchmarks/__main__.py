@@ -24,7 +24,7 @@ def main() -> None:
     if given.pairs < 2:
         parser.error("--pairs is at least 2")
     compileall.compile_dir(ROOT / "ucl_helpers", quiet=1)  # as an installed package is
-    compileall.compile_file(ROOT / "ucl_helpers_command.py", quiet=1)
+    compileall.compile_file(ROOT / "ucl_private_files.py", quiet=1)
     path, machine, revision = RESULTS / "results.json", facts(), commit()
     kept = json.loads(path.read_text("utf-8")) if path.exists() else None
     if kept and kept["machine"] != machine:

@@ -1,6 +1,6 @@
 """How much memory it takes at most: of a process and those it waits for, the largest one.
 
-A run with a kernel is two processes, here as with papermill; what counts is the larger of them on both sides.
+A run of a notebook is two processes, here as with papermill; the larger one counts on both sides.
 """
 
 import sys
@@ -28,8 +28,7 @@ def results(pairs: int) -> Iterator[Result]:
         for name, what, command, (theirs, against) in (
             ("memory-renew", "`ucl renew`", renewal, imports),
             ("memory-renew-all", "`ucl renew`", renewal, libraries),
-            ("memory-run-kernel", f"`ucl run {NOTEBOOK}`, with a kernel", (*notebook, "--kernel"), empty),
-            ("memory-run", f"`ucl run {NOTEBOOK}`, without", notebook, empty),
+            ("memory-run", f"`ucl run {NOTEBOOK}`", notebook, empty),
         ):
             peaks = in_turn(partial(_peak, on.ucl(*command)), partial(_peak, theirs), min(pairs, MOST_PAIRS))
             yield Result(name, f"peak memory of {what}", against, peaks.ratio, "×", LIMIT, details=peaks.described())

@@ -17,7 +17,7 @@ from benchmarks.measuring import Result, in_turn, process
 from benchmarks.serving import CONNECTION, Bench, bench
 from benchmarks.talking import called, connected, tls
 from ucl_helpers import Connection, Renewal, renew
-from ucl_helpers.crypto import DEFAULT_BITS, encode, make_key
+from ucl_helpers.crypto import encode, make_key
 from ucl_helpers.operations import CONFIGURATION, SIGN
 
 NOTEBOOK = "02_maintain_connection"
@@ -34,16 +34,13 @@ def results(pairs: int) -> Iterator[Result]:
         details = {**whole.described(), "without_key": _without_key(on, pairs), "key": _keys(pairs)}
         yield Result("renew", f"`ucl renew {CONNECTION} --force`", SCRIPT, whole.ratio, "×", 0.45, details=details)
 
-        with_kernel = _renewing(on, *notebook, "--kernel")
-        whole = in_turn(with_kernel, script, pairs)
-        what = f"{RUN}, with a kernel"
-        yield Result("run-kernel", what, SCRIPT, whole.ratio, "×", 1.3, details=whole.described())
+        run = _renewing(on, *notebook)
+        whole = in_turn(run, script, pairs)
+        yield Result("run", RUN, SCRIPT, whole.ratio, "×", 1.4, details=whole.described())
         empty = _seconds(*on.empty_run())
-        whole = in_turn(with_kernel, lambda: empty() + _seconds_of(make_key), pairs)
+        whole = in_turn(run, lambda: empty() + _seconds_of(make_key), pairs)
         against = "an empty papermill run, and one key"
-        yield Result("run-kernel-more", what, against, whole.more, "s", 0.3, details=whole.described())
-        whole = in_turn(_renewing(on, *notebook), script, pairs)
-        yield Result("run", f"{RUN}, without", SCRIPT, whole.ratio, "×", 0.8, details=whole.described())
+        yield Result("run-more", RUN, against, whole.more, "s", 0.3, details=whole.described())
 
         nothing = _seconds(sys.executable, "-c", "pass")
         for name, command in (("run-not-due", (*notebook, "--if-due")), ("renew-not-due", ("renew", CONNECTION))):
@@ -83,15 +80,12 @@ def _keys(pairs: int) -> dict[str, Any]:
 
 
 def _without_key(on: Bench, pairs: int) -> dict[str, Any]:
-    """Both whole processes again: a rehearsal has left key and CSR to the one; the other is given that key.
-
-    The length is said, so that no key is begun ahead.
-    """
+    """Both whole processes again: a rehearsal has left key and CSR to the one; the other is given that key."""
 
     def ours() -> float:
         on.on_another_day()
         make_key_before(on.connection)
-        return process(on.ucl("renew", CONNECTION, "--force", "--key-length", f"{DEFAULT_BITS}")).seconds
+        return process(on.ucl("renew", CONNECTION, "--force")).seconds
 
     whole = in_turn(ours, _seconds(*on.tutorial(on.connection.path / "current" / "key.pem")), pairs)
     return {**whole.described(), "ratio": round(whole.ratio, 3)}

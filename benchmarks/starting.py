@@ -1,11 +1,11 @@
-"""What ``import ucl_helpers`` adds to the start of a program that speaks TLS by ``requests`` and ``cryptography``."""
+"""What the public names of ``ucl_helpers`` take to load, beside ``requests`` and ``cryptography``."""
 
 import sys
 from collections.abc import Iterator
 
 from benchmarks.measuring import Result, in_turn, process
 
-OURS, THEIRS = "import ucl_helpers", "import requests, cryptography.x509"
+OURS, THEIRS = "from ucl_helpers import *", "import requests, cryptography.x509"
 
 
 def results(pairs: int) -> Iterator[Result]:

@@ -27,9 +27,13 @@ def test_a_public_name_can_be_imported_and_says_what_it_is(name):
 
 
 def test_there_are_no_others():
-    modules = {name for name, value in vars(ucl_helpers).items() if isinstance(value, ModuleType)}
-    others = {name for name in vars(ucl_helpers) if not name.startswith("_")} - modules
-    assert others == set(NAMES)
+    names = {name for name in dir(ucl_helpers) if not name.startswith("_")}
+    assert {name for name in names if not isinstance(getattr(ucl_helpers, name), ModuleType)} == set(NAMES)
+
+
+def test_a_name_that_is_not_there_is_an_error_and_named():
+    with pytest.raises(AttributeError, match="no attribute 'renewal_of'"):
+        _ = ucl_helpers.renewal_of
 
 
 def test_the_version_is_that_of_the_package():

@@ -8,17 +8,21 @@
     ucl.renew(connection, only_if_due=True)
 """
 
-from ucl_helpers.errors import UCLError
-from ucl_helpers.establish import DirectorAccess, Establishment, establish
-from ucl_helpers.importing import import_identity, read_identity
-from ucl_helpers.lifecycle import forget, rollback
-from ucl_helpers.models import Outcome
-from ucl_helpers.operations import read_token
-from ucl_helpers.references import resolve
-from ucl_helpers.renewal import Renewal, renew
-from ucl_helpers.revocation import require_consent, revoke, valid_identities
-from ucl_helpers.status import Status, status_of
-from ucl_helpers.store import Connection, Home
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from ucl_helpers.errors import UCLError
+    from ucl_helpers.establishment import DirectorAccess, Establishment, establish
+    from ucl_helpers.importing import import_identity, read_identity
+    from ucl_helpers.lifecycle import forget, rollback
+    from ucl_helpers.models import Outcome
+    from ucl_helpers.operations import read_token
+    from ucl_helpers.references import resolve
+    from ucl_helpers.renewal import Renewal, renew
+    from ucl_helpers.revocation import require_consent, revoke, valid_identities
+    from ucl_helpers.status import Status, status_of
+    from ucl_helpers.store import Connection, Home
 
 __version__ = "0.1.0"
 
@@ -44,3 +48,32 @@ __all__ = [
     "status_of",
     "valid_identities",
 ]
+
+_MODULES = {
+    "errors": ["UCLError"],
+    "establishment": ["DirectorAccess", "Establishment", "establish"],
+    "importing": ["import_identity", "read_identity"],
+    "lifecycle": ["forget", "rollback"],
+    "models": ["Outcome"],
+    "operations": ["read_token"],
+    "references": ["resolve"],
+    "renewal": ["Renewal", "renew"],
+    "revocation": ["require_consent", "revoke", "valid_identities"],
+    "status": ["Status", "status_of"],
+    "store": ["Connection", "Home"],
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+if not typing.TYPE_CHECKING:  # for a type checker, a name that is not imported above is an error
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used (PEP 562), so that one module does not load all the others."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

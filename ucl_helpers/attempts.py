@@ -87,7 +87,7 @@ class Attempts:
 def remembered(connection: Connection) -> Attempts:
     """What is remembered; nothing of what is missing, damaged or cannot be read. Takes no lock, never fails."""
     told: dict[str, Any] = {}
-    with suppress(OSError):
+    with suppress(OSError, StorageFailed):
         told = json_object(_path(connection).read_bytes()) or {}
     return _attempts_from(told).settled(_in_use(connection))
 

@@ -8,15 +8,35 @@ import errno
 import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from ucl_helpers.errors import CertificateRejected, ServerNotTrusted, UCLError, Unreachable
-from ucl_helpers.models import Validity
+from ucl_helpers.errors import BadAnswer, CertificateRejected, ServerNotTrusted, UCLError, Unreachable, UsageError
+from ucl_helpers.models import Proxy, Validity
 from ucl_helpers.show import moment, span
 
 Endpoint = Literal["token", "certificate", "director"]
+
+
+class AnswerTooLarge(OSError):
+    """A peer sent more than a call accepts."""
+
+
+class NoTunnel(OSError):
+    """The way to the server ended at a proxy; ``__cause__`` says how.
+
+    Args:
+        status: the HTTP status that it answered to CONNECT, or None.
+        oddity: what was wrong with an answer that is not HTTP, as a name of :mod:`http.client`; else None.
+    """
+
+    def __init__(self, status: int | None, oddity: str | None) -> None:
+        super().__init__("the proxy opened no tunnel")
+        self.status, self.oddity = status, oddity
+
+
 GRACE = timedelta(minutes=5)
 
 _CERTIFICATE_ALERTS = {
@@ -42,11 +62,15 @@ _VERIFY_PROBLEMS = {
     19: ("its CA is unknown here", _OTHER_CA),
     20: ("its CA is unknown here", _OTHER_CA),
     21: ("its certificate cannot be verified", _OTHER_CA),
-    62: ("its certificate is for another host", "Check the URL's host name."),
+    62: (
+        "its certificate is for another host: no subjectAltName names this one, and a common name does not count",
+        "Check the URL's host name; if it is right, the server's operator must renew the certificate with it.",
+    ),
     64: ("its certificate is for another address", "Check the URL's address."),
 }
 
 
+_FORBIDDEN, _LOGIN_WANTED, _SERVER_ERROR = 403, 407, 500
 _WRONG_URL = "perhaps it is the certificate-secured Connector's, where the token-secured one is meant"
 
 
@@ -94,7 +118,13 @@ def clock_note(difference: float | None) -> str:
 
 
 def transport_error(
-    error: BaseException, *, url: str, request_id: str, certificate: x509.Certificate | None, now: datetime
+    error: BaseException,
+    *,
+    url: str,
+    request_id: str,
+    certificate: x509.Certificate | None,
+    now: datetime,
+    proxy: Proxy | None = None,
 ) -> UCLError:
     """A failed connection as a typed error: what happened, what it likely means, what to do.
 
@@ -104,8 +134,13 @@ def transport_error(
         request_id: of the call.
         certificate: the client certificate that was sent, or None.
         now: our clock, UTC.
+        proxy: what the call went through, or None.
     """
-    kind, message, remedy = _explain(list(_unfold(error)), url, certificate, now)
+    chain = list(_unfold(error))
+    ended = next((part for part in chain if isinstance(part, NoTunnel)), None)
+    if proxy and ended:
+        return _blame_proxy(ended, list(_unfold(ended)), proxy, {"url": url, "request_id": request_id})
+    kind, message, remedy = _explain(chain, url, certificate, now)
     return kind(message, remedy=remedy, url=url, request_id=request_id)
 
 
@@ -113,6 +148,8 @@ def _explain(
     chain: list[BaseException], url: str, certificate: x509.Certificate | None, now: datetime
 ) -> tuple[type[UCLError], str, str]:
     """Which error it is, what happened and what to do."""
+    if any(isinstance(one, AnswerTooLarge) for one in chain):
+        return BadAnswer, f"The answer of {url} is larger than a call accepts.", "Check the URL."
     tls = next((one for one in chain if isinstance(one, ssl.SSLError)), None)
     likely = certificate_causes(certificate, now)
     hint = f" Likely: {'; '.join(likely)}." if likely else ""
@@ -135,11 +172,49 @@ def _explain(
         message = f"The server at {url} hung up on our client certificate.{hint}"
         return CertificateRejected, message, "Establish the connection anew with a one-time token."
     remedy = "Check network, proxy and URL, then run it again; nothing is lost."
-    if not broken:
-        return Unreachable, f"No answer from {url}: {_innermost(chain)}.", remedy
-    doubt = "does not take our client certificate" if certificate else f"wants a client certificate ({_WRONG_URL})"
-    remedy += f" If it stays so: a server that {doubt} may also just hang up."
-    return Unreachable, f"No answer from {url}: {_innermost(chain)}.{hint}", remedy
+    if broken:
+        doubt = "does not take our client certificate" if certificate else f"wants a client certificate ({_WRONG_URL})"
+        remedy += f" If it stays so: a server that {doubt} may also just hang up."
+    return Unreachable, f"No answer from {url}: {_innermost(chain)}.{hint if broken else ''}", remedy
+
+
+def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, facts: dict[str, Any]) -> UCLError:
+    """What a proxy did in place of opening the tunnel. Its own words are left out: they could say anything."""
+    named, host = f"The proxy {proxy} (from {proxy.variable})", urlsplit(facts["url"]).hostname
+    facts |= {"proxy": str(proxy), "variable": proxy.variable}
+    elsewhere = f"Check {proxy.variable}, or name {host} in NO_PROXY; nothing is lost."
+    tls = next((part for part in chain if isinstance(part, ssl.SSLError)), None)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        problem, _ = _VERIFY_PROBLEMS.get(tls.verify_code, (tls.verify_message, ""))
+        remedy = "Add its CA to the system's CAs, or name it in SSL_CERT_FILE."
+        return ServerNotTrusted(f"{named} is not trusted: {problem}.", remedy=remedy, **facts)
+    if "VERSION" in (getattr(tls, "reason", None) or ""):
+        remedy = f"Write http:// in place of https:// in {proxy.variable}."
+        return UsageError(f"{named} speaks no TLS.", remedy=remedy, **facts)
+    if ended.status is not None:
+        what, remedy = _tunnel_status(ended.status, proxy, host)
+        what, facts["proxy_status"] = f"{what} ({ended.status})", ended.status
+        return Unreachable(f"{named} {what}.", remedy=remedy or elsewhere, **facts)
+    what = f"did not connect to {host}: {_innermost(chain)}"
+    if any(isinstance(part, AnswerTooLarge) for part in chain):
+        what = "answers without end"
+    elif ended.oddity:
+        what = f"did not answer like an HTTP proxy ({ended.oddity})"
+    return Unreachable(f"{named} {what}.", remedy=elsewhere, **facts)
+
+
+def _tunnel_status(status: int, proxy: Proxy, host: str | None) -> tuple[str, str]:
+    """What the status of a proxy's answer means, and what to do; empty where nothing special is known."""
+    if status == _LOGIN_WANTED:
+        what = "does not accept the user name and password" if proxy.has_password else "wants a user name and password"
+        where = f"{proxy.scheme}://USER:PASSWORD@{proxy.host}:{proxy.port}"
+        return what, f"Write {where} in {proxy.variable}; nothing is lost."
+    if status == _FORBIDDEN:
+        return f"does not allow connections to {host}", f"Ask its administrator to allow {host}; nothing is lost."
+    if status >= _SERVER_ERROR:
+        later = f"Run it again later. If it stays so, ask the proxy's administrator whether it can reach {host}."
+        return f"does not reach {host}", later
+    return f"did not connect to {host}", ""
 
 
 def _unfold(error: BaseException) -> Iterator[BaseException]:

@@ -25,7 +25,9 @@ a server wrote into it.
     │   └── RequestRejected          GraphQL errors
     ├── ServerNotTrusted          5  the server's certificate does not verify: nothing was sent
     ├── ChecksFailed              6  the signed certificate is not what was asked for
-    ├── SubjectChanged            7  UCL now wants another subject: needs consent
+    ├── ConsentNeeded             7  UCL names another subject or host, and the user has to agree
+    │   ├── SubjectChanged           it wants another subject
+    │   └── HostChanged              it names another host for the certificate endpoint
     ├── Busy                      8  another process has this connection in hand
     │   └── SettledElsewhere         … and has finished what this one began
     ├── SecretFound               9  a secret stands where none may be
@@ -33,7 +35,7 @@ a server wrote into it.
     ├── NewTokenNeeded           11  the one-time token is gone; key and CSR are kept
     ├── BadAnswer                12  an answer that does not follow the Connector's schema
     ├── HookFailed               13  the certificate is in place; a command that has to know of it failed
-    └── SecretRedacted           14  a notebook printed a secret, which was removed before anything was written
+    └── SecretRedacted           14  a notebook showed a secret; the outputs that held it were removed
 """
 
 from collections.abc import Mapping
@@ -164,10 +166,18 @@ class ChecksFailed(UCLError):
     exit_code = 6
 
 
-class SubjectChanged(UCLError):
-    """UCL wants another subject than the certificate in use has."""
+class ConsentNeeded(UCLError):
+    """UCL's answer names another subject or another host. Nothing was signed; the identity in use stays."""
 
     exit_code = 7
+
+
+class SubjectChanged(ConsentNeeded):
+    """UCL wants another subject than the certificate in use has."""
+
+
+class HostChanged(ConsentNeeded):
+    """UCL names another host for the certificate endpoint; ``data['named']`` says where. It was not called."""
 
 
 class Busy(UCLError):
@@ -211,6 +221,6 @@ class HookFailed(UCLError):
 
 
 class SecretRedacted(UCLError):
-    """A notebook printed a secret. It was removed before anything was written; ``data['redacted']`` says where."""
+    """A notebook showed a secret. The outputs that held it were removed; ``data['redacted']`` says what and where."""
 
     exit_code = 14

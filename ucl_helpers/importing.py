@@ -17,14 +17,14 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import load_bundle, load_key, public_key_of, read_certificates
 from ucl_helpers.dumps import no_core_dumps
 from ucl_helpers.errors import BadAnswer, SettledElsewhere, StorageFailed, UsageError
-from ucl_helpers.establish import must_be_needed
+from ucl_helpers.establishment import must_be_needed
 from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import CONFIGURATION, configuration_from
 from ucl_helpers.outcomes import facts_of, mark_of, outcome_of
 from ucl_helpers.pending import Pending
 from ucl_helpers.procedure import STEP_WAIT_SECONDS
 from ucl_helpers.store import Connection, Home
-from ucl_helpers.tls import check_url, tls_context
+from ucl_helpers.tls import check_url, hostname, tls_context
 
 
 @dataclass(frozen=True)
@@ -118,15 +118,16 @@ def import_identity(
         facts = facts_of("import", configuration, url, mark, now=clock(), previous=previous)
         new = connection.install(identity.key, identity.chain, identity.chain[1:], server_ca, facts)
         connection.record("imported", fingerprint=new.fingerprint, previous=previous, generation=new.name)
-    return outcome_of(connection, "imported", clock(), previous=previous)
+    named, warned = hostname(configuration.certificate_secured_connector_url), None
+    if named not in {None, hostname(url)}:
+        warned = f"UCL names the host {named} for the certificate endpoint; a renewal asks for your consent"
+    return outcome_of(connection, "imported", clock(), previous=previous, warnings=warned)
 
 
 def _try(connection: Connection, identity: ImportedIdentity, url: str, ca_file: Path | None) -> Answer:
     """Call with it; the handshake wants files, so it lies in a folder of its own meanwhile. One at a time."""
     home = connection.home
-    folder = home.path / "importing"
-    files.must_be_ours(home.path, folder)
-    files.make_directory(folder)
+    files.make_private_folder(home.path, folder := home.path / "importing")
     staged = Pending(folder / "identity", connection.passphrase)
     with files.Lock(folder / "lock", home.path, folder).held(wait=STEP_WAIT_SECONDS):
         for left in filter(Path.is_dir, folder.iterdir()):  # by an import that was killed
@@ -176,7 +177,7 @@ def usable_ca(path: Path) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.expanduser().read_bytes()
+        return files.read_regular(path.expanduser())
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "there is no such user"
         raise UsageError(f"{path} cannot be read: {reason}.", remedy="Check the path.") from None

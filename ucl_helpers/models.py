@@ -248,6 +248,31 @@ class OneTimeToken(Shown):
 
 
 @dataclass(frozen=True)
+class Proxy:
+    """A proxy that CONNECT is sent to.
+
+    Attributes:
+        host: a name, or an address without brackets.
+        port: TCP.
+        scheme: ``http``, or ``https`` when TLS is spoken to the proxy itself.
+        variable: the environment variable that names it, or "the system's settings".
+        has_password: whether it is sent a user name.
+        url: with user name and password, as urllib3 reads it.
+    """
+
+    host: str
+    port: int
+    scheme: str
+    variable: str
+    has_password: bool
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+@dataclass(frozen=True)
 class Validity(Shown):
     """NotBefore and NotAfter of a certificate (UTC), and what is left of it."""
 

@@ -7,15 +7,27 @@ from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, Identity, NotNeeded, Outcome, Verification
 from ucl_helpers.show import moment
 from ucl_helpers.store import Connection
+from ucl_helpers.tls import hostname
 
 
 def facts_of(
-    source: str, told: Configuration, url: str, fingerprint: str, *, now: datetime, previous: str | None
+    source: str,
+    told: Configuration,
+    url: str,
+    fingerprint: str,
+    *,
+    now: datetime,
+    previous: str | None,
+    accepted_host: str | None = None,
 ) -> dict[str, str | None]:
-    """``connection.json`` of a new generation: URLs, where it came from, when (UTC)."""
+    """``connection.json`` of a new generation: URLs, where it came from, when (UTC).
+
+    ``accepted_host`` is kept only if it is not the host in use: the user agrees to it once.
+    """
     return {
         "source": source,
         "connectorUrl": url,
+        **({"acceptedHost": accepted_host} if accepted_host not in {None, hostname(url)} else {}),
         "directorUrl": told.director_url,
         "subject": told.subject,
         "created": now.isoformat(timespec="seconds"),

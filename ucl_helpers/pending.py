@@ -46,7 +46,7 @@ _TOKEN_LIFETIME = timedelta(minutes=5)
 _ROOM = 128 * 1024  # bytes; an answer takes some 20 KiB, and the generation that is made of it some 40
 _FACTS: Mapping[str, Any] = {
     **dict.fromkeys(("id", "kind", "created"), str),
-    **dict.fromkeys(("base", "url"), str | None),
+    **dict.fromkeys(("base", "url", "accepted_host"), str | None),
     "bits": int,
     "rejected": int | None,
     "clock_difference": float | int | None,

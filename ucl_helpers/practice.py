@@ -1,7 +1,7 @@
 """The one bridge between the toolkit and its sandbox: practice connections for notebooks and the command line.
 
 The client side knows nothing of the sandbox; this module knows both, and only notebooks and ``cli`` use it. It takes
-the ordinary way in: access to a Director, then :func:`ucl_helpers.establish.establish`. The sandbox is loaded once
+the ordinary way in: access to a Director, then :func:`ucl_helpers.establishment.establish`. The sandbox is loaded once
 there is something to practise.
 """
 
@@ -18,7 +18,8 @@ from ucl_helpers import files
 from ucl_helpers.client import Client
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, UCLError, UnknownConnection, UsageError
-from ucl_helpers.establish import DirectorAccess, establish, is_accepted
+from ucl_helpers.establishment import DirectorAccess, establish, is_accepted
+from ucl_helpers.extras import require
 from ucl_helpers.files import remove_tree, storage, write
 from ucl_helpers.importing import import_identity, read_identity, usable_ca
 from ucl_helpers.models import Outcome
@@ -43,13 +44,17 @@ def sandbox_of(home: Home) -> "SharedSandbox":
     """The sandbox of a home folder, started if none runs (any more), held until this process ends.
 
     Raises:
+        StorageFailed: another user could change its folder.
         UCLError: it cannot be started.
+        UsageError: the extra ``sandbox`` is not installed.
     """
+    require("sandbox")
     from ucl_helpers.sandbox import SandboxError, join
 
     with _ONE_AT_A_TIME:
         before = _JOINED.get(home.path)
         try:
+            home.folder("sandbox")
             with storage("start the sandbox of", home.path):
                 _JOINED[home.path] = join(home.path)
         except SandboxError as error:

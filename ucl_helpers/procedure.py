@@ -47,6 +47,7 @@ from ucl_helpers.outcomes import facts_of, mark_of, not_needed, outcome_of, warn
 from ucl_helpers.pending import prune_aside
 from ucl_helpers.resumption import must_be_ours, open_pending, resume, tidy, trust
 from ucl_helpers.store import Connection
+from ucl_helpers.tls import hostname
 from ucl_helpers.verification import decoded, verify
 
 STEP_WAIT_SECONDS = 10.0
@@ -88,6 +89,9 @@ class Procedure(ABC):
     @abstractmethod
     def _consent(self, configuration: Configuration) -> None: ...
 
+    @abstractmethod
+    def _new_host(self, configuration: Configuration) -> str | None: ...
+
     def _known_url(self) -> str | None:
         """A certificate endpoint that is known to work, or None."""
         return None
@@ -104,6 +108,7 @@ class Procedure(ABC):
 
         Raises:
             SubjectChanged: UCL wants another subject than the certificate in use has.
+            HostChanged: UCL names another host for the certificate endpoint.
             RetryLater, Refused, ServerNotTrusted, BadAnswer: see :class:`ucl_helpers.client.Client`.
             SettledElsewhere, Busy: another process has this in hand.
         """
@@ -170,11 +175,15 @@ class Procedure(ABC):
             answer = self._ask_configuration()
             self.exchange = answer.exchange
             kept = configuration_from(answer.result)
+            host = self._new_host(kept)
             self._consent(kept)
             open_pending(self.pending, kept, kind=self.kind, base=self._base, bits=self.bits, server_ca=self._server_ca)
             self._note_time(answer)
         else:
+            host = self._new_host(kept)
             trust(self.pending, self.kind, self._server_ca)
+        if host is not None:
+            self.pending.update(accepted_host=host)
         if self._id != self.pending.state["id"]:
             self._results.clear()
         self._id = self.pending.state["id"]
@@ -263,12 +272,23 @@ class Procedure(ABC):
         previous = mark_of(self._base)
         told: Configuration = self._results["configuration"]
         now = self._clock()
-        facts = facts_of(self.kind, told, self.pending.state["url"], identity.fingerprint, now=now, previous=previous)
+        facts = facts_of(
+            self.kind,
+            told,
+            self.pending.state["url"],
+            identity.fingerprint,
+            now=now,
+            previous=previous,
+            accepted_host=hostname(told.certificate_secured_connector_url),
+        )
         server_ca = self.pending.server_ca_pem()
+        before = self._base.facts.get("connectorUrl") if self._base and previous else None
         new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)
         warned = warnings_of(identity, self._results["verify"])
         marks = {"fingerprint": identity.fingerprint, "previous": previous, "generation": new.name}
         self.connection.record(self.done, **marks, warnings=warned)
+        if isinstance(before, str) and before != facts["connectorUrl"]:
+            self.connection.record("endpoint-changed", previous=before, url=facts["connectorUrl"])
         prune_aside(self.connection.path, self._server_now())  # by what is noted in pending/
         self.pending.discard()
         self._outcome = outcome_of(self.connection, self.done, now, previous=previous, warnings=warned)

@@ -1,11 +1,13 @@
 """Secrets come by reference: ``env:NAME``, ``file:PATH``, ``prompt``. The reference may be seen; the secret may not."""
 
+import errno
 import getpass
 import os
 import sys
 from pathlib import Path
 
 from ucl_helpers.errors import UsageError
+from ucl_helpers.files import read_regular
 
 HOW = "Write it as env:NAME, file:PATH or prompt."
 MEND = "Set it, or write another reference: env:NAME or file:PATH."
@@ -40,11 +42,15 @@ def resolve(reference: str, *, what: str) -> str:
 
 def _file(path: str, what: str) -> str:
     try:
-        return Path(path).expanduser().read_text("utf-8").strip()
+        return read_regular(Path(path).expanduser()).decode().strip()
     except (OSError, ValueError, RuntimeError) as error:
         reasons = {UnicodeDecodeError: "it is not text", RuntimeError: "there is no such user"}
         reason = error.strerror if isinstance(error, OSError) else reasons.get(type(error), "that is no path")
-        raise UsageError(f"{what}: the file {path} cannot be read: {reason}.", remedy=MEND) from None
+        is_special = isinstance(error, OSError) and error.errno == errno.EINVAL
+        remedy = "Pipes and devices are not read: write the secret to a file (0600), or use env:NAME or prompt."
+        raise UsageError(
+            f"{what}: the file {path} cannot be read: {reason}.", remedy=remedy if is_special else MEND
+        ) from None
 
 
 def _prompt(what: str) -> str:

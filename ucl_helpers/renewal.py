@@ -19,11 +19,12 @@ from ucl_helpers import attempts
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import parse_subject, same_subject, subject_text
-from ucl_helpers.errors import CertificateRejected, Refused, SubjectChanged, UsageError
+from ucl_helpers.errors import CertificateRejected, HostChanged, Refused, SubjectChanged, UsageError
 from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.store import Connection
+from ucl_helpers.tls import hostname
 
 
 class Renewal(Procedure):
@@ -34,7 +35,7 @@ class Renewal(Procedure):
     idle = "not-due"
 
     due: Due
-    accept_new_subject = False
+    accept_new_subject = accept_new_host = False
 
     @classmethod
     def begin(
@@ -44,6 +45,7 @@ class Renewal(Procedure):
         key_length: int | None = None,
         only_if_due: bool = False,
         accept_new_subject: bool = False,
+        accept_new_host: bool = False,
         rehearsal: bool = False,
         clock: Clock = utc_now,
     ) -> Self:
@@ -55,6 +57,7 @@ class Renewal(Procedure):
             only_if_due: when nothing is due and no signing request is open, every step returns
                 :class:`~ucl_helpers.models.NotNeeded`; when something is, it may have to wait.
             accept_new_subject: consent to a subject other than the one in use.
+            accept_new_host: consent to another host of the certificate endpoint.
             rehearsal: nothing is to be signed, so nothing is remembered of it as an attempt.
             clock: our clock, aware, UTC.
 
@@ -75,7 +78,8 @@ class Renewal(Procedure):
             current = connection.require_current()  # as it is by now: its key may lie there encrypted since then
             current.check_whole()
             renewal._server_ca = current.server_ca
-            renewal.accept_new_subject, renewal.rehearsal = accept_new_subject, rehearsal
+            renewal.accept_new_subject, renewal.accept_new_host = accept_new_subject, accept_new_host
+            renewal.rehearsal = rehearsal
             renewal.due = connection.due(clock())
             state = renewal.pending.state
             if state.get("kind") == "establish" and state["base"] == current.stem and renewal.pending.answer():
@@ -131,6 +135,32 @@ class Renewal(Procedure):
                 wanted=configuration.subject,
             )
 
+    def _new_host(self, configuration: Configuration) -> str | None:
+        """The host that UCL names for the certificate endpoint, if the user has just agreed to it; else None.
+
+        Hosts are compared, not URLs: another path or port belongs to the same operator. A URL that is not https is
+        never called and needs no consent.
+
+        Raises:
+            HostChanged: the host is neither the established one nor one that the user has agreed to before.
+        """
+        named, known = hostname(configuration.certificate_secured_connector_url), hostname(self.connection.url)
+        agreed = [known, self.connection.require_current().facts.get("acceptedHost")]
+        if (state := self.pending.state).get("sent"):  # else it was a rehearsal that the user agreed in
+            agreed.append(state.get("accepted_host"))
+        if named is None or named in agreed:
+            return None
+        if not self.accept_new_host:
+            raise HostChanged(
+                f"UCL now names the host {named} for the certificate endpoint, instead of {known}. It was not called.",
+                remedy="Ask UCL's operator whether that is right. If it is, consent: ucl renew "
+                f"{self.connection.name} --accept-new-host, or the parameter accept_new_host of notebook 02.",
+                named=configuration.certificate_secured_connector_url,
+                host=named,
+                established=known,
+            )
+        return named
+
 
 def renew(
     connection: Connection,
@@ -138,6 +168,7 @@ def renew(
     key_length: int | None = None,
     only_if_due: bool = False,
     accept_new_subject: bool = False,
+    accept_new_host: bool = False,
     clock: Clock = utc_now,
 ) -> Outcome:
     """Renew a connection: all steps, the lock held throughout.
@@ -150,6 +181,7 @@ def renew(
             key_length=key_length,
             only_if_due=only_if_due,
             accept_new_subject=accept_new_subject,
+            accept_new_host=accept_new_host,
             clock=clock,
         )
         return renewal.run()

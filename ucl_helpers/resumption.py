@@ -108,7 +108,7 @@ def open_pending(
     ca = pending.server_ca_pem() if kind == "establish" == pending.state.get("kind") else None
     if server_ca:
         with files.storage("read", server_ca):
-            ca = server_ca.read_bytes()
+            ca = files.read_regular(server_ca)
     pending.set_aside("another subject or key length is wanted")
     pending.begin(kind, base.stem if base else None, configuration, bits=bits, server_ca=ca)
 
@@ -117,7 +117,7 @@ def trust(pending: Pending, kind: str, server_ca: Path | None) -> None:
     """What verifies the server may be another by now. None is the system's trust for a renewal, else as before."""
     if server_ca:
         with files.storage("read", server_ca):
-            pending.keep_server_ca(server_ca.read_bytes())
+            pending.keep_server_ca(files.read_regular(server_ca))
     elif kind == "renew" and pending.server_ca:
         with files.storage("remove", pending.server_ca):
             pending.server_ca.unlink()

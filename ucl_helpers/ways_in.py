@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ucl_helpers.errors import UsageError
-from ucl_helpers.establish import DirectorAccess, Establishment
+from ucl_helpers.establishment import DirectorAccess, Establishment
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import read_token
 from ucl_helpers.references import resolve

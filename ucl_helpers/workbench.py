@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from ucl_helpers.clock import utc_now
-from ucl_helpers.establish import DirectorAccess, is_accepted
+from ucl_helpers.establishment import DirectorAccess, is_accepted
 from ucl_helpers.models import Check
 from ucl_helpers.sandbox import Fault, Sandbox
 from ucl_helpers.sandbox.catalogue import CATALOGUE

@@ -22,7 +22,7 @@ from pathlib import Path
 from ucl_helpers import files
 from ucl_helpers.automation import child
 from ucl_helpers.automation.redaction import Redactor
-from ucl_helpers.automation.watching import WatchedSecrets
+from ucl_helpers.automation.redaction.sources import WatchedSecrets
 from ucl_helpers.errors import Busy, StorageFailed, UsageError
 from ucl_helpers.generation import Generation
 from ucl_helpers.hook_results import HookResult, HookResults
@@ -124,8 +124,7 @@ def _without_secrets(connection: Connection, said: bytes) -> bytes:
 def _keep(connection: Connection, hook: Hook, said: bytes) -> None:
     """What it printed, for people: of the last run alone."""
     folder = connection.path / "hooks"
-    files.make_directory(folder)
-    files.must_be_ours(connection.home.path, folder)
+    files.make_private_folder(connection.home.path, folder)
     files.write(folder / f"{hook.name}.log", said)
 
 

@@ -8,12 +8,16 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
-
 from ucl_helpers.automation.monitoring import hooks_pending
 from ucl_helpers.errors import UsageError
-from ucl_helpers.files import write
+from ucl_helpers.extras import missing
+from ucl_helpers.files import require_own_links, write
 from ucl_helpers.status import STATES, Status
+
+try:
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+except ModuleNotFoundError:
+    raise missing("prometheus_client", "metrics") from None
 
 MODE = 0o644
 """Readable by others on purpose: another user's node_exporter reads it."""
@@ -57,12 +61,13 @@ def write_textfile(path: Path, metrics: bytes) -> None:
 
     Raises:
         UsageError: node_exporter would not read a file of this name.
-        StorageFailed: it cannot be written; what was there before stays.
+        StorageFailed: it cannot be written, or a symlink of another user is on the way; what was there before stays.
     """
     if path.suffix != ENDING:
         raise UsageError(
             f"{path.name} does not end in {ENDING}: node_exporter passes it over.", remedy=f"Name it like ucl{ENDING}."
         )
+    require_own_links(path.absolute().parent)
     write(path.absolute(), metrics, MODE)
 
 

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from importlib.util import find_spec
 from typing import Literal
 
 from ucl_helpers import files
@@ -25,6 +24,7 @@ from ucl_helpers.attempts import remembered
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import Busy, HookFailed, UCLError, UsageError, Waiting
 from ucl_helpers.exports import json_object
+from ucl_helpers.extras import require
 from ucl_helpers.references import resolve
 from ucl_helpers.show import moment, printable, span
 from ucl_helpers.store import Connection
@@ -127,8 +127,7 @@ def _left(left: timedelta) -> str:
 
 def _send(connection: Connection, references: Sequence[str], kind: Kind, words: Mapping[str, str]) -> bool:
     """Send it to all; whether it has reached anybody. Who it did not reach is told."""
-    if find_spec("apprise") is None:
-        raise UsageError("It needs apprise.", remedy="Install it with: pip install 'ucl-helpers[notify]'")
+    require("notify")
     urls = dict[str, str]()
     for one in references:
         try:

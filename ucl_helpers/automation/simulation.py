@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal
 
 from ucl_helpers.errors import UsageError
+from ucl_helpers.extras import missing
 from ucl_helpers.models import Check, Validity
 from ucl_helpers.policy import JITTER, due, fraction_bytes
 from ucl_helpers.show import Row, Shown, span
@@ -26,7 +27,7 @@ try:
     import numpy as np
     from numpy.typing import NDArray
 except ModuleNotFoundError:
-    raise UsageError("A simulation needs numpy.", remedy="Install it with: pip install 'ucl-helpers[lab]'") from None
+    raise missing("numpy", "lab") from None
 
 MOST_CONNECTIONS, MOST_RUNS, ASKED = 5_000_000, 1_000_000, 100
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -4,27 +4,19 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from ucl_helpers.errors import UCLError, UsageError, explained_by
+from ucl_helpers.extras import require
 from ucl_helpers.models import Outcome
 from ucl_helpers.policy import parse_duration
 from ucl_helpers.store import Connection, Home
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
-
-NEEDED = {
-    "dask": ("distributed",),
-    "metrics": ("prometheus_client",),
-    "run": ("papermill", "ipykernel", "jupyter_client"),
-    "sandbox": ("tornado", "graphql"),
-}
-"""What each extra brings that a command imports."""
 
 EXIT_CODES = """\
 \b
@@ -36,7 +28,7 @@ Exit codes:
    4  refused by the server
    5  the server is not trusted; nothing was sent
    6  a certificate failed its checks
-   7  UCL wants another subject: needs consent
+   7  UCL wants another subject or names another host: needs consent
    8  busy: another process has this connection in hand
    9  a secret stands where none may be
   10  storage: the disk said no, or what lies there is damaged
@@ -47,17 +39,6 @@ Exit codes:
  130  interrupted
  143  terminated
 """
-
-
-def need(extra: str) -> None:
-    """The packages of an extra must be installed.
-
-    Raises:
-        UsageError: one is not; names it, and the line that brings it.
-    """
-    for module in NEEDED[extra]:
-        if find_spec(module) is None:
-            raise UsageError(f"This needs {module}.", remedy=f"Install it with: pip install 'ucl-helpers[{extra}]'")
 
 
 def with_home(command: Command) -> Command:
@@ -80,7 +61,7 @@ def open_by_name(home: Home, name: str) -> Connection:
     """An existing connection; for a practice connection the sandbox is made sure to run."""
     connection = home.connection(name)
     if connection.is_sandbox:
-        need("sandbox")
+        require("sandbox")
         from ucl_helpers.practice import sandbox_of
 
         sandbox_of(home)

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from ucl_helpers.cli.after import finish
-from ucl_helpers.cli.common import FILE, as_json, need, with_home
+from ucl_helpers.cli.common import FILE, as_json, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.errors import UCLError, UsageError
-from ucl_helpers.establish import establish
+from ucl_helpers.establishment import establish
+from ucl_helpers.extras import require
 from ucl_helpers.files import remove_tree
 from ucl_helpers.importing import import_identity, read_identity, usable_ca
 from ucl_helpers.references import resolve
@@ -60,7 +61,7 @@ def establish_command(
     ca_file = usable_ca(ca_file) if ca_file else None
     access = access_from(given, ca_file)
     if sandbox:
-        need("sandbox")
+        require("sandbox")
         from ucl_helpers.practice import practise
 
         outcome = practise(home, name, key_length)

@@ -81,7 +81,7 @@ def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, j
 def _put(home: Home, name: str, given: Path) -> Connection:
     Connection(home, name)  # a name that cannot be one comes first
     try:
-        data = given.expanduser().read_bytes()
+        data = files.read_regular(given.expanduser())
     except OSError as error:
         raise UsageError(f"{given} cannot be read: {error.strerror}.", remedy="Check the path.") from None
     _must_be_right(data, given)
@@ -111,7 +111,7 @@ def _must_be_right(data: bytes, where: Path) -> None:
 
 def _edit(connection: Connection) -> None:
     """On a copy beside it, which stays for the next time when it cannot be read and is not mended now."""
-    files.must_be_ours(*connection.folders)
+    files.require_private_folder(*connection.folders)
     path, (copy, base) = connection.path / "settings.toml", _copies(connection)
     before = _content(path)
     original = described.text_of(Settings()).encode() if before is None else before
@@ -160,7 +160,7 @@ def _edited(copy: Path) -> bytes:
 
 def _content(path: Path) -> bytes | None:
     with files.storage("read", path), suppress(FileNotFoundError):
-        return path.read_bytes()
+        return files.read_regular(path)
     return None
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
+from ucl_helpers.cli.common import FILE, Duration, as_json, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.errors import UsageError
-from ucl_helpers.files import make_directory, write
+from ucl_helpers.extras import require
+from ucl_helpers.files import make_output_folder, require_protected_folder, write
 from ucl_helpers.store import Home
 
 if TYPE_CHECKING:
@@ -99,14 +100,15 @@ def renew_command(
     from ucl_helpers.automation.fleet.plan import alone, plan
     from ucl_helpers.automation.fleet.run import renew_fleet
 
-    output = (output or home.path / "runs" / f"fleet-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.outcome.json").absolute()
+    output = (output or home.folder("runs") / f"fleet-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.outcome.json").absolute()
     if output.is_dir():
         raise UsageError(f"{output} is a folder.", remedy="Name the file that the outcome goes to.")
+    require_protected_folder(output.parent)
     seconds = patience.total_seconds()
     with alone(home), _workers(jobs, scheduler, seconds, tls) as workers:
         planned = plan(home, patterns, force=force)
         if planned.practice:
-            need("sandbox")
+            require("sandbox")
             from ucl_helpers.practice import sandbox_of
 
             sandbox_of(home)
@@ -114,7 +116,7 @@ def renew_command(
             click.echo(f"Going on with what was begun {planned.continued:%Y-%m-%dT%H:%M:%SZ}.", err=True)
         with _progress(len(planned.bases)) as progress:
             outcome = renew_fleet(planned, workers, rate=rate or DEFAULT_RATE, patience=seconds, progress=progress)
-    make_directory(output.parent)
+    make_output_folder(output.parent)
     write(output, (json.dumps(outcome.as_json(), indent=1) + "\n").encode())
     click.echo(json.dumps(outcome.as_json(), indent=1) if json_output else f"{outcome}\noutcome  {output}")
     click.get_current_context().exit(outcome.exit_code)
@@ -134,7 +136,7 @@ def _workers(
 
     chosen = Scheduler(scheduler, tls["tls_ca_file"], tls["tls_cert"], tls["tls_key"])
     chosen.must_be_safe()
-    need("dask")
+    require("dask")
     from ucl_helpers.automation.fleet.over_dask import dask
 
     return dask(chosen, patience=patience)

@@ -36,6 +36,7 @@ FILES = {
 @click.option("--force", is_flag=True, help="Also when it is not due.")
 @click.option("--dry-run", is_flag=True, help="Everything but signing.")
 @click.option("--accept-new-subject", is_flag=True, help="Consent to another subject than the one in use.")
+@click.option("--accept-new-host", is_flag=True, help="Consent to another host of the certificate endpoint.")
 @click.option("--key-length", type=int, help="RSA bits, 2048 to 8192 [default: the connection's setting, 4096].")
 @with_home
 @as_json
@@ -47,6 +48,7 @@ def renew_command(
     force: bool,
     dry_run: bool,
     accept_new_subject: bool,
+    accept_new_host: bool,
     json_output: bool,
 ) -> None:
     """Renew connection NAME when it is due.
@@ -62,12 +64,24 @@ def renew_command(
     connection = open_by_name(home, name)
     if dry_run:
         outcome = _rehearse(
-            Renewal.begin(connection, key_length=key_length, accept_new_subject=accept_new_subject, rehearsal=True)
+            Renewal.begin(
+                connection,
+                key_length=key_length,
+                accept_new_subject=accept_new_subject,
+                accept_new_host=accept_new_host,
+                rehearsal=True,
+            )
         )
         show(outcome, json_output=json_output)
         return
     with telling(connection):
-        outcome = renew(connection, key_length=key_length, only_if_due=not force, accept_new_subject=accept_new_subject)
+        outcome = renew(
+            connection,
+            key_length=key_length,
+            only_if_due=not force,
+            accept_new_subject=accept_new_subject,
+            accept_new_host=accept_new_host,
+        )
     finish(connection, outcome, json_output=json_output)
 
 

@@ -18,6 +18,7 @@ from ucl_helpers.progress import listen
 from ucl_helpers.store import Home
 
 INTERRUPTED, TERMINATED = 130, 143
+_STANDARD_ERROR = 2
 _HELP = """Keep a UCL client certificate alive: establish a connection, renew it, revoke it.
 
 \b
@@ -61,6 +62,7 @@ for module in (connect, keep, files, hooks, doctor, watch, fleet, tools, explain
 def main(arguments: list[str] | None = None) -> Any:
     """Run ``ucl`` and end with its exit code."""
     no_dumps_at_all()
+    _open_standard_streams()
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -86,6 +88,19 @@ def main(arguments: list[str] | None = None) -> Any:
             error.show()
             code = error.exit_code
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_standard_streams() -> None:
+    """Open the null device for each standard stream that the caller closed.
+
+    Otherwise the next file that is opened gets its number, and a program that is started would write there.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # Python found it closed
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
 
 
 def _end(error: UCLError, given: list[str], code: int | None = None) -> int:

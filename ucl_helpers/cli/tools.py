@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ucl_helpers.cli.after import telling
-from ucl_helpers.cli.common import FILE, Duration, as_json, need, with_home
+from ucl_helpers.cli.common import FILE, Duration, as_json, with_home
 from ucl_helpers.cli.completion import notebooks
 from ucl_helpers.errors import UCLError, UsageError, explained_by
-from ucl_helpers.files import make_directory
+from ucl_helpers.extras import require
+from ucl_helpers.files import make_output_folder
 from ucl_helpers.show import printable
 from ucl_helpers.store import Home
 
@@ -43,7 +44,7 @@ class _Run(click.Command):
 @click.option("-o", "--output", type=FILE, help="The executed notebook [default: HOME/runs/…].")
 @click.option("--if-due", is_flag=True, help="Only if something is to be done; a look on disk tells.")
 @click.option("--deadline", type=Duration(), default="1h", show_default=True, help="It may take so long.")
-@click.option("--kernel", is_flag=True, help="Let a Jupyter kernel execute the cells.")
+@click.option("--kernel", is_flag=True, hidden=True, expose_value=False, help="Changes nothing: a kernel always runs.")
 @with_home
 @as_json
 def run_command(
@@ -52,7 +53,6 @@ def run_command(
     output: Path | None,
     if_due: bool,
     deadline: timedelta,
-    kernel: bool,
     home: Home,
     *,
     json_output: bool,
@@ -66,15 +66,14 @@ def run_command(
       ucl run 02_maintain_connection -p connection prod --deadline 10m
 
     The executed notebook is written (0600) also when it fails, and X.outcome.json beside X.ipynb says what came of it;
-    the exit code is that of its outcome. No key and no token is written: what a cell prints of them is taken out. The
+    the exit code is that of its outcome. If a cell shows a secret that is found, a note replaces its outputs. The
     parameter home, if the notebook has it, is set to --home unless it is given.
 
-    Cells are executed by IPython's shell in a process of its own, which opens no socket. A kernel shows the same.
+    A Jupyter kernel of this interpreter executes the cells, over encrypted Unix sockets in a private folder.
     """
-    need("run")
+    require("run")
     with _told(home, dict(given)):
-        how = {"deadline": deadline, "kernel": kernel}
-        _run(notebook, dict(given), output, home, how, if_due=if_due, json_output=json_output)
+        _run(notebook, dict(given), output, home, deadline, if_due=if_due, json_output=json_output)
 
 
 def _run(
@@ -82,7 +81,7 @@ def _run(
     given: Mapping[str, str],
     output: Path | None,
     home: Home,
-    how: Mapping[str, Any],
+    deadline: timedelta,
     *,
     if_due: bool,
     json_output: bool,
@@ -94,7 +93,7 @@ def _run(
     from ucl_helpers.automation.runner import RunResult, parameters_of, run_notebook
     from ucl_helpers.automation.runs import default_output, looked_path, prune
 
-    path, now, runs = find_notebook(notebook), datetime.now(UTC), home.path / "runs"
+    path, now, runs = find_notebook(notebook), datetime.now(UTC), home.folder("runs")
     known = parameters_of(path)
     if if_due and "only_if_due" not in known:
         message = f"--if-due needs a notebook with the parameter only_if_due, and {path.name} has none."
@@ -108,12 +107,12 @@ def _run(
         values["only_if_due"] = "true"
         if told := nothing_to_do(path, accept(known, values)):
             kept = outcome_path(output) if output else looked_path(runs, path, told["connection"])
-            make_directory(kept.parent)
+            make_output_folder(kept.parent)
             write_outcome(kept, told)
             _end(RunResult(kept, told), values, json_output=json_output)
     executed = output or default_output(runs, path, now)
     try:
-        result = run_notebook(path, executed, values, **how)
+        result = run_notebook(path, executed, values, deadline=deadline)
     except (KeyboardInterrupt, SystemExit) as stopped:  # what came of it is told all the same
         if not json_output:
             if executed.exists():
@@ -192,7 +191,7 @@ def sandbox_command(
       ucl sandbox --faults grumpy
       ucl sandbox --faults http-503:0.5
     """
-    need("sandbox")
+    require("sandbox")
     from ucl_helpers.sandbox import FaultsError, SandboxError, read_plan, serve
 
     try:
@@ -201,7 +200,7 @@ def sandbox_command(
         raise click.BadParameter(str(error), param_hint="--faults") from None
     try:
         layout: Literal["root", "intermediate"] = "root" if ca_layout == "root" else "intermediate"
-        where = state or home.path / "sandbox"
+        where = state or home.folder("sandbox")
         serve(where, ready_file, validity=validity, ca_layout=layout, faults=faults, rate_limit=rate_limit)
     except SandboxError as error:
         raise UsageError(str(error)) from None

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from ucl_helpers.cli.common import FILE, as_json, need, with_home
+from ucl_helpers.cli.common import FILE, as_json, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.clock import moment_from, utc_now
+from ucl_helpers.extras import require
 from ucl_helpers.show import moment, printable, text_table
 from ucl_helpers.status import status_of
 from ucl_helpers.store import Home
@@ -32,7 +33,7 @@ def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> Non
     It reads the disk only; nobody is called. The file is written whole, mode 0644, and holds no secret. Run it when a
     renewal was looked for, and every few minutes besides.
     """
-    need("metrics")
+    require("metrics")
     from ucl_helpers.automation.metrics import render, write_textfile
 
     shown = [status_of(one) for one in home.connections()]

@@ -122,6 +122,8 @@ class Establishment(Procedure):
         try:
             return self._call(self._token.token, self._token.connector_url, CONFIGURATION_WITH_TOKEN)
         except RetryLater as error:
+            if "proxy" in error.data:  # it did not connect, so nothing was sent
+                raise
             remedy = f"{error.remedy} If the request arrived, its token is used up: then get a new one."
             raise type(error)(error.message, remedy=remedy, **error.data, token_lost=True) from None
 
@@ -144,10 +146,13 @@ class Establishment(Procedure):
         self.pending.keep_token(None)  # the request that carries it uses it up, whatever comes back
         try:
             return self._call(token, url, SIGN, csr=csr)
-        except ServerNotTrusted:
+        except (ServerNotTrusted, UsageError):
             self.pending.keep_token(token)  # nothing was sent
             raise
         except (RetryLater, AuthenticationFailed, BadAnswer) as error:
+            if "proxy" in error.data:
+                self.pending.keep_token(token)
+                raise
             raise NewTokenNeeded(
                 f"The signing request went wrong and its token is gone: {error.message}", remedy=_GET_ONE, **error.data
             ) from None
@@ -170,6 +175,9 @@ class Establishment(Procedure):
             check_url(told, what="The certificate endpoint that UCL names")
         except UsageError as error:
             raise BadAnswer(error.message, remedy=nothing_done) from None
+
+    def _new_host(self, _: Configuration) -> None:
+        """UCL names the host for the first time, on a call to the endpoint that the user gave: any host is right."""
 
     def _verify(self) -> Verification:
         try:
