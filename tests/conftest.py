@@ -1,14 +1,18 @@
 """What holds for the whole run: how much of the long proofs is run, signals, and what is told at the end."""
 
+import ctypes
+import os
 import signal
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Generator
-from functools import partial
+from pathlib import Path
 
 import pytest
 from secrets_watch import Watch
 
-from ucl_helpers.automation.runner import run_notebook
+_PR_SET_DUMPABLE = 4  # prctl(2)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,13 +22,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let Ctrl-C reach the programs that tests start, also where this run is a job in the background."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Start from the same process attributes, whatever the caller's are.
+
+    Files that tests write are not writable by others, as the product requires, even if the caller's umask is 000. Tests
+    of umasks set their own. Signals reach the programs that tests start, even if the caller ignores them (``nohup``, a
+    background job): a program inherits that a signal is ignored, but not a handler. So this process still ignores them,
+    by a handler. Temporary folders have no blank in their path, since tests write shell commands with such paths.
+    """
+    os.umask(0o022)
+    if " " in tempfile.gettempdir():
+        os.environ["TMPDIR"] = tempfile.tempdir = str(Path("/", "tmp"))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else lambda *_: None)
     if config.option.whole:
         config.option.timeout = 0
+    config.addinivalue_line("markers", "needs_root(reason): skipped for an ordinary user; -m needs_root selects these")
     config.addinivalue_line("markers", "plants_secrets: lets secrets out on purpose, to see that they are found")
     config.pluginmanager.register(Watch())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs root for an ordinary user, with the reason that the test gives."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if marker := item.get_closest_marker("needs_root"):
+            (reason,) = marker.args
+            item.add_marker(pytest.mark.skip(reason=f"needs root: {reason}"))
+
+
+def pytest_runtest_logfinish() -> None:
+    """Make this process dumpable again: a test that calls ``main()`` here makes it undumpable for all that follow.
+
+    Files in ``/proc/self`` of an undumpable process belong to root (proc(5)), so its own user cannot write to them.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -51,12 +85,6 @@ def whole(pytestconfig):
     return pytestconfig.option.whole
 
 
-@pytest.fixture(params=["shell", "kernel"])
-def run(request):
-    """``run_notebook``, without a kernel and with one."""
-    return partial(run_notebook, kernel=request.param == "kernel")
-
-
 @pytest.fixture
 def proof(record_property):
     """``proof("crash", "system calls killed at", 312)``: added up over all tests and told at the end of the run."""
@@ -68,7 +96,7 @@ def proof(record_property):
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests have recorded as ``agreement``, and what they have counted as ``proof``."""
+    """Print what tests have recorded as ``agreement`` and counted as ``proof``, and how many were skipped why."""
     passed = terminalreporter.getreports("passed")
     told = sorted({value for report in passed for name, value in report.user_properties if name == "agreement"})
     if told:
@@ -85,3 +113,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("what was proven")
         for (area, what), number in sorted(counts.items()):
             terminalreporter.write_line(f"{area:12} {number:>9,}  {what}")
+    if reasons := Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped")):
+        terminalreporter.section("skipped, by reason")
+        for reason, number in reasons.most_common():
+            terminalreporter.write_line(f"{number:>5}  {reason.removeprefix('Skipped: ')}")

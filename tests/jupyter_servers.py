@@ -79,7 +79,8 @@ def running(
         else:
             process.terminate()
     except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it has ended, and its log says why
+            os.killpg(process.pid, signal.SIGTERM)
         raise
     finally:
         process.wait()

@@ -10,7 +10,7 @@ from steps import Clock, install
 
 from ucl_helpers import client, crypto, keymaker
 from ucl_helpers.crypto import make_key
-from ucl_helpers.establish import DirectorAccess
+from ucl_helpers.establishment import DirectorAccess
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.sandbox import Sandbox
 from ucl_helpers.store import Home

@@ -1,9 +1,11 @@
 """Identities for the store, a way to install them, and what has to be true of a connection at any time."""
 
+import ctypes
 import os
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 
 import pytest
 from certificates import NOW, certificate, intermediate, key, root
@@ -49,17 +51,51 @@ def names(folder):
 
 @contextmanager
 def locked_out(path):
-    """This process may not look into a folder: root steps down to another user meanwhile."""
-    mode, root_user = path.stat().st_mode, os.geteuid() == 0
+    """Close a folder to this process, for as long as the block takes. Everything else stays readable.
+
+    Permissions do not hold for root. So root gives up the two capabilities that override them, or, in a checkout of
+    another user, becomes that user, who can read the checkout even where its parents are private (0700).
+    """
+    mode, owner = path.stat().st_mode, Path(__file__).stat().st_uid
     path.chmod(0)
-    if root_user:
-        os.seteuid(65534)
+    try:
+        if os.geteuid() != 0:
+            yield
+        elif owner != 0:
+            os.seteuid(owner)
+            try:
+                yield
+            finally:
+                os.seteuid(0)
+        else:
+            with effective_capabilities_without(_DAC_OVERRIDE, _DAC_READ_SEARCH):
+                yield
+    finally:
+        path.chmod(mode)
+
+
+_DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2  # capabilities(7)
+
+
+@contextmanager
+def effective_capabilities_without(*capabilities):
+    """Give up capabilities of this thread in the block: capset(2), version 3."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+
+    def call(function):
+        if function(header, data) != 0:
+            raise OSError(ctypes.get_errno(), "capabilities cannot be changed")
+
+    call(libc.capget)
+    before = data[0]  # effective capabilities 0 to 31
+    data[0] = before & ~sum(1 << number for number in capabilities)
+    call(libc.capset)
     try:
         yield
     finally:
-        if root_user:
-            os.seteuid(0)
-        path.chmod(mode)
+        data[0] = before
+        call(libc.capset)
 
 
 class KilledError(BaseException):

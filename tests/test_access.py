@@ -18,7 +18,7 @@ from ucl_helpers.errors import InvalidSettings
 from ucl_helpers.rebuilding import export
 from ucl_helpers.store import Home
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user, and gives files away")
+pytestmark = pytest.mark.needs_root("only root becomes another user, and gives files away")
 
 OWNER, GROUP, STRANGER = "daemon", "mail", "nobody"
 READ = 'for one; do if cat "$one" >/dev/null 2>&1; then echo read; else echo denied; fi; done'

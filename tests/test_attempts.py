@@ -14,6 +14,7 @@ from ucl_helpers.attempts import Attempts, looked, remembered
 from ucl_helpers.errors import (
     AuthenticationFailed,
     Busy,
+    HostChanged,
     InvalidSettings,
     NewTokenNeeded,
     RateLimited,
@@ -30,6 +31,7 @@ from ucl_helpers.rebuilding import export
 pytest_plugins = ["procedure_fixtures"]
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 NEW_SUBJECT = {"subject": "O=Org,OU=OrgUnit,L=locality,ST=province,C=PL,CN=somebody", "keyAlgorithm": "rsa2048"}
+NEW_PLACE = {"directorURL": None, "certificateSecuredConnectorURL": "https://elsewhere.example/graphql"}
 
 
 def failing(connection, between, answer=lost_on_the_way_back, operation="configuration", **how):
@@ -105,6 +107,10 @@ def test_by_steps_it_is_the_same(due, between):
 FAILED = ("failing_since", "last_error", "not_before", "generation")
 KINDS = {
     "refused": (AuthenticationFailed, lambda between: between.on("configuration", refused)),
+    "another host": (
+        HostChanged,
+        lambda between: between.on("configuration", changes(managementPlaneInfo=NEW_PLACE)),
+    ),
     "another subject": (
         SubjectChanged,
         lambda between: between.on("configuration", changes(certificateSigningRequestInfo=NEW_SUBJECT)),

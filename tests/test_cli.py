@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from secrets_watch import CANARY
 
-from ucl_helpers.establish import Establishment
+from ucl_helpers.establishment import Establishment
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.sandbox import Sandbox
 from ucl_helpers.store import Home

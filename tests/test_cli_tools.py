@@ -14,6 +14,7 @@ from cryptography import x509
 from test_runner import mode, printed, write_notebook
 
 from ucl_helpers.automation.notebooks import notebooks_directory
+from ucl_helpers.automation.runner import run_notebook
 
 OURS = sorted(path.name for path in notebooks_directory().glob("*.ipynb"))
 
@@ -95,11 +96,12 @@ def test_how_a_notebook_ended_is_the_exit_code(shell, tmp_path):
     ],
     ids=["broken", "held", "unexpected", "secret"],
 )
-def test_each_way_to_end_has_its_exit_code(run, cell, code, error, tmp_path):
-    result = run(write_notebook(tmp_path / "in.ipynb", cell), tmp_path / "out.ipynb")
+def test_each_way_to_end_has_its_exit_code(cell, code, error, tmp_path):
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", cell), tmp_path / "out.ipynb")
     assert (result.exit_code, result.told.get("error")) == (code, error)
     assert result.told["outcome"] == ("done" if code in {0, 14} else "failed")
-    assert (printed(result.output) == "[one-time token removed]\n") == (code == 14)
+    note = "[outputs removed: one-time token in cell 2, stdout]\n"
+    assert (printed(result.output) == note) == (code == 14)
 
 
 @pytest.mark.parametrize(

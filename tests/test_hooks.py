@@ -346,12 +346,12 @@ def test_a_key_that_it_prints_is_kept_nowhere(command, connection):
     assert "[private key removed]" in told
 
 
-@pytest.mark.parametrize("form", ["base64 -w0 $UCL_KEY_FILE", "echo $(tail -n +9 $UCL_KEY_FILE)"])
+@pytest.mark.parametrize("form", ["base64 -w0 $UCL_KEY_FILE", "echo $(tail -n +9 $UCL_KEY_FILE)", "od $UCL_KEY_FILE"])
 def test_a_key_that_it_prints_in_another_form_is_kept_nowhere(form, connection):
     configure(connection, one=f"echo before; {form}; exit 1")
     results = run_hooks(connection)
     log = (connection.path / "hooks" / "one.log").read_text()
-    assert (log.splitlines()[0], "[private key removed]" in log) == ("before", True)
+    assert log == "[private key removed]"
     assert max(map(len, (log + only(results).said).split())) < 40
 
 
@@ -360,7 +360,7 @@ def test_of_a_key_that_is_half_pushed_out_the_rest_is_not_kept_either(connection
     configure(connection, one=f"cat $UCL_KEY_FILE; yes | head -c {filler}")
     run_hooks(connection)
     kept = (connection.path / "hooks" / "one.log").read_text()
-    assert kept.startswith("[private key removed]\ny\n")
+    assert kept == "[private key removed]"
 
 
 def test_what_cannot_be_kept_has_to_be_run_again_and_stops_no_other(connection, tmp_path):

@@ -8,7 +8,7 @@ from steps import go
 from ucl_helpers.automation.doctor import diagnose
 from ucl_helpers.crypto import dump_key, is_sealed
 from ucl_helpers.errors import InvalidSettings, KeyLocked
-from ucl_helpers.establish import Establishment, establish
+from ucl_helpers.establishment import Establishment, establish
 from ucl_helpers.importing import import_identity, read_identity
 from ucl_helpers.lifecycle import forget, rollback
 from ucl_helpers.rebuilding import export

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import sys
@@ -39,15 +40,16 @@ async def _run(kernel, code):
         message = json.loads(told)
         if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
             channel.close()
+            while await channel.read_message() is not None:
+                pass  # until the server has closed it too, and no socket stays open
             return message["content"]["text"]
     raise AssertionError("the channel was closed")
 
 
-def lab(folder, *flags):
+def lab(folder, *flags, make=(), **variables):
     """``make lab`` with the programs of this environment, without a browser, until the block ends."""
-    return running(
-        folder, ["make", "--old-file=.venv/.lab", "lab", f"BIN={BIN}", f"LAB_FLAGS=--no-browser {' '.join(flags)}"]
-    )
+    settings = [f"BIN={os.path.relpath(BIN, ROOT)}", f"LAB_FLAGS=--no-browser {' '.join(flags)}", *make]
+    return running(folder, ["make", "--old-file=.venv/.lab", "lab", *settings], **variables)
 
 
 def test_it_opens_on_the_first_notebook_and_its_kernels_are_encrypted(tmp_path):
@@ -62,6 +64,7 @@ def test_it_opens_on_the_first_notebook_and_its_kernels_are_encrypted(tmp_path):
         kernel = start_kernel(server)
         printed = run(server, kernel, "import os; print(os.getcwd(), os.environ['UCL_HOME'])")
         assert printed == f"{ROOT / 'notebooks'} {ROOT / '.ucl'}\n"
+        assert run(server, kernel, "import sys; print(sys.flags.safe_path, '' in sys.path)") == "True False\n"
         kept = server.runtime / f"kernel-{kernel}.json"
         assert kept.stat().st_mode & 0o077 == 0
         assert json.loads(kept.read_text())["curve_publickey"]
@@ -87,3 +90,13 @@ def test_where_the_port_is_taken_it_takes_another(tmp_path):
         with lab(tmp_path, f"--ServerApp.port={port}") as server, server.ask("/api/status") as answer:
             assert server.port != port
             assert json.load(answer)["kernels"] == 0
+    assert f"Connections are kept in {ROOT / '.ucl'}.\n" in (tmp_path / "server.log").read_text()
+
+
+@pytest.mark.parametrize("by", ["argument", "variable"])
+def test_connections_are_kept_in_another_home_folder_that_is_named(tmp_path, by):
+    home = str(tmp_path / "my connections")
+    arguments, variables = ([f"UCL_HOME={home}"], {}) if by == "argument" else ([], {"UCL_HOME": home})
+    with lab(tmp_path, "--ServerApp.port=0", make=arguments, **variables) as server:
+        assert run(server, start_kernel(server), "import os; print(os.environ['UCL_HOME'])") == f"{home}\n"
+    assert f"Connections are kept in {home}.\n" in (tmp_path / "server.log").read_text()

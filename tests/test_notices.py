@@ -31,6 +31,7 @@ from ucl_helpers.errors import (
     UsageError,
     Waiting,
 )
+from ucl_helpers.extras import install_command
 from ucl_helpers.models import Outcome
 from ucl_helpers.store import Home
 
@@ -228,10 +229,13 @@ def test_a_sender_that_takes_too_long_is_given_up(connection, received, monkeypa
 
 
 def test_without_apprise_the_extra_is_named_and_nothing_stops(connection, received, monkeypatch, capfd):
-    monkeypatch.setattr(notices, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "apprise", None)
     fail(connection, 2)
     notify(connection, DOWN)
-    assert (received, "pip install 'ucl-helpers[notify]'" in capfd.readouterr().err) == ([], True)
+    assert (received, f"needs apprise. Install it with: {install_command('notify')}" in capfd.readouterr().err) == (
+        [],
+        True,
+    )
     assert [one["event"] for one in noted(connection)] == ["notice-failed"]
 
 

@@ -12,7 +12,7 @@ from ucl_helpers import practice, revoke, status_of
 from ucl_helpers.client import Client
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import ServerNotTrusted, UCLError, UnknownConnection, UsageError
-from ucl_helpers.establish import establish, is_accepted
+from ucl_helpers.establishment import establish, is_accepted
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import REVOKE
 from ucl_helpers.renewal import Renewal

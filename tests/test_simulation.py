@@ -206,7 +206,7 @@ def test_what_makes_no_sense_is_named(wrong, said):
 
 def test_without_numpy_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "numpy", None)
-    with pytest.raises(UsageError, match=r"needs numpy.*ucl-helpers\[lab\]"):
+    with pytest.raises(UsageError, match=r"needs numpy. Install it with: .*\[lab\]"):
         runpy.run_path(simulation.__file__)
 
 

@@ -15,7 +15,7 @@ from stored import locked_out
 from ucl_helpers import Renewal, status_of, views
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import ChecksFailed, RateLimited, UsageError
-from ucl_helpers.establish import Establishment
+from ucl_helpers.establishment import Establishment
 from ucl_helpers.hook_results import HookResult, HookResults
 from ucl_helpers.models import Check, Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates
 from ucl_helpers.sandbox import Sandbox

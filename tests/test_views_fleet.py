@@ -204,5 +204,5 @@ def test_few_or_none_are_drawn_as_well(statuses):
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UsageError, match=r"need matplotlib.*ucl-helpers\[lab\]"):
+    with pytest.raises(UsageError, match=r"needs matplotlib.*pip install"):
         runpy.run_path(drawing.__file__)

@@ -7,7 +7,7 @@ import pytest
 from steps import go, pending_of
 
 from ucl_helpers.errors import NewTokenNeeded, UsageError
-from ucl_helpers.establish import DirectorAccess
+from ucl_helpers.establishment import DirectorAccess
 from ucl_helpers.models import NotNeeded, OneTimeToken
 from ucl_helpers.ways_in import WayIn, access_from
 

@@ -23,7 +23,7 @@ from steps import Clock
 from ucl_helpers import renew, revoke
 from ucl_helpers.crypto import dump_certificates, load_key
 from ucl_helpers.errors import Refused, UCLError
-from ucl_helpers.establish import establish
+from ucl_helpers.establishment import establish
 from ucl_helpers.generation import Generation
 from ucl_helpers.importing import import_identity, read_identity
 from ucl_helpers.models import OneTimeToken

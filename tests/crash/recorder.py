@@ -1,13 +1,12 @@
 """Records with ``strace`` what a program does to the files below a folder, and when it sends what."""
 
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from disk import Op
+from tracing import KEEP_DUMPABLE
 
 KINDS = {
     "openat": "create",
@@ -36,19 +35,12 @@ _PLACE = re.compile(r"(\d+|AT_FDCWD)<([^>]*)>")
 _APPLICATION_DATA = b"\x17\x03\x03"
 
 
-def can_record() -> bool:
-    """Whether ``strace`` is there and allowed to."""
-    if shutil.which("strace") is None:
-        return False
-    return subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, check=False).returncode == 0
-
-
 def record(
     root: Path, *command: str | Path, environment: Mapping[str, str], trace: Path
 ) -> tuple[subprocess.CompletedProcess[str], list[Op]]:
     """Run a program; what it said, and what it did below ``root``, network requests as ``send`` among it."""
-    options = ["-f", "-y", "-xx", "-qq", "-s", "1000000", "-e", "signal=none"]
-    watch = ["-e", f"trace={','.join(KINDS)},{NOT_UNDERSTOOD}", "-o", str(trace)]
+    options = ["-f", "-y", "-xx", "-qq", "-s", "1000000", "-e", "signal=none", *KEEP_DUMPABLE]
+    watch = ["-e", f"trace=prctl,{','.join(KINDS)},{NOT_UNDERSTOOD}", "-o", str(trace)]
     program = [str(part) for part in command]
     done = subprocess.run(
         ["strace", *options, *watch, *program], env=environment, capture_output=True, text=True, check=False

@@ -23,7 +23,7 @@ from tracing import record
 from ucl_helpers import crypto, keymaker
 from ucl_helpers.crypto import make_csr, make_key, parse_subject
 from ucl_helpers.errors import UsageError
-from ucl_helpers.establish import establish
+from ucl_helpers.establishment import establish
 from ucl_helpers.importing import import_identity, read_identity
 from ucl_helpers.lifecycle import rollback
 from ucl_helpers.models import Configuration, OneTimeToken

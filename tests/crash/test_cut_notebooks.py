@@ -54,12 +54,15 @@ def readers(ucl):
         yield looking_on
 
 
+LIVES_WITH = 2
+"""The hidden folder beside the output, and the folder of the kernel's sockets."""
+
+
 class Standing:
     """A run of the notebook that stands still after one of its cells, with a connection and a temporary folder."""
 
-    def __init__(self, folder, ucl, number, way):
+    def __init__(self, folder, ucl, number):
         self.folder, self.shell = folder, Shell(folder / "home")
-        self.how, self.lives_with = (("--kernel",), 2) if way == "kernel" else ((), 1)
         folder.mkdir()
         self.shell.establish("prod", ucl)
         self.connection = Home(folder / "home").connection("prod")
@@ -72,7 +75,7 @@ class Standing:
 
     def __enter__(self):
         self._temporary = TemporaryDirectory()  # a short path: it is to hold sockets
-        command = [UCL, "run", *self.how, self.folder / "02.ipynb", "-o", self.folder / "out" / "02.ipynb", "--json"]
+        command = [UCL, "run", self.folder / "02.ipynb", "-o", self.folder / "out" / "02.ipynb", "--json"]
         self.process = subprocess.Popen(
             [*command, "-p", "connection", "prod", "-p", "key_length", "2048"],
             env=environment(self.shell.home, TMPDIR=self._temporary.name),
@@ -103,19 +106,19 @@ class Standing:
         """Of a notebook that does nothing, to the same folder."""
         notebook = write_notebook(self.folder / "other.ipynb", parameters="")
         output = self.folder / "out" / "other.ipynb"
-        assert self.shell.ucl("run", *self.how, notebook, "-o", output, TMPDIR=self._temporary.name).code == 0
+        assert self.shell.ucl("run", notebook, "-o", output, TMPDIR=self._temporary.name).code == 0
 
     def left(self):
         """Hidden files beside the output, and what kernels leave in the temporary folder."""
         return [*(self.folder / "out").glob(".*"), *Path(self._temporary.name).iterdir()]
 
 
-@pytest.fixture(params=["shell", "kernel"])
-def standing(request, ucl, readers, tmp_path):
+@pytest.fixture
+def standing(ucl, readers, tmp_path):
     """``standing(3)``: a run that will stand still after the third cell; the readers follow its connection."""
 
     def run(number):
-        made = Standing(tmp_path / str(number), ucl, number, request.param)
+        made = Standing(tmp_path / str(number), ucl, number)
         readers.follow(made.connection.path)
         return made
 
@@ -139,7 +142,7 @@ def interrupted(run):
 def papermill_killed(run):
     run.process.kill()
     assert run.ends().code == -signal.SIGKILL
-    assert len(run.left()) == run.lives_with
+    assert len(run.left()) == LIVES_WITH
     assert {stat.S_IMODE(one.stat().st_mode) & 0o077 for one in run.left()} == {0}
     run.another_run()
     assert run.left() == []
@@ -175,7 +178,7 @@ def test_a_notebook_left_open_holds_nobody_up_and_says_what_was_settled_elsewher
             said = run.shell.ucl("renew", "prod", "--force", *BITS, "--json")
             assert (said.code, said.json["outcome"]) == (0, "renewed")
             run.another_run()
-            assert len(run.left()) == run.lives_with  # it lives, so nothing of it is swept away
+            assert len(run.left()) == LIVES_WITH  # it lives, so nothing of it is swept away
             others = tree(run.connection.path)
             said = run.goes_on()
         if BEGUN <= number < step("activate"):

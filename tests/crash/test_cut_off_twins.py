@@ -75,6 +75,32 @@ def test_a_log_without_times_and_random_names():
     ]
 
 
+KILLED = """1 openat(AT_FDCWD</>, "/h/now", O_WRONLY|O_CREAT, 0600) = 5</h/now>
+1 rename("/h/.now.0a1b2c3d.tmp", "/h/now" <unfinished ...>
+2 rename("/h/.{other}.tmp", "/h/now" <unfinished ...>
+1 <... rename resumed>)             = ?
+2 +++ killed by SIGKILL +++
+1 +++ killed by SIGKILL +++
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "threads"), [("now.0a1b2c3d", ["main"]), ("now.4e5f6a7b", ["main", "thread 1"])], ids=["echo", "twin"]
+)
+def test_a_call_shown_again_for_another_thread_after_sigkill_is_one_call(other, threads):
+    """Seen with strace 6.1: the second thread made a key then and called nothing."""
+    calls = [one for one, _ in calls_in(KILLED.format(other=other), "/h") if one.name == "rename"]
+    assert [one.thread for one in calls] == threads
+
+
+def test_a_call_that_a_thread_repeats_and_is_killed_in_stays():
+    log = """1 fsync(5</h/now>) = 0
+1 fsync(5</h/now> <unfinished ...>
+1 +++ killed by SIGKILL +++
+"""
+    assert [one.number for one, _ in calls_in(log, "/h")] == [1, 2]
+
+
 # -- the sandbox -------------------------------------------------------------------------------------------------------
 
 

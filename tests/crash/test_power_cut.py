@@ -21,14 +21,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from disk import Dice, lay
 from onlookers import Onlookers
 from powercut import CASES, CURRENT, Recording, by_hand, faults, token_for, token_is_unused
-from recorder import can_record
+from tracing import UNFIT
 
 from ucl_helpers import crypto, keymaker
 from ucl_helpers.crypto import make_key
 from ucl_helpers.sandbox import RunningSandbox, Sandbox
 from ucl_helpers.store import Home
 
-pytestmark = pytest.mark.skipif(not can_record(), reason="strace is missing or not allowed")
+pytestmark = pytest.mark.skipif(bool(UNFIT), reason=UNFIT)
 
 
 @pytest.fixture(scope="module")

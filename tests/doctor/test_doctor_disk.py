@@ -131,7 +131,7 @@ def test_a_home_that_cannot_be_looked_into_is_named(prod, place, proof):
     proof("doctor", "faults planted and named", 1)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.needs_root("only root gives files away")
 def test_what_belongs_to_another_is_named(prod, place, proof):
     key = prod.path / "current" / "key.pem"
     os.chown(key, 65534, -1)
@@ -334,7 +334,7 @@ def test_a_file_with_a_secret_that_others_may_read_is_named(setting, prod, place
     assert secret.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who gives files away")
+@pytest.mark.needs_root("only root gives files away")
 @pytest.mark.parametrize(("mode", "status"), [(0o640, "ok"), (0o644, "warning")])
 def test_a_file_of_somebody_else_may_be_for_our_group(mode, status, prod, place):
     refer(prod, REFERRING["key_passphrase"], place / "secret")

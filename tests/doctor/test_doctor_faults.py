@@ -61,8 +61,8 @@ NAMED = {
     "director-url-dead": ("URLs", "the Director is", 0),
     "director-url-moved": ("URLs", "the Director is https://127.0.0.1", 0),
     "connector-url-http": ("URLs", "the certificate endpoint is http:", 0),
-    "connector-url-dead": ("URLs", "the certificate endpoint is", 0),
-    "connector-url-moved": ("URLs", "the certificate endpoint is https://127.0.0.1", 0),
+    "connector-url-dead": ("URLs", "the certificate endpoint is", 7),
+    "connector-url-moved": ("URLs", "the certificate endpoint is https://127.0.0.1", 7),
 }
 HARMLESS = {
     *("wrong-content-type", "director-url-null", "director-url-empty"),

@@ -201,6 +201,16 @@ def test_another_subject_is_wanted(secure, between, count):
     count()
 
 
+def test_another_host_is_consented_to_by_the_renewal_that_is_named(at, ucl, count):
+    named_by_ucl = ucl.certificate_secured_connector_url
+    prod = at(named_by_ucl.replace("localhost", "127.0.0.1"))
+    finding = named(prod, "URLs", "the certificate endpoint is https://localhost", code=7)
+    assert finding.remedy.startswith("ucl renew prod --force --accept-new-host")
+    mended(finding, prod)
+    assert prod.url == named_by_ucl
+    count(mended=1)
+
+
 def test_urls_that_have_changed_are_taken_over_by_a_renewal(at, secure, between, ucl, count):
     url = between.certificate_secured_connector_url
     between.on(

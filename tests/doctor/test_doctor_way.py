@@ -2,10 +2,11 @@
 
 import json
 import socket
+import ssl
 
 import pytest
 from examined import bad, named, right_url, typed, well
-from tls_servers import accepting, proxying
+from tls_servers import PAUSE, accepting, proxying
 
 from ucl_helpers.automation.doctor import diagnose
 from ucl_helpers.automation.doctor.findings import Commands
@@ -94,7 +95,7 @@ def test_a_proxy_is_told_by_host_alone(elsewhere, monkeypatch, count):
     with proxying() as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t@localhost:{proxy.port}")
         told = diagnose(elsewhere)
-        assert bad(told) == {"URLs": "warning"}
+        assert bad(told) == {"URLs": "failed"}
         assert told["proxy"].found == f"localhost:{proxy.port}, by HTTPS_PROXY"
         assert "the proxy" in told["name resolution"].found
         assert ["Proxy-Authorization" in one.headers for one in proxy.requests] == [True, True]
@@ -114,9 +115,15 @@ def test_the_sandbox_is_reached_whatever_proxy_there_is(secure, monkeypatch):
 
 
 PROXIES = {
-    "refuses": (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "403 forbidden"),
-    "wants a password": (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "407 proxy"),
-    "is none": (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak as a proxy does"),
+    "refuses": (
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+        "does not allow connections to elsewhere.invalid (403)",
+    ),
+    "wants a password": (
+        b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+        "does not accept the user name and password (407)",
+    ),
+    "is none": (b"SSH-2.0-OpenSSH_9.2\r\n", "did not answer like an HTTP proxy"),
 }
 
 
@@ -135,15 +142,47 @@ def test_a_proxy_that_lets_nobody_through(elsewhere, monkeypatch, fault, count):
     count()
 
 
+@pytest.mark.parametrize("drop", [b"x", b""])
+def test_a_proxy_that_drips_or_says_nothing(elsewhere, monkeypatch, drop, count):
+    def handle(raw, server, closing):
+        raw.recv(10_000)
+        raw.sendall(b"HTTP/1.1 200 -\r\nX: ")
+        while not closing.wait(PAUSE):
+            raw.sendall(drop)
+
+    with accepting(handle) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://localhost:{proxy.port}")
+        named(elsewhere, "proxy", f"localhost:{proxy.port}", "timed out", code=3, seconds=0.3)
+    count()
+
+
+def test_a_proxy_over_tls_that_the_system_does_not_trust(elsewhere, ucl, monkeypatch, count):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ucl.state / "server.pem")
+    with proxying(tls=context) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://localhost:{proxy.port}")
+        named(elsewhere, "proxy", f"https://localhost:{proxy.port}", "is not trusted", code=5)
+    count()
+
+
+def test_a_proxy_over_tls_that_speaks_none(elsewhere, monkeypatch, count):
+    with accepting(speaks_no_tls) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://localhost:{proxy.port}")
+        named(elsewhere, "proxy", f"https://localhost:{proxy.port}", "speaks no TLS", code=2)
+    count()
+
+
 @pytest.mark.parametrize(
-    ("proxy", "name"),
+    ("proxy", "told"),
     [
-        ("http://u:s3cr3t@nothing.invalid:3128", "name resolution"),
-        ("http://u:s3cr3t@localhost:1", "TCP connection"),
-        ("http://u:s3cr3t@[", "proxy"),
+        ("http://u:s3cr3t@nothing.invalid:3128", {"name": "name resolution", "code": 3}),
+        ("http://u:s3cr3t@localhost:1", {"name": "TCP connection", "code": 3}),
+        ("http://u:s3cr3t@[", {"name": "proxy", "code": 2}),
+        ("http://u:s3cr3t@", {"name": "proxy", "code": 2}),
     ],
 )
-def test_a_proxy_that_cannot_be_reached(elsewhere, monkeypatch, proxy, name, count):
+def test_a_proxy_that_cannot_be_reached(elsewhere, monkeypatch, count, proxy, told):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    assert "s3cr3t" not in str(named(elsewhere, name, code=3))
+    finding = named(elsewhere, **told)
+    assert "s3cr3t" not in str(finding) + finding.remedy
     count()

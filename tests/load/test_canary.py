@@ -104,7 +104,7 @@ class Lab:
 
     def has_removed(self):
         """A run has saved a cell that let out a secret."""
-        return any(b"removed]" in path.read_bytes() for path in (self.folder / "out").glob(".*.run/*.ipynb"))
+        return any(b"outputs removed" in path.read_bytes() for path in (self.folder / "out").glob(".*.run/*.ipynb"))
 
     def judged(self):
         """The files that hold a canary, or that it was printed; and how many texts were searched."""

@@ -26,6 +26,7 @@ from ucl_helpers.store import Home
 
 connection = Home(sys.argv[1]).connection("prod")
 client.MAX_ANSWER_BYTES = int(sys.argv[2])
+client.MAX_RECEIVED_BYTES = client.MAX_ANSWER_BYTES + 2**18
 current = connection.require_current()
 with client.Client(connection.url, "certificate", ca_file=current.server_ca, credentials=current.credentials) as caller:
     forget_peak("self")

@@ -17,13 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STRACE = shutil.which("strace")
-UNFIT = (
-    "strace is not installed (Debian and Ubuntu: apt install strace)"
-    if not STRACE
-    else "only root may look into a program that lets nobody look"  # prctl(2), PR_SET_DUMPABLE
-    if os.geteuid() != 0
-    else ""
-)
+KEEP_DUMPABLE = ("-e", "inject=prctl:retval=0")
+"""`ucl` makes itself undumpable (prctl(2), ``PR_SET_DUMPABLE``). The `strace` of an ordinary user can then no longer
+read its memory, and prints addresses in place of paths and data. With this option the kernel never sees the call, and
+the program is traced unmodified. An option after it may inject into other calls too."""
+
+
+def can_trace() -> bool:
+    """Whether `strace` is installed, and this user may trace a program."""
+    command = ["strace", *KEEP_DUMPABLE, "-o", os.devnull, "true"]
+    return bool(STRACE) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+UNFIT = "" if can_trace() else "strace is missing or not allowed (Debian and Ubuntu: apt install strace)"
 FILE_CALLS = (
     *("openat", "write", "pwrite64", "ftruncate", "mkdir", "rename", "symlink", "unlink", "unlinkat", "rmdir"),
     *("fsync", "flock", "chmod", "fchmod", "close"),
@@ -113,7 +119,12 @@ def calls_in(log: str, home: str) -> Iterator[tuple[Call, str]]:
 
 
 def _joined(log: str) -> Iterator[str]:
-    """The lines, those joined again that another thread's have cut in two."""
+    """The lines, those joined again that another thread's have cut in two.
+
+    After SIGKILL strace may show a call twice. It can no longer read what another thread does, and prints the call that
+    it read last, with that thread's number, and without an end. Such a line is left out: it repeats another's word for
+    word, random names included, and never returns.
+    """
     lines, begun = [], {}
     for line in log.splitlines():
         pid = line.split(" ", 1)[0]
@@ -124,7 +135,15 @@ def _joined(log: str) -> Iterator[str]:
             lines[begun.pop(pid)] += rest[2]
         else:
             lines.append(line)
-    yield from lines
+    never_ended = set(begun.values())
+    killed_in = {}  # what a thread called when it was killed
+    for number, line in enumerate(lines):
+        pid, call = line.split(" ", 1) if " " in line else ("", line)
+        if number in never_ended and any(call in other for thread, other in killed_in.items() if thread != pid):
+            continue
+        if number in never_ended or line.endswith("= ?"):
+            killed_in[pid] = call
+        yield line
 
 
 def _known_as(path: str, home: str) -> str:
@@ -143,7 +162,7 @@ def environment(**more: str) -> dict[str, str]:
 def _run(options: list[str], command: list[str], secrets: dict[str, str], home: Path) -> tuple[int, str, str]:
     log = home.with_name(f"{home.name}.log")
     done = subprocess.run(
-        [str(STRACE), "-f", "-y", "-s", "0", "-o", str(log), *options, *command],
+        [str(STRACE), "-f", "-y", "-s", "0", "-o", str(log), *KEEP_DUMPABLE, *options, *command],
         env=environment(**secrets),
         cwd=home.parent,
         stdin=subprocess.DEVNULL,
@@ -157,7 +176,7 @@ def _run(options: list[str], command: list[str], secrets: dict[str, str], home: 
 
 def record(command: list[str], secrets: dict[str, str], home: Path) -> list[Call]:
     """Every file-changing, network or file-opening call of a whole run, from the first that touches ``home``."""
-    options = ["--seccomp-bpf", "-e", f"trace=execve,{','.join({*FILE_CALLS, *NET_CALLS})}"]
+    options = ["--seccomp-bpf", "-e", f"trace=execve,prctl,{','.join({*FILE_CALLS, *NET_CALLS})}"]
     code, said, log = _run(options, command, secrets, home)
     assert code == 0, said
     calls = [one for one, _ in calls_in(log, str(home))]
@@ -169,7 +188,7 @@ def strike(call: Call, how: str, command: list[str], secrets: dict[str, str], ho
     """Run a program and let ``how`` befall it at ``call``: the name of a signal, or of an error."""
     by_signal = hasattr(signal, how)
     known_by = "write" if call.on == "socket" else "openat" if call.name == "close" else call.name
-    traced = {"execve", "socket", known_by, call.name}
+    traced = {"execve", "prctl", "socket", known_by, call.name}
     inject = f"inject={call.name}:{'signal' if by_signal else 'error'}={how}:when={call.number}"
     options = ["-e", f"trace={','.join(sorted(traced))}", "-e", inject]
     # With a seccomp filter strace is faster, but its signals get lost.
