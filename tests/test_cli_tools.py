@@ -13,8 +13,11 @@ from command_line import BITS, UCL, Shell, environment
 from cryptography import x509
 from test_runner import mode, printed, write_notebook
 
+from ucl_helpers import Home, files
 from ucl_helpers.automation.notebooks import notebooks_directory
 from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers.crypto import dump_key, make_key
+from ucl_private_files import write_file
 
 OURS = sorted(path.name for path in notebooks_directory().glob("*.ipynb"))
 
@@ -47,6 +50,18 @@ def test_a_parameter_that_is_none_is_a_usage_error(given, told, shell, tmp_path)
     write_notebook(tmp_path / "in.ipynb", "print(place)", parameters='place: str = "here"')
     said = shell.ucl("run", "in.ipynb", *given)
     assert (said.code, told in said.err) == (2, True), said
+
+
+@pytest.mark.parametrize(("known", "code"), [(True, 14), (False, 0)])
+def test_the_keys_of_the_home_are_searched_for_though_the_notebook_does_not_take_it(known, code, shell, tmp_path):
+    home, lines = Home(tmp_path / "other"), dump_key(make_key(2048)).decode().splitlines()
+    folder = home.path / "connections" / "prod" / "pending"
+    files.make_private_folder(home.path, folder.parent.parent, folder.parent, folder)
+    write_file(folder / "key.pem", "\n".join(lines).encode() if known else b"")
+    (tmp_path / "shown").write_text("".join(lines[4:11]))  # a part of the key, without its markers
+    write_notebook(tmp_path / "own.ipynb", "print(open('shown').read())")
+    said = shell.ucl("--home", home.path, "run", "own.ipynb", "-o", "out.ipynb")
+    assert (said.code, lines[5] in (tmp_path / "out.ipynb").read_text()) == (code, not known), said
 
 
 def test_home_is_given_to_a_notebook_that_takes_one(shell, tmp_path):

@@ -119,6 +119,12 @@ def test_the_home_folders_that_a_run_can_reach_are_read_at_once(tmp_path, monkey
     assert found({"home": str(tmp_path / "another")}, LINE) == (None if how == "parameter" else "private key")
 
 
+def test_a_home_folder_given_beside_the_parameters_is_read(tmp_path):
+    put(tmp_path / "connections" / "prod" / "pending" / "key.pem", PEM)
+    assert find_secret(LINE, WatchedSecrets({}, tmp_path)()) == "private key"
+    assert find_secret(LINE, WatchedSecrets({})()) is None
+
+
 def test_of_many_keys_the_newest_are_known_and_those_of_the_named_connection(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MOST_CONNECTIONS", 2)
     monkeypatch.setattr(sources, "MOST_KEYS", 2)
@@ -153,6 +159,12 @@ SECRET_VARIABLES = {
     "BEARER": "ABCdefGHI",
     "SIGNING_KEY": "deadbeefdeadbeef0",
     "APIKEY": "0123456789abcdef",
+    "AWS_SECRET_ACCESS_KEY": "/bPxRfiCYEXAMPLEKEYwJalrXUtnFEMI/K7MDENG",
+    "EMAIL_HOST_PASSWORD": "n0tThatEasy",
+    "GPG_PASSPHRASE": "correct horse battery staple",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "abcdef-0123456789",
+    "FILE_ENCRYPTION_KEY": "deadbeefdeadbeef0",
+    "URL_SIGNING_SECRET": "n0tThatEasy",
     "PRIVATE_KEY": PEM,
 }
 OTHER_VARIABLES = {
@@ -164,6 +176,9 @@ OTHER_VARIABLES = {
     "GPG_KEY": "A035C8C19219BA821ECEA86B64E628F8D684696D",
     "PUBLIC_KEY": "abcdef-0123456789",
     "SIGNING_KEY": "/etc/ssl/private/key-0123.pem",
+    "TLS_KEY": "./key-0123.pem",
+    "DB_PASSWORD_FILE": "abcdef-0123456789",
+    "SSH_PUBLIC_KEY": "abcdef-0123456789",
     "TOKEN_ENDPOINT": "https://idp.example/oauth2/token",
     "TOKENIZERS_PARALLELISM": "false",
     "SECRET_BACKEND": "hashicorp-vault",

@@ -52,6 +52,7 @@ def execute(
     *,
     records: list[Record],
     kernel: EncryptedKernelManager,
+    home: Path | None,
     stops: list[BaseException],
 ) -> None:
     """Let papermill run it by the engine ``ucl``, which adds the record of the run to ``records``, however it ends.
@@ -63,6 +64,7 @@ def execute(
         deadline: how long it may take.
         records: gets the record.
         kernel: executes the cells.
+        home: a home folder whose secrets are looked for as well.
         stops: what the run is to end with, if signals came already.
     """
     try:
@@ -78,6 +80,7 @@ def execute(
                 tell=records.append,
                 engine_name="ucl",
                 kernel=kernel,
+                home=home,
                 stops=stops,
             )
     except (*_TOLD, *_KERNEL):

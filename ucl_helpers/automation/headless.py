@@ -7,8 +7,8 @@ The law of this file:
 3.  When it returns or raises, the kernel is gone and the outcome is told.
 
 Papermill itself writes the notebook once more when the engine is done: without secrets, since those were taken out of
-the very object it writes, and with the same mode, but in place. Whoever reads the file at that very moment may meet
-half of it; ``ucl run`` renames it afterwards, so there nobody does.
+the very object it writes, and with the same mode, but in place. A program that reads the file at that moment may read
+half of it. ``ucl run`` lets it write in a hidden folder, and renames the file afterwards.
 """
 
 import logging
@@ -52,6 +52,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     deadline: timedelta | float | str = DEADLINE,
     tell: Callable[[Record], None] | None = None,
     kernel: EncryptedKernelManager | None = None,
+    home: Path | None = None,
     stops: list[BaseException] | None = None,
 ) -> Any:
     """Execute a notebook that papermill has prepared.
@@ -70,11 +71,12 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         deadline: how long the whole run may take: seconds, or a text such as ``30m``.
         tell: gets the record of the run instead of the file ``outcome.json`` beside the notebook.
         kernel: the kernel, if it was started already; it is ended.
+        home: a home folder whose secrets are looked for, beside those of parameters and environment.
         stops: what the run is to end with, if signals came already.
 
     Raises:
         SecretFound: a secret stands in a parameter or in a cell; nothing was written, nothing was run.
-        SecretRedacted: the notebook let a secret out; it was taken out of all that was written.
+        SecretRedacted: the notebook showed a secret; the outputs that held it were removed from all that was written.
         DeadlineExceeded: the run, or a cell, took too long.
         KeyboardInterrupt, SystemExit: SIGINT, or SIGTERM (143), came.
         StorageFailed: the notebook could not be saved, or another user can replace the file that it is written to.
@@ -83,7 +85,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     parameters = nb.metadata.papermill.get("parameters", {})
     for name, value in parameters.items():
         refuse_secret(name, value)
-    redactor = Redactor(WatchedSecrets({**_defaults(nb), **parameters}))
+    redactor = Redactor(WatchedSecrets({**_defaults(nb), **parameters}, home))
     redactor.refuse_sources(nb.cells)
     record = Record(str(input_path or ""), parameters, datetime.now(UTC))
     manager = RedactingManager(

@@ -75,6 +75,7 @@ def run_notebook(
     parameters: Mapping[str, object] | None = None,
     *,
     deadline: timedelta = DEADLINE,
+    home: Path | None = None,
 ) -> RunResult:
     """Execute a notebook by this interpreter, in the current folder, and save what came out.
 
@@ -87,6 +88,8 @@ def run_notebook(
         output: where the executed notebook goes; what is there is replaced.
         parameters: by name; text is converted to the type the notebook declares.
         deadline: how long it may take; then it is interrupted.
+        home: a home folder whose secrets are looked for in the outputs, beside those of the parameter ``home``,
+            ``UCL_HOME`` and the default.
 
     Raises:
         UsageError: the notebook cannot be read, or does not take these parameters.
@@ -112,7 +115,9 @@ def run_notebook(
             working, held = hold(lambda: _begun(output))
         saved = working / output.name
         try:
-            execute(notebook.absolute(), saved, values, deadline, records=records, kernel=kernel, stops=stops)
+            execute(
+                notebook.absolute(), saved, values, deadline, records=records, kernel=kernel, home=home, stops=stops
+            )
         finally:
             told = _keep(working, output, records)
             os.close(held)

@@ -66,8 +66,8 @@ def run_command(
       ucl run 02_maintain_connection -p connection prod --deadline 10m
 
     The executed notebook is written (0600) also when it fails, and X.outcome.json beside X.ipynb says what came of it;
-    the exit code is that of its outcome. If a cell shows a secret that is found, a note replaces its outputs. The
-    parameter home, if the notebook has it, is set to --home unless it is given.
+    the exit code is that of its outcome. If ucl finds a secret in the outputs of a cell, a note replaces all of them.
+    The parameter home, if the notebook has it, is set to --home unless it is given.
 
     A Jupyter kernel of this interpreter executes the cells, over encrypted Unix sockets in a private folder.
     """
@@ -112,7 +112,7 @@ def _run(
             _end(RunResult(kept, told), values, json_output=json_output)
     executed = output or default_output(runs, path, now)
     try:
-        result = run_notebook(path, executed, values, deadline=deadline)
+        result = run_notebook(path, executed, values, deadline=deadline, home=home.path)
     except (KeyboardInterrupt, SystemExit) as stopped:  # what came of it is told all the same
         if not json_output:
             if executed.exists():

@@ -2,7 +2,8 @@
 
 Known are what parameters and settings refer to (``env:NAME``, ``file:PATH``); files that a parameter such as
 ``key_file`` names; all private keys, pending tokens and the sandbox's bearer in the home folders that the run can reach
-(parameter ``home``, ``UCL_HOME``, default); variables named like a secret, and passwords in ``*_PROXY`` variables.
+(parameter ``home``, ``--home``, ``UCL_HOME``, default); variables named like a secret, and passwords in ``*_PROXY``
+variables.
 
 Bounds: in each home the :data:`MOST_CONNECTIONS` that changed last, and the :data:`MOST_KEYS` newest of their keys. The
 connection that the parameter ``connection`` names comes on top of both, with as many keys. An encrypted key that no
@@ -26,34 +27,41 @@ from ucl_helpers.automation.redaction.matcher import BEARER, TOKEN, KnownSecrets
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import read_regular
 from ucl_helpers.operations import read_token
-from ucl_private_files import is_private_folder
+from ucl_private_files import UnsafePath, is_private_folder, require_private_below
 
 MOST_CONNECTIONS, MOST_KEYS = 100, 100
 
-_PARTS = ("", "/pending", "/generations", "/aside")  # the folder of a connection, and those in it that are read
+_PARTS = ("", "pending", "generations", "aside")  # the folder of a connection, and those in it that are read
 _MOST_BYTES = 2**20  # a larger file is no secret
 _LINE, _PASSWORD = 16, 8  # characters: shorter lines of longer secrets, and shorter passwords, are not looked for
 _WRITTEN_REFERENCE = re.compile(r"""["']((?:env|file):[^"'\n]+)["']""")
 _DIRECTOR = re.compile(r'"directorToken": *"([^"]+)"')
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|BEARER|(^|_)(API|ACCESS|PRIVATE)?KEYS?(_|$)", re.IGNORECASE)
-# Parts of names such as SSH_KEY_PATH, AWS_ACCESS_KEY_ID and GPG_KEY, whose values are no secrets.
-_OTHER = r"ID|PATH|FILE|DIR|NAME|TYPE|UR[LI]|HOST|PORT|SIZE|LENGTH|BITS|ALG\w*|FINGERPRINT|PUBLIC|GPG"
-_OTHER_NAME = re.compile(rf"(^|_)({_OTHER})(_|$)", re.IGNORECASE)
-_LOCATION = re.compile(r"[./~]|[A-Za-z][A-Za-z0-9+.-]*://|(?:env|file):")
+# Names such as SSH_KEY_PATH, AWS_ACCESS_KEY_ID, PUBLIC_KEY and GPG_KEY (a fingerprint), whose values are no secrets.
+_OTHER_NAME = re.compile(
+    r"_(ID|PATH|FILE|DIR|NAME|TYPE|UR[LI]|HOST|PORT|SIZE|LENGTH|BITS|ALG[A-Z]*|FINGERPRINT)$|(^|_)(PUBLIC|GPG)_KEYS?$",
+    re.IGNORECASE,
+)
+_REFERENCE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:env|file):")
 # Eight or more characters with digits and letters or with both cases, or 24 of any kind; not `true` or `us`.
 _HARD_TO_GUESS = re.compile(r"(?=.{8})((?=.*\d)(?=.*[A-Za-z])|(?=.*[a-z])(?=.*[A-Z])).*|.{24,}", re.DOTALL)
 
 
 class WatchedSecrets:
-    """Calling it returns the secrets that a run with these parameters of its notebook could show by then."""
+    """Calling it returns the secrets that a run could show by then.
 
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
+    Args:
+        parameters: of its notebook.
+        home: a home folder that the run uses beside those that parameters and environment name.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], home: Path | None = None) -> None:
         self._known, self._stamps, self._passphrases = KnownSecrets(), dict[Path, object](), set[bytes]()
         self._files = [Path(str(value)) for name, value in parameters.items() if name.endswith("_file") and value]
         self._references = {text for text in leaves(parameters) if text.startswith(("env:", "file:"))}
         self._connection = str(parameters.get("connection") or "")
-        homes = (parameters.get("home"), os.environ.get("UCL_HOME"), user_data_path("ucl-helpers"))
-        self._homes = list(dict.fromkeys(Path(str(home)) for home in homes if home))
+        homes = (parameters.get("home"), home, os.environ.get("UCL_HOME"), user_data_path("ucl-helpers"))
+        self._homes = list(dict.fromkeys(Path(str(one)) for one in homes if one))
         for name, value in os.environ.items():
             for secret in _secrets_in_variable(name, value.strip()):
                 self._learn(secret, f"secret of env:{name}")
@@ -66,7 +74,7 @@ class WatchedSecrets:
         # A new generation changes the link in the folder of its connection, and so the date of that.
         others = (_newest([home], "connections/*", most=MOST_CONNECTIONS) for home in homes)
         paths = sorted({*chain(named, *others)})
-        connections = [path for path in paths if is_private_folder(path.parent, *(path.name + part for part in _PARTS))]
+        connections = [path for path in paths if _is_private(path)]
         for folder in connections:
             self._references.update(_WRITTEN_REFERENCE.findall(self._changed(folder / "settings.toml")))
             for token in self._changed(folder / "pending" / "token").split():
@@ -108,15 +116,35 @@ class WatchedSecrets:
                 self._known.add_text(read_token(secret).token, TOKEN)
 
 
+def _is_private(connection: Path) -> bool:
+    """Return whether no other user can change this folder of a connection, below a home folder that was checked."""
+    with suppress(UnsafePath, OSError):
+        require_private_below(*(connection / part for part in _PARTS))
+        return True
+    return False
+
+
 def _secrets_in_variable(name: str, value: str) -> Iterator[str]:
     """What is secret of an environment variable, by its name and by its value."""
     if name.upper().endswith("_PROXY"):
         with suppress(ValueError):  # it is no URL
             password = urlsplit(value).password or ""
             yield from {text for text in (password, unquote(password)) if len(text) >= _PASSWORD}
-    elif _SECRET_NAME.search(name) and not _OTHER_NAME.search(name) and not _LOCATION.match(value):
-        is_file = _newest([Path()], glob.escape(value), most=1)
-        yield from [value] if _HARD_TO_GUESS.fullmatch(value) and not is_file else []
+    elif _SECRET_NAME.search(name) and not _OTHER_NAME.search(name) and not _REFERENCE.match(value):
+        yield from [value] if _HARD_TO_GUESS.fullmatch(value) and not _is_path(value) else []
+
+
+def _is_path(value: str) -> bool:
+    """Return whether a file is there or, for a path from the root folder, at least its first folder.
+
+    A ``/`` at the beginning proves nothing: one of 64 texts in base64 begins with it.
+    """
+    if value.startswith(("./", "../", "~/")):
+        return True
+    with suppress(OSError, ValueError):
+        path = Path(value)
+        return (Path(*path.parts[:2]) if path.is_absolute() else path).exists()
+    return False
 
 
 def _newest(folders: Iterable[Path], *forms: str, most: int) -> list[Path]:
