@@ -105,10 +105,34 @@ def peak(notebook):
 quiet, loud = map(peak, sys.argv[1:])
 print(loud - quiet)
 """
+RETURNED = {  # with the kernel's answer to a cell, not as an output
+    "an error": "raise ValueError('x y' * 17_000_000)",
+    "a text for IPython's pager": "get_ipython().payload_manager.write_payload("
+    "{'source': 'page', 'data': {'text/plain': 'x' * 50_000_000}, 'start': 0})",
+}
+RETURNED_ROOM = 75  # MiB
 HIGH_WATER = """
 with open("/proc/self/status") as lines, open(name, "w") as mark:
     mark.write(next(line.split()[1] for line in lines if "VmHWM" in line))
 """
+
+
+def added_peak(notebooks, folder):
+    """By how many MiB the peak memory of a process that runs the second notebook exceeds that for the first."""
+    variables = environment(folder / "home", PYTHONPATH=str(Path(__file__).parent))
+    variables.pop("PYTEST_CURRENT_TEST", None)
+    command = [sys.executable, "-c", MEASURED_RUN, *notebooks]
+    return float(subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="/proc tells how much memory a process took")
+@pytest.mark.parametrize("what", RETURNED)
+def test_an_answer_of_50_mb_is_not_sent_to_the_process_that_saves(what, tmp_path):
+    notebooks = [
+        write_notebook(tmp_path / f"{name}.ipynb", source)
+        for name, source in (("quiet", "pass"), ("loud", RETURNED[what]))
+    ]
+    assert added_peak(notebooks, tmp_path) < RETURNED_ROOM
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="/proc tells how much memory a process took")
@@ -121,11 +145,7 @@ def test_a_cell_that_prints_300_mb_takes_bounded_memory(how, tmp_path):
         )
         for mark, source in zip(marks, ["pass", POURED[how]], strict=True)
     ]
-    variables = environment(tmp_path / "home", PYTHONPATH=str(Path(__file__).parent))
-    variables.pop("PYTEST_CURRENT_TEST", None)
-    command = [sys.executable, "-c", MEASURED_RUN, *notebooks]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < ROOM
+    assert added_peak(notebooks, tmp_path) < ROOM
     quiet, loud = (int(mark.read_text()) / 1024 for mark in marks)
     assert loud - quiet < ROOM
     text = json.dumps(json.loads((tmp_path / "out.ipynb").read_text())["cells"][-1]["outputs"])
@@ -154,6 +174,49 @@ def test_widgets_are_left_out(tmp_path):
     assert "widgets" not in json.loads(result.output.read_text())["metadata"]
 
 
+CLEARS = "from IPython.display import clear_output\nprint('replaced')\nclear_output({})\nprint('stays')"
+FILLS = "from IPython.display import clear_output\nprint('word ' * 300_000)\nprint('lost')\nclear_output({})\n{}"
+
+
+@pytest.mark.parametrize("wait", ["", "wait=True"])
+def test_a_cell_that_clears_its_output_keeps_only_what_it_prints_afterwards(wait, tmp_path):
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", CLEARS.format(wait)), tmp_path / "out.ipynb")
+    assert (result.exit_code, printed(result.output)) == (0, "stays\n")
+
+
+@pytest.mark.parametrize(
+    "wait",
+    ["", "wait=True"],
+)
+def test_a_cell_that_clears_more_than_its_bound_can_print_again(wait, tmp_path):
+    fills = FILLS.format(wait, "print('stays')")
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", fills), tmp_path / "out.ipynb")
+    assert (result.exit_code, printed(result.output)) == (0, "stays\n")
+
+
+@pytest.mark.parametrize("wait", ["", "wait=True"])
+def test_a_cell_that_clears_more_than_its_bound_can_display_again(wait, tmp_path):
+    fills = FILLS.format(wait, "display({'text/plain': 'stays'}, raw=True)")
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", fills), tmp_path / "out.ipynb")
+    outputs = json.loads(result.output.read_text())["cells"][-1]["outputs"]
+    assert ["".join(output["data"]["text/plain"]) for output in outputs] == ["stays"]
+
+
+def test_the_magic_capture_keeps_output_from_the_notebook(tmp_path):
+    captures = "%%capture captured\nprint('printed')\ndisplay('displayed')"
+    shows = "print(captured.stdout, len(captured.outputs))"
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", captures, shows), tmp_path / "out.ipynb")
+    assert (result.exit_code, printed(result.output)) == (0, "printed\n 1\n")
+    assert json.loads(result.output.read_text())["cells"][1]["outputs"] == []
+
+
+def test_a_task_that_a_cell_starts_can_be_awaited_in_a_later_cell(tmp_path):
+    starts = "import asyncio\nready = asyncio.Event()\ntask = asyncio.create_task(ready.wait())\nprint(task.done())"
+    awaits = "ready.set()\nprint(await task)"
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", starts, awaits), tmp_path / "out.ipynb")
+    assert (result.exit_code, printed(result.output)) == (0, "False\nTrue\n")
+
+
 # -- that it ends ------------------------------------------------------------------------------------------------------
 
 POURS = "print('first')\nopen({here!r}, 'w').close()\nwhile True:\n    print('on and on ' * 50)\n"
@@ -165,7 +228,11 @@ def test_a_cell_that_prints_without_end_is_interrupted_and_what_it_printed_is_ke
     write_notebook(tmp_path / "in.ipynb", POURS.format(here=str(tmp_path / "here")))
     words = ["out.ipynb", "in.ipynb"] if command[0] == "ucl" else ["in.ipynb", "out.ipynb"]
     with subprocess.Popen(
-        [BIN / command[0], *command[1:], *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [BIN / command[0], *command[1:], *words],
+        cwd=tmp_path,
+        env=environment(tmp_path / "home"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         (tmp_path / "here").read_text()
         process.send_signal(signal.SIGTERM)
@@ -175,6 +242,26 @@ def test_a_cell_that_prints_without_end_is_interrupted_and_what_it_printed_is_ke
     outputs = json.loads((tmp_path / "out.ipynb").read_text())["cells"][-1]["outputs"]
     assert [output["ename"] for output in outputs if output["output_type"] == "error"] == ["KeyboardInterrupt"]
     assert printed(tmp_path / "out.ipynb").startswith("first\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "outcome", "exit_code", "error"),
+    [
+        ("raise KeyboardInterrupt", "failed", 1, "KeyboardInterrupt"),
+        ("import sys\nsys.exit(0)", "done", 0, None),
+        ("import sys\nsys.exit(3)", "failed", 1, "SystemExit"),
+    ],
+)
+def test_a_cell_that_interrupts_itself_or_exits_ends_the_run(source, outcome, exit_code, error, tmp_path):
+    result = run_notebook(write_notebook(tmp_path / "in.ipynb", source, "print('never')"), tmp_path / "out.ipynb")
+    written = json.loads((tmp_path / "out.outcome.json").read_text())
+    assert (written["outcome"], written["exitCode"], written.get("error")) == (outcome, exit_code, error)
+    assert result.exit_code == exit_code
+    cells = [cell for cell in json.loads(result.output.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [cell["metadata"]["papermill"]["status"] for cell in cells] == ["completed", "failed", "pending"]
+    raised = [output["ename"] for output in cells[1]["outputs"] if output["output_type"] == "error"]
+    assert raised == [error or "SystemExit"]
+    assert cells[2]["outputs"] == []
 
 
 def test_it_ends_when_the_run_is_killed(tmp_path):
@@ -193,13 +280,15 @@ def test_it_ends_when_the_run_is_killed(tmp_path):
 def test_closed_standard_descriptors_do_no_harm(tmp_path):
     write_notebook(tmp_path / "in.ipynb", "print('here')")
     command = 'exec "$0" run in.ipynb -o out.ipynb <&- >&- 2>&-'
-    done = subprocess.run(["bash", "-c", command, UCL], cwd=tmp_path, check=False)
+    variables = environment(tmp_path / "home")
+    done = subprocess.run(["bash", "-c", command, UCL], cwd=tmp_path, env=variables, check=False)
     assert (done.returncode, printed(tmp_path / "out.ipynb")) == (0, "here\n")
 
 
 def test_the_option_kernel_changes_nothing(tmp_path):
     write_notebook(tmp_path / "in.ipynb", "print('here')")
-    done = subprocess.run([UCL, "run", "--kernel", "in.ipynb", "-o", "out.ipynb"], cwd=tmp_path, check=False)
+    command = [UCL, "run", "--kernel", "in.ipynb", "-o", "out.ipynb"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path / "home"), check=False)
     assert (done.returncode, printed(tmp_path / "out.ipynb")) == (0, "here\n")
 
 

@@ -38,7 +38,7 @@ class Bounds:
 
     def is_full(self, cell: Hashable) -> bool:
         """Return whether nothing more is kept of what a cell prints."""
-        return cell in self._full
+        return cell in self._full and cell not in self._cleared_by_next
 
     def may_replace(self, content: Mapping[str, Any]) -> bool:
         """Whether something that is shown may be replaced by this: it is small."""
@@ -58,8 +58,7 @@ class Bounds:
             yield message
         elif kind == "error":
             self._used[cell] = self._used.get(cell, 0) + _RESERVE
-            short = {"ename": cut(str(content["ename"]), 1000), "evalue": cut(str(content["evalue"]), 1000)}
-            yield {**message, "content": {**short, "traceback": ["[the traceback was too long to be kept]"]}}
+            yield {**message, "content": _short_error(content)}
         elif cell not in self._full:
             self._full.add(cell)
             self._used[cell] = self._used.get(cell, 0) + max(room, 0)
@@ -69,8 +68,20 @@ class Bounds:
             header = {**message["header"], "msg_type": "stream"}
             yield {**message, "header": header, "msg_type": "stream", "content": {"name": name, "text": text}}
 
+    def reply(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the kernel's answer to a cell: a long error is shortened, and IPython's pager texts are left out."""
+        kept = {**content, "payload": []}
+        if content.get("status") == "error" and _size(kept) > _RESERVE:
+            kept |= _short_error(content)
+        return kept
+
     def _room(self, cell: Hashable) -> int:
         return min(self._cell - self._used.get(cell, 0), self._notebook - sum(self._used.values()))
+
+
+def _short_error(content: Mapping[str, Any]) -> dict[str, Any]:
+    short = {name: cut(str(content[name]), 1000) for name in ("ename", "evalue")}
+    return {**short, "traceback": ["[the traceback was too long to be kept]"]}
 
 
 def cut(text: str, length: int) -> str:

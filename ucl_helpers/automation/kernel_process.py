@@ -73,6 +73,8 @@ class BoundedSession(Session):
             case "clear_output":
                 self._bounds.forget(cell, wait=message["content"].get("wait", False))
                 yield message
+            case "execute_reply":
+                yield {**message, "content": self._bounds.reply(message["content"])}
             case _ if kind not in _NOT_SHOWN:
                 yield message
 
