@@ -48,7 +48,7 @@ class UnsafePath(Exception):
 
 
 def require_private_folder(folder: Path, *below: Path) -> bool:
-    """Refuse a folder if another user can change it or replace it. What is missing is accepted.
+    """Refuse a folder if another user can change it or replace it. A missing folder is accepted.
 
     ``folder`` and all folders above it belong to this user or to root. Other users cannot write to ``folder``. They can
     write to a folder above it only if its sticky bit is set. A symlink on the way is followed if it belongs to this
@@ -67,7 +67,7 @@ def require_private_folder(folder: Path, *below: Path) -> bool:
 
     Raises:
         UnsafePath: names the folder, the problem and a command that solves it.
-        OSError: a folder cannot be looked at. That the way is closed to us is no error here.
+        OSError: a folder cannot be looked at. A folder that this user may not enter is not an error.
     """
     exists = _require_protected(folder, private=True)
     require_private_below(*below)
@@ -77,7 +77,7 @@ def require_private_folder(folder: Path, *below: Path) -> bool:
 def is_private_folder(folder: Path, *names: str) -> bool:
     """Return whether ``folder`` exists and passes :func:`require_private_folder`, with these folders below it.
 
-    A path that is none, for example of an unknown user (``~nobody``), counts as missing.
+    An invalid path, for example of an unknown user (``~nobody``), counts as missing.
     """
     with suppress(UnsafePath, OSError, RuntimeError, ValueError):
         folder = folder.expanduser()
@@ -188,10 +188,13 @@ def _require_protected_parent(folder: Path, parent: Path, status: os.stat_result
 
 def _is_protected(status: os.stat_result) -> bool:
     """Whether only its owner can rename or remove an entry of this folder."""
+    return bool(status.st_mode & stat.S_ISVTX) or not others_can_write(status)
+
+
+def others_can_write(status: os.stat_result) -> bool:
+    """Return whether the mode of a file or folder lets other users write to it, not counting this user's own group."""
     mode = status.st_mode
-    if mode & stat.S_ISVTX or not mode & _BY_OTHERS:
-        return True
-    return not mode & stat.S_IWOTH and _is_own_group(status.st_gid)
+    return bool(mode & stat.S_IWOTH) or (bool(mode & _BY_OTHERS) and not _is_own_group(status.st_gid))
 
 
 def _is_own_group(group: int) -> bool:

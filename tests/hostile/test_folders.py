@@ -2,20 +2,24 @@
 
 A defect is planted in one folder that we use, or above the home folder. Then each command is run that uses this folder.
 It ends with an error that names the folder, and nothing has changed: not in the home folder, not where a planted
-symlink leads. Without the defect the same commands work, see :func:`test_without_a_defect_nothing_is_refused`.
+symlink leads. Without the defect the same commands end with the exit codes of :data:`ENDS`, see
+:func:`test_without_a_defect_each_command_ends_as_expected`.
 """
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from datetime import timedelta
+from contextlib import nullcontext
 from pathlib import Path
 
 import papermill
 import pytest
 from command_line import UCL, environment
+from processes import own_process
 from steps import install
 from test_planted import look
 from test_runner import write_notebook
@@ -29,7 +33,7 @@ from ucl_helpers.files import read_regular
 from ucl_helpers.practice import open_connection
 from ucl_helpers.renewal import renew
 from ucl_helpers.sandbox import Access, Sandbox, SandboxError, join
-from ucl_helpers.sandbox.server import ready_file
+from ucl_helpers.sandbox.server import READY_FILE, ready_file
 from ucl_helpers.sandbox.shared import USERS_LOCK
 from ucl_helpers.status import status_of
 from ucl_helpers.store import Connection, Home
@@ -62,6 +66,11 @@ USERS = {
     "importing": (IMPORT,),
 }
 """Each folder, and the commands that use it; the home folder's are all."""
+DISTINCT = tuple(dict.fromkeys(command for commands in USERS.values() for command in commands))
+ENDS = {
+    "establish prod --sandbox": (2, "prod is a real connection, not one for practice"),
+}
+"""Exit code and a part of the message of each command that does not end with 0 when its folders are in order."""
 
 
 def linked(path):
@@ -169,11 +178,35 @@ def test_so_it_is_by_the_functions_that_notebooks_call(prod, tmp_path, place, de
     proof("folders", "planted links and foreign folders refused", len(acts) + 1)
 
 
-def test_without_a_defect_nothing_is_refused(prod, capfd):
-    for command in (*READING, "status", "", "fleet status", "metrics", "doctor --offline", "rollback prod"):
-        code, said = said_by(capfd, prod.home, *command.split())
-        assert (code == 10) is (command == "rollback prod" and "chmod" in said), (command, said)
+def served(*arguments, **options):
+    """Start ``ucl``, and end it by SIGTERM once it announces that it serves: whether it did, and its exit code."""
+    with subprocess.Popen([UCL, *arguments], stderr=subprocess.PIPE, text=True, **options) as server:
+        announced = any("server CA" in line for line in server.stderr)
+        server.terminate()
+        server.stderr.read()
+    return announced, server.returncode
+
+
+@pytest.mark.parametrize("command", DISTINCT, ids=lambda command: command or "no command")
+def test_without_a_defect_each_command_ends_as_expected(prod, between, capfd, command):
+    """Each command runs on a connection of its own, which was renewed once: so `rollback` has an earlier generation."""
     assert renew(Connection(Home(prod.home.path), "prod")).outcome == "renewed"
+    code, message = ENDS.get(command, (0, ""))
+    if command == "sandbox":
+        assert served(command, env=environment(prod.home.path)) == (True, 0)
+        return
+    with own_process(prod.home.path) if needs_sandbox(command) else nullcontext():
+        ended, said = said_by(capfd, prod.home, *command.format(between.certificate_secured_connector_url).split())
+    assert (ended, message in said) == (code, True), said
+
+
+def needs_sandbox(command):
+    """Whether a command practises. Its sandbox then runs beforehand, and ends with the test."""
+    return "--sandbox" in command or command == "run 02_maintain_connection"
+
+
+def test_each_exception_among_the_exit_codes_belongs_to_a_command():
+    assert ENDS.keys() <= set(DISTINCT)
 
 
 def test_current_leads_into_the_folder_of_generations_alone(prod, tmp_path):
@@ -186,24 +219,36 @@ def test_current_leads_into_the_folder_of_generations_alone(prod, tmp_path):
     assert prod.require_current().path == generation
 
 
+TRACED = ("status prod", "export prod", "establish new --sandbox", "sandbox", "run 02_maintain_connection")
+
+
+def opened_below(home, log, command):
+    """Trace a command: its exit code, its standard error, and its calls that open or change files below the home."""
+    calls = ("-e", "trace=%file,ftruncate,prctl", "-e", "signal=none")
+    tracing = [STRACE, *KEEP_DUMPABLE, "-f", "-qq", *calls, "-o", log]
+    options = {"env": environment(home.path), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*tracing, UCL, *command.split()], **options) as process:
+        said = ""
+        for line in process.stderr:
+            said += line
+            if "server CA" in line:  # the sandbox serves, until the program that is traced gets SIGTERM
+                os.kill(json.loads((home.path / "sandbox" / READY_FILE).read_text())["pid"], signal.SIGTERM)
+    lines = [line for line in log.read_text().splitlines() if f"{home.path}/" in line]
+    opened = [line for line in lines if re.search(r" (open\w*|mkdir\w*|rename\w*|unlink\w*|creat)\(", line)]
+    return process.returncode, said, opened
+
+
 @pytest.mark.skipif(bool(UNFIT), reason=UNFIT)
-@pytest.mark.parametrize(
-    "command", ["status prod", "path prod key", "establish new --sandbox", "sandbox", "run 02_maintain_connection"]
-)
-def test_no_file_is_opened_below_a_home_that_is_refused(prod, tmp_path, command, proof):
+@pytest.mark.parametrize("defect", [True, False], ids=["refused", "without a defect"])
+@pytest.mark.parametrize("command", TRACED)
+def test_no_file_is_opened_below_a_home_that_is_refused(prod, tmp_path, command, *, defect, proof):
     """Seen from outside of the process; the twin is the same command without the defect, which opens files there."""
-    for defect in (True, False) if command == "status prod" else (True,):
-        prod.home.path.chmod(0o777 if defect else 0o700)
-        log = tmp_path / "calls"
-        calls = ("-e", "trace=%file,ftruncate,prctl", "-e", "signal=none")
-        tracing = [STRACE, *KEEP_DUMPABLE, "-f", "-qq", *calls, "-o", log]
-        done = subprocess.run(
-            [*tracing, UCL, *command.split()], env=environment(prod.home.path), capture_output=True, check=False
-        )
-        lines = [line for line in log.read_text().splitlines() if f"{prod.home.path}/" in line]
-        opened = [line for line in lines if re.search(r" (open\w*|mkdir\w*|rename\w*|unlink\w*|creat)\(", line)]
-        assert (done.returncode, bool(opened)) == ((10, False) if defect else (0, True)), done
-    proof("folders", "planted links and foreign folders refused", 1)
+    if defect:
+        prod.home.path.chmod(0o777)
+    with own_process(prod.home.path) if needs_sandbox(command) and not defect else nullcontext():
+        code, said, opened = opened_below(prod.home, tmp_path / "calls", command)
+    assert (code, opened != []) == ((10, False) if defect else (0, True)), (said, opened)
+    proof("folders", "planted links and foreign folders refused", int(defect))
 
 
 # -- the sandbox -------------------------------------------------------------------------------------------------------
@@ -234,28 +279,47 @@ def test_a_state_folder_without_a_defect_is_used(tmp_path):
         assert ucl.state == tmp_path / "state"
 
 
-FILES = (
-    *(USERS_LOCK, "start.lock", "lock", "process.log", "ready.json", "state.sqlite", "state.sqlite-wal"),
-    *("client-root.pem", "client-intermediate.pem", "server-root.pem", "server.pem", "server-ca.pem"),
-)
+REFUSED = (USERS_LOCK, "start.lock", "lock", "state.sqlite", "state.sqlite-wal")
+"""Files that the sandbox opens in place: a symlink is an error, wherever it leads."""
+MADE_ONCE = ("client-root.pem", "client-intermediate.pem", "server-root.pem")
+"""Files that the sandbox reads if they exist, and makes otherwise: only a symlink that leads nowhere is replaced."""
+REPLACED = ("process.log", READY_FILE, "server.pem", "server-ca.pem")
+"""Files that the sandbox writes at every start: a symlink is replaced, wherever it leads."""
+LINKED = [
+    *((name, target, True) for name in REFUSED for target in ("precious", "missing")),
+    *((name, target, target == "precious") for name in MADE_ONCE for target in ("precious", "missing")),
+    *((name, target, False) for name in REPLACED for target in ("precious", "missing")),
+]
 
 
-@pytest.mark.parametrize("target", ["precious", "missing"])
-@pytest.mark.parametrize("name", FILES)
-def test_no_file_of_the_sandbox_is_written_through_a_symlink(tmp_path, name, target, proof):
+@pytest.mark.parametrize(("name", "target", "refused"), LINKED)
+def test_no_file_of_the_sandbox_is_written_through_a_symlink(tmp_path, name, target, *, refused, proof):
     victim = tmp_path / "victim"
     victim.mkdir()
     (victim / "precious").write_text("precious")
-    (tmp_path / "home" / "sandbox").mkdir(parents=True, mode=0o700)
-    (tmp_path / "home").chmod(0o700)
-    (tmp_path / "home" / "sandbox" / name).symlink_to(victim / target)
+    state = tmp_path / "home" / "sandbox"
+    state.mkdir(parents=True, mode=0o700)
+    state.parent.chmod(0o700)
+    (state / name).symlink_to(victim / target)
     before = look(victim)
-    try:
-        join(tmp_path / "home", linger=timedelta(seconds=1)).leave()
-    except SandboxError as error:
-        assert str(error)  # noqa: PT017
+    if refused:
+        with pytest.raises(SandboxError) as error:
+            join(state.parent)
+        log = state / "process.log"  # what the process that did not start has written
+        assert f"{state / name} is a symlink" in str(error.value) + (log.read_text() if log.exists() else "")
+        assert (state / name).is_symlink()
+    else:
+        with own_process(state.parent):
+            assert (state / name).is_file()
+            assert not (state / name).is_symlink()
     assert look(victim) == before
     proof("folders", "planted links and foreign folders refused", 1)
+
+
+def test_each_file_of_a_sandbox_is_among_those_that_are_tried(tmp_path):
+    with own_process(tmp_path / "home"):
+        made = {path.name for path in (tmp_path / "home" / "sandbox").iterdir()}
+    assert made - {"state.sqlite-shm"} <= {name for name, *_ in LINKED}, made
 
 
 ACCESS = {"director_token": "a bearer", "ca_file": Path("ca.pem"), "state": Path("state"), "pid": 1}
@@ -371,6 +435,23 @@ def test_a_notebook_that_another_user_put_in_the_current_folder_is_not_run_by_it
         assert find_notebook(planted.name) == planted
     assert find_notebook(f"./{planted.name}") == planted
     assert find_notebook(planted.stem) != planted
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "refused"),
+    [(0o666, -1, True), (0o644, -1, False), pytest.param(0o664, STRANGER, True, marks=as_root)],
+)
+def test_a_notebook_that_other_users_can_change_is_not_run_by_its_name(tmp_path, monkeypatch, mode, group, *, refused):
+    monkeypatch.chdir(tmp_path)
+    notebook = write_notebook(tmp_path / "mine.ipynb")
+    os.chown(notebook, -1, group)
+    notebook.chmod(mode)
+    if refused:
+        with pytest.raises(UsageError, match=rf"was not run: other users can change it \(mode 0{mode:o}\)"):
+            find_notebook(notebook.name)
+    else:
+        assert find_notebook(notebook.name) == notebook
+    assert find_notebook(f"./{notebook.name}") == notebook
 
 
 @as_root

@@ -1,11 +1,12 @@
 """Where the notebooks are: in the wheel, or in the checkout of an editable install."""
 
 import os
+import stat
 from pathlib import Path
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_output_folder, read_regular, storage, write
-from ucl_private_files import UnsafePath, require_protected_folder
+from ucl_private_files import UnsafePath, others_can_write, require_protected_folder
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -44,13 +45,15 @@ def find_notebook(name: str) -> Path:
 
 def _refuse_planted(path: Path) -> None:
     """Refuse a notebook in the current folder that another user has put there or can replace."""
-    problem, owner = "", path.stat().st_uid
+    problem, status = "", path.stat()
     try:
         require_protected_folder(path.absolute())
     except UnsafePath as error:
         problem = f"it {error.problem}"
-    if owner not in {os.geteuid(), 0}:
-        problem = f"it belongs to user {owner}"
+    if status.st_uid not in {os.geteuid(), 0}:
+        problem = f"it belongs to user {status.st_uid}"
+    elif others_can_write(status):
+        problem = f"other users can change it (mode {stat.S_IMODE(status.st_mode):04o})"
     if problem:
         raise UsageError(
             f"{path} in the current folder was not run: {problem}.",
