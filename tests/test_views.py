@@ -267,6 +267,17 @@ def test_a_clock_that_cannot_be_right_fails(years, status, tmp_path):
 
 
 @pytest.mark.usefixtures("no_proxy")
+@pytest.mark.parametrize(("mode", "looked"), [(0o777, []), (0o700, ["ok"])])
+def test_no_file_is_opened_in_a_home_that_others_can_change(tmp_path, monkeypatch, mode, looked):
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(mode)
+    if mode == 0o777:
+        monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: pytest.fail("a file was opened in the home folder"))
+    assert [check.status for check in views.check_setup(home).checks if check.name == "locks"] == looked
+
+
+@pytest.mark.usefixtures("no_proxy")
 def test_locks_are_tried_where_there_is_a_home_and_nothing_is_left(tmp_path, monkeypatch):
     assert row(views.check_setup(tmp_path), "locks") == ("ok", "they do")
     assert list(tmp_path.iterdir()) == []

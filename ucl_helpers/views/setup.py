@@ -59,10 +59,9 @@ def _look(home: Home, now: datetime) -> Iterator[Check]:
         yield Check("home folder", "failed", "only you can change it", error.message)
     else:
         yield Check("home folder", "ok" if writable else "failed", "can be written", str(home.path))
-        writable = writable and folder == home.path
-    if writable and folder == home.path:
-        problem = _locks(folder)
-        yield Check("locks", "failed" if problem else "ok", "hold in the home folder", problem or "they do")
+        if writable and folder == home.path:
+            problem = _locks(folder)
+            yield Check("locks", "failed" if problem else "ok", "hold in the home folder", problem or "they do")
     yield _proxy()
 
 
