@@ -181,6 +181,17 @@ def test_a_folder_in_the_way_is_named(mine):
     assert findings(mine) == WELL
 
 
+def test_of_a_folder_of_the_readers_own_group_the_group_bits_decide(mine):
+    choose(mine, f'group = "{GROUP}"\nmode = "0640"')
+    install(mine, 0)
+    os.chown(mine.home.path.parent, -1, mine.current.path.stat().st_gid)
+    mine.home.path.parent.chmod(0o701)
+    finding = diagnose(mine, offline=True)["files"]
+    assert (finding.status, finding.remedy) == ("failed", f"chmod g+x {mine.home.path.parent}")
+    mine.home.path.parent.chmod(0o710)
+    assert findings(mine) == WELL
+
+
 def test_encrypted_and_for_a_group(mine, monkeypatch):
     monkeypatch.setenv("KEY", CANARY)
     install(mine, 0)

@@ -1,6 +1,7 @@
 """Another host of the certificate endpoint needs the user's consent; another path or port is stored and recorded."""
 
 import json
+import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -294,12 +295,19 @@ def test_the_notebook_refuses_with_7_and_takes_the_parameter(secure, between, tm
 
 @pytest.mark.parametrize("flag", [(), ("--accept-new-host",)])
 def test_the_command_refuses_with_7_and_takes_the_flag(secure, between, flag):
-    named = moved(secure, host=OTHER)
+    named, shell = moved(secure, host=OTHER), Shell(secure.home.path)
     names(between, named)
-    said = Shell(secure.home.path).ucl("renew", "prod", "--force", "--json", *flag)
+    said = shell.ucl("renew", "prod", "--force", "--json", *flag)
     assert (said.code, said.json.get("error")) == ((0, None) if flag else (7, "HostChanged"))
     assert (secure.url == named) is bool(flag)
-    assert flag or "--accept-new-host" in said.json["remedy"]
+
+
+def test_the_command_that_the_error_names_renews_a_connection_that_is_not_due(secure, between):
+    named, shell = moved(secure, host=OTHER), Shell(secure.home.path)
+    names(between, named, times=2)
+    remedy = shell.ucl("renew", "prod", "--force", "--json").json["remedy"]
+    words = re.search(r"ucl (renew prod [^,]*),", remedy)[1].split()
+    assert (shell.ucl(*words, "--json").json["outcome"], secure.url) == ("renewed", named)
 
 
 @pytest.mark.parametrize("flag", [(), ("--accept-new-host",)])

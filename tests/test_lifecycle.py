@@ -136,7 +136,7 @@ def test_what_is_of_no_use_any_more_is(secure, how):
 
 def test_what_is_damaged_can_be_forgotten(secure):
     (secure.current.path / "key.pem").write_text("gone")
-    with pytest.raises(UsageError, match="1 identities that UCL still accepts"):
+    with pytest.raises(UsageError, match="an identity that UCL still accepts"):
         forget(secure)  # identity.pem holds its key as well
     (secure.current.path / "identity.pem").write_text("gone")
     forget(secure)

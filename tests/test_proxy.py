@@ -1,6 +1,7 @@
 """Proxies: a variable that names none, one that answers without end or not at all, and one that is only slow."""
 
 import json
+import re
 import signal
 import socket
 import ssl
@@ -14,10 +15,10 @@ from cryptography import x509
 from steps import go, install
 from tls_servers import DROPS, PAUSE, QUERY, Authority, Drip, accepting, ec_key, proxying, result, serving
 
-from ucl_helpers import Establishment, establish, renew
+from ucl_helpers import Establishment, diagnosis, establish, renew
 from ucl_helpers.client import MAX_RECEIVED_BYTES, Client
 from ucl_helpers.errors import BadAnswer, NewTokenNeeded, ServerNotTrusted, UCLError, Unreachable, UsageError
-from ucl_helpers.models import OneTimeToken
+from ucl_helpers.models import OneTimeToken, Proxy
 from ucl_helpers.proxy import proxy_for
 from ucl_helpers.tls import Bounds, Credentials, open_socket, tls_context
 
@@ -306,6 +307,16 @@ def test_without_a_password_407_asks_for_one(monkeypatch, ca):
             client.call(QUERY)
     assert "wants a user name and password (407)" in caught.value.message
     assert f"http://USER:PASSWORD@localhost:{proxy.port} in ALL_PROXY" in caught.value.remedy
+
+
+@pytest.mark.parametrize("host", ["proxy.example", "::1"])
+def test_what_407_says_to_write_is_a_url_that_can_be_used(monkeypatch, host):
+    proxy = Proxy(host, 8080, "http", "HTTPS_PROXY", has_password=False, url="")
+    what, remedy = diagnosis._tunnel_status(407, proxy, HOST)
+    assert what == "wants a user name and password"
+    monkeypatch.setenv("HTTPS_PROXY", re.search(r"http:\S+", remedy)[0])
+    used = proxy_for(URL)
+    assert (used.host, used.port, used.has_password) == (host, 8080, True)
 
 
 # -- a proxy over TLS --------------------------------------------------------------------------------------------------

@@ -126,7 +126,8 @@ def closed_on_the_way(readers: Readers, generation: Path) -> Path | None:
     for folder in [*reversed(generation.resolve().parents), generation] if readers.others else ():
         told = folder.stat()
         by_owner = told.st_uid == readers.owner and told.st_mode & 0o100
-        if not (by_owner or told.st_mode & 0o001 or (told.st_gid == readers.way and told.st_mode & 0o010)):
+        # For members of the folder's own group its group bits decide, and those for others do not count.
+        if not (by_owner or told.st_mode & (0o010 if told.st_gid == readers.way else 0o001)):
             return folder
     return None
 

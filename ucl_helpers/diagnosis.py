@@ -207,7 +207,7 @@ def _tunnel_status(status: int, proxy: Proxy, host: str | None) -> tuple[str, st
     """What the status of a proxy's answer means, and what to do; empty where nothing special is known."""
     if status == _LOGIN_WANTED:
         what = "does not accept the user name and password" if proxy.has_password else "wants a user name and password"
-        where = f"{proxy.scheme}://USER:PASSWORD@{proxy.host}:{proxy.port}"
+        where = str(proxy).replace("://", "://USER:PASSWORD@", 1)
         return what, f"Write {where} in {proxy.variable}; nothing is lost."
     if status == _FORBIDDEN:
         return f"does not allow connections to {host}", f"Ask its administrator to allow {host}; nothing is lost."

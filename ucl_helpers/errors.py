@@ -177,7 +177,7 @@ class SubjectChanged(ConsentNeeded):
 
 
 class HostChanged(ConsentNeeded):
-    """UCL names another host for the certificate endpoint; ``data['named']`` says where. It was not called."""
+    """UCL names another host for the certificate endpoint; ``data['named']`` says which. ``ucl`` did not call it."""
 
 
 class Busy(UCLError):

@@ -49,8 +49,9 @@ def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock 
     with connection.lock.held():
         valid = valid_identities(connection, clock)
         if valid and not even_if_valid:
+            counted = "an identity" if len(valid) == 1 else f"{len(valid)} identities"
             raise UsageError(
-                f"{connection.name} has {len(valid)} identities that UCL still accepts; with their keys gone nobody "
+                f"{connection.name} has {counted} that UCL still accepts; with their keys gone nobody "
                 "could use or revoke them.",
                 remedy=f"Revoke them first: ucl revoke {connection.name} --all; or add --even-if-valid.",
             )

@@ -255,7 +255,7 @@ class Proxy:
         host: a name, or an address without brackets.
         port: TCP.
         scheme: ``http``, or ``https`` when TLS is spoken to the proxy itself.
-        variable: the environment variable that names it, or "the system's settings".
+        variable: the environment variable that names it, or "the system's proxy setting".
         has_password: whether it is sent a user name.
         url: with user name and password, as urllib3 reads it.
     """

@@ -53,4 +53,4 @@ def _variable(scheme: str) -> str:
     """The name of the variable that counts: in lower case first, as :func:`urllib.request.getproxies` reads them."""
     name = f"{scheme}_proxy"
     spellings = [spelling for spelling in os.environ if spelling.lower() == name and os.environ[spelling]]
-    return name if name in spellings else next(iter(spellings), "The system's proxy setting")
+    return name if name in spellings else next(iter(spellings), "the system's proxy setting")

@@ -152,9 +152,10 @@ class Renewal(Procedure):
             return None
         if not self.accept_new_host:
             raise HostChanged(
-                f"UCL now names the host {named} for the certificate endpoint, instead of {known}. It was not called.",
+                f"UCL now names the host {named} for the certificate endpoint, instead of {known}. "
+                "`ucl` did not call it.",
                 remedy="Ask UCL's operator whether that is right. If it is, consent: ucl renew "
-                f"{self.connection.name} --accept-new-host, or the parameter accept_new_host of notebook 02.",
+                f"{self.connection.name} --force --accept-new-host, or the parameter accept_new_host of notebook 02.",
                 named=configuration.certificate_secured_connector_url,
                 host=named,
                 established=known,

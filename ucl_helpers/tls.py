@@ -192,7 +192,7 @@ def open_socket(host: str, port: int, timeout: float | None, bounds: Bounds) -> 
     try:
         addresses = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except UnicodeError:
-        raise OSError("the name is no host name") from None
+        raise OSError("invalid host name") from None
     for family, kind, protocol, _, address in addresses:
         try:
             connection = PlainSocket(family, kind, protocol)
