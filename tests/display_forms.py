@@ -1,6 +1,6 @@
 """Forms in which a private key is displayed by accident: by tools, by Python, by pages and by mishaps.
 
-Each form takes a key (``Key``) and returns a text. The tools themselves make their forms where they are installed.
+Each form takes a key (``Key``) and returns a text. Installed programs display the forms named after them.
 """
 
 import array
@@ -36,6 +36,13 @@ from pygments.lexers import PythonLexer
 FORMS = {}
 
 
+class NotInstalled(Exception):
+    """A program that displays a form is not installed."""
+
+    def __init__(self, program):
+        super().__init__(f"{program} is not installed")
+
+
 class Key:
     """A private RSA key as the forms need it."""
 
@@ -62,9 +69,13 @@ class Key:
         return self.encoded(Encoding.DER, PrivateFormat.TraditionalOpenSSL)
 
     def tool(self, *command, data=None):
-        """What a program prints that gets the PEM, or other data, on its standard input."""
+        """Return what a program prints that gets the PEM, or other data, on its standard input.
+
+        Raises:
+            NotInstalled: this machine does not have the program.
+        """
         if not shutil.which(command[0]):
-            return None
+            raise NotInstalled(command[0])
         given = self.pem.encode() if data is None else data
         done = subprocess.run(command, input=given, capture_output=True, check=True)
         return done.stdout.decode(errors="replace")

@@ -10,6 +10,7 @@ from datetime import timedelta
 import nbformat
 import papermill
 import pytest
+from command_line import environment
 from nbformat.v4 import new_output
 from papermill.iorw import load_notebook_node, local_file_io_cwd
 from test_record import must_follow_the_schema
@@ -99,7 +100,10 @@ def test_plain_papermill_that_is_told_to_stop_interrupts_the_cell_and_saves_what
     write_notebook(tmp_path / "in.ipynb", STANDS_STILL.format(here=str(tmp_path / "here")))
     options = ["--engine", "ucl", "-k", "python3", "-l", "python", "--no-progress-bar"]
     command = [sys.executable, "-m", "papermill", "in.ipynb", "out.ipynb", *options]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    variables = environment(tmp_path / "home")
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         (tmp_path / "here").read_text()
         process.send_signal(signal.SIGTERM)
         process.communicate()
@@ -134,7 +138,8 @@ def test_when_a_second_signal_comes_a_cell_gets_no_more_grace(tmp_path):
     for name in ("here", "asked"):
         os.mkfifo(tmp_path / name)
     write_notebook(tmp_path / "in.ipynb", UNMOVED, "print('never')")
-    with subprocess.Popen([sys.executable, "-c", PATIENT], cwd=tmp_path) as process:
+    variables = environment(tmp_path / "home")
+    with subprocess.Popen([sys.executable, "-c", PATIENT], cwd=tmp_path, env=variables) as process:
         for name in ("here", "asked"):
             (tmp_path / name).read_text()
             process.send_signal(signal.SIGTERM)
@@ -164,7 +169,8 @@ def test_a_run_that_is_started_where_a_loop_runs_can_be_stopped_too(sent, code, 
     """As it is in a notebook; there the loop that waits for the cells is of another thread."""
     write_notebook(tmp_path / "in.ipynb", TELLS_ITS_PARENT.format(sent))
     command = [sys.executable, "-c", WITHIN_A_LOOP]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    variables = environment(tmp_path / "home")
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
     assert (done.returncode, "never awaited" in done.stderr) == (code, False)
     assert json.loads((tmp_path / "out.outcome.json").read_text())["outcome"] == "stopped"
 
@@ -200,7 +206,8 @@ threading.Event().wait()
 def test_a_run_that_is_told_to_stop_when_its_time_is_up_was_told_to_stop(tmp_path):
     os.mkfifo(tmp_path / "here")
     write_notebook(tmp_path / "in.ipynb", TELLS_WHEN_INTERRUPTED)
-    done = subprocess.run([sys.executable, "-c", TOO_LATE], cwd=tmp_path, check=False)
+    variables = environment(tmp_path / "home")
+    done = subprocess.run([sys.executable, "-c", TOO_LATE], cwd=tmp_path, env=variables, check=False)
     assert done.returncode == 128 + signal.SIGTERM
     assert json.loads((tmp_path / "out.outcome.json").read_text())["exitCode"] == 143
 

@@ -12,11 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from command_line import BIN, BITS, UCL, environment
+from dask_cluster import Cluster
+from test_folders import served
 
 import ucl_helpers
 from ucl_helpers.automation.notebooks import find_notebook
+from ucl_helpers.cli.main import group
 from ucl_helpers.sandbox import shared
 
 PACKAGE = Path(ucl_helpers.__file__).parent
@@ -79,12 +83,22 @@ urls = ["env:NOTICE"]
 name = "after"
 command = ["true"]
 """
+IDENTITY = "{home}/connections/prod/current"
+IMPORT = (
+    *("import", "imported", "--key", f"{IDENTITY}/key.pem", "--certificate", f"{IDENTITY}/chain.pem"),
+    *("--connector-url", "{url}", "--ca-file", "{ca_file}"),
+)
+ESTABLISH = ("establish", "prod", "--sandbox", *BITS)
+SERVE = ("sandbox", "--state", "{home}/another-sandbox")
+DASK_FLEET = ("fleet", "renew", "prod", "--force")
 COMMANDS = (
     ((), 0),
     (("--help",), 0),
     (("status", "prod"), 0),
     (("status", "prod", "--check"), 1),  # the hook has not run
+    (IMPORT, 0),
     (("doctor", "prod"), 0),
+    (("hooks", "prod"), 0),
     (("renew", "prod", "--force", *BITS), 0),
     (("run", "02_maintain_connection", "-p", "connection", "prod", *SMALL), 0),
     (("run", "02_maintain_connection", "-p", "connection", "prod", "--if-due"), 0),
@@ -107,15 +121,31 @@ COMMANDS = (
 )
 
 
+def paths_of(commands, before=()):
+    """The words that name each command of a click group, those of its groups included."""
+    for name, command in commands.commands.items():
+        words = (*before, name)
+        yield from paths_of(command, words) if isinstance(command, click.Group) else [words]
+
+
+def test_each_command_of_the_program_is_run():
+    run_here = [ESTABLISH, SERVE, DASK_FLEET, *(arguments for arguments, _ in COMMANDS)]
+    known = set(paths_of(group))
+    named = {words for words in known for arguments in run_here if arguments[: len(words)] == words}
+    assert named == known
+
+
 def test_no_command_runs_what_is_planted(planted, tmp_path, proof):
     """In the order of a connection's life: each command has something to do."""
     home, found = tmp_path / "home", {}
-    ran, done = run(planted, home, UCL, "establish", "prod", "--sandbox", *BITS)
+    ran, done = run(planted, home, UCL, *ESTABLISH)
     assert (ran, done.returncode) == ([], 0), done.stderr
     (home / "connections" / "prod" / "settings.toml").write_text(SETTINGS)
     (home / "connections" / "prod" / "settings.toml").chmod(0o600)
-    with shared(home):  # the sandbox stays, however long a command takes
-        for arguments, code in COMMANDS:
+    with shared(home) as ucl:  # the sandbox stays, however long a command takes
+        known = {"home": home, "url": ucl.certificate_secured_connector_url, "ca_file": ucl.ca_file}
+        for command, code in COMMANDS:
+            arguments = [word.format(**known) for word in command]
             ran, done = run(planted, home, UCL, *arguments, NOTICE="json://localhost:1/")
             if (ran, done.returncode) != ([], code):
                 found[" ".join(arguments)] = (ran, done.returncode, done.stdout[-500:], done.stderr[-500:])
@@ -123,6 +153,28 @@ def test_no_command_runs_what_is_planted(planted, tmp_path, proof):
     assert found == {}
     proof("planted", "commands that ran none of the planted modules", len(COMMANDS) + 1)
     proof("planted", "modules planted", len(names()))
+
+
+def test_a_sandbox_in_the_foreground_runs_none(planted, tmp_path, proof):
+    folder, log = planted
+    log.unlink(missing_ok=True)
+    arguments = [word.format(home=tmp_path) for word in SERVE]
+    assert served(*arguments, cwd=folder, env=environment(tmp_path / "home")) == (True, 0)
+    assert not log.exists()
+    proof("planted", "commands that ran none of the planted modules", 1)
+
+
+def test_a_fleet_of_a_dask_cluster_runs_none(planted, tmp_path, proof):
+    """``ucl`` is started in the folder. Scheduler and worker are started elsewhere, see ``test_dask_folder.py``."""
+    home = tmp_path / "home"
+    ran, done = run(planted, home, UCL, *ESTABLISH)
+    assert (ran, done.returncode) == ([], 0), done.stderr
+    (tmp_path / "cluster").mkdir()
+    with shared(home), Cluster(tmp_path / "cluster", workers=1) as cluster:
+        ran, done = run(planted, home, UCL, *DASK_FLEET, *cluster.options)
+    assert (ran, done.returncode) == ([], 0), done.stderr
+    assert b"renewed" in done.stdout
+    proof("planted", "commands that ran none of the planted modules", 1)
 
 
 @pytest.mark.parametrize("engine", [("--engine", "ucl"), ()], ids=["engine ucl", "plain papermill"])

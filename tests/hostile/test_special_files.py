@@ -7,9 +7,14 @@ complained of.
 
 import os
 import re
+import signal
+import subprocess
+from pathlib import Path
 
 import pytest
+from command_line import UCL, Shell, environment
 from test_folders import said_by
+from test_noted_signals import not_delivered
 
 from ucl_helpers import session
 from ucl_helpers.automation.runner import run_notebook
@@ -113,3 +118,66 @@ def test_so_it_is_by_the_functions_that_notebooks_call(secure, folder):
 def test_a_ready_file_that_is_a_fifo_stops_no_look(secure, folder):
     (secure.path / "settings.toml").write_text(f'sandbox = "{folder / "fifo.ipynb"}"\n')
     assert secure.sandbox_url is None
+
+
+# -- the program itself ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("key", ["fifo.ipynb", "key.pem"])
+def test_a_run_does_not_wait_for_a_key_file_that_is_a_fifo(secure, folder, between, ucl, *, key, proof):
+    """Notebook 02 imports a new connection from files; the twin names a regular key, and the import succeeds."""
+    parameters = {
+        "connection": "new",
+        "key_file": key,
+        "certificate_file": "certificate.pem",
+        "connector_url": between.certificate_secured_connector_url,
+        "ca_file": ucl.ca_file,
+        "key_length": 2048,
+    }
+    given = [word for name, value in parameters.items() for word in ("-p", name, value)]
+    options = ("-o", folder / "out.ipynb", "--deadline", "2m")
+    said = Shell(secure.home.path, folder).ucl("run", "02_maintain_connection", *map(str, given), *options)
+    if key == "key.pem":
+        assert said.code == 0, said
+        assert [one.name for one in secure.home.connections()] == ["new", "prod"]
+    else:
+        assert said.code == 2, said
+        assert re.search(rf"UsageError: .*{re.escape(key)}.*{REASON}", said.err), said
+        assert [one.name for one in secure.home.connections()] == ["prod"]
+        proof("folders", "special files that were refused at once", 1)
+
+
+HANGS_AT_IMPORT = """
+open("reached", "w").close()  # waits until the test reads
+open("never_written")
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_run_that_is_stuck_before_the_notebook_starts_ends_after_the_second_sigterm(tmp_path, signals):
+    """Papermill imports boto3 if it is installed. Here boto3 is a module of the user's, on a path that hangs.
+
+    After one SIGTERM the run still waits; it ends once the import comes to an end.
+    """
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "boto3.py").write_text(HANGS_AT_IMPORT)
+    for name in ("reached", "never_written"):
+        os.mkfifo(tmp_path / name)
+    command = [UCL, "run", "05_explorer", "-o", tmp_path / "out.ipynb"]
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    variables = environment(tmp_path / "home", PYTHONPATH=str(modules))
+    with subprocess.Popen(command, cwd=tmp_path, env=variables, **options) as process:
+        (tmp_path / "reached").read_text()
+        for _ in range(signals):
+            process.send_signal(signal.SIGTERM)
+            while not_delivered(Path(f"/proc/{process.pid}/status")):
+                os.sched_yield()
+        if signals == 1:
+            with (tmp_path / "never_written").open("w"):  # it waits for this
+                pass
+        _, said = process.communicate()
+    assert process.returncode == 143, said
+    assert ("Terminated" in said) == (signals == 1), said  # a process that is ended says nothing
