@@ -3,7 +3,6 @@
 A run of a notebook is two processes, here as with papermill; the larger one counts on both sides.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,8 +21,8 @@ def results(pairs: int) -> Iterator[Result]:
     with bench() as on:
         renewal = ("renew", CONNECTION, "--force")
         notebook = ("run", NOTEBOOK, "-p", "connection", CONNECTION)
-        imports = [sys.executable, "-c", OURS], "python, and all that it imports"
-        libraries = [sys.executable, "-c", THEIRS], f"`python -c '{THEIRS}'`"
+        imports = [on.programs / "python", "-c", OURS], "python, and all that it imports"
+        libraries = [on.programs / "python", "-c", THEIRS], f"`python -c '{THEIRS}'`"
         empty = on.empty_run(), "an empty papermill run"
         for name, what, command, (theirs, against) in (
             ("memory-renew", "`ucl renew`", renewal, imports),

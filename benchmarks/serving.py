@@ -1,6 +1,9 @@
 """What the measurements talk to: a sandbox in a process of its own, and connections to it, as a program and as a shell.
 
 The connections are not marked as practice: to the toolkit it is a UCL like any other, whose process it does not start.
+
+The programs of :class:`Bench` are installed as operators install them, with the extra ``run`` alone: beside JupyterLab
+papermill takes more than a second longer to import. Fleets and growth are measured by ``UCL``, of this environment.
 """
 
 import json
@@ -8,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,16 +21,24 @@ from tempfile import TemporaryDirectory
 from ucl_helpers import Connection, DirectorAccess, Home, establish
 from ucl_helpers.sandbox.access import Access, fields_of
 
-TUTORIAL = Path(__file__).with_name("tutorial.sh")
-UCL, PAPERMILL = (Path(sys.executable).with_name(name) for name in ("ucl", "papermill"))
+ROOT = Path(__file__).parent.parent
+TUTORIAL, UCL = Path(__file__).with_name("tutorial.sh"), Path(sys.executable).with_name("ucl")
 CONNECTION = "measured"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A sandbox that runs, and a connection to it; all that they write lies in ``folder`` and goes away with it."""
+    """A sandbox that runs, and a connection to it.
+
+    Attributes:
+        folder: has all that they write, and is removed at the end.
+        programs: has ``ucl``, ``papermill`` and their ``python``.
+        access: the sandbox's URLs.
+        connection: established, with a key of 4096 bits.
+    """
 
     folder: Path
+    programs: Path
     access: Access
     connection: Connection
 
@@ -42,7 +54,7 @@ class Bench:
 
     def ucl(self, *arguments: str) -> list[str | Path]:
         """A call of the command ``ucl`` on the home folder."""
-        return [UCL, *arguments, "--home", str(self.folder / "home")]
+        return [self.programs / "ucl", *arguments, "--home", str(self.folder / "home")]
 
     def tutorial(self, *key: Path) -> list[str | Path]:
         """A call of the shell script, in a folder of its own; with ``key``, none is made."""
@@ -53,7 +65,13 @@ class Bench:
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         notebook = {"cells": [], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
         (self.folder / "empty.ipynb").write_text(json.dumps(notebook), "utf-8")
-        return [PAPERMILL, "--log-level", "ERROR", self.folder / "empty.ipynb", self.folder / "executed.ipynb"]
+        return [
+            self.programs / "papermill",
+            "--log-level",
+            "ERROR",
+            self.folder / "empty.ipynb",
+            self.folder / "executed.ipynb",
+        ]
 
 
 @contextmanager
@@ -61,6 +79,7 @@ def bench() -> Iterator[Bench]:
     """A fresh sandbox, a fresh connection with a key of 4096 bits, and a copy of it for the shell."""
     with TemporaryDirectory(prefix="ucl-bench-") as name:
         folder = Path(name)
+        programs = installed(folder / "environment")
         with sandbox(folder / "state") as ucl:
             connection = Home(folder / "home").new(CONNECTION)
             way_in = DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
@@ -68,7 +87,17 @@ def bench() -> Iterator[Bench]:
             (folder / "shell").mkdir()
             shutil.copy(connection.path / "current" / "identity.pem", folder / "shell" / "identity.pem")
             shutil.copy(ucl.ca_file, folder / "shell" / "server-ca.pem")
-            yield Bench(folder, ucl, connection)
+            yield Bench(folder, programs, ucl, connection)
+
+
+def installed(environment: Path) -> Path:
+    """Make a virtual environment with this checkout and its extra ``run``; returns the folder of its programs."""
+    venv.create(environment, with_pip=True)
+    pip = [environment / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    locked = [word for name in ("build", "run") for word in ("-r", ROOT / "requirements" / f"{name}.txt")]
+    subprocess.run([*pip, "--require-hashes", *locked], check=True)
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", ROOT], check=True)
+    return environment / "bin"
 
 
 @contextmanager
