@@ -35,7 +35,7 @@ Exit codes:
   11  a new one-time token is needed; key and CSR are kept
   12  an answer that does not follow the Connector's schema
   13  a hook failed; the certificate is in place
-  14  a notebook printed a secret, which was removed before it was written
+  14  a notebook showed a secret; the outputs that held it were removed
  130  interrupted
  143  terminated
 """

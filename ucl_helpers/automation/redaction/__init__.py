@@ -127,7 +127,7 @@ class Redactor:
         named = ", ".join(f"a {find.kind} in {find.place}" for find in self.finds[:_MOST_NAMED])
         more = f", {len(self.finds) - _MOST_NAMED} more" if len(self.finds) > _MOST_NAMED else ""
         return SecretRedacted(
-            f"The run showed secrets, and what held them was removed: {named}{more}.",
+            f"The run showed secrets. The outputs that held them were removed: {named}{more}.",
             remedy="Change the cell that shows it. If others could see it, renew and revoke the old certificate.",
             redacted=[vars(find) for find in self.finds],
         )
