@@ -88,7 +88,8 @@ def consumer_files(kept: Kept, current: Generation) -> Finding:
     there = [one for one in exports.EXPORTS.values() if (current.path / one).exists()]
     if (closed := access.closed_on_the_way(readers, current.path)) is not None:
         found = f"the group that is to read them does not get through {closed}"
-        return failed(name, found, shell("chmod", "g+x" if closed.stat().st_gid == readers.way else "o+x", closed), StorageFailed)
+        who = "g" if closed.stat().st_gid == readers.way else "o"
+        return failed(name, found, shell("chmod", f"{who}+x", closed), StorageFailed)
     who = " and ".join(filter(None, (settings.files.owner or "us", settings.files.group)))
     return ok(name, f"for {who}, {settings.files.mode:04o}; exports: {', '.join(there) or 'none'}")
 
