@@ -36,6 +36,7 @@ LAYERS = {
         "journal",
         "store",
         "attempts",
+        "outage",
         "status",
         "hook_state",
         "progress",

@@ -25,6 +25,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import Outcome, Validity, fingerprint
 from ucl_helpers.operations import REVOKE
+from ucl_helpers.outage import unless_it_passes
 from ucl_helpers.outcomes import mark_of
 from ucl_helpers.show import Row, Shown, moment
 from ucl_helpers.store import Connection
@@ -148,8 +149,11 @@ def _revoke_one(connection: Connection, identity: ValidIdentity, now: datetime) 
             connection.record("revoke-not-sent", fingerprint=identity.fingerprint)
         raise
     except Refused as error:
+        told = unless_it_passes(error, connection, identity.credentials, ca)
         if not asked:
             connection.record("revoke-refused", fingerprint=identity.fingerprint, reason=error.message[:500])
+        if told is not error:  # an outage refuses everyone: it settles nothing
+            raise told from None
         if not asked or error.data.get("status") != HTTPStatus.BAD_REQUEST:
             return error  # a gateway's word settles nothing
         if now - identity.credentials.certificate.not_valid_before_utc < FIRST_MINUTES:
