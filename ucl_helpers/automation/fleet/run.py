@@ -85,7 +85,7 @@ class _Run:
     task: Task
     results: dict[str, Result] = field(default_factory=dict)
     under_way: dict[Future[Result], tuple[str, float]] = field(default_factory=dict)
-    later: list[tuple[float, int, str]] = field(default_factory=list)
+    later: list[tuple[float, int, str, Result]] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
     signalled: list[int] = field(default_factory=list)
     stopped: str | None = None
@@ -209,9 +209,10 @@ class _Run:
         breaker.came(name, result["verdict"], renewed=result["outcome"] == RENEWED, started=started, now=now)
         if not breaker.is_open:
             return
-        for other in [*self.waiting, *(one for _, _, one in self.later)]:
+        tried = {one: earlier for _, _, one, earlier in self.later}
+        for other in [*self.waiting, *tried]:
             if self.plan.endpoints.get(other) == endpoint:
-                self._settle(other, not_tried(endpoint))
+                self._settle(other, tried.get(other) or not_tried(endpoint))
         self.waiting = deque(one for one in self.waiting if one not in self.results)
         self.later = [one for one in self.later if one[2] not in self.results]
         heapq.heapify(self.later)
@@ -233,7 +234,7 @@ class _Run:
         if self.attempts[name] >= ATTEMPTS or self.stopped or fails:
             self._settle(name, result)
         else:
-            heapq.heappush(self.later, (when, next(self._order), name))
+            heapq.heappush(self.later, (when, next(self._order), name, result))
 
     def _settle(self, name: str, result: Result) -> None:
         self.results[name] = result

@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
 from ucl_helpers.automation.fleet.executors import SIGNALS
 from ucl_helpers.dumps import no_dumps_at_all
@@ -15,6 +16,7 @@ from ucl_helpers.dumps import no_dumps_at_all
 
 def serve(tasks: Connection) -> None:
     """Do what comes, until nothing comes any more."""
+    answer: tuple[Any, Exception | None]
     with suppress(EOFError, ConnectionError):
         while True:
             task, args, kwargs = tasks.recv()
