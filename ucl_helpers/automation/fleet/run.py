@@ -246,5 +246,5 @@ class _Run:
 
 
 def _lost(name: str) -> Result:
-    remedy = "Nothing is lost; run it again, and look why workers end."
-    return failure(RetryLater(f"The worker that had {name} in hand was lost.", remedy=remedy))
+    remedy = f"Nothing is lost: ucl status {name} shows what is pending, and the next run resumes it."
+    return failure(RetryLater(f"The worker that renewed {name} was lost (killed, or short of memory).", remedy=remedy))

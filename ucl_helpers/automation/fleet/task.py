@@ -10,6 +10,7 @@ from typing import TypedDict
 
 from ucl_helpers.automation.aftermath import after, after_error
 from ucl_helpers.automation.fleet.breaker import Verdict, verdict
+from ucl_helpers.automation.fleet.notices import is_over, notify_once
 from ucl_helpers.client import WAITS_WHEN_LIMITED
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import RateLimited, RetryLater, StorageFailed, UCLError, Waiting
@@ -80,8 +81,10 @@ def _renewed(connection: Connection, base: str | None, *, force: bool, again: bo
             insists = not before and (force or (again and _has_work(connection)))
             outcome = renew(connection, only_if_due=not insists)  # also settles what an attempt left
     except UCLError as error:
-        after_error(connection, error)
+        after_error(connection, error, tell=notify_once)
         raise
+    if outcome.outcome == RENEWED:
+        is_over(connection)
     done = RENEWED_BEFORE if before and outcome.outcome == NOT_DUE else outcome.outcome
     mark, wrong = outcome.facts.get("fingerprint"), after(connection, outcome).error
     told = failure(wrong) if wrong else _result(done)
