@@ -68,11 +68,15 @@ _VERIFY_PROBLEMS = {
     ),
     64: ("its certificate is for another address", "Check the URL's address."),
 }
+# Of OpenSSL: markings of a CA that are missing or wrong, extensions; and what VERIFY_X509_STRICT asks for besides.
+_BREAKS_A_RULE = {24, 32, 34, 37, 41, 79, *range(80, 95)}
+_TOO_WEAK = {66, 67, 68}
+_ISSUED_AGAIN = "The server's operator must have it issued again. To look at it: openssl s_client -showcerts"
 
 
 _BAD_REQUEST, _FORBIDDEN, _LOGIN_WANTED, _SERVER_ERROR = 400, 403, 407, 500
 _DOWN = "an outage of UCL: while its Director or the Director's database is down, it refuses everyone like this"
-_UNRESOLVED = "NameResolutionError"  # of urllib3
+_UNRESOLVED = "gaierror"  # of socket, which is not imported here
 _WRONG_URL = "perhaps it is the certificate-secured Connector's, where the token-secured one is meant"
 
 
@@ -186,8 +190,7 @@ def _explain(
     likely = certificate_causes(certificate, now, accepted=accepted)
     hint = f" Likely: {'; '.join(likely)}." if likely else ""
     if isinstance(tls, ssl.SSLCertVerificationError):
-        unknown = (tls.verify_message, "Look at it with openssl s_client.")
-        problem, remedy = _VERIFY_PROBLEMS.get(tls.verify_code, unknown)
+        problem, remedy = _verify_problem(tls)
         return ServerNotTrusted, f"The server at {url} is not trusted: {problem}.", remedy
     reason = getattr(tls, "reason", None) or ""  # not there when it was made by hand
     for alert, meaning in _CERTIFICATE_ALERTS.items():
@@ -210,6 +213,15 @@ def _explain(
     return Unreachable, f"No answer from {url}: {_innermost(chain)}.{hint if broken else ''}", remedy
 
 
+def _verify_problem(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
+    """What is wrong with a server's certificate, and what to do."""
+    if error.verify_code in _BREAKS_A_RULE:
+        return f"its certificate or a CA's breaks a rule of RFC 5280 ({error.verify_message})", _ISSUED_AGAIN
+    if error.verify_code in _TOO_WEAK:
+        return f"its certificate or a CA's is too weak ({error.verify_message})", _ISSUED_AGAIN
+    return _VERIFY_PROBLEMS.get(error.verify_code, (error.verify_message, "Look at it with openssl s_client."))
+
+
 def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, facts: dict[str, Any]) -> UCLError:
     """What a proxy did in place of opening the tunnel. Its own words are left out: they could say anything."""
     named, host = f"The proxy {proxy} (from {proxy.variable})", urlsplit(facts["url"]).hostname
@@ -217,7 +229,7 @@ def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, fact
     elsewhere = f"Check {proxy.variable}, or name {host} in NO_PROXY; nothing is lost."
     tls = next((part for part in chain if isinstance(part, ssl.SSLError)), None)
     if isinstance(tls, ssl.SSLCertVerificationError):
-        problem, _ = _VERIFY_PROBLEMS.get(tls.verify_code, (tls.verify_message, ""))
+        problem, _ = _verify_problem(tls)
         remedy = "Add its CA to the system's CAs, or name it in SSL_CERT_FILE."
         return ServerNotTrusted(f"{named} is not trusted: {problem}.", remedy=remedy, **facts)
     if "VERSION" in (getattr(tls, "reason", None) or ""):

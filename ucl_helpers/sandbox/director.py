@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 from ucl_helpers.sandbox.api import Api, ApiError, Fault, ResolveInfo
 from ucl_helpers.sandbox.director_types import as_application, as_auth, as_page, as_token, offset_of
 from ucl_helpers.sandbox.landscape import ClientCertificate, Landscape, authenticate_certificate
-from ucl_helpers.sandbox.state import NotUniqueError
+from ucl_helpers.sandbox.state import NotUniqueError, normalised
 from ucl_helpers.sandbox.transport import JSON, Request, Response, respond
 
-_NAME_LIMIT = 256
+_NAME_LIMIT = 100
 _PAGE_LIMIT = 200
 
 
@@ -96,26 +96,27 @@ class Director:
         self, _: object, info: ResolveInfo, first: int | None = None, after: str | None = None
     ) -> dict[str, Any]:
         _in_tenant(info)
-        size = _PAGE_LIMIT if first is None else first
-        if not 1 <= size <= _PAGE_LIMIT:
-            _fail(f"Invalid data [page size must be between 1 and {_PAGE_LIMIT}]", "InvalidData", 22)
+        if first is None:
+            _fail("Invalid data [reason=missing required parameter 'first']", "InvalidData", 22)
+        if not 1 <= first <= _PAGE_LIMIT:
+            _fail(f"Invalid data [reason=page size must be between 1 and {_PAGE_LIMIT}]", "InvalidData", 22)
         try:
             offset = offset_of(after or "")
         except ValueError:
             _internal_error()
-        rows, total = self._state.applications(size, offset)
+        rows, total = self._state.applications(first, offset)
         return as_page(self._landscape, rows, total, offset, after or "")
 
     def _register(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
         _in_tenant(info)
         given = arguments["in"]
         name: str = given["name"]
-        if not name.strip():
+        if not name:
             _fail("Invalid data ApplicationRegisterInput [name=cannot be blank]", "InvalidData", 22)
         if len(name) > _NAME_LIMIT:
             reason = f"name=the length must be between 1 and {_NAME_LIMIT}"
             _fail(f"Invalid data ApplicationRegisterInput [{reason}]", "InvalidData", 22)
-        labels = {**(given.get("labels") or {}), "managed": "false", "name": f"mp-{name}"}
+        labels = {**(given.get("labels") or {}), "managed": "false", "name": normalised(name)}
         try:
             row = self._state.register(name, given.get("providerName"), given.get("description"), json.dumps(labels))
         except NotUniqueError:
@@ -148,7 +149,7 @@ class Director:
     def _delete_auth(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
         _in_tenant(info)
         row = self._state.delete_system_auth(_uuid(arguments["authID"])) or _not_found("systemAuth")
-        return as_auth(self._landscape.urls, row)
+        return as_auth(self._landscape, row)
 
 
 def _labels(application: dict[str, Any], _: ResolveInfo, key: str | None = None) -> dict[str, Any]:

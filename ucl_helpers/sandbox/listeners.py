@@ -74,11 +74,13 @@ class Listeners:
 
     Args:
         landscape: What to serve.
-        server_certificate: The file with the listeners' certificate and key.
-        client_ca: The certificates that a client's certificate may come from, as PEM.
+        folder: The state folder.
+
+    Attributes:
+        ca_file: The CA certificate that verifies the listeners.
     """
 
-    def __init__(self, landscape: Landscape, server_certificate: Path, client_ca: bytes) -> None:
+    def __init__(self, landscape: Landscape, folder: Path) -> None:
         self.received: deque[Received] = deque(maxlen=_LOG_LENGTH)
         self._clock, self._faults, self._limit = landscape.clock, landscape.faults, landscape.limit
         self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
@@ -86,7 +88,8 @@ class Listeners:
         self._numbers = itertools.count(1)
         self._servers: list[HTTPServer] = []
         self._doors: dict[str, Door] = {}
-        self._handshakes = Handshakes(server_certificate, client_ca)
+        self._handshakes = Handshakes(folder, landscape.ca.pem, landscape.clock)
+        self.ca_file = self._handshakes.ca_file
         self._connector, self._director = Connector(landscape), Director(landscape)
         self._control: Route = lambda request, _: by_control(landscape.faults, landscape.state.bearer, request)
         self._shown: Route = lambda request, _: limit_by_control(landscape.limit, landscape.state.bearer, request)
