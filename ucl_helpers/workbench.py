@@ -19,7 +19,7 @@ from ucl_helpers.clock import utc_now
 from ucl_helpers.establishment import DirectorAccess, is_accepted
 from ucl_helpers.models import Check
 from ucl_helpers.sandbox import Fault, Sandbox
-from ucl_helpers.sandbox.catalogue import CATALOGUE
+from ucl_helpers.sandbox.catalogue import CATALOGUE, answer_line
 from ucl_helpers.sandbox.listeners import Received
 from ucl_helpers.show import Row, Shown
 from ucl_helpers.status import status_of
@@ -139,7 +139,7 @@ def acted_on(call: Received) -> bool:
 
 
 def _answer(call: Received) -> str:
-    return f"{call.status} {HTTPStatus(call.status).phrase}" if call.status else f"nothing ({call.fault})"
+    return answer_line(call.status) if call.status else f"nothing ({call.fault})"
 
 
 @contextmanager

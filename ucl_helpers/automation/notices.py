@@ -39,13 +39,16 @@ _SENDER = (sys.executable, "-P", "-m", "ucl_helpers.automation.sender")
 _TYPES = {"failure": "failure", "reminder": "warning", "recovery": "success"}
 
 
-def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc_now) -> None:
+def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc_now) -> bool:
     """Tell what a run of this connection came to, if somebody wants to know and does not yet.
 
     Args:
         connection: its settings say who is told, and after how many failures.
         error: what stopped the run, or the failed hook; None: all is well.
         clock: our clock, aware, UTC.
+
+    Returns:
+        Whether a notice was sent now.
 
     Raises:
         UsageError: this process holds the connection's lock; it would be held for as long as the network takes.
@@ -58,13 +61,13 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
     try:
         notices = connection.settings.notices
     except UCLError:  # the run tells it
-        return
+        return False
     if not notices.urls:
-        return
+        return False
     try:
         told, now, known = _told(connection), clock(), remembered(connection)
         if error is None and known.failures:  # nothing was tried since
-            return
+            return False
         last = known.last_error.error if known.last_error else ""
         passes = isinstance(error, Outage | PossibleOutage)
         critical = passes and verdict(status_of(connection, clock, whole=False)).word == "CRITICAL"
@@ -77,8 +80,10 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
             told = {**told, _matter(error, critical=critical): now} if error else {}
             text = json.dumps({"told": {code: at.isoformat(timespec="seconds") for code, at in told.items()}})
             files.write(connection.path / "notices.json", text.encode())
+            return True
     except UCLError as problem:
         _warn(connection, str(problem))
+    return False
 
 
 def what_to_tell(
