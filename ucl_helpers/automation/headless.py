@@ -18,14 +18,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from traceback import format_exception
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from papermill.exceptions import PapermillExecutionError
+from papermill.translators import translate_parameters
 
 from ucl_helpers.automation.client import HeadlessClient
 from ucl_helpers.automation.engine import KERNEL_NAME
 from ucl_helpers.automation.kernel import QUIET, EncryptedKernelManager
-from ucl_helpers.automation.parameters import declared, refuse_secret
+from ucl_helpers.automation.parameters import BUILT_IN, Parameter, declared, refuse_secret, typed
 from ucl_helpers.automation.record import CellFailed, Record, outcome_path, write_outcome
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.redaction.sources import WatchedSecrets
@@ -77,6 +78,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         stops: what the run is to end with, if signals came already.
 
     Raises:
+        UsageError: the notebook does not take these parameters; nothing was written, nothing was run.
         SecretFound: a secret stands in a parameter or in a cell; nothing was written, nothing was run.
         SecretRedacted: the notebook showed a secret; the outputs that held it were removed from all that was written.
         DeadlineExceeded: the run, or a cell, took too long.
@@ -87,7 +89,9 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     parameters = nb.metadata.papermill.get("parameters", {})
     for name, value in parameters.items():
         refuse_secret(name, value)
-    redactor = Redactor(WatchedSecrets({**_defaults(nb), **parameters}, home))
+    _convert(nb, parameters)
+    defaults = {name: one.default for name, one in _declared(nb).items() if one.default is not None}
+    redactor = Redactor(WatchedSecrets({**defaults, **parameters}, home))
     redactor.refuse_sources(nb.cells)
     record = Record(str(input_path or ""), parameters, datetime.now(UTC))
     manager = RedactingManager(
@@ -132,7 +136,7 @@ class _Ending:
         self._manager, self._redactor, self._record, self._tell = manager, redactor, record, tell
         self.failure: CellFailed | None = None
 
-    def __enter__(self) -> "_Ending":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -193,17 +197,27 @@ def _completed(manager: RedactingManager) -> UCLError | None:
     return None
 
 
+def _convert(nb: Any, parameters: dict[str, Any]) -> None:
+    """Convert the parameters, whose types papermill has guessed, to the types that the notebook declares."""
+    known = _declared(nb)
+    given = {name: value for name, value in parameters.items() if not name.startswith(BUILT_IN)}
+    if known and (converted := typed(known, given)) != given:
+        parameters.update(converted)
+        for cell in nb.cells:
+            if "injected-parameters" in cell.metadata.get("tags", ()):
+                cell.source = translate_parameters(KERNEL_NAME, "python", parameters, "Parameters")
+
+
+def _declared(nb: Any) -> dict[str, Parameter]:
+    with suppress(UsageError):  # they are not Python, which the kernel tells
+        return declared(nb)
+    return {}
+
+
 def _folder(input_path: str | None) -> Path | None:
     """Return the folder that a notebook came from; None if it was not a file."""
     path = Path(input_path or "").absolute()
     return path.parent if input_path and path.is_file() else None
-
-
-def _defaults(nb: Any) -> dict[str, object]:
-    """What the parameters are that were not given."""
-    with suppress(UsageError):  # they are not Python, which the kernel tells
-        return {name: one.default for name, one in declared(nb).items() if one.default is not None}
-    return {}
 
 
 def _duration(given: timedelta | float | str) -> timedelta:
