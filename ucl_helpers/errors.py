@@ -37,7 +37,8 @@ a server wrote into it.
     ├── NewTokenNeeded           11  the one-time token is gone; key and CSR are kept
     ├── BadAnswer                12  an answer that does not follow the Connector's schema
     ├── HookFailed               13  the certificate is in place; a command that has to know of it failed
-    └── SecretRedacted           14  a notebook showed a secret; the outputs that held it were removed
+    ├── SecretRedacted           14  a notebook showed a secret; the outputs that held it were removed
+    └── OutputLost               15  the command has done its work; its output could not be written
 """
 
 from collections.abc import Mapping
@@ -234,3 +235,9 @@ class SecretRedacted(UCLError):
     """A notebook showed a secret. The outputs that held it were removed; ``data['redacted']`` says what and where."""
 
     exit_code = 14
+
+
+class OutputLost(UCLError):
+    """A command has done its work, but its standard output could not be written. It need not be repeated."""
+
+    exit_code = 15

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from ucl_helpers.cli.common import as_json, with_home
+from ucl_helpers.cli.common import as_json, say, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.store import Connection, Home
 
@@ -32,7 +32,7 @@ def doctor_command(name: str | None, home: Home, *, offline: bool, json_output: 
 
     one = Connection(home, name) if name else None
     found = diagnose(one, offline=offline) if one else diagnose_home(home, offline=offline)
-    click.echo(json.dumps(found.as_json(), indent=1) if json_output else str(found))
+    say(json.dumps(found.as_json(), indent=1) if json_output else str(found), found.exit_code)
     click.get_current_context().exit(found.exit_code)
 
 

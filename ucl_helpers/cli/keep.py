@@ -5,7 +5,7 @@ import json
 import click
 
 from ucl_helpers.cli.after import finish, telling
-from ucl_helpers.cli.common import as_json, confirm, open_by_name, show, with_home
+from ucl_helpers.cli.common import as_json, confirm, open_by_name, say, show, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.errors import UsageError
 from ucl_helpers.lifecycle import forget, rollback
@@ -124,7 +124,7 @@ def status_command(name: str | None, home: Home, *, check: bool, json_output: bo
         from ucl_helpers.automation.monitoring import check_home
 
         report = check_home(home, name)
-        click.echo(json.dumps(report.as_json(), indent=1) if json_output else str(report))
+        say(json.dumps(report.as_json(), indent=1) if json_output else str(report), report.exit_code)
         click.get_current_context().exit(report.exit_code)
     if name is not None:
         status = status_of(home.connection(name))
