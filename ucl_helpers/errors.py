@@ -17,6 +17,8 @@ a server wrote into it.
     │   ├── Unavailable              408, 500, 502, 503, 504
     │   ├── EmptyAnswer              no data and no error: a known bug of the server
     │   ├── NotYetAccepted           the new certificate is refused in its first minutes
+    │   ├── Outage                   UCL is down, and refuses every certificate meanwhile
+    │   ├── PossibleOutage           UCL refuses what it accepted before, as it does in an outage
     │   ├── Waiting                  a renewal is due, has failed, and is not to be tried again yet
     │   └── DeadlineExceeded         a headless run took longer than it may
     ├── Refused                   4  the server understood, and said no
@@ -126,6 +128,14 @@ class EmptyAnswer(RetryLater):
 
 class NotYetAccepted(RetryLater):
     """The new certificate is refused in its first minutes; a gateway's clock may be behind its NotBefore."""
+
+
+class Outage(RetryLater):
+    """UCL is down: it refuses the certificate, as it refuses every one then, and its Director does not answer."""
+
+
+class PossibleOutage(RetryLater):
+    """UCL refuses a certificate or a token that should be good, as it does in an outage; this may pass."""
 
 
 class Waiting(RetryLater):
