@@ -38,6 +38,7 @@ LAYERS = {
         "takeover",
         "store",
         "attempts",
+        "outage",
         "status",
         "hook_state",
         "progress",

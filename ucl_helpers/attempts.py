@@ -58,6 +58,8 @@ class Attempts:
         last_error: the last of them.
         not_before: the earliest next try.
         generation: the one in use when it failed; which revision of it does not matter.
+        refused_since: UCL refuses the certificate since then, which may be an outage; None once it has answered.
+        outage_seen: when an outage was last proven by the Director's gateway, since then.
     """
 
     last_looked: datetime | None = None
@@ -68,6 +70,13 @@ class Attempts:
     last_error: Failure | None = None
     not_before: datetime | None = None
     generation: str | None = None
+    refused_since: datetime | None = None
+    outage_seen: datetime | None = None
+
+    @property
+    def unproven_since(self) -> datetime | None:
+        """Since when a refusal has not been explained by a proven outage."""
+        return self.outage_seen or self.refused_since
 
     def next_try(self, now: datetime) -> datetime | None:
         """The moment before which a due run does nothing; None when it need not wait."""
@@ -148,12 +157,22 @@ def counted(connection: Connection, clock: Clock, *, begins: bool = False, rehea
         raise
 
 
+def answered(connection: Connection) -> None:
+    """Remember that UCL has accepted a certificate: a refusal before that has passed. The caller holds the lock."""
+    if (known := remembered(connection)).refused_since:
+        _write(connection, replace(known, refused_since=None, outage_seen=None))
+
+
 def _failed(connection: Connection, tried: Generation | None, error: UCLError, now: datetime) -> None:
     known, not_after = remembered(connection), None
     with suppress(StorageFailed):
         not_after = tried.validity.not_after if tried else None
     failures = min(known.failures + 1, MOST_FAILURES)
-    asked = error.data.get("retry_after") or 0.0
+    asked, outage = error.data.get("retry_after") or 0.0, error.data.get("outage")
+    if outage:
+        known = replace(known, refused_since=min(known.refused_since or now, now))
+    if outage == "proven" and error.data.get("director_status"):
+        known = replace(known, outage_seen=now)
     _write(
         connection,
         replace(
@@ -201,6 +220,8 @@ def _attempts_from(told: dict[str, Any]) -> Attempts:
         last_error=last,
         not_before=when("not_before"),
         generation=generation if isinstance(generation, str) else None,
+        refused_since=when("refused_since"),
+        outage_seen=when("outage_seen"),
     )
 
 

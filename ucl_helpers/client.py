@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ucl_helpers.diagnosis import Endpoint, clock_note, refusal_causes, transport_error
+from ucl_helpers.diagnosis import Endpoint, clock_note, may_pass, refusal_causes, transport_error
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -104,6 +104,7 @@ class Client:
         self._secrets = echoes([one for one in told if len(one) >= _SECRET_LENGTH])
         self._endpoint = endpoint
         self._certificate = credentials.certificate if credentials else None
+        self._accepted = credentials.accepted if credentials else False
         self._retry, self._deadline, self._wait = retry, deadline, wait
         self.context = tls_context(ca_file, credentials)
         import requests
@@ -171,6 +172,7 @@ class Client:
                 certificate=self._certificate,
                 now=datetime.now(UTC),
                 proxy=self._proxy,
+                accepted=self._accepted,
             )
             raise self._told(failure, request_id) from None
         date, difference = server_time(response)
@@ -178,6 +180,7 @@ class Client:
             result = self._interpret(response, body, date)
         except UCLError as error:
             raise self._told(error, request_id, clock_note(difference), clock_difference=difference) from None
+        self._accepted = True  # from now on, whatever breaks off is not for a certificate that is too young
         exchange = Exchange(self.url, request_id, operation, dict(variables or {}), result)
         return Answer(result, date, difference or 0.0, exchange)
 
@@ -202,12 +205,15 @@ class Client:
         if status == HTTPStatus.OK:
             return result_of(_json(body, self._masked), where=self.url)
         if status in {401, 403} or (status == HTTPStatus.BAD_REQUEST and not body.strip()):
-            causes = refusal_causes(self._endpoint, self._certificate, date or datetime.now(UTC))
+            now = date or datetime.now(UTC)
+            outage = may_pass(self._endpoint, status, body, self._certificate, now)
+            causes = refusal_causes(self._endpoint, self._certificate, now, accepted=self._accepted, outage=outage)
             raise AuthenticationFailed(
                 "\n- ".join([f"{self.url} refused to authenticate us ({status}).\nIt may mean:", *causes]),
-                remedy=_REMEDIES[self._endpoint],
+                remedy=_TRY_AGAIN[self._endpoint] if outage else _REMEDIES[self._endpoint],
                 causes=causes,
                 status=status,
+                **({"outage": "possible"} if outage else {}),
             )
         if status in PASSING_STATUS:
             limited, after = status == HTTPStatus.TOO_MANY_REQUESTS, retry_after(response)
@@ -222,13 +228,22 @@ class Client:
             result_of(_json(body, self._masked), where=self.url)
         to = self._masked(host_of(response.headers.get("Location", "")))
         where = f" to {to[:100] or 'itself'}, which is not followed" if response.is_redirect else ""
-        raise BadAnswer(f"{self.url} answered {status}{where}.", remedy="Check that it is a Connector's GraphQL URL.")
+        remedy = "Check that it is a Connector's GraphQL URL."
+        raise BadAnswer(f"{self.url} answered {status}{where}.", remedy=remedy, status=status)
 
 
 _REMEDIES: Mapping[Endpoint, str] = {
     "token": "Get a new one-time token.",
     "certificate": "If it was revoked, expired or its client deleted, establish the connection anew.",
     "director": "Get a fresh bearer and check the tenant.",
+}
+
+
+_TRY_AGAIN: Mapping[Endpoint, str] = {
+    "token": "The token may still be good: trying it once more within its five minutes costs nothing. If it is refused "
+    "again, get a new one-time token.",
+    "certificate": "Wait and try again before you establish the connection again: an outage passes. If it was revoked "
+    "or its client deleted, establish the connection again.",
 }
 
 

@@ -70,12 +70,17 @@ _VERIFY_PROBLEMS = {
 }
 
 
-_FORBIDDEN, _LOGIN_WANTED, _SERVER_ERROR = 403, 407, 500
+_BAD_REQUEST, _FORBIDDEN, _LOGIN_WANTED, _SERVER_ERROR = 400, 403, 407, 500
+_DOWN = "an outage of UCL: while its Director or the Director's database is down, it refuses everyone like this"
+_UNRESOLVED = "NameResolutionError"  # of urllib3
 _WRONG_URL = "perhaps it is the certificate-secured Connector's, where the token-secured one is meant"
 
 
-def certificate_causes(certificate: x509.Certificate | None, now: datetime) -> list[str]:
-    """What the certificate itself tells about a refusal at ``now`` (UTC, the server's clock if known)."""
+def certificate_causes(certificate: x509.Certificate | None, now: datetime, *, accepted: bool = False) -> list[str]:
+    """What the certificate itself tells about a refusal at ``now`` (UTC, the server's clock if known).
+
+    One that was ``accepted`` before is not too young.
+    """
     if certificate is None:
         return []
     validity = Validity.of(certificate)
@@ -83,29 +88,53 @@ def certificate_causes(certificate: x509.Certificate | None, now: datetime) -> l
         return [f"the client certificate expired {moment(validity.not_after)}: establish the connection anew"]
     if now < validity.not_before:
         return [f"the client certificate is valid only from {moment(validity.not_before)}: compare the clocks"]
-    if now - validity.not_before < GRACE:
+    if now - validity.not_before < GRACE and not accepted:
         age = span(now - validity.not_before)
         return [f"the client certificate is {age} old and a gateway's clock may be behind: try again in 5 minutes"]
     return []
 
 
-def refusal_causes(endpoint: Endpoint, certificate: x509.Certificate | None, now: datetime) -> list[str]:
-    """The causes of an authentication failure at an endpoint, the likeliest first."""
+def may_pass(endpoint: Endpoint, status: int, body: bytes, certificate: x509.Certificate | None, now: datetime) -> bool:
+    """Whether a refusal may be an outage of UCL: 400 with an empty body, and not for an expired certificate."""
+    empty = status == _BAD_REQUEST and not body.strip()
+    return empty and endpoint != "director" and (certificate is None or now < Validity.of(certificate).not_after)
+
+
+def refusal_causes(
+    endpoint: Endpoint,
+    certificate: x509.Certificate | None,
+    now: datetime,
+    *,
+    accepted: bool = False,
+    outage: bool = True,
+) -> list[str]:
+    """The causes of an authentication failure at an endpoint, the likeliest first.
+
+    Args:
+        endpoint: which kind.
+        certificate: the client certificate that was sent, or None.
+        now: the server's clock if known (UTC).
+        accepted: whether UCL has accepted this certificate before.
+        outage: whether it may be an outage, see :func:`may_pass`.
+    """
+    down = [_DOWN] if outage else []
     if endpoint == "token":
         return [
             "the one-time token was used before (the first request that carries it uses it up, even a failed one)",
             "it expired (5 minutes after it was issued)",
             "it is unknown here, or its application was unregistered",
-            "UCL itself is down, which looks the same at this endpoint",
+            *down,
         ]
     if endpoint == "director":
         return ["the bearer token is missing, wrong or expired", "the tenant is not the bearer's"]
     return [
-        *certificate_causes(certificate, now),
+        *(down if accepted else []),
+        *certificate_causes(certificate, now, accepted=accepted),
         "the client certificate was revoked",
         "its client was deleted at UCL (the application or its authentication)",
         "it is of another landscape or subject (its CA is right: the handshake took it)",
         "the URL is the token-secured Connector's; this call belongs to the certificate-secured one",
+        *([] if accepted else down),
     ]
 
 
@@ -125,6 +154,7 @@ def transport_error(
     certificate: x509.Certificate | None,
     now: datetime,
     proxy: Proxy | None = None,
+    accepted: bool = False,
 ) -> UCLError:
     """A failed connection as a typed error: what happened, what it likely means, what to do.
 
@@ -135,23 +165,25 @@ def transport_error(
         certificate: the client certificate that was sent, or None.
         now: our clock, UTC.
         proxy: what the call went through, or None.
+        accepted: whether UCL has accepted this certificate before.
     """
     chain = list(_unfold(error))
     ended = next((part for part in chain if isinstance(part, NoTunnel)), None)
     if proxy and ended:
         return _blame_proxy(ended, list(_unfold(ended)), proxy, {"url": url, "request_id": request_id})
-    kind, message, remedy = _explain(chain, url, certificate, now)
-    return kind(message, remedy=remedy, url=url, request_id=request_id)
+    kind, message, remedy = _explain(chain, url, certificate, now, accepted=accepted)
+    facts = {"unresolved": True} if any(type(part).__name__ == _UNRESOLVED for part in chain) else {}
+    return kind(message, remedy=remedy, url=url, request_id=request_id, **facts)
 
 
 def _explain(
-    chain: list[BaseException], url: str, certificate: x509.Certificate | None, now: datetime
+    chain: list[BaseException], url: str, certificate: x509.Certificate | None, now: datetime, *, accepted: bool
 ) -> tuple[type[UCLError], str, str]:
     """Which error it is, what happened and what to do."""
     if any(isinstance(one, AnswerTooLarge) for one in chain):
         return BadAnswer, f"The answer of {url} is larger than a call accepts.", "Check the URL."
     tls = next((one for one in chain if isinstance(one, ssl.SSLError)), None)
-    likely = certificate_causes(certificate, now)
+    likely = certificate_causes(certificate, now, accepted=accepted)
     hint = f" Likely: {'; '.join(likely)}." if likely else ""
     if isinstance(tls, ssl.SSLCertVerificationError):
         unknown = (tls.verify_message, "Look at it with openssl s_client.")

@@ -120,8 +120,9 @@ class Generation:
 
     @property
     def credentials(self) -> Credentials:
-        """What is shown to the server."""
-        return Credentials(self.path / "chain.pem", self.path / "key.pem", self.certificate, self.passphrase)
+        """What is shown to the server; only what UCL has accepted becomes a generation."""
+        chain, key = self.path / "chain.pem", self.path / "key.pem"
+        return Credentials(chain, key, self.certificate, self.passphrase, accepted=True)
 
     @property
     def usable(self) -> Credentials | None:
@@ -138,7 +139,8 @@ class Generation:
         best = max(chains, key=lambda pair: len(chains[pair]))
         if not chains[best]:
             return None
-        return Credentials(self.path / best[1], self.path / best[0], chains[best][0], self.passphrase)
+        chain, key = self.path / best[1], self.path / best[0]
+        return Credentials(chain, key, chains[best][0], self.passphrase, accepted=True)
 
     def _pair(self, key_file: str, certificate_file: str) -> tuple[x509.Certificate, ...]:
         with suppress(UCLError):

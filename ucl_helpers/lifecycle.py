@@ -6,10 +6,11 @@ from datetime import datetime
 from ucl_helpers import files
 from ucl_helpers.client import Client
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import UsageError
+from ucl_helpers.errors import Refused, UsageError
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
+from ucl_helpers.outage import unless_it_passes
 from ucl_helpers.outcomes import mark_of, outcome_of
 from ucl_helpers.revocation import doubtful_identities, unsettled, valid_identities
 from ucl_helpers.show import moment
@@ -36,8 +37,12 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
         chosen = _choose(connection, current, generation, clock)
         chosen.check_whole()
         url = connection.url if connection.is_sandbox else check_url(chosen.facts.get("connectorUrl"))
-        with Client(url, "certificate", ca_file=chosen.server_ca, credentials=chosen.credentials) as client:
-            client.call(CONFIGURATION)
+        ca, credentials = chosen.server_ca, chosen.credentials
+        try:
+            with Client(url, "certificate", ca_file=ca, credentials=credentials) as client:
+                client.call(CONFIGURATION)
+        except Refused as error:
+            raise unless_it_passes(error, connection, credentials, ca) from None
         previous = mark_of(current)
         if connection.verdicts().get(chosen.fingerprint):  # UCL has just accepted it
             connection.judge(chosen.fingerprint, None)

@@ -7,6 +7,9 @@ the tutorial's. Nothing here checks that an answer is *true*; see :mod:`ucl_help
 import base64
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -42,6 +45,11 @@ mutation ($csr: String!) {
 REVOKE = """\
 mutation {
   result: revokeCertificate
+}"""
+
+VIEWER = """\
+query {
+  result: viewer { id type }
 }"""
 
 ONE_TIME_TOKEN = """\
@@ -120,7 +128,7 @@ def token_from(result: object) -> OneTimeToken:
         token = read_token(_text(result, "token"))
     except UsageError as error:
         raise BadAnswer(f"token in UCL's answer: {error.message}", remedy=_CHECK_URL) from None
-    return OneTimeToken(token.token, _optional_text(result, "connectorURL") or token.connector_url)
+    return replace(token, connector_url=_optional_text(result, "connectorURL") or token.connector_url)
 
 
 def read_token(text: str) -> OneTimeToken:
@@ -164,7 +172,15 @@ def _raw_encoded(text: str) -> OneTimeToken | None:
     if not isinstance(raw, dict) or not isinstance(raw.get("token"), str):
         return None
     url = raw.get("connectorURL")
-    return OneTimeToken(raw["token"], url if isinstance(url, str) and url else None)
+    return OneTimeToken(raw["token"], url if isinstance(url, str) and url else None, _moment(raw.get("expiresAt")))
+
+
+def _moment(text: object) -> datetime | None:
+    """A moment (UTC) as the Director writes it; None for anything else, which never stops a token."""
+    with suppress(ValueError, OverflowError):
+        when = datetime.fromisoformat(text) if isinstance(text, str) else None
+        return when.astimezone(UTC) if when and when.tzinfo else None
+    return None
 
 
 _CHECK_URL = "Check that the URL is a Connector's GraphQL endpoint and that no proxy answers in its place."

@@ -20,6 +20,7 @@ from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import parse_subject, same_subject, subject_text
 from ucl_helpers.errors import CertificateRejected, HostChanged, Refused, SubjectChanged, UsageError
+from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.procedure import STEP_WAIT_SECONDS, Procedure
@@ -105,7 +106,7 @@ class Renewal(Procedure):
 
     def _ask_configuration(self) -> Answer:
         try:
-            answer = self._session().call(CONFIGURATION)
+            answer = self._call(CONFIGURATION)
         except CertificateRejected as error:
             remedy = f"If it has expired or was revoked, establish the connection anew: {self.connection.way_back}"
             raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
@@ -116,9 +117,21 @@ class Renewal(Procedure):
 
     def _ask_signature(self, csr: str) -> Answer:
         try:
-            return self._session().call(SIGN, {"csr": csr})
+            return self._call(SIGN, csr=csr)
         finally:
             self.close()
+
+    def _call(self, operation: str, **variables: str) -> Answer:
+        current = self.connection.require_current()
+        director, end = self.connection.director_url, current.validity.not_after
+        with self._asking(current.credentials, current.server_ca, director, end):
+            return self._session().call(operation, variables)
+
+    def _fallback(self) -> Generation | None:
+        base = self._previous
+        if base is None or base.validity.not_after <= self._server_now():
+            return None
+        return None if base.fingerprint in self.connection.revoked() else base
 
     def _session(self) -> Client:
         """One TLS connection for configuration and sign, as the identity in use."""

@@ -19,7 +19,6 @@ from ucl_helpers.errors import (
     BadAnswer,
     CertificateRejected,
     NotYetAccepted,
-    Outage,
     PossibleOutage,
     Refused,
     RequestRejected,
@@ -29,6 +28,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import Outcome, Validity, fingerprint
 from ucl_helpers.operations import REVOKE
+from ucl_helpers.outage import unless_it_passes
 from ucl_helpers.outcomes import mark_of
 from ucl_helpers.show import Row, Shown, moment
 from ucl_helpers.state import Standing, Verdict
@@ -180,6 +180,7 @@ class _Run:
         self.revoked, self.refused = list[str](), list[str]()
         self._connection, self._clock = connection, clock
         self._refusals, self._failed = list[_Refusal](), list[UCLError]()
+        self._outage: UCLError | None = None  # what the Director has said of one
         self._accepts = False  # UCL has accepted a certificate in this run, so it has no outage
 
     def ask(self, chosen: Sequence[ValidIdentity]) -> UCLError | None:
@@ -242,8 +243,8 @@ class _Run:
             self._failed.append(error)  # a gateway's word settles nothing
         elif young and not one.is_used:
             self._failed.append(_too_young(error))
-        elif not self._accepts and isinstance(judged := self._judged(refusal), Outage):
-            self._failed.append(judged)
+        elif not self._accepts and (judged := self._judged(refusal)) is not error:
+            self._failed.append(judged)  # an outage refuses every certificate: it settles nothing
         elif before and before.status == "asked" and not isinstance(error, CertificateRejected):
             self._is_revoked(one, "settled by the refusal of a repeated request")
         elif self._accepts or (before and before.status == "doubtful"):
@@ -256,7 +257,14 @@ class _Run:
             self._failed.append(_doubtful(self._connection, error))
 
     def _judged(self, refusal: _Refusal) -> UCLError:
-        return refusal.error
+        """The error, or what the Director makes of it. It is asked once: an outage is the same for all."""
+        if self._outage is None:
+            ca = _endpoint(self._connection)[1]
+            judged = unless_it_passes(refusal.error, self._connection, refusal.identity.credentials, ca)
+            if judged is refusal.error:
+                return judged
+            self._outage = judged
+        return self._outage
 
     def _is_revoked(self, one: ValidIdentity, how: str) -> None:
         self.revoked.append(one.fingerprint)

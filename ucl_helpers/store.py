@@ -32,7 +32,7 @@ from platformdirs import user_data_path
 from ucl_helpers import access, building, files, state, takeover
 from ucl_helpers.crypto import common_name
 from ucl_helpers.dumps import no_core_dumps
-from ucl_helpers.errors import InvalidSettings, StorageFailed, UnknownConnection, UsageError
+from ucl_helpers.errors import InvalidSettings, StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.exports import Wanted, generation_files, json_object
 from ucl_helpers.generation import NAME, Generation
 from ucl_helpers.hook_state import failures
@@ -237,6 +237,15 @@ class Connection:
         """The certificate endpoint: the generation's, or the sandbox's where this connection follows one."""
         known = self.sandbox_url or self.require_current().facts.get("connectorUrl")
         return check_url(known, what=f"The certificate endpoint of {self.name}")
+
+    @property
+    def director_url(self) -> str | None:
+        """The Director: that of the sandbox which this connection follows, else the one that UCL named, or None."""
+        with suppress(UCLError):
+            current = self.current
+            named = self._ready_file().get("directorUrl") or (current.facts.get("directorUrl") if current else None)
+            return check_url(named) if named else None
+        return None
 
     @property
     def sandbox_url(self) -> str | None:

@@ -29,13 +29,15 @@ from ucl_helpers.files import read_regular
 class Credentials:
     """What is shown to the server in the handshake: PEM files, the chain leaf first, and the leaf itself.
 
-    ``passphrase`` is asked for when the key is encrypted, and kept out of every representation.
+    ``passphrase`` is asked for when the key is encrypted, and kept out of every representation. ``accepted`` says that
+    UCL has accepted this certificate before, which decides what a refusal likely means.
     """
 
     certificate_file: Path
     key_file: Path
     certificate: x509.Certificate
     passphrase: Passphrase = field(default=no_passphrase, repr=False, compare=False)
+    accepted: bool = field(default=False, compare=False)
 
 
 def check_url(url: object, *, what: str = "The URL") -> str:

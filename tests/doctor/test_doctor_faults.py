@@ -28,6 +28,7 @@ NAMED = {
     "server-certificate-unknown-ca": (TRUST, "its CA is unknown", 5),
     "server-ca-changed": (TRUST, "its CA is unknown", 5),
     "http-400-empty": (CERTIFICATE, "refused to authenticate us (400)", 4),
+    "outage": (CERTIFICATE, "refused to authenticate us (400)", 4),
     "http-401": (CERTIFICATE, "(401)", 4),
     "http-403": (CERTIFICATE, "(403)", 4),
     "http-404": (ANSWER, "answered 404", 12),

@@ -43,7 +43,8 @@ class Case:
         return self.only or {"certificate": ("sign",), "url": ("configuration",)}.get(family, every)
 
     def at(self, call, listener="certificate"):
-        operation = "*" if CATALOGUE[self.kind].blind else {"verify": "configuration"}.get(call, call)
+        everywhere = CATALOGUE[self.kind].blind or self.kind == "outage"  # it strikes what else is asked meanwhile, too
+        operation = "*" if everywhere else {"verify": "configuration"}.get(call, call)
         value = self.value() if callable(self.value) else self.value
         return Fault(self.kind, at=listener, operation=operation, value=value)
 

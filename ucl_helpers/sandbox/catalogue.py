@@ -71,6 +71,12 @@ _REDIRECT, _REDIRECTS = "the status (307)", (301, 302, 303, 307, 308)
 _ACTED_ON = {500, 504}  # broken, or given up on by a gateway, while the answer was on its way
 _HTTP = {
     "http-400-empty": Kind("http", "400 with an empty body, as for a failed authentication"),
+    "outage": Kind(
+        "http",
+        "the Director or its database is down: each endpoint answers as the real ones do then",
+        value="what is down: process or database (process)",
+        values=("process", "database"),
+    ),
     **{
         f"http-{status}": Kind(
             "http",

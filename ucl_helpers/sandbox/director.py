@@ -23,12 +23,17 @@ _PAGE_LIMIT = 200
 
 @dataclass(frozen=True)
 class _Caller:
-    """Who asks, and whether in the name of the tenant. Without `id` the certificate has been refused."""
+    """Who asks, and whether in the name of the tenant.
+
+    Without `id` the certificate has been refused. Without `scopes` the user's tenant, and so what it may do there,
+    could not be looked up.
+    """
 
     type: str
     id: str | None
     tenant: bool
     suggest_token: bool
+    scopes: bool = True
 
 
 class Director:
@@ -51,8 +56,8 @@ class Director:
             _present,
         )
 
-    def by_bearer(self, request: Request) -> Response:
-        """Answers a user, who has to show the bearer token and to name the tenant."""
+    def by_bearer(self, request: Request, *, database: bool = True) -> Response:
+        """Answers a user, who has to show the bearer token and to name the tenant; `database`: whether that is up."""
         bearer = request.headers.get("Authorization", "")
         if not bearer:
             return _refusal(400, "Unauthorized [reason=invalid bearer token]", "Unauthorized", 26)
@@ -60,16 +65,17 @@ class Director:
             reason = "token contains an invalid number of segments"
             return _refusal(401, f"Unauthorized [reason={reason}]", "Unauthorized", 26)
         tenant = request.headers.get("Tenant", "")
-        if tenant not in {"", self._state.tenant}:
+        if database and tenant not in {"", self._state.tenant}:
             return _unknown_tenant(tenant)
-        return respond(self._api, request, _Caller("USER", self._state.user, bool(tenant), _suggested(request)))
+        caller = _Caller("USER", self._state.user, bool(tenant), _suggested(request), database)
+        return respond(self._api, request, caller)
 
-    def by_certificate(self, request: Request, certificate: ClientCertificate) -> Response:
-        """Answers an application, whose tenant goes without saying."""
+    def by_certificate(self, request: Request, certificate: ClientCertificate, *, database: bool = True) -> Response:
+        """Answers an application, whose tenant goes without saying; `database`: whether that is up."""
         tenant = request.headers.get("Tenant", "")
-        if tenant not in {"", self._state.tenant}:
+        if database and tenant not in {"", self._state.tenant}:
             return _unknown_tenant(tenant)
-        client = authenticate_certificate(self._state, certificate)
+        client = authenticate_certificate(self._state, certificate) if database else None
         if client is not None:
             self._state.connected(client.application_id)
         id_ = client.application_id if client else None
@@ -164,6 +170,9 @@ def _known(info: ResolveInfo) -> _Caller:
 
 def _in_tenant(info: ResolveInfo) -> _Caller:
     caller = _known(info)
+    if not caller.scopes:
+        required = "application:write" if info.parent_type.name == "Mutation" else "application:read"
+        _fail(f"insufficient scopes provided [actual=; required={required}]", "InsufficientScopes", 23)
     if not caller.tenant:
         _fail("Tenant is required", "TenantRequired", 24)
     return caller

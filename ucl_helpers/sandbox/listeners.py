@@ -30,6 +30,7 @@ from ucl_helpers.sandbox.director import Director
 from ucl_helpers.sandbox.doors import Door, Handshakes, in_loop
 from ucl_helpers.sandbox.faults import Fault
 from ucl_helpers.sandbox.landscape import ClientCertificate, Landscape
+from ucl_helpers.sandbox.outage import during_outage
 from ucl_helpers.sandbox.spoil import Place, Script, abort, operation_of, play, reset, spoil
 from ucl_helpers.sandbox.transport import Request, Response
 
@@ -159,6 +160,9 @@ class Listeners:
             fault = None if refusal else self._faults.draw(name, operation)
         if fault is None:
             response: Response | Script = refusal or route(request, raw)
+        elif fault.kind == "outage":
+            director = partial(self._without_database, name, raw) if raw.path == DIRECTOR_PATH else None
+            response = during_outage(fault.value, request, director)
         else:
             place = Place(stream.socket.getsockname()[1], raw.path)
             response = spoil(fault, place, partial(route, request, raw), self._head)
@@ -171,6 +175,12 @@ class Listeners:
         else:
             self._played.add(stream)
             self._keep(play(stream, response))
+
+    def _without_database(self, name: str, raw: HTTPServerRequest, request: Request) -> Response:
+        """What the Director answers while its database is down."""
+        if name == "director":
+            return self._director.by_bearer(request, database=False)
+        return self._director.by_certificate(request, self._peer(raw), database=False)
 
     def _let_in(self, name: str, server: HTTPServer, connection: socket.socket, address: Any) -> None:
         """Begins the handshake with who has connected, or what a fault makes of it."""
