@@ -24,8 +24,8 @@ def test_each_state_of_a_certificate_has_its_word(secure, between, days, word):
 
 
 def test_nothing_is_changed_by_looking(secure):
-    before = tree(secure.path)
     with secure.lock.held():
+        before = tree(secure.path)
         status_of(secure.home.connection("prod"))
     assert tree(secure.path) == before
 

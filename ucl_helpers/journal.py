@@ -89,8 +89,11 @@ class Journal:
         return []
 
     def _has_past(self) -> bool:
-        """Whether something must have happened already: a generation is in use."""
-        return os.path.lexists(self._path.with_name("current"))
+        """Whether an event must have been recorded already: the generation in use says how it was made."""
+        with suppress(OSError):
+            facts = json_object(files.read_regular(self._path.with_name("current") / "connection.json")) or {}
+            return isinstance(facts.get("source"), str)
+        return False
 
     def _last_number(self) -> int:
         """The number of the last line; of lines without one, such as those of an earlier version, how many there are.

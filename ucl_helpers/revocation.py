@@ -19,6 +19,7 @@ from ucl_helpers.errors import (
     BadAnswer,
     CertificateRejected,
     NotYetAccepted,
+    Outage,
     PossibleOutage,
     Refused,
     RequestRejected,
@@ -180,7 +181,7 @@ class _Run:
         self.revoked, self.refused = list[str](), list[str]()
         self._connection, self._clock = connection, clock
         self._refusals, self._failed = list[_Refusal](), list[UCLError]()
-        self._outage: UCLError | None = None  # what the Director has said of one
+        self._outage: Outage | None = None
         self._accepts = False  # UCL has accepted a certificate in this run, so it has no outage
 
     def ask(self, chosen: Sequence[ValidIdentity]) -> UCLError | None:
@@ -238,14 +239,15 @@ class _Run:
 
     def _settle(self, refusal: _Refusal) -> None:
         one, error, before = refusal.identity, refusal.error, refusal.before
+        asked = before is not None and before.status == "asked"
         young = self._clock() - one.credentials.certificate.not_valid_before_utc < FIRST_MINUTES
         if not isinstance(error, CertificateRejected) and error.data.get("status") != HTTPStatus.BAD_REQUEST:
             self._failed.append(error)  # a gateway's word settles nothing
-        elif young and not one.is_used:
+        elif young and (asked or not one.is_used):
             self._failed.append(_too_young(error))
         elif not self._accepts and (judged := self._judged(refusal)) is not error:
             self._failed.append(judged)  # an outage refuses every certificate: it settles nothing
-        elif before and before.status == "asked" and not isinstance(error, CertificateRejected):
+        elif asked and not isinstance(error, CertificateRejected):
             self._is_revoked(one, "settled by the refusal of a repeated request")
         elif self._accepts or (before and before.status == "doubtful"):
             how = "while it accepted another certificate" if self._accepts else "in two runs"
@@ -257,11 +259,11 @@ class _Run:
             self._failed.append(_doubtful(self._connection, error))
 
     def _judged(self, refusal: _Refusal) -> UCLError:
-        """The error, or what the Director makes of it. It is asked once: an outage is the same for all."""
+        """The error, or what the Director makes of it. An outage that it proves is the same for all."""
         if self._outage is None:
             ca = _endpoint(self._connection)[1]
             judged = unless_it_passes(refusal.error, self._connection, refusal.identity.credentials, ca)
-            if judged is refusal.error:
+            if not isinstance(judged, Outage):
                 return judged
             self._outage = judged
         return self._outage
