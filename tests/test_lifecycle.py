@@ -6,9 +6,9 @@ from steps import Clock, events, go, in_other_hands, install, judged, pending_of
 
 from ucl_helpers import Renewal, forget, renew, revoke, rollback, status_of
 from ucl_helpers.errors import (
-    AuthenticationFailed,
     Busy,
     CertificateRejected,
+    PossibleOutage,
     StorageFailed,
     Unavailable,
     UnknownConnection,
@@ -45,7 +45,7 @@ def test_rolling_back_tries_the_earlier_one_and_switches(secure, between):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "error"), [(refused, AuthenticationFailed), (answers(503), Unavailable), (lost_on_the_way, Unreachable)]
+    ("trouble", "error"), [(refused, PossibleOutage), (answers(503), Unavailable), (lost_on_the_way, Unreachable)]
 )
 def test_what_ucl_does_not_accept_is_not_switched_to(secure, between, trouble, error):
     renewed(secure, 1)

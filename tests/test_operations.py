@@ -25,7 +25,7 @@ SCHEMAS = {
 }
 CONNECTOR, DIRECTOR = SCHEMAS["schema"], SCHEMAS["director"]
 TEXTS = {name: value for name, value in vars(operations).items() if name.isupper() and isinstance(value, str)}
-OF_DIRECTOR = {"ONE_TIME_TOKEN"}
+OF_DIRECTOR = {"ONE_TIME_TOKEN", "VIEWER"}
 EXCHANGES = {one["name"]: one for one in load("exchanges.json")}
 SIGNED = [name for name, one in EXCHANGES.items() if "certificateChain" in one["responseBody"]]
 TOKEN = "2ClhTW-dMgEWl9yb7j3XqzqHBCS4yvQsTPMfL94PIRu4viPgy0HroCo9BHzSIHzel0DWp67uZbB3QfcDX7__Pg=="

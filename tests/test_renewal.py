@@ -14,6 +14,7 @@ from ucl_helpers.errors import (
     Busy,
     CertificateRejected,
     NotYetAccepted,
+    PossibleOutage,
     Refused,
     SettledElsewhere,
     UnknownConnection,
@@ -167,12 +168,16 @@ def test_a_client_that_was_deleted_ends_refused_and_nothing_is_lost(secure, ucl,
     ucl._memory.delete_system_auth(common_name(secure.current.certificate.subject))
     with pytest.raises(NotYetAccepted):
         go(renewal, since="decode")
-    with pytest.raises(AuthenticationFailed) as refusal:
+    with pytest.raises(PossibleOutage):
         renew(secure, clock=Clock(minutes=11))
+    with pytest.raises(AuthenticationFailed) as refusal:
+        renew(secure, clock=Clock(days=1, minutes=1))
     assert refusal.value.exit_code == 4
-    with pytest.raises(AuthenticationFailed, match="client was deleted") as refusal:
+    with pytest.raises(PossibleOutage, match="client was deleted"):
         renew(secure)
-    assert "establish the connection anew" in refusal.value.remedy
+    with pytest.raises(AuthenticationFailed, match="client was deleted") as refusal:
+        renew(secure, clock=Clock(days=1, minutes=1))
+    assert "establish the connection again" in refusal.value.remedy
     assert {path for path in kept if "answer" not in path and path != "pending/chain.pem"} <= set(tree(secure.path))
     assert pending_of(secure).key_path.read_bytes() == kept["pending/key.pem"]
 

@@ -4,8 +4,9 @@
 
     HOME/connections/NAME/attempts.json     0600, no part of a generation, no secret
 
-It is written under the connection's lock and read without. It says when to try again and what to show, and nothing
-rests on it: missing or damaged it says nothing, and neither to read nor to write it ever stops a renewal. Failures
+It is written under the connection's lock and read without. It says when to try again, since when UCL refuses, and what
+to show. Missing or damaged it says nothing, so a refusal begins again; neither to read nor to write it ever stops a
+renewal. Failures
 belong to the generation that was in use: once there is another one they do not count, whoever made it.
 """
 

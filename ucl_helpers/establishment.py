@@ -269,6 +269,8 @@ def establish(
     with connection.lock.held():
         # What an interrupted run left comes first: its token may be the very one that is given again.
         for token in chain([None], _tokens(access)):
+            if token is not None and isinstance(lost, PossibleOutage):
+                connection.pending.keep_token(None)  # it was tried once more; now it is the turn of another one
             try:
                 return Establishment.begin(connection, token, ca_file=ca_file, key_length=key_length, clock=clock).run()
             except (NewTokenNeeded, RetryLater, Refused) as error:
@@ -276,8 +278,6 @@ def establish(
                     connection.pending.set_aside("UCL refuses it, and there is another way to a token")
                 elif not (isinstance(error, NewTokenNeeded) or error.data.get("token_lost")):
                     raise
-                elif isinstance(error, PossibleOutage):
-                    connection.pending.keep_token(None)  # it was tried once more; now it is the next one's turn
                 lost = error
     raise lost or AssertionError("the first try either returns or raises")
 

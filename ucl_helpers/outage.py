@@ -68,8 +68,10 @@ def may_be(error: UCLError) -> bool:
 def unless_it_passes(
     error: UCLError, connection: Connection, credentials: Credentials, ca_file: Path | None
 ) -> UCLError:
-    """The error itself; an :class:`Outage` where that is proven now, a :class:`PossibleOutage` where the Director accepts
-    the certificate, so that neither is revoked nor its client deleted.
+    """The error itself, or what the Director makes of it.
+
+    It is an :class:`Outage` where that is proven now, and a :class:`PossibleOutage` where the Director accepts the
+    certificate: then it is not lost.
     """
     if not may_be(error):
         return error
@@ -78,14 +80,16 @@ def unless_it_passes(
         return _outage(error, connection, evidence)
     if not evidence.accepted:
         return error
-    again = (
-        f"Run it again in a minute. If it stays so, ask UCL's operator; to look closer: ucl doctor {connection.name}"
+    return PossibleOutage(
+        _with(error, evidence),
+        remedy="Run it again in a minute. If it stays so, ask UCL's operator; to look closer: ucl doctor "
+        f"{connection.name}",
+        **error.data,
     )
-    return PossibleOutage(_with(error, evidence), remedy=again, **error.data)
 
 
 def judged(
-    error: AuthenticationFailed | NotYetAccepted,
+    error: UCLError,
     connection: Connection,
     credentials: Credentials,
     ca_file: Path | None,

@@ -15,7 +15,7 @@ from ucl_helpers.generation import MARK_LENGTH
 from ucl_helpers.hook_state import pending_hooks
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.pending import Pending
-from ucl_helpers.policy import state
+from ucl_helpers.policy import refusal_ends, state
 from ucl_helpers.show import Row, Shown, moment, span
 from ucl_helpers.state import Verdicts
 from ucl_helpers.store import Connection
@@ -95,6 +95,7 @@ class Status(Shown):
             "not usable": "\n".join(f"{name}: {why}" for name, why in self.unusable.items()),
             "under way": self.pending,
             "failed": self._failed(),
+            "refused": self._refused(),
             "hooks pending": ", ".join(self.pending_hooks),
             "problem": self.problem,
         }
@@ -121,6 +122,17 @@ class Status(Shown):
         is_due = self.due is None or self.due.due
         wait = f"; next try not before {moment(again)}" if again and is_due else ""
         return f"{known.failures} in a row{since}, the last: {known.last_error}{wait}"
+
+    @property
+    def refusal_ends(self) -> datetime | None:
+        """From when on (UTC) a refusal that may be an outage counts as a loss; None when UCL does not refuse."""
+        since = self.attempts.refused_since
+        return since and refusal_ends(since, not_after=self.validity.not_after if self.validity else None)
+
+    def _refused(self) -> str | None:
+        if (since := self.attempts.refused_since) is None or (ends := self.refusal_ends) is None:
+            return None
+        return f"since {moment(since)}; it may be an outage of UCL. From {moment(ends)} on it counts as a loss"
 
     def as_json(self) -> dict[str, Any]:
         """For programs; times are ISO 8601, UTC."""
@@ -154,6 +166,8 @@ class Status(Shown):
             "lastSuccess": known.last_success,
             "failingSince": known.failing_since,
             "nextTry": known.next_try(self.now),
+            "refusedSince": known.refused_since,
+            "refusalEnds": self.refusal_ends,
         }
         last = known.last_error and {
             "error": known.last_error.error,

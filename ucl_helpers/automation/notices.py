@@ -5,9 +5,10 @@
     HOME/connections/NAME/notices.json    {"told": {"3": "2026-01-31T06:25:00+00:00"}}
 
 The file says what of a series of failures has been told, by exit code, and when: a failure that lasts is told once,
-then once a day, and then that it is over. URLs hold passwords: they are looked up when there is something to send, and
-go to the process that sends through its standard input. A notice that cannot be sent stops nothing; standard error and
-the journal say so, and the next run tries again.
+then once a day, and then that it is over. An outage of UCL is told as a warning, and once more when it is critical.
+URLs hold passwords: they are looked up when there is something to send, and go to the process that sends through its
+standard input. A notice that cannot be sent stops nothing; standard error and the journal say so, and the next run
+tries again.
 """
 
 import json
@@ -21,12 +22,14 @@ from typing import Literal
 
 from ucl_helpers import files
 from ucl_helpers.attempts import remembered
+from ucl_helpers.automation.monitoring import verdict
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import Busy, HookFailed, UCLError, UsageError, Waiting
+from ucl_helpers.errors import Busy, HookFailed, Outage, PossibleOutage, UCLError, UsageError, Waiting
 from ucl_helpers.exports import json_object
 from ucl_helpers.extras import require
 from ucl_helpers.references import resolve
 from ucl_helpers.show import moment, printable, span
+from ucl_helpers.status import status_of
 from ucl_helpers.store import Connection
 
 Kind = Literal["failure", "reminder", "recovery"]
@@ -63,17 +66,24 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
         if error is None and known.failures:  # nothing was tried since
             return
         last = known.last_error.error if known.last_error else ""
-        enough = known.failures >= notices.after_failures or type(error).__name__ != last
-        kind = what_to_tell(told, error, enough=enough, now=now)
-        if kind and _send(connection, notices.urls, kind, _words(connection, kind, error, known.failures, now)):
-            told = {**told, str(error.exit_code): now} if error else {}
+        passes = isinstance(error, Outage | PossibleOutage)
+        critical = passes and verdict(status_of(connection, clock, whole=False)).word == "CRITICAL"
+        enough = critical or known.failures >= notices.after_failures or type(error).__name__ != last
+        kind = what_to_tell(told, error, enough=enough, now=now, critical=critical)
+        words = _words(connection, kind, error, known.failures, now) if kind else {}
+        if kind == "failure" and passes and not critical:
+            words = {**words, "type": "warning"}
+        if kind and _send(connection, notices.urls, kind, words):
+            told = {**told, _matter(error, critical=critical): now} if error else {}
             text = json.dumps({"told": {code: at.isoformat(timespec="seconds") for code, at in told.items()}})
             files.write(connection.path / "notices.json", text.encode())
     except UCLError as problem:
         _warn(connection, str(problem))
 
 
-def what_to_tell(told: Mapping[str, datetime], error: UCLError | None, *, enough: bool, now: datetime) -> Kind | None:
+def what_to_tell(
+    told: Mapping[str, datetime], error: UCLError | None, *, enough: bool, now: datetime, critical: bool = False
+) -> Kind | None:
     """What has to be told, or None. Pure.
 
     Args:
@@ -81,14 +91,20 @@ def what_to_tell(told: Mapping[str, datetime], error: UCLError | None, *, enough
         error: of this run, or None. That another process is at work, or a pause is not over, is no failure.
         enough: whether so many attempts in a row have failed that it is to be told, or this was something else.
         now: the moment to judge.
+        critical: whether a failure that passes by itself has lasted too long for that.
     """
     if error is None:
         return "recovery" if told else None
     if isinstance(error, Busy | Waiting):
         return None
-    if (at := told.get(str(error.exit_code))) is None:
+    if (at := told.get(_matter(error, critical=critical))) is None:
         return "failure" if enough else None
     return "reminder" if abs(now - at) >= REMIND_AFTER else None
+
+
+def _matter(error: UCLError, *, critical: bool) -> str:
+    """What an error is told as, once and then once a day."""
+    return f"{error.exit_code}{' critical' if critical else ''}"
 
 
 def _told(connection: Connection) -> dict[str, datetime]:

@@ -26,6 +26,7 @@ from ucl_helpers.errors import (
     AuthenticationFailed,
     CertificateRejected,
     HostChanged,
+    RetryLater,
     ServerNotTrusted,
     StorageFailed,
     SubjectChanged,
@@ -36,6 +37,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, Proxy
 from ucl_helpers.operations import CONFIGURATION, configuration_from
+from ucl_helpers.outage import judged
 from ucl_helpers.proxy import proxy_for
 from ucl_helpers.show import span
 from ucl_helpers.tls import Bounds, Credentials, check_url, hostname, is_loopback, tls_context
@@ -142,7 +144,10 @@ class Reach:
                 return f"{tls.version()}, {(tls.cipher() or ('?',))[0]}"
         except OSError as error:
             leaf, now = shown.certificate if shown else None, self.clock()
-            raise transport_error(error, url=self.url, request_id="", certificate=leaf, now=now) from None
+            accepted = shown.accepted if shown else False
+            raise transport_error(
+                error, url=self.url, request_id="", certificate=leaf, now=now, accepted=accepted
+            ) from None
 
     def _opinion(self, shown: Credentials | None) -> UCLError | None:
         """What the server says to a certificate, or to none: in a handshake of TLS 1.2 it says so at once."""
@@ -226,7 +231,23 @@ class Reach:
         if isinstance(error, AuthenticationFailed) and self._opinion(None) is None:
             found = "the server wants none, so this is not the certificate-secured Connector URL"
             return failed(name, found, self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL"), type(error))
-        return failed(name, error.message, self.commands.establish(), type(error))
+        told = self._judged(error)
+        if isinstance(told, RetryLater):  # an outage passes: it is too early to establish the connection again
+            return failed(name, f"{told.message}\n{told.remedy}", self.commands.look_again(), type(told))
+        return failed(name, told.message, self.commands.establish(), type(told))
+
+    def _judged(self, error: UCLError) -> UCLError:
+        """A refusal, or the outage that it is or may be."""
+        connection, current = self.commands.connection, self.generation
+        return judged(
+            error,
+            connection,
+            current.credentials,
+            current.server_ca,
+            director=connection.director_url,
+            not_after=current.validity.not_after,
+            now=self.clock(),
+        )
 
     def _subject(self, configuration: Configuration) -> Finding:
         used = self.generation.certificate.subject
