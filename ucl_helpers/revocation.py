@@ -243,10 +243,12 @@ class _Run:
         young = self._clock() - one.credentials.certificate.not_valid_before_utc < FIRST_MINUTES
         if not isinstance(error, CertificateRejected) and error.data.get("status") != HTTPStatus.BAD_REQUEST:
             self._failed.append(error)  # a gateway's word settles nothing
+        elif isinstance(judged := self._judged(refusal), Outage):
+            self._failed.append(judged)  # it refuses every certificate: that settles nothing
         elif young and (asked or not one.is_used):
             self._failed.append(_too_young(error))
-        elif not self._accepts and (judged := self._judged(refusal)) is not error:
-            self._failed.append(judged)  # an outage refuses every certificate: it settles nothing
+        elif judged is not error:
+            self._failed.append(judged)  # the Director accepts it, so neither is it revoked nor its client deleted
         elif asked and not isinstance(error, CertificateRejected):
             self._is_revoked(one, "settled by the refusal of a repeated request")
         elif self._accepts or (before and before.status == "doubtful"):
@@ -260,6 +262,8 @@ class _Run:
 
     def _judged(self, refusal: _Refusal) -> UCLError:
         """The error, or what the Director makes of it. An outage that it proves is the same for all."""
+        if self._accepts:
+            return refusal.error
         if self._outage is None:
             ca = _endpoint(self._connection)[1]
             judged = unless_it_passes(refusal.error, self._connection, refusal.identity.credentials, ca)
