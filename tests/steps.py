@@ -8,6 +8,7 @@ from contract_replay import Landscape, rsa_key
 from cryptography import x509
 
 from ucl_helpers.pending import Pending
+from ucl_helpers.state import Verdict
 
 STEPS = ("configuration", "request", "sign", "decode", "verify", "activate")
 
@@ -53,6 +54,13 @@ def aside(connection):
 
 def events(connection):
     return [one["event"] for one in connection.journal()]
+
+
+def judged(connection, status="revoked", mark=None, since=None):
+    """The state file says this of a certificate: of the one in use, unless another is named."""
+    with connection.lock.held():
+        verdict = Verdict(status, since or datetime.now(UTC))
+        connection.judge(mark or connection.current.fingerprint, verdict)
 
 
 @contextmanager

@@ -34,6 +34,8 @@ LAYERS = {
         "pending",
         "session",
         "journal",
+        "state",
+        "takeover",
         "store",
         "attempts",
         "outage",

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from meddler import answers, lost_on_the_way, refused
 from secrets_watch import CANARY
-from steps import Clock, events, install, tree
+from steps import Clock, events, install, judged, tree
 
 from ucl_helpers import import_identity, read_identity, renew
 from ucl_helpers.crypto import make_key
@@ -213,7 +213,7 @@ def test_a_name_whose_identity_ucl_accepts_is_taken(secure, chain, taken, tmp_pa
 
 
 def test_a_name_whose_identity_was_revoked_is_not(secure, chain, taken, tmp_path):
-    secure.record("revoked", fingerprint=secure.current.fingerprint)
+    judged(secure)
     old = secure.current
     outcome = taken(read_identity(*files(tmp_path, key_bytes(), pem(*chain))))
     assert (outcome.facts["previous_fingerprint"], len(secure.generations())) == (old.fingerprint, 2)

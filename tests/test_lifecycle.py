@@ -2,7 +2,7 @@
 
 import pytest
 from meddler import answers, lost_on_the_way, refused
-from steps import Clock, events, go, in_other_hands, install, pending_of, tree
+from steps import Clock, events, go, in_other_hands, install, judged, pending_of, tree
 
 from ucl_helpers import Renewal, forget, renew, revoke, rollback, status_of
 from ucl_helpers.errors import (
@@ -78,7 +78,7 @@ def test_by_default_the_newest_is_taken_that_is_whole_valid_and_not_revoked(home
         folder.mkdir()
         connection = install(home, ucl, folder, url=between.certificate_secured_connector_url)
     usable, expired, revoked, damaged, current = connection.generations()
-    connection.record("revoked", fingerprint=revoked.fingerprint)
+    judged(connection, mark=revoked.fingerprint)
     (damaged.path / "chain.pem").write_text("gone")
     assert rollback(connection).facts["generation"] == usable.name
     rollback(connection)

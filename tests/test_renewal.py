@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 from meddler import changes, lost_on_the_way, lost_on_the_way_back
-from steps import STEPS, Clock, events, go, in_other_hands, install, pending_of, tree
+from steps import STEPS, Clock, events, go, in_other_hands, install, judged, pending_of, tree
 
 from ucl_helpers import Renewal, renew
 from ucl_helpers.crypto import common_name
@@ -198,7 +198,7 @@ def test_an_expired_certificate_ends_refused_with_the_way_out(home, ucl, clock, 
 
 
 def test_a_revoked_one_is_not_even_tried(secure, between):
-    secure.record("revoked", fingerprint=secure.current.fingerprint)
+    judged(secure)
     with pytest.raises(Refused, match=r"was revoked .* cannot be renewed"):
         Renewal.begin(secure)
     assert between.calls == []

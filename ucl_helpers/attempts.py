@@ -27,6 +27,7 @@ from ucl_helpers.policy import is_waiting, next_try
 from ucl_helpers.show import moment
 from ucl_helpers.store import Connection
 
+FILE = "attempts.json"
 MESSAGE_LENGTH, MOST_FAILURES = 500, 1_000_000
 NO_FAILURES = (UsageError, Busy, Waiting)  # they say nothing of UCL, nor of the connection
 
@@ -195,7 +196,7 @@ def _in_use(connection: Connection) -> Generation | None:
 
 
 def _path(connection: Connection) -> Path:
-    return connection.path / "attempts.json"
+    return connection.path / FILE
 
 
 def _write(connection: Connection, attempts: Attempts) -> None:

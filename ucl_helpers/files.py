@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -251,11 +251,12 @@ class Lock:
     """The lock of a connection: one writer at a time, within this process and among all.
 
     ``with lock.held(wait=10):`` may be nested in one thread. ``wait`` is in seconds. ``folders`` are those that its
-    holder writes in, the home folder first: see :func:`require_private_folder`.
+    holder writes in, the home folder first: see :func:`require_private_folder`. ``first`` is called each time that it
+    was taken, before its holder goes on; where it raises, the lock is released.
     """
 
-    def __init__(self, path: Path, *folders: Path) -> None:
-        self.path, self._folders = path, folders
+    def __init__(self, path: Path, *folders: Path, first: Callable[[], None] | None = None) -> None:
+        self.path, self._folders, self._first = path, folders, first
         self._thread = threading.RLock()
         self._descriptor: int | None = None
 
@@ -306,6 +307,11 @@ class Lock:
             if time.monotonic() >= until:
                 raise self._busy()
             time.sleep(POLL_SECONDS)
+        with ExitStack() as undo:
+            undo.callback(os.close, descriptor)
+            if self._first is not None:
+                self._first()
+            undo.pop_all()
         return descriptor
 
     def _try(self) -> int | None:

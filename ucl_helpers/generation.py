@@ -32,6 +32,7 @@ from ucl_helpers.exports import json_object
 from ucl_helpers.models import Validity, fingerprint
 from ucl_helpers.tls import Credentials
 
+MARK_LENGTH = 12  # digits of the fingerprint in a generation's name
 NAME = re.compile(r"(?P<number>\d{6,})-(?P<mark>[0-9a-f]{12})(\.(?P<revision>[1-9]\d{0,8}))?")
 _PAIRS = (("identity.pem", "identity.pem"), ("key.pem", "chain.pem"), ("key.pem", "certificate.pem"))
 
@@ -52,6 +53,11 @@ class Generation:
     def stem(self) -> str:
         """Its name without the revision: which identity, by which renewal."""
         return self.name.partition(".")[0]
+
+    @property
+    def mark(self) -> str:
+        """The start of the fingerprint, as its folder is named, so that damage hides it from nobody."""
+        return self.stem.partition("-")[2]
 
     @property
     def order(self) -> tuple[int, int, str]:

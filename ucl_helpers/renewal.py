@@ -24,6 +24,7 @@ from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.procedure import STEP_WAIT_SECONDS, Procedure
+from ucl_helpers.show import moment
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import hostname
 
@@ -90,7 +91,7 @@ class Renewal(Procedure):
                 )
             if (when := connection.revoked().get(current.fingerprint)) is not None:
                 raise Refused(
-                    f"The certificate of {connection.name} was revoked {when[:19]}Z and cannot be renewed.",
+                    f"The certificate of {connection.name} was revoked {moment(when)} and cannot be renewed.",
                     remedy=f"Establish the connection anew: {connection.way_back}",
                 )
             sent = state.get("kind") == cls.kind and state.get("sent")
@@ -105,10 +106,14 @@ class Renewal(Procedure):
 
     def _ask_configuration(self) -> Answer:
         try:
-            return self._call(CONFIGURATION)
+            answer = self._call(CONFIGURATION)
         except CertificateRejected as error:
             remedy = f"If it has expired or was revoked, establish the connection anew: {self.connection.way_back}"
             raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
+        mark = self.connection.require_current().fingerprint
+        if mark in self.connection.verdicts().having("refused", "doubtful"):  # that was an outage, then
+            self.connection.judge(mark, None)
+        return answer
 
     def _ask_signature(self, csr: str) -> Answer:
         try:

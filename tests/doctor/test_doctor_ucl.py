@@ -95,7 +95,8 @@ def test_a_certificate_that_was_revoked_here(secure, ucl, count):
 
 def test_a_certificate_that_was_revoked_elsewhere(secure, ucl, count):
     revoke(secure)
-    (secure.path / "journal.jsonl").unlink()
+    with secure.lock.held():
+        secure.judge(secure.current.fingerprint, None)
     waited(secure, "was revoked")
     established_anew(named(secure, "client certificate", "was revoked", code=4), secure, ucl)
     count(mended=1)

@@ -7,7 +7,7 @@ due, late or with too many failures    WARNING; late is when a quarter of the ti
 due, too late                          CRITICAL; when three quarters have
 refused, which may be an outage        WARNING; CRITICAL when it lasts, see :func:`ucl_helpers.policy.refusal_ends`
 not yet valid                          WARNING; a clock is wrong
-expired, revoked, damaged              CRITICAL
+expired, revoked, refused, damaged     CRITICAL
 not established                        CRITICAL
 settings not usable                    UNKNOWN; no renewal is made until they are mended, and none can be said to be due
 =====================================  =========
@@ -25,7 +25,7 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import Outage, UCLError
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.show import moment, printable, span
-from ucl_helpers.status import Status, status_of
+from ucl_helpers.status import LOST, Status, status_of
 from ucl_helpers.store import Home
 
 Word = Literal["OK", "UNKNOWN", "WARNING", "CRITICAL"]
@@ -70,7 +70,7 @@ def _judged(status: Status) -> tuple[Word, str]:
         told = f"{status.state}: {status.problem}" if status.problem else status.state
         return ("UNKNOWN" if status.state == "settings not usable" else "CRITICAL"), told
     left = f"{span(status.validity.not_after - status.now)} left"
-    if status.state in {"expired", "revoked"}:
+    if status.state in LOST:
         return "CRITICAL", f"{status.state}, valid to {moment(status.validity.not_after)}"
     if status.state == "not yet valid":
         return "WARNING", f"not yet valid, from {moment(status.validity.not_before)}"

@@ -85,6 +85,8 @@ class _Examination:
         self._look("settings", kept.settings_file)
         self._look("references", lambda: protection.references(kept))
         self._look("lock", lambda: folders.lock(connection, self._clock()))
+        self._look("state files", kept.state_files)
+        self._look("journal", kept.journal)
         self._look("identity in use", kept.identity, needed=True)
         if kept.current is None:
             self._blocked = self._blocked or "identity in use"

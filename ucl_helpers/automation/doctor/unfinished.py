@@ -93,10 +93,8 @@ def hooks(kept: Kept) -> Finding:
     pending = [one.name for one in pending_for(kept.connection, kept.current, configured)]
     if not pending:
         return ok(name, f"{len(configured)}, all have succeeded for this generation")
-    last = {
-        str(one.get("hook")): one for one in kept.connection.journal() if one.get("generation") == kept.current.name
-    }
-    problems = {one: last[one]["problem"] for one in pending if last.get(one, {}).get("event") == "hook-failed"}
+    failures = kept.connection.hook_failures(kept.current)
+    problems = {one: failures[one] for one in pending if one in failures}
     mend = kept.commands.ucl("hooks", kept.name)
     if problems:
         found = "; ".join(f"{one} failed: {problem}" for one, problem in problems.items())
