@@ -236,10 +236,14 @@ class Outcome(Shown):
 
 @dataclass(frozen=True)
 class OneTimeToken(Shown):
-    """A one-time token and, if it came along, the endpoint it is for. The token itself is never shown."""
+    """A one-time token and, if they came along, the endpoint it is for and when it expires (UTC).
+
+    The token itself is never shown.
+    """
 
     token: str = field(repr=False)
     connector_url: str | None = None
+    expires_at: datetime | None = None
 
     title: ClassVar[str] = "One-time token"
 
