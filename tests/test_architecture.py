@@ -15,7 +15,8 @@ PACKAGE = Path(ucl_helpers.__file__).parent
 # A module may import its own layer and those above it in this table, unless FORBIDDEN says otherwise.
 LAYERS = {
     "words": {"errors", "show", "models", "exchange", "hook_results"},
-    "rules": {"operations", "crypto", "checks", "policy", "tables", "settings", "described", "exports", "diagnosis"},
+    "rules": {"operations", "crypto", "checks", "policy", "tables", "settings", "described", "exports", "diagnosis"}
+    | {"formats", "key_files", "texts"},
     "world": {
         "clock",
         "dumps",

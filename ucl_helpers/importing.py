@@ -5,19 +5,23 @@ It is checked and tried by a call before anything of it is kept.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers import files
 from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.crypto import load_bundle, load_key, public_key_of, read_certificates
+from ucl_helpers.crypto import public_key_of
 from ucl_helpers.dumps import no_core_dumps
-from ucl_helpers.errors import BadAnswer, SettledElsewhere, StorageFailed, UsageError
+from ucl_helpers.errors import SettledElsewhere, StorageFailed, UsageError
 from ucl_helpers.establishment import must_be_needed
+from ucl_helpers.formats import identify
+from ucl_helpers.key_files import ca_certificates, ca_pem, certificates_in, keys_in
 from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import CONFIGURATION, configuration_from
 from ucl_helpers.outcomes import facts_of, mark_of, outcome_of
@@ -41,37 +45,51 @@ def read_identity(
     chain_file: Path | None = None,
     *,
     passphrase: str | None = None,
+    clock: Clock = utc_now,
 ) -> ImportedIdentity:
     """Read key and certificates.
 
+    Of several certificates for one key the valid one is taken, and of several valid ones the newest. What forms are
+    read is said in :mod:`ucl_helpers.formats`.
+
     Args:
-        key_file: PEM or DER, encrypted or not; or PKCS #12, which holds the certificate as well.
-        certificate_file: PEM or DER; may hold the chain, in any order.
+        key_file: the key, encrypted or not; or PKCS #12 or another file that holds the certificate as well.
+        certificate_file: the certificate; may hold the chain and other certificates, in any order.
         chain_file: further certificates.
         passphrase: of the key or the PKCS #12.
+        clock: our clock, aware, UTC. It only chooses among certificates; whether one is valid is UCL's to say.
 
     Raises:
-        UsageError: a file is missing or unreadable, the key is not RSA, or no certificate belongs to it; names it.
+        UsageError: a file is missing or unreadable, the key is not RSA or shorter than 2048 bits, or no certificate
+            belongs to it; says what the file is.
     """
     no_core_dumps()
-    secret, data = passphrase.encode() if passphrase else None, _read(key_file)
-    if b"-----BEGIN CERTIFICATE" in data and b"PRIVATE KEY-----" not in data:
-        raise UsageError(f"{key_file} holds a certificate, not a key.", remedy="Are key and certificate exchanged?")
-    if certificate_file is None and b"-----BEGIN" in data:
-        raise UsageError(f"{key_file} is PEM, not PKCS #12.", remedy="Give its certificate as well: --certificate.")
-    if certificate_file is None:
-        key, found = load_bundle(data, secret, where=str(key_file))
-    else:
-        key, found = load_key(data, secret, where=str(key_file)), []
+    secret, data, where = passphrase.encode() if passphrase else None, _read(key_file), str(key_file)
+    swapped = "Did you swap --key and --certificate?" if certificate_file else "Give the file of the key with --key."
+    keys = keys_in(data, where=where, passphrase=secret, remedy=swapped)
+    found = list(certificates_in(data, where=where, passphrase=secret, needed=False))
+    if not found and certificate_file is None:
+        raise UsageError(
+            f"{key_file} is {identify(data)} without a certificate.",
+            remedy="Give its certificate as well: --certificate FILE.",
+        )
     for path in filter(None, (certificate_file, chain_file)):
-        found += certificates_of(path)
-    leaf = next((one for one in found if public_key_of(one) == key.public_key()), None)
-    if leaf is None:
+        found += certificates_of(path, secret)
+    pairs = [(one, key) for one in found for key in keys if public_key_of(one) == key.public_key()]
+    if not pairs:
         raise UsageError(
             f"No certificate in {certificate_file or key_file} belongs to the key in {key_file}.",
             remedy="Give the certificate that was signed for this very key.",
         )
-    return ImportedIdentity(key, _ordered(leaf, found))
+    now = clock()
+    leaf, key = max(pairs, key=lambda pair: _fitness(pair[0], now))
+    return ImportedIdentity(key, _ordered(leaf, found, now))
+
+
+def _fitness(certificate: x509.Certificate, now: datetime) -> tuple[bool, bool, datetime, datetime]:
+    """Rank certificates of one name or key, the best last: valid, signed by a CA, made last, ending last."""
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return begins <= now < ends, certificate.issuer != certificate.subject, begins, ends
 
 
 def import_identity(
@@ -102,7 +120,7 @@ def import_identity(
     connection, url = Connection(home, name), check_url(connector_url, what="--connector-url")
     connection.wanted()  # whatever its settings refer to is at hand
     ca_file, before = usable_ca(ca_file) if ca_file else None, connection.current
-    server_ca = _read(ca_file) if ca_file else None
+    server_ca = ca_pem(_read(ca_file), where=str(ca_file)) if ca_file else None
     if mark_of(before) != fingerprint(identity.chain[0]):  # else it is the same one, with another URL or CA
         must_be_needed(connection, clock)
     answer = _try(connection, identity, url, ca_file)
@@ -138,38 +156,54 @@ def _try(connection: Connection, identity: ImportedIdentity, url: str, ca_file: 
             files.make_directory(staged.path)
             staged.keep_key(identity.key)
             staged.keep_chain(identity.chain)
+            _require_loadable(staged)
             with Client(url, "certificate", ca_file=ca_file, credentials=staged.credentials()) as client:
                 return client.call(CONFIGURATION)
         finally:
             staged.discard()
 
 
-def _ordered(leaf: x509.Certificate, found: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
-    """The leaf, then each issuer that is there; what does not belong to the path is left out."""
+def _require_loadable(staged: Pending) -> None:
+    """Refuse what OpenSSL does not use for TLS, such as a certificate signed with SHA-1; the files are the user's."""
+    try:
+        tls_context(None, staged.credentials())
+    except StorageFailed as error:
+        reason = error.message.rpartition("used: ")[2]
+        raise UsageError(
+            f"Key and certificate cannot be used for TLS: {reason}",
+            remedy="Establish a connection with a new key instead; how: ucl establish --help",
+        ) from None
+
+
+def _ordered(leaf: x509.Certificate, found: Sequence[x509.Certificate], now: datetime) -> tuple[x509.Certificate, ...]:
+    """The leaf, then each issuer that is there and has signed it; what does not belong to the path is left out."""
     chain, left = [leaf], [one for one in dict.fromkeys(found) if one != leaf]
     while chain[-1].issuer != chain[-1].subject:
-        issuer = next((one for one in left if one.subject == chain[-1].issuer), None)
-        if issuer is None:
+        issuers = [one for one in left if _signed_by(chain[-1], one)]
+        if not issuers:
             break
-        chain.append(issuer)
-        left.remove(issuer)
+        chain.append(max(issuers, key=lambda one: _fitness(one, now)))
+        left.remove(chain[-1])
     return tuple(chain)
 
 
-def certificates_of(path: Path) -> tuple[x509.Certificate, ...]:
-    """The certificates in a file of the user's; raises UsageError."""
-    data = _read(path)
-    if b"-----BEGIN CERTIFICATE REQUEST-----" in data:
-        raise UsageError(f"{path} holds a certificate request.", remedy="Give the certificate that was signed for it.")
+def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether a certificate names this issuer and its signature verifies: CAs with new keys keep their names."""
     try:
-        return read_certificates(data, name=str(path))
-    except BadAnswer as error:  # nobody answered: it is a file of the user's
-        raise UsageError(error.message, remedy=error.remedy) from None
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def certificates_of(path: Path, passphrase: bytes | None = None) -> tuple[x509.Certificate, ...]:
+    """The certificates in a file of the user's; raises UsageError."""
+    return certificates_in(_read(path), where=str(path), passphrase=passphrase)
 
 
 def usable_ca(path: Path) -> Path:
     """The path in full of a CA file of the user's that TLS can load; raises UsageError."""
-    certificates_of(path)
+    ca_certificates(_read(path), where=str(path))
     try:
         tls_context(path.expanduser(), None)
     except StorageFailed as error:  # it is a file of the user's

@@ -6,7 +6,8 @@ the tutorial's. Nothing here checks that an answer is *true*; see :mod:`ucl_help
 
 import base64
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ucl_helpers.errors import BadAnswer, EmptyAnswer, RequestRejected, UsageError
 from ucl_helpers.models import Configuration, OneTimeToken, SignedCertificates
+from ucl_helpers.texts import unwrapped, without_blanks
 
 CONFIGURATION = """\
 query {
@@ -124,55 +126,143 @@ def token_from(result: object) -> OneTimeToken:
     Raises:
         BadAnswer: a field is missing or has the wrong type; the text names it.
     """
+    text = _text(result, "token")
     try:
-        token = read_token(_text(result, "token"))
+        token = _token_in(text) or OneTimeToken(text)
     except UsageError as error:
         raise BadAnswer(f"token in UCL's answer: {error.message}", remedy=_CHECK_URL) from None
+    if not _is_token(token.token):
+        raise BadAnswer("token in UCL's answer is not a token.", remedy=_CHECK_URL)
     return replace(token, connector_url=_optional_text(result, "connectorURL") or token.connector_url)
 
 
 def read_token(text: str) -> OneTimeToken:
-    """A one-time token in any form a user is given: bare, ``rawEncoded``, or a URL with ``?token=``.
+    """Read a one-time token in any form a user is given.
 
-    ``rawEncoded`` is base64 of a JSON object with ``token`` and ``connectorURL``. A URL yields the token and, when its
-    path is a Connector's (it ends in ``/graphql``), the endpoint as well.
+    These are the token alone, ``raw`` (JSON with ``token`` and ``connectorURL``), ``rawEncoded`` (base64 of that), a
+    URL with ``?token=``, and the Director's whole answer. Quotes around it, blanks, line breaks, and a missing ``==``
+    at the end are put right. A URL yields the endpoint as well when its path is a Connector's (it ends in
+    ``/graphql``); that of ``legacyConnectorURL`` is not.
 
     Raises:
-        UsageError: it is empty, or a URL without a token. The text itself is never repeated.
+        UsageError: it has none of these forms, so it is not worth sending; says what it looks like. The text itself is
+            never repeated.
     """
-    text = text.strip()
-    token = _from_url(text) if text.startswith(("https://", "http://")) else _raw_encoded(text) or OneTimeToken(text)
-    if not _is_token(token.token):
+    token = _token_in(text)
+    if token is None or not _is_token(token.token):
         raise UsageError(
-            "The one-time token is empty, or has blanks or other characters in it that no token has.",
-            remedy="Give the token alone, as it was issued.",
+            f"The one-time token {_what_instead(unwrapped(text))}.",
+            remedy="It was not sent. Give it as UCL issued it: the token alone (88 characters), rawEncoded, raw, or "
+            "the URL with ?token=.",
         )
     return token
+
+
+def read_bearer(text: str) -> str:
+    """Read a bearer token for the Director: alone, as a header (``Bearer …``), or in the JSON that it was issued in.
+
+    Raises:
+        UsageError: it has none of these forms. The text itself is never repeated.
+    """
+    found = _HEADER_OF_BEARER.sub("", unwrapped(text))
+    with suppress(ValueError, RecursionError):
+        value = json.loads(found)
+        if isinstance(value, dict) and isinstance(value.get("access_token"), str):  # RFC 6749, section 5.1
+            found = value["access_token"]
+    found = without_blanks(_HEADER_OF_BEARER.sub("", unwrapped(found)))
+    if not _BEARER.fullmatch(found):
+        raise UsageError(
+            "The bearer token has characters that no bearer token has.",
+            remedy="It was not sent. Give the access token alone, or the JSON with access_token that it came in.",
+        )
+    return found
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{86}={0,2}")  # 64 bytes; a double click selects no "=" at the end
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
+_HEADER_OF_TOKEN = re.compile(r"(connector-)?token\s*[:=]\s*", re.IGNORECASE)
+_HEADER_OF_BEARER = re.compile(r"^\s*(authorization\s*:\s*)?(bearer\s+)?", re.IGNORECASE)
+_TOKEN_FIELDS = ("token", "rawEncoded", "raw", "legacyConnectorURL")
+_NO_TOKEN = (
+    (re.compile(r"(env|file):"), "is a reference itself: give that reference in place of the one that led to it"),
+    (re.compile(r".*-----BEGIN", re.DOTALL), "is PEM: a key or a certificate"),
+    (
+        re.compile(r"(Bearer\s+)?eyJ[\w-]+\.[\w-]+\.[\w-]*$"),
+        "is a JWT; if it is a bearer token for the Director, give that as bearer (--bearer)",
+    ),
+    (re.compile(r"[<{\[]"), "is JSON or a page without a token in it, or was cut off"),
+    (re.compile(r"ey"), "looks like rawEncoded, but is damaged or was cut off"),
+)
+_DEEPEST = 6  # the Director's answer, in it a text, in that base64, in that JSON
 
 
 def _is_token(text: str) -> bool:
     return text.isascii() and text.isprintable() and bool(text) and " " not in text
 
 
+def _token_in(text: str, depth: int = 0) -> OneTimeToken | None:
+    """The token that a text is or holds; None if it has no known form."""
+    text = unwrapped(text)
+    if named := _HEADER_OF_TOKEN.match(text):
+        text = unwrapped(text[named.end() :])
+    joined = without_blanks(text)
+    if _TOKEN.fullmatch(joined):
+        return OneTimeToken(joined.rstrip("=") + "==")
+    if joined.startswith(("https://", "http://")):
+        return _from_url(joined)
+    for value in _json_in(text):
+        if found := _from_json(value, depth + 1):
+            return found
+    return None
+
+
+def _json_in(text: str) -> Iterator[object]:
+    """JSON in a text: as it is, wrapped by a terminal, with its quotes escaped, or as base64."""
+    encoded = without_blanks(text)
+    with suppress(ValueError):
+        decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
+        with suppress(ValueError, RecursionError):
+            yield json.loads(decoded)
+    for form in (text, re.sub(r"[\r\n]+", "", text), text.replace('\\"', '"')):
+        with suppress(ValueError, RecursionError):
+            yield json.loads(form)
+            return
+
+
+def _from_json(value: object, depth: int) -> OneTimeToken | None:
+    if depth > _DEEPEST:
+        return None
+    if isinstance(value, str):
+        return _token_in(value, depth)
+    if not isinstance(value, dict):
+        return None
+    for name in _TOKEN_FIELDS:
+        given = value.get(name)
+        if not isinstance(given, str) or not given:
+            continue
+        # JSON is whole or none, so a token in it was not cut off, whatever its length.
+        found = _token_in(given, depth) or (OneTimeToken(given) if name == "token" else None)
+        if found:
+            url, expires = value.get("connectorURL"), _moment(value.get("expiresAt"))
+            named = url if isinstance(url, str) and url else found.connector_url
+            return replace(found, connector_url=named, expires_at=expires or found.expires_at)
+    inner = (_from_json(one, depth + 1) for one in value.values() if isinstance(one, dict))
+    return next(filter(None, inner), None)
+
+
 def _from_url(text: str) -> OneTimeToken:
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(text.replace("&amp;", "&"))
         token = parse_qs(parts.query)["token"][0]
     except (ValueError, KeyError):
         raise UsageError("The one-time token is a URL without ?token=.", remedy="Copy the whole URL.") from None
+    if not _TOKEN.fullmatch(token):
+        raise UsageError(
+            f"The token in the URL has {len(token)} characters or some that no token has; a token has 88.",
+            remedy="It was not sent. Copy the whole URL: it may have been cut off.",
+        )
     endpoint = parts._replace(query="", fragment="").geturl() if parts.path.endswith("/graphql") else None
-    return OneTimeToken(token, endpoint)
-
-
-def _raw_encoded(text: str) -> OneTimeToken | None:
-    try:
-        raw = json.loads(base64.b64decode(text, validate=True))
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(raw, dict) or not isinstance(raw.get("token"), str):
-        return None
-    url = raw.get("connectorURL")
-    return OneTimeToken(raw["token"], url if isinstance(url, str) and url else None, _moment(raw.get("expiresAt")))
+    return OneTimeToken(token.rstrip("=") + "==", endpoint)
 
 
 def _moment(text: object) -> datetime | None:
@@ -181,6 +271,18 @@ def _moment(text: object) -> datetime | None:
         when = datetime.fromisoformat(text) if isinstance(text, str) else None
         return when.astimezone(UTC) if when and when.tzinfo and when.year > 1 else None
     return None
+
+
+def _what_instead(text: str) -> str:
+    """What a text that is no token looks like, as the rest of a sentence; nothing of it is repeated."""
+    joined = without_blanks(text)
+    if not joined:
+        return "is empty"
+    if looks := next((words for pattern, words in _NO_TOKEN if pattern.match(text)), None):
+        return looks
+    if re.fullmatch(r"[\w=-]+", joined, re.ASCII):
+        return f"has {len(joined)} characters, and a token has 88"
+    return "has characters that no token has"
 
 
 _CHECK_URL = "Check that the URL is a Connector's GraphQL endpoint and that no proxy answers in its place."

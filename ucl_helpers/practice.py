@@ -32,6 +32,7 @@ from ucl_helpers.references import resolve
 from ucl_helpers.renewal import renew
 from ucl_helpers.settings import dump_settings
 from ucl_helpers.store import Connection, Home
+from ucl_helpers.texts import text_of
 from ucl_helpers.ways_in import WayIn, access_from
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def open_connections(
     for connection, before in made.items():
         if connection.settings.renew_before is None:
             path = connection.path / "settings.toml"
-            write(path, dump_settings({"renew_before": before}).encode() + path.read_bytes())
+            write(path, (dump_settings({"renew_before": before}) + text_of(path.read_bytes())).encode())
     return list(made)
 
 
@@ -219,7 +220,7 @@ def way_in(
     """
     folder = Home(home)
     ca_file = usable_ca(Path(given["ca_file"])) if given.get("ca_file") else None  # before a token is used up
-    access = access_from(given, ca_file)
+    access = access_from(given, ca_file, Connection(folder, name) if name else None)
     there = Connection(folder, name) if name or access else None
     if access and asked:
         raise UsageError("Practice has a way in of its own.", remedy="Leave out practice, or the way into a real UCL.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import read_regular
+from ucl_helpers.texts import text_of
 
 HOW = "Write it as env:NAME, file:PATH or prompt."
 MEND = "Set it, or write another reference: env:NAME or file:PATH."
@@ -42,7 +43,7 @@ def resolve(reference: str, *, what: str) -> str:
 
 def _file(path: str, what: str) -> str:
     try:
-        return read_regular(Path(path).expanduser()).decode().strip()
+        return text_of(read_regular(Path(path).expanduser())).strip()
     except (OSError, ValueError, RuntimeError) as error:
         reasons = {UnicodeDecodeError: "it is not text", RuntimeError: "there is no such user"}
         reason = error.strerror if isinstance(error, OSError) else reasons.get(type(error), "that is no path")

@@ -21,6 +21,7 @@ from ucl_helpers import files
 from ucl_helpers.crypto import parse_subject, same_subject
 from ucl_helpers.errors import SettledElsewhere
 from ucl_helpers.generation import Generation
+from ucl_helpers.key_files import ca_pem
 from ucl_helpers.models import Configuration, fingerprint
 from ucl_helpers.outcomes import mark_of
 from ucl_helpers.pending import Pending
@@ -108,7 +109,7 @@ def open_pending(
     ca = pending.server_ca_pem() if kind == "establish" == pending.state.get("kind") else None
     if server_ca:
         with files.storage("read", server_ca):
-            ca = files.read_regular(server_ca)
+            ca = ca_pem(files.read_regular(server_ca), where=str(server_ca))
     pending.set_aside("another subject or key length is wanted")
     pending.begin(kind, base.stem if base else None, configuration, bits=bits, server_ca=ca)
 
@@ -117,7 +118,7 @@ def trust(pending: Pending, kind: str, server_ca: Path | None) -> None:
     """What verifies the server may be another by now. None is the system's trust for a renewal, else as before."""
     if server_ca:
         with files.storage("read", server_ca):
-            pending.keep_server_ca(files.read_regular(server_ca))
+            pending.keep_server_ca(ca_pem(files.read_regular(server_ca), where=str(server_ca)))
     elif kind == "renew" and pending.server_ca:
         with files.storage("remove", pending.server_ca):
             pending.server_ca.unlink()

@@ -39,6 +39,7 @@ from ucl_helpers import tables
 from ucl_helpers.crypto import DEFAULT_BITS, key_length
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.policy import MIN_INTERVAL
+from ucl_helpers.texts import text_of
 
 MAX_CHARACTERS = 10_000
 DEFAULT_MODE = 0o600
@@ -160,6 +161,15 @@ _SETTINGS = {
     ),
     "notices": tables.table_of(Notices, _NOTICES),
 }
+
+
+def read_settings(data: bytes, *, where: str = "settings.toml") -> Settings:
+    """Read a file of settings, also with a byte order mark or in UTF-16; raises as :func:`parse_settings` does."""
+    try:
+        text = text_of(data)
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(f"{where} is not UTF-8 at byte {error.start}.", remedy="Save it as UTF-8.") from None
+    return parse_settings(text, where=where)
 
 
 def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:

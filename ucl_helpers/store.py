@@ -33,7 +33,7 @@ from platformdirs import user_data_path
 from ucl_helpers import access, building, files, state, takeover
 from ucl_helpers.crypto import common_name
 from ucl_helpers.dumps import no_core_dumps
-from ucl_helpers.errors import InvalidSettings, StorageFailed, UCLError, UnknownConnection, UsageError
+from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.exports import Wanted, generation_files, json_object
 from ucl_helpers.generation import NAME, Generation
 from ucl_helpers.hook_state import failures
@@ -42,7 +42,7 @@ from ucl_helpers.models import Due, Validity, fingerprint
 from ucl_helpers.passphrases import follow, wanted_by
 from ucl_helpers.pending import Pending, set_aside
 from ucl_helpers.policy import due
-from ucl_helpers.settings import Settings, dump_settings, parse_settings
+from ucl_helpers.settings import Settings, dump_settings, read_settings
 from ucl_helpers.state import Activation, Verdict, Verdicts
 from ucl_helpers.tls import check_url
 
@@ -167,11 +167,8 @@ class Connection:
     def settings(self) -> Settings:
         """The user's choices, read anew each time; raises InvalidSettings, StorageFailed."""
         path = self.path / "settings.toml"
-        try:
-            with files.storage("read", path), suppress(FileNotFoundError):
-                return parse_settings(files.read_regular(path).decode(), where=str(path))
-        except UnicodeDecodeError as error:
-            raise InvalidSettings(f"{path} is not UTF-8 at byte {error.start}.", remedy="Save it as UTF-8.") from None
+        with files.storage("read", path), suppress(FileNotFoundError):
+            return read_settings(files.read_regular(path), where=str(path))
         return Settings()
 
     def write_settings(self, values: Mapping[str, str | int]) -> None:

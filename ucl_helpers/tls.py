@@ -23,6 +23,7 @@ from ucl_helpers.crypto import Passphrase, is_sealed, no_passphrase, open_key
 from ucl_helpers.diagnosis import AnswerTooLarge
 from ucl_helpers.errors import StorageFailed, UsageError
 from ucl_helpers.files import read_regular
+from ucl_helpers.key_files import ca_certificates
 
 
 @dataclass(frozen=True)
@@ -237,10 +238,15 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
         if ca_file is None:
             context.load_default_certs()
         else:
-            read_regular(ca_file)  # OpenSSL would wait for a FIFO, and never come to the end of some devices
-            context.load_verify_locations(ca_file)
+            # OpenSSL would wait for a FIFO, never come to the end of some devices, and read only well-formed PEM.
+            trusted = ca_certificates(read_regular(ca_file), where=str(ca_file))
+            context.load_verify_locations(cadata=b"".join(trusted))
+    except UsageError as error:
+        raise StorageFailed(f"The CA file cannot be used. {error.message}", remedy=error.remedy) from None
     except (OSError, ssl.SSLError) as error:
-        raise StorageFailed(f"The CA file {ca_file} cannot be used: {error}.", remedy="It must be PEM.") from None
+        raise StorageFailed(
+            f"The CA file {ca_file} cannot be used: {error}.", remedy="Give a file with the CA's certificate as PEM."
+        ) from None
     if credentials is not None:
         try:
             # Without a password callback OpenSSL would ask on the terminal.

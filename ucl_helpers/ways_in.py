@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from ucl_helpers import files
 from ucl_helpers.errors import UsageError
 from ucl_helpers.establishment import DirectorAccess, Establishment
 from ucl_helpers.models import OneTimeToken
-from ucl_helpers.operations import read_token
+from ucl_helpers.operations import read_bearer, read_token
 from ucl_helpers.references import resolve
 from ucl_helpers.show import Row, Shown
 from ucl_helpers.store import Connection
@@ -18,13 +19,14 @@ Access = DirectorAccess | OneTimeToken | None
 DIRECTOR = ("director_url", "tenant", "application_id", "bearer")
 
 
-def access_from(given: Mapping[str, str | None], ca_file: Path | None) -> Access:
+def access_from(given: Mapping[str, str | None], ca_file: Path | None, connection: Connection | None = None) -> Access:
     """A one-time token, access to the Director, or None when nothing is given.
 
     Args:
         given: ``token`` and ``bearer`` (references), ``connector_url``, ``director_url``, ``tenant``,
             ``application_id``; what is missing, None or empty counts as not given.
         ca_file: PEM of what verifies UCL's servers; None for the system's trust. *Not* looked at here.
+        connection: whose interrupted establishment tells the endpoint, if neither ``given`` nor the token does.
 
     Raises:
         UsageError: both ways are given, or one only in part, or a token without its endpoint; names what is missing.
@@ -35,17 +37,30 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None) -> Access
         raise UsageError("Both a token and access to the Director are given.", remedy="Give one of them.")
     if token:
         found = read_token(resolve(token, what="token"))
-        url = given.get("connector_url") or found.connector_url
+        url = given.get("connector_url") or found.connector_url or _remembered_endpoint(connection)
         if url is None:
-            raise UsageError("The token does not name its endpoint.", remedy="Give the token-secured Connector URL.")
+            raise UsageError(
+                "The token does not name its endpoint.",
+                remedy="Give the token-secured Connector URL as well: --connector-url https://…/connector/graphql "
+                "(connectorURL in the Director's answer; legacyConnectorURL is another).",
+            )
         return replace(found, connector_url=check_url(url, what="The token's endpoint"))
     if not any(director.values()):
         return None
     missing = [name for name, value in director.items() if not value]
     if missing:
         raise UsageError(f"Missing for the Director: {', '.join(missing)}.", remedy="Give all four.")
-    bearer = resolve(director["bearer"], what="bearer")
+    bearer = read_bearer(resolve(director["bearer"], what="bearer"))
     return DirectorAccess(director["director_url"], director["tenant"], director["application_id"], bearer, ca_file)
+
+
+def _remembered_endpoint(connection: Connection | None) -> str | None:
+    """The token endpoint that an establishment used which now needs a new token."""
+    if connection is None or not connection.path.is_dir():
+        return None
+    files.require_private_folder(*connection.folders)
+    url = connection.pending.state.get("token_url")
+    return url if isinstance(url, str) else None
 
 
 @dataclass(frozen=True)

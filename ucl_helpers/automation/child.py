@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 
+from ucl_helpers.automation.programs import why_it_failed, why_not_started
 from ucl_helpers.show import span
 
 KEPT_BYTES = 64 * 1024
@@ -70,8 +71,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str], limit: timedelt
             umask=0o077,
             start_new_session=True,
         )
-    except (OSError, ValueError) as error:  # ValueError: a character that this system's encoding does not have
-        reason = getattr(error, "strerror", None) or "it cannot be written on this system"
+    except (OSError, ValueError) as error:
+        reason = why_not_started(command, environment.get("PATH", os.defpath), error)
         return Ended(f"{command[0]} did not start: {reason}", None, b"", monotonic() - began)
     listener = _Listener(process)
     with process:
@@ -84,7 +85,10 @@ def _run(command: Sequence[str], environment: Mapping[str, str], limit: timedelt
     took = monotonic() - began
     if not in_time:
         return Ended(f"not done after {span(limit)}, so it was ended", None, listener.said, took)
-    return Ended(_in_words(process.returncode), process.returncode, listener.said, took)
+    problem = _in_words(process.returncode)
+    if problem and (why := why_it_failed(command, environment.get("PATH", os.defpath), process.returncode)):
+        problem += f": {why}"
+    return Ended(problem, process.returncode, listener.said, took)
 
 
 class _Listener:

@@ -1,50 +1,28 @@
 """What papermill and nbformat do for a headless run, and how their failures are told."""
 
-import json
 import logging
-import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
 from nbclient.exceptions import CellTimeoutError
-from nbformat import ValidationError, validate
 
 from ucl_helpers.automation.engine import KERNEL_NAME
 from ucl_helpers.automation.kernel import EncryptedKernelManager
 from ucl_helpers.automation.record import Record
-from ucl_helpers.errors import DeadlineExceeded, SecretRedacted, UsageError
+from ucl_helpers.errors import DeadlineExceeded, SecretRedacted
 from ucl_helpers.files import storage
 
-_STUMBLES = (AssertionError, AttributeError, KeyError, RecursionError, TypeError)  # nbformat's, over what is none
 _TOLD = (papermill.PapermillExecutionError, SecretRedacted, DeadlineExceeded)  # the record says why
 _KERNEL = (RuntimeError, CellTimeoutError)  # it did not start, died, or is stuck; the record says so, too
 logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it warns of, and that a kernel died, is told by us
 
 
-def must_be_valid(content: dict[str, Any], notebook: Path) -> None:
-    """What a file holds follows the notebook format; cells without an id are allowed, and get one.
-
-    Raises:
-        UsageError: it does not; names the file.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of cells without an id
-            validate(content)
-    except (ValidationError, *_STUMBLES) as error:
-        reason = str(getattr(error, "message", "") or f"nbformat cannot read it ({type(error).__name__})")
-        raise UsageError(f"{notebook} is not a Jupyter notebook: {reason[:200]}.") from None
-    for number, cell in enumerate(content["cells"], 1):
-        try:
-            json.dumps(cell, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            told = f"Cell {number} of {notebook} holds half a surrogate, which no file in UTF-8 can hold."
-            raise UsageError(told, remedy="Take it out.") from None
-
-
 def execute(
+    content: Mapping[str, Any],
     notebook: Path,
     working: Path,
     values: Mapping[str, object],
@@ -58,7 +36,8 @@ def execute(
     """Let papermill run it by the engine ``ucl``, which adds the record of the run to ``records``, however it ends.
 
     Args:
-        notebook: what is run.
+        content: what is run, as it was read.
+        notebook: where it came from.
         working: where papermill writes.
         values: of the parameters.
         deadline: how long it may take.
@@ -70,7 +49,7 @@ def execute(
     try:
         with storage("run", notebook):
             papermill.execute_notebook(
-                _literal(notebook),
+                nbformat.from_dict(content),  # the file may be one that papermill itself does not read
                 _literal(working),
                 dict(values),
                 kernel_name=KERNEL_NAME,
@@ -79,6 +58,7 @@ def execute(
                 deadline=deadline,
                 tell=records.append,
                 engine_name="ucl",
+                source=notebook,
                 kernel=kernel,
                 home=home,
                 stops=stops,

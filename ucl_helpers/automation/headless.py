@@ -57,6 +57,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     kernel: EncryptedKernelManager | None = None,
     home: Path | None = None,
     stops: list[BaseException] | None = None,
+    source: Path | None = None,
 ) -> Any:
     """Execute a notebook that papermill has prepared.
 
@@ -76,6 +77,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         kernel: the kernel, if it was started already; it is ended.
         home: a home folder whose secrets are looked for, beside those of parameters and environment.
         stops: what the run is to end with, if signals came already.
+        source: the file that the notebook was read from, if papermill was given its content.
 
     Raises:
         UsageError: the notebook does not take these parameters; nothing was written, nothing was run.
@@ -86,6 +88,8 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         StorageFailed: the notebook could not be saved, or another user can replace the file that it is written to.
     """
     del autosave_cell_every
+    if source is not None:
+        input_path = nb.metadata.papermill["input_path"] = str(source)
     parameters = nb.metadata.papermill.get("parameters", {})
     for name, value in parameters.items():
         refuse_secret(name, value)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucl_helpers.automation.leftovers import hold, sweep
+from ucl_helpers.automation.notebook_file import LARGEST_NOTEBOOK, read_notebook
 from ucl_helpers.automation.parameters import Parameter, accept, declared
 from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.signals import noted
@@ -26,10 +27,6 @@ from ucl_helpers.files import make_output_folder, read_regular, storage, write
 if TYPE_CHECKING:
     from ucl_helpers.automation.kernel import EncryptedKernelManager
 
-NBFORMAT = 4
-LARGEST_NOTEBOOK = 512 * 1024 * 1024
-"""Bytes, with outputs."""
-_STUMBLES = (AttributeError, KeyError, TypeError)  # over cells that are none
 _WORKING = re.compile(r"\..+-[0-9a-f]{8}\.run")
 DEADLINE = timedelta(hours=1)
 """How long a run may take if nothing else is said."""
@@ -66,7 +63,7 @@ def parameters_of(notebook: Path) -> dict[str, Parameter]:
         UsageError: it is not a notebook.
         StorageFailed: it cannot be read.
     """
-    return _declared(_read(notebook), notebook)
+    return declared(read_notebook(notebook))
 
 
 def run_notebook(
@@ -99,15 +96,13 @@ def run_notebook(
     """
     if output.is_dir():
         raise UsageError(f"{output} is a folder.", remedy="Name the file that the executed notebook goes to.")
-    content = _read(notebook)
-    known = _declared(content, notebook)
-    values = accept(known, parameters or {})
+    content = read_notebook(notebook)
+    values = accept(declared(content), parameters or {})
     stops: list[BaseException] = []
     records: list[Record] = []
     with noted(stops), closing(_begun_kernel(notebook)) as kernel:
-        from ucl_helpers.automation.execution import execute, must_be_valid
+        from ucl_helpers.automation.execution import execute
 
-        must_be_valid(content, notebook)
         output = output.absolute()
         make_output_folder(output.parent)  # else another user could put a folder in the place of the hidden one
         with storage("write", output):
@@ -115,9 +110,8 @@ def run_notebook(
             working, held = hold(lambda: _begun(output))
         saved = working / output.name
         try:
-            execute(
-                notebook.absolute(), saved, values, deadline, records=records, kernel=kernel, home=home, stops=stops
-            )
+            source = notebook.absolute()
+            execute(content, source, saved, values, deadline, records=records, kernel=kernel, home=home, stops=stops)
         finally:
             told = _keep(working, output, records)
             os.close(held)
@@ -143,7 +137,7 @@ def _keep(working: Path, output: Path, records: Sequence[Record]) -> dict[str, A
     """Save what was executed so far, and what came of it, under their final names, by one rename each."""
     try:
         if (working / output.name).exists():
-            executed = _read(working / output.name)
+            executed = json.loads(read_regular(working / output.name, LARGEST_NOTEBOOK))
             executed["metadata"]["papermill"]["output_path"] = str(output)
             write(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
         told = records[-1].as_json(output) if records else {}
@@ -152,25 +146,3 @@ def _keep(working: Path, output: Path, records: Sequence[Record]) -> dict[str, A
         return told
     finally:
         shutil.rmtree(working, ignore_errors=True)
-
-
-def _declared(content: Mapping[str, Any], notebook: Path) -> dict[str, Parameter]:
-    try:
-        return declared(content)
-    except _STUMBLES as error:
-        raise UsageError(f"{notebook} is not a Jupyter notebook: {type(error).__name__} in a cell.") from None
-
-
-def _read(notebook: Path) -> dict[str, Any]:
-    """A notebook as JSON, without a look at what its cells hold."""
-    with storage("read", notebook):
-        text = read_regular(notebook, LARGEST_NOTEBOOK)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{notebook} is not a Jupyter notebook: {error}.") from error
-    if isinstance(content, dict) and content.get("nbformat") == NBFORMAT:
-        cells = content.get("cells")
-        if isinstance(cells, list) and all(isinstance(cell, dict) for cell in cells):
-            return content
-    raise UsageError(f"{notebook} is not a Jupyter notebook of format {NBFORMAT}.")

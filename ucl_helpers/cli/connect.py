@@ -59,7 +59,7 @@ def establish_command(
     if sandbox and (ca_file or any(given.values())):
         raise UsageError("--sandbox brings its own way in.", remedy="Leave the other options out, or --sandbox.")
     ca_file = usable_ca(ca_file) if ca_file else None
-    access = access_from(given, ca_file)
+    access = access_from(given, ca_file, Connection(home, name))
     if sandbox:
         require("sandbox")
         from ucl_helpers.practice import practise
@@ -102,8 +102,15 @@ def _new(home: Home, name: str) -> Iterator[Connection]:
 
 @click.command("import")
 @click.argument("name", shell_complete=connections)
-@click.option("--key", type=FILE, required=True, help="Private key, PEM or DER; or PKCS #12 with its certificate.")
-@click.option("--certificate", type=FILE, help="Client certificate, PEM or DER; may hold the chain.")
+@click.option(
+    "--key",
+    type=FILE,
+    required=True,
+    help="Private key, alone or with its certificate: PEM, DER, PKCS #12, a service key (JSON).",
+)
+@click.option(
+    "--certificate", type=FILE, help="Client certificate, perhaps with its chain: PEM, DER, PKCS #7, base64 of PEM."
+)
 @click.option("--chain", type=FILE, help="Further certificates.")
 @click.option("--passphrase", metavar=REFERENCE, help="Of an encrypted key or PKCS #12.")
 @click.option("--connector-url", metavar="URL", required=True, help="Certificate endpoint.")

@@ -17,7 +17,7 @@ from ucl_helpers.cli.connect import REFERENCE
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.rebuilding import export
 from ucl_helpers.references import resolve
-from ucl_helpers.settings import Settings, parse_settings
+from ucl_helpers.settings import Settings, read_settings
 from ucl_helpers.store import Connection, Home
 
 
@@ -84,7 +84,7 @@ def _put(home: Home, name: str, given: Path) -> Connection:
         data = files.read_regular(given.expanduser())
     except OSError as error:
         raise UsageError(f"{given} cannot be read: {error.strerror}.", remedy="Check the path.") from None
-    _must_be_right(data, given)
+    read_settings(data, where=str(given))
     connection = home.new(name)
     files.write(connection.path / "settings.toml", data)
     _remove(*_copies(connection))
@@ -100,13 +100,6 @@ def _remove(*paths: Path) -> None:
     for path in paths:
         with files.storage("remove", path):
             path.unlink(missing_ok=True)
-
-
-def _must_be_right(data: bytes, where: Path) -> None:
-    try:
-        parse_settings(data.decode(), where=str(where))
-    except UnicodeDecodeError as error:
-        raise InvalidSettings(f"{where} is not UTF-8 at byte {error.start}.", remedy="Save it as UTF-8.") from None
 
 
 def _edit(connection: Connection) -> None:
@@ -147,7 +140,7 @@ def _edited(copy: Path) -> bytes:
         if data is None:
             raise UsageError(f"{copy} is gone.", remedy="Save it under this very name.")
         try:
-            _must_be_right(data, copy)
+            read_settings(data, where=str(copy))
         except InvalidSettings as error:
             click.secho(str(error), err=True, fg="red")
             try:
