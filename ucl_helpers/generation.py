@@ -95,8 +95,25 @@ class Generation:
 
     @property
     def client_ca(self) -> tuple[x509.Certificate, ...]:
-        """The CA that came with it, or nothing for an import without chain."""
-        return self._certificates("client-ca.pem") if (self.path / "client-ca.pem").exists() else ()
+        """The CA that came with it, or nothing for an import without chain.
+
+        If the file is damaged, this is the rest of the chain, which it repeats: a renewal must not fail for it.
+        """
+        if not (self.path / "client-ca.pem").exists():
+            return ()
+        with suppress(StorageFailed):
+            return self._certificates("client-ca.pem")
+        return self.chain[1:]
+
+    def damaged_ca(self) -> StorageFailed | None:
+        """Return what is wrong with ``client-ca.pem`` or ``server-ca.pem``, or None; neither has to be there."""
+        for name in ("server-ca.pem", "client-ca.pem"):
+            try:
+                if (self.path / name).exists():
+                    self._certificates(name)
+            except StorageFailed as error:
+                return error
+        return None
 
     @property
     def server_ca(self) -> Path | None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from ucl_helpers.automation.doctor import folders, protection, reach, unfinished
+from ucl_helpers.automation.doctor import file_system, folders, protection, reach, unfinished
 from ucl_helpers.automation.doctor.findings import Diagnoses, Diagnosis, Finding, skipped
 from ucl_helpers.automation.doctor.kept import Kept, guarded
 from ucl_helpers.automation.doctor.locks import NAME, locks
@@ -40,8 +40,10 @@ def diagnose_home(
     """Look at the home folder and at every connection in it. Arguments are those of :func:`diagnose`."""
     itself = guarded("home folder", lambda: folders.home_folder(home))
     bad = itself.status == "failed"
-    holding = skipped(NAME, f"see {itself.name}") if bad else guarded(NAME, lambda: locks(home))
-    found = [Diagnosis(str(home.path), [itself, holding])]
+    offered = guarded(file_system.NAME, lambda: file_system.file_system(home))
+    lacking = itself if bad else offered if offered.status == "failed" else None
+    holding = skipped(NAME, f"see {lacking.name}") if lacking else guarded(NAME, lambda: locks(home))
+    found = [Diagnosis(str(home.path), [offered, itself, holding] if _explains(offered) else [itself, offered, holding])]
     try:
         connections = home.connections()
     except (UCLError, OSError):
@@ -49,6 +51,11 @@ def diagnose_home(
     if bad:
         return Diagnoses(found)
     return Diagnoses([*found, *(diagnose(one, offline=offline, clock=clock, seconds=seconds) for one in connections)])
+
+
+def _explains(offered: Finding) -> bool:
+    """Whether no ``chmod`` can close the home folder, since its file system keeps no permissions: that is named first."""
+    return offered.status == "failed" and "file permissions" in offered.found
 
 
 def _may_be_there(connection: Connection) -> bool:
@@ -73,7 +80,9 @@ class _Examination:
     def findings(self, *, offline: bool, seconds: float) -> list[Finding]:
         """From near to far."""
         connection = self._connection
-        self._look("home folder", lambda: folders.home_folder(connection.home))
+        offered = guarded(file_system.NAME, lambda: file_system.file_system(connection.home))
+        itself = guarded("home folder", lambda: folders.home_folder(connection.home))
+        self._found += [offered, itself] if _explains(offered) else [itself, offered]
         self._look("connection folder", lambda: folders.connection_folder(connection))
         if not folders.may_be_read(connection.location):
             self._blocked = next((one.name for one in self._found if one.status == "failed"), "connection folder")
