@@ -423,16 +423,16 @@ def _set_mode(file: int | Path, mode: int, path: Path) -> None:
     Some file systems refuse to, and others (CIFS, folders of Windows) report success and change nothing. Both are an
     error only if other users could then use it: a key must never be readable by others.
     """
-    if stat.S_IMODE(os.stat(file).st_mode) == mode:
+    if stat.S_IMODE(os.stat(file).st_mode) == mode:  # noqa: PTH116 - `file` may be a descriptor, here and below
         return
     refusal: OSError = OSError(errno.ENOTSUP, "chmod changed nothing")
     try:
-        os.chmod(file, mode)
+        os.chmod(file, mode)  # noqa: PTH101
     except OSError as error:
         if error.errno not in _NOT_OFFERED:
             raise
         refusal = error
-    if stat.S_IMODE(os.stat(file).st_mode) & _OF_OTHERS & ~mode:
+    if stat.S_IMODE(os.stat(file).st_mode) & _OF_OTHERS & ~mode:  # noqa: PTH116
         raise MissingFeature("file permissions", refusal, path)
 
 

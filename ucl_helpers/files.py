@@ -262,9 +262,8 @@ def point(link: Path, target: str) -> None:
     Raises:
         StorageFailed: the old target stays.
     """
-    with _replacing(link, "switch") as staged:
-        with needing("symbolic links", link):
-            staged.symlink_to(target)
+    with _replacing(link, "switch") as staged, needing("symbolic links", link):
+        staged.symlink_to(target)
 
 
 def remove_tree(path: Path) -> None:

@@ -105,14 +105,13 @@ class Generation:
             return self._certificates("client-ca.pem")
         return self.chain[1:]
 
-    def damaged_ca(self) -> StorageFailed | None:
-        """Return what is wrong with ``client-ca.pem`` or ``server-ca.pem``, or None; neither has to be there."""
-        for name in ("server-ca.pem", "client-ca.pem"):
-            try:
-                if (self.path / name).exists():
-                    self._certificates(name)
-            except StorageFailed as error:
-                return error
+    def damage_of(self, name: str) -> StorageFailed | None:
+        """Return what is wrong with a file of certificates; None if all is well, or if it is not there."""
+        try:
+            if (self.path / name).exists():
+                self._certificates(name)
+        except StorageFailed as error:
+            return error
         return None
 
     @property

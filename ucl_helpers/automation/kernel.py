@@ -140,5 +140,9 @@ class EncryptedKernelManager(AsyncKernelManager):
 
 
 def _unpack(text: bytes | str) -> Any:
-    """Read a kernel's message; a number of very many digits stays text, since converting it can take too long."""
+    """Read a kernel's message; a number of very many digits stays text, since converting it can take too long.
+
+    A byte that is not UTF-8, for example of a path that a cell printed, becomes a replacement character.
+    """
+    text = text.decode(errors="replace") if isinstance(text, bytes) else text
     return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _DIGITS else digits)
