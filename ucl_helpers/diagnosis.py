@@ -156,7 +156,7 @@ def _behind(proxy: Proxy, message: str, remedy: str, facts: dict[str, Any]) -> t
     host = urlsplit(facts["url"]).hostname
     told = f"{message} The connection goes through the proxy {proxy} (from {proxy.variable}), which may be the cause."
     elsewhere = f"If the proxy is not needed for {host}, name {host} in NO_PROXY."
-    return told, f"{remedy} {elsewhere}", {**facts, "proxy": str(proxy), "proxy_variable": proxy.variable}
+    return told, f"{remedy} {elsewhere}", {**facts, "through_proxy": str(proxy), "proxy_variable": proxy.variable}
 
 
 def answered_by_proxy(error: UCLError, proxy: Proxy) -> UCLError:
@@ -167,12 +167,17 @@ def answered_by_proxy(error: UCLError, proxy: Proxy) -> UCLError:
     if error.data.get("status") == _LOGIN_WANTED:
         host = urlsplit(str(error.data.get("url", ""))).hostname
         what, remedy = _tunnel_status(_LOGIN_WANTED, proxy, host)
-        facts = {**error.data, "proxy": str(proxy), "variable": proxy.variable, "proxy_status": _LOGIN_WANTED}
+        facts = {
+            **error.data,
+            "through_proxy": str(proxy),
+            "proxy_variable": proxy.variable,
+            "proxy_status": _LOGIN_WANTED,
+        }
         told = f"The proxy {proxy} (from {proxy.variable}) {what} ({_LOGIN_WANTED})."
         return Unreachable(told, remedy=remedy, **facts)
     first, *others = error.message.split("\n")
     first += f" Or the proxy {proxy} (from {proxy.variable}) answered in UCL's place."
-    facts = {**error.data, "proxy": str(proxy), "proxy_variable": proxy.variable}
+    facts = {**error.data, "through_proxy": str(proxy), "proxy_variable": proxy.variable}
     return type(error)("\n".join([first, *others]), remedy=error.remedy, **facts)
 
 
