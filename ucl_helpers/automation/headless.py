@@ -20,6 +20,7 @@ from traceback import format_exception
 from types import TracebackType
 from typing import Any, Self
 
+from nbformat import from_dict
 from papermill.exceptions import PapermillExecutionError
 from papermill.translators import translate_parameters
 
@@ -101,6 +102,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     manager = RedactingManager(
         nb, redactor, saves_each_cell=output_path is not None, progress_bar=progress_bar, log_output=log_output
     )
+    nb.metadata.papermill = _as_utf8(nb.metadata.papermill)
     stops = [] if stops is None else stops
     with noted(stops) as note, _Ending(manager, redactor, record, tell) as ending:
         manager.notebook_start()
@@ -216,6 +218,15 @@ def _declared(nb: Any) -> dict[str, Parameter]:
     with suppress(UsageError):  # they are not Python, which the kernel tells
         return declared(nb)
     return {}
+
+
+def _as_utf8(value: Any) -> Any:
+    """The same, with each byte of a path that is not UTF-8 as an escape: no notebook file could hold it otherwise."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list):
+        return [_as_utf8(one) for one in value]
+    return from_dict({name: _as_utf8(one) for name, one in value.items()}) if isinstance(value, dict) else value
 
 
 def _folder(input_path: str | None) -> Path | None:
