@@ -30,11 +30,11 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.establishment import DirectorAccess
 from ucl_helpers.models import OneTimeToken
-from ucl_helpers.outage import ask_director
+from ucl_helpers.outage import ask_director, judged, unless_it_passes
 from ucl_helpers.sandbox.faults import Fault
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
-pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.kind("an outage is not a loss")]
+pytestmark = pytest.mark.usefixtures("quick")
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 PROCESS, DATABASE = Fault("outage"), Fault("outage", value="database")
 KINDS = {"process": (PROCESS, Outage), "database": (DATABASE, PossibleOutage)}
@@ -88,6 +88,7 @@ def kept_key(connection):
 # -- renew: at each of its calls ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.kind("outages: a renewal, at each call")
 @pytest.mark.parametrize("what", KINDS)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_renewal_loses_nothing_and_goes_on_with_the_same_key(prod, ucl, call, what):
@@ -106,6 +107,7 @@ def test_a_renewal_loses_nothing_and_goes_on_with_the_same_key(prod, ucl, call, 
     assert remembered(prod).refused_since is None
 
 
+@pytest.mark.kind("outages: a renewal, at each call")
 def test_a_proven_outage_says_so_and_names_what_to_do(prod, ucl):
     ucl.faults.set([PROCESS])
     error = fails(Outage, renew, prod)
@@ -116,6 +118,7 @@ def test_a_proven_outage_says_so_and_names_what_to_do(prod, ucl):
     assert (error.data["outage"], error.data["director_status"]) == ("proven", 502)
 
 
+@pytest.mark.kind("outages: a renewal, at each call")
 def test_one_that_is_not_proven_names_both_the_outage_first(prod, ucl):
     ucl.faults.set([DATABASE])
     error = fails(PossibleOutage, renew, prod)
@@ -126,6 +129,7 @@ def test_one_that_is_not_proven_names_both_the_outage_first(prod, ucl):
     assert error.data["outage"] == "possible"
 
 
+@pytest.mark.kind("outages: a renewal, at each call")
 def test_a_due_run_waits_in_an_outage_as_after_any_failure(home, ucl, clock, tmp_path):
     clock.set(days=-80)
     due = knows_director(install(home, ucl, tmp_path), ucl)
@@ -162,6 +166,7 @@ DIRECTORS = {
 }
 
 
+@pytest.mark.kind("outages: what the Director says")
 @pytest.mark.parametrize("case", DIRECTORS)
 def test_a_5xx_or_no_answer_proves_an_outage_and_nothing_else_does(prod, ucl, case):
     fault, proof, status = DIRECTORS[case]
@@ -170,16 +175,19 @@ def test_a_5xx_or_no_answer_proves_an_outage_and_nothing_else_does(prod, ucl, ca
     assert (found.proof, found.status, found.accepted) == (proof, status, False)
 
 
+@pytest.mark.kind("outages: what the Director says")
 def test_nobody_there_proves_it_too_and_a_name_without_an_address_does_not(prod):
     assert asked(prod, "https://localhost:9/director/graphql").proof
     assert not asked(prod, "https://director.invalid/graphql").proof
 
 
+@pytest.mark.kind("outages: what the Director says")
 def test_a_proxy_that_refuses_proves_nothing(prod, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     assert not asked(prod, "https://director.example/graphql").proof
 
 
+@pytest.mark.kind("outages: what the Director says")
 @pytest.mark.parametrize("url", [None, "http://localhost/director", "not a URL"])
 def test_without_a_url_that_can_be_called_nobody_is_asked(prod, ucl, url):
     ucl.faults.set([Fault("http-502", at="director")])
@@ -187,6 +195,7 @@ def test_without_a_url_that_can_be_called_nobody_is_asked(prod, ucl, url):
     assert ucl.faults.struck.get("http-502", 0) == 0
 
 
+@pytest.mark.kind("outages: what the Director says")
 def test_it_is_asked_once(prod, ucl):
     told = prod.current.path / "connection.json"
     told.write_text(told.read_text().replace(prod.director_url, ucl.director_url))
@@ -195,12 +204,14 @@ def test_it_is_asked_once(prod, ucl):
     assert ucl.faults.struck == {"http-400-empty": 1, "http-502": 1}
 
 
+@pytest.mark.kind("outages: what the Director says")
 def test_a_director_that_accepts_the_certificate_does_not_end_the_wait(prod, ucl):
     ucl.faults.set([Fault("http-400-empty", at="certificate", operation="configuration")])
     error = fails(PossibleOutage, renew, prod)
     assert "accepts the certificate" in error.message
 
 
+@pytest.mark.kind("outages: what the Director says")
 def test_silence_is_no_proof_for_ever(prod, ucl):
     """A firewall could explain it as well: then the time that policy gives decides."""
     path = prod.current.path / "connection.json"
@@ -227,6 +238,7 @@ LATER = [
 ]
 
 
+@pytest.mark.kind("outages: for how long")
 @pytest.mark.parametrize(("later", "kind", "word"), LATER)
 def test_what_is_not_proven_is_temporary_for_a_day_at_most(prod, ucl, later, kind, word):
     ucl.faults.set([DATABASE])
@@ -239,6 +251,7 @@ def test_what_is_not_proven_is_temporary_for_a_day_at_most(prod, ucl, later, kin
     assert any("revoked" in cause for cause in error.data["causes"])
 
 
+@pytest.mark.kind("outages: for how long")
 def test_after_that_it_names_both_explanations_and_still_tries(prod, ucl):
     ucl.faults.set([DATABASE])
     fails(PossibleOutage, renew, prod)
@@ -250,6 +263,7 @@ def test_after_that_it_names_both_explanations_and_still_tries(prod, ucl):
     assert verdict(status_of(prod)).word == "OK"
 
 
+@pytest.mark.kind("outages: for how long")
 def test_a_proven_outage_is_temporary_until_the_certificate_expires(prod, ucl):
     ucl.faults.set([PROCESS])
     for later in (timedelta(0), 10 * MINUTE, 2 * DAY, 80 * DAY):
@@ -260,12 +274,14 @@ def test_a_proven_outage_is_temporary_until_the_certificate_expires(prod, ucl):
     fails(PossibleOutage, renew, prod, clock=at(80 * DAY + MINUTE))
 
 
+@pytest.mark.kind("outages: for how long")
 def test_what_is_about_to_expire_is_critical_at_once(prod, ucl):
     ucl.faults.set([PROCESS])
     fails(Outage, renew, prod, clock=at(85 * DAY))
     assert verdict(status_of(prod, at(85 * DAY))).word == "CRITICAL"
 
 
+@pytest.mark.kind("outages: for how long")
 def test_the_beginning_survives_the_journal_and_ends_with_the_next_answer(prod, ucl):
     ucl.faults.set([DATABASE])
     fails(PossibleOutage, renew, prod)
@@ -283,6 +299,7 @@ def fails_retry(act, *arguments, **options):
         act(*arguments, **options)
 
 
+@pytest.mark.kind("outages: for how long")
 def test_what_breaks_off_meanwhile_does_not_begin_it_again(prod, ucl):
     ucl.faults.set([DATABASE])
     fails(PossibleOutage, renew, prod)
@@ -304,6 +321,7 @@ def deleted(prod, ucl):
     ucl._memory.delete_system_auth(common_name(prod.current.certificate.subject))
 
 
+@pytest.mark.kind("outages: twins that are a loss")
 @pytest.mark.parametrize("lose", [revoked_elsewhere, deleted])
 def test_what_is_lost_is_said_to_be_after_that_time(prod, ucl, lose):
     lose(prod, ucl)
@@ -313,11 +331,18 @@ def test_what_is_lost_is_said_to_be_after_that_time(prod, ucl, lose):
     assert len(error.data["causes"]) > 3
 
 
+@pytest.mark.kind("outages: twins that are a loss")
 @pytest.mark.parametrize("fault", [None, PROCESS, DATABASE])
 def test_a_revocation_of_our_own_is_never_taken_for_an_outage(prod, ucl, fault):
+    error = AuthenticationFailed("Refused.", url=prod.url, outage="possible")
+    how = {"director": prod.director_url, "not_after": prod.current.validity.not_after, "now": datetime.now(UTC)}
+    ask = (error, prod, prod.current.credentials, prod.current.server_ca)
+    assert judged(*ask, **how) is not error  # the twin
     revoke(prod)
     ucl.faults.set([fault] if fault else [])
     assert fails(Refused, renew, prod).exit_code == 4
+    assert judged(*ask, **how) is error
+    assert unless_it_passes(*ask) is error
 
 
 # -- establish ---------------------------------------------------------------------------------------------------------
@@ -325,6 +350,7 @@ def test_a_revocation_of_our_own_is_never_taken_for_an_outage(prod, ucl, fault):
 ESTABLISH = {"token": ("*", 0), "configuration": ("token", 0), "sign": ("token", 1), "verify": ("certificate", 0)}
 
 
+@pytest.mark.kind("outages: an establishment, at each call")
 @pytest.mark.parametrize("what", KINDS)
 @pytest.mark.parametrize("call", ESTABLISH)
 def test_an_establishment_loses_nothing_and_goes_on_with_the_same_key(new, ucl, director, call, what):
@@ -347,6 +373,7 @@ def test_an_establishment_loses_nothing_and_goes_on_with_the_same_key(new, ucl, 
     assert signed(ucl) - count == (0 if call == "verify" else 1)
 
 
+@pytest.mark.kind("outages: an establishment, at each call")
 @pytest.mark.parametrize("later", [10 * MINUTE, DAY + MINUTE, 80 * DAY])
 @pytest.mark.parametrize("what", KINDS)
 def test_what_is_signed_is_kept_for_as_long_as_it_is_valid(new, ucl, director, later, what):
@@ -363,6 +390,7 @@ def test_what_is_signed_is_kept_for_as_long_as_it_is_valid(new, ucl, director, l
     assert establish(new, None, clock=at(later)).facts["fingerprint"] == new_one
 
 
+@pytest.mark.kind("outages: an establishment, at each call")
 def test_then_a_new_token_gives_it_up(new, ucl, director):
     establishment = Establishment.begin(new, director.one_time_token(), ca_file=ucl.ca_file)
     lost = go(establishment, "decode")
@@ -376,6 +404,7 @@ def test_then_a_new_token_gives_it_up(new, ucl, director):
     assert (outcome.outcome, len(aside(new))) == ("established", 1)
 
 
+@pytest.mark.kind("outages: an establishment, at each call")
 @pytest.mark.parametrize("what", KINDS)
 def test_nothing_is_established_again_in_an_outage(prod, ucl, director, what):
     fault, _ = KINDS[what]
@@ -390,12 +419,14 @@ def test_nothing_is_established_again_in_an_outage(prod, ucl, director, what):
     assert len(prod.generations()) == 1
 
 
+@pytest.mark.kind("outages: an establishment, at each call")
 def test_what_is_lost_is_established_again_at_once(prod, ucl, director):
     """The twin: UCL accepts the token and still refuses the certificate."""
     deleted(prod, ucl)
     assert establish(prod, director, ca_file=ucl.ca_file).outcome == "established"
 
 
+@pytest.mark.kind("outages: an establishment, at each call")
 def test_a_bare_token_that_is_refused_may_still_be_good(new, ucl, token):
     ucl.faults.set([replace(DATABASE, at="token")])
     token = OneTimeToken(ucl.one_time_token(), ucl.connector_url)
@@ -406,6 +437,7 @@ def test_a_bare_token_that_is_refused_may_still_be_good(new, ucl, token):
     assert establish(new, token, ca_file=ucl.ca_file).outcome == "established"
 
 
+@pytest.mark.kind("outages: an establishment, at each call")
 def test_a_token_that_names_when_it_expires_is_a_temporary_failure_until_then(new, ucl):
     now = datetime.now(UTC)
     token = OneTimeToken(ucl.one_time_token(), ucl.connector_url, now + 5 * MINUTE)
@@ -423,6 +455,7 @@ def test_a_token_that_names_when_it_expires_is_a_temporary_failure_until_then(ne
 # -- revoke ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.kind("outages: a revocation")
 @pytest.mark.parametrize("everything", [False, True])
 def test_a_revocation_in_an_outage_revokes_nothing_and_says_so(prod, ucl, everything):
     ucl.faults.set([PROCESS])
@@ -434,6 +467,7 @@ def test_a_revocation_in_an_outage_revokes_nothing_and_says_so(prod, ucl, everyt
     assert revoke(prod, everything=everything).outcome == "revoked"
 
 
+@pytest.mark.kind("outages: a revocation")
 @pytest.mark.parametrize("lost", ["reset-before-reading", "reset-after-acting"])
 def test_a_repeated_one_is_not_settled_by_an_outage(prod, ucl, lost):
     ucl.faults.set([Fault(lost, at="certificate")])
@@ -446,6 +480,7 @@ def test_a_repeated_one_is_not_settled_by_an_outage(prod, ucl, lost):
     assert list(prod.revoked()) == [prod.current.fingerprint]
 
 
+@pytest.mark.kind("outages: a revocation")
 def test_steps_are_the_same_as_the_whole(prod, ucl):
     ucl.faults.set([replace(PROCESS, after=1)])
     with closing(Renewal.begin(prod)) as renewal:
@@ -457,6 +492,7 @@ def test_steps_are_the_same_as_the_whole(prod, ucl):
         assert go(renewal, STEPS[-1]).outcome == "renewed"
 
 
+@pytest.mark.kind("outages: a revocation")
 def test_every_error_survives_its_way_to_another_process(prod, ucl):
     import pickle
 
