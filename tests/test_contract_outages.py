@@ -26,6 +26,7 @@ from contract_replay import (
 
 from ucl_helpers.sandbox import Fault, FaultsError, Sandbox, read_plan
 
+pytestmark = pytest.mark.kind("outages: recorded answers of the real stack")
 CASES = load("outages.json")
 DOWN = {"Director process down": "process", "database down": "database"}
 STATES = list(dict.fromkeys(case["state"] for case in CASES))

@@ -172,6 +172,7 @@ def test_a_strict_client_accepts_a_server_that_keeps_the_rules(tmp_path):
     assert meeting(tmp_path, chain=chain, trusted=CONFORMING, flags=ssl.VERIFY_X509_STRICT) is None
 
 
+@pytest.mark.kind("server certificates: a rule that is broken")
 @pytest.mark.parametrize("rule", LAX)
 def test_a_server_that_breaks_a_rule_is_accepted_by_us_on_every_python(tmp_path, rule):
     _, leaf, ca = LAX[rule]
@@ -183,6 +184,7 @@ def test_a_server_that_breaks_a_rule_is_accepted_by_us_on_every_python(tmp_path,
     assert meeting(tmp_path, chain=[leaf], trusted=ca, ours=plain) is None
 
 
+@pytest.mark.kind("server certificates: a rule that is broken")
 @pytest.mark.parametrize("rule", LAX)
 def test_a_server_that_a_strict_client_refuses_is_named_as_that(tmp_path, rule):
     says, leaf, ca = LAX[rule]

@@ -12,6 +12,7 @@ from contract_replay import CONFIGURATION, JSON_TYPE, Landscape, graphql, send
 from ucl_helpers.sandbox import Sandbox
 from ucl_helpers.sandbox.state import normalised
 
+pytestmark = pytest.mark.kind("the sandbox for real clients: fields, names, pages, deletes")
 SCALARS = (
     *("id", "name", "systemNumber", "localTenantID", "baseUrl", "providerName", "description", "integrationSystemID"),
     *("applicationTemplateID", "labels", "healthCheckURL", "applicationNamespace", "createdAt", "updatedAt"),

@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from ucl_helpers.sandbox import Fault, Sandbox
 
+pytestmark = pytest.mark.kind("server certificates: RFC 5280, and renewed in time")
 REFUSED = Answer(400, DEFAULT_TYPE, "")
 CONFIGURE = graphql(CONFIGURATION)
 DAY = timedelta(days=1)

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from ucl_helpers.clock import utc_now
+from ucl_helpers.errors import Outage
 from ucl_helpers.establishment import DirectorAccess, is_accepted
 from ucl_helpers.extras import missing_for
 from ucl_helpers.models import Check
@@ -125,13 +126,19 @@ class Workbench:
         current, status = self.connection.require_current(), status_of(self.connection)
         whole = status.state in {"valid", "due"}
         yield Check("identity in use", "ok" if whole else "failed", "whole", current.name)
-        accepted = is_accepted(self.connection, utc_now)
-        yield Check("UCL", "ok" if accepted else "failed", "accepts it", "it does" if accepted else "refuses it")
+        yield self._ask_ucl()
         under_way = status.pending or "nothing"
         yield Check("under way", "warning" if status.pending else "ok", "nothing", under_way)
         wide = [one.name for one in self.connection.path.rglob("*") if not one.is_symlink() and _mode(one) & 0o077]
         found = ", ".join(wide) or "nothing"
         yield Check("open to others", "failed" if wide else "ok", "nothing", found)
+
+    def _ask_ucl(self) -> Check:
+        try:
+            accepted = is_accepted(self.connection, utc_now)
+        except Outage:
+            return Check("UCL", "warning", "accepts it", "is down, and accepts nothing")
+        return Check("UCL", "ok" if accepted else "failed", "accepts it", "it does" if accepted else "refuses it")
 
     def close(self) -> None:
         """End the sandbox, and remove it and the connection; a second call does nothing."""

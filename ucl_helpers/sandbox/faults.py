@@ -25,7 +25,7 @@ __all__ = ["CATALOGUE", "NAMED", "Family", "Fault", "Faults", "FaultsError", "Ki
 
 ANY = "*"
 LISTENERS = ("director", "token", "certificate")
-OPERATIONS = ("configuration", "sign", "revoke", "token")
+OPERATIONS = ("configuration", "sign", "revoke", "token", "viewer")
 WIRE: tuple[Family, ...] = ("transport", "http", "graphql")
 CERTIFICATES: tuple[Family, ...] = ("certificate",)
 URLS: tuple[Family, ...] = ("url",)
@@ -44,7 +44,7 @@ class Fault:
     Attributes:
         kind: A name of the `CATALOGUE`.
         at: The listener: "director", "token", "certificate", or "*" for each.
-        operation: "configuration", "sign", "revoke", "token" (the Director's), or "*" for each.
+        operation: "configuration", "sign", "revoke", "token" or "viewer" (the Director's), or "*" for each.
         probability: Of each occasion, above 0 and at most 1.
         times: How often it strikes at most; None for no limit.
         value: What the kind says it means.

@@ -27,6 +27,7 @@ _WORDS = {
     "revokeCertificate": "revoke",
     "requestOneTimeTokenForApplication": "token",
     "configuration": "configuration",
+    "viewer": "viewer",
 }
 _MEGABYTE, _PIECE = 1_000_000, 64 * 1024
 _OPENING, _CLOSING = b'{"data":{"result":', b"}}"
