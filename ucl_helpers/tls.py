@@ -167,7 +167,7 @@ class _TLSSocket(ssl.SSLSocket):
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().sendall(*args, **kwargs)
-        except ssl.SSLEOFError:
+        except (ssl.SSLEOFError, ConnectionError):  # which of them, depends on the version of OpenSSL and on timing
             self.recv(1)  # a server that refuses us hangs up before we are done; its alert, with the reason, is there
             raise
 
