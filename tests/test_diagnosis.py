@@ -19,6 +19,7 @@ from ucl_helpers.diagnosis import (
     GRACE,
     certificate_causes,
     clock_note,
+    may_pass,
     refusal_causes,
     transport_error,
 )
@@ -93,10 +94,10 @@ def meeting(folder, *, chain=(), trusted=CA, host="ucl.example", sent=(), wanted
     return hands_shaken(loaded(ours, folder, *sent) if sent else ours, theirs, host)
 
 
-def told(error, cert=None, now=NOW):
-    found = transport_error(error, url=URL, request_id="some-id", certificate=cert, now=now)
+def told(error, cert=None, now=NOW, *, accepted=False):
+    found = transport_error(error, url=URL, request_id="some-id", certificate=cert, now=now, accepted=accepted)
     assert URL in found.message
-    assert dict(found.data) == {"url": URL, "request_id": "some-id"}
+    assert dict(found.data) | {"unresolved": True} == {"url": URL, "request_id": "some-id", "unresolved": True}
     return found
 
 
@@ -195,6 +196,55 @@ def test_what_our_certificate_tells_goes_with_the_alert(tmp_path):
     alert = meeting(tmp_path, sent=[client(**PAST)], wanted=CA)
     assert "Likely: the client certificate expired 2001-01-01" in told(alert, client(**PAST)).message
     assert "Likely" not in told(alert, client()).message
+
+
+YOUNG = {"not_before": NOW - timedelta(minutes=1), "not_after": NOW + timedelta(days=90)}
+
+
+@pytest.mark.kind("the right culprit: a certificate that was accepted is not too young")
+@pytest.mark.parametrize(
+    "broken",
+    [
+        ConnectionResetError(104, "Connection reset by peer"),
+        BrokenPipeError(32, "Broken pipe"),
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        EOFError(),
+        ConnectionError("Remote end closed connection without response: disconnected"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_connection_that_drops_does_not_blame_the_age_of_a_certificate_that_was_accepted(broken):
+    assert "gateway's clock may be behind" in told(broken, client(**YOUNG)).message
+    assert "gateway's clock" not in told(broken, client(**YOUNG), accepted=True).message
+
+
+@pytest.mark.kind("outages: causes of a refusal")
+@pytest.mark.parametrize("endpoint", ["certificate", "token"])
+@pytest.mark.parametrize("accepted", [False, True])
+def test_an_empty_400_names_an_outage_first_if_the_certificate_was_accepted(endpoint, accepted):
+    causes = refusal_causes(endpoint, client(**YOUNG), NOW, accepted=accepted)
+    assert len([cause for cause in causes if "outage of UCL" in cause]) == 1
+    assert ("outage" in causes[0]) is (accepted and endpoint == "certificate")
+    assert not any("outage of UCL" in cause for cause in refusal_causes(endpoint, None, NOW, outage=False))
+
+
+@pytest.mark.kind("outages: what may be one")
+@pytest.mark.parametrize(
+    ("endpoint", "status", "body", "validity", "outage"),
+    [
+        ("certificate", 400, b"", YOUNG, True),
+        ("certificate", 400, b" \r\n", YOUNG, True),
+        ("token", 400, b"", None, True),
+        ("certificate", 400, b"{}", YOUNG, False),
+        ("certificate", 401, b"", YOUNG, False),
+        ("certificate", 403, b"", YOUNG, False),
+        ("certificate", 400, b"", PAST, False),
+        ("director", 400, b"", None, False),
+    ],
+)
+def test_an_empty_400_may_be_an_outage_unless_the_certificate_has_expired(endpoint, status, body, validity, outage):
+    certificate = client(**validity) if validity else None
+    assert may_pass(endpoint, status, body, certificate, NOW) is outage
 
 
 # -- no answer ---------------------------------------------------------------------------------------------------------

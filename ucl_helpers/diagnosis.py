@@ -72,7 +72,7 @@ _VERIFY_PROBLEMS = {
 
 _BAD_REQUEST, _FORBIDDEN, _LOGIN_WANTED, _SERVER_ERROR = 400, 403, 407, 500
 _DOWN = "an outage of UCL: while its Director or the Director's database is down, it refuses everyone like this"
-_UNRESOLVED = "NameResolutionError"  # of urllib3
+_UNRESOLVED = "gaierror"  # of socket, which is not imported here
 _WRONG_URL = "perhaps it is the certificate-secured Connector's, where the token-secured one is meant"
 
 

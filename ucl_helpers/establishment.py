@@ -47,7 +47,7 @@ class DirectorAccess:
     bearer: str = field(repr=False)
     ca_file: Path | None = None
 
-    def one_time_token(self) -> OneTimeToken:
+    def one_time_token(self, clock: Clock = utc_now) -> OneTimeToken:
         """A fresh one-time token (valid for five minutes) and the token endpoint.
 
         Raises:
@@ -68,7 +68,7 @@ class DirectorAccess:
                     outage="possible",
                 ) from None
         token = token_from(answer.result)
-        return replace(token, expires_at=token.expires_at or utc_now() + _TOKEN_LIFETIME)
+        return replace(token, expires_at=token.expires_at or clock() + _TOKEN_LIFETIME)
 
 
 class Establishment(Procedure):
@@ -268,7 +268,7 @@ def establish(
     lost: UCLError | None = None
     with connection.lock.held():
         # What an interrupted run left comes first: its token may be the very one that is given again.
-        for token in chain([None], _tokens(access)):
+        for token in chain([None], _tokens(access, clock)):
             if token is not None and isinstance(lost, PossibleOutage):
                 connection.pending.keep_token(None)  # it was tried once more; now it is the turn of another one
             try:
@@ -282,10 +282,10 @@ def establish(
     raise lost or AssertionError("the first try either returns or raises")
 
 
-def _tokens(access: OneTimeToken | DirectorAccess | None) -> Iterator[OneTimeToken]:
+def _tokens(access: OneTimeToken | DirectorAccess | None, clock: Clock) -> Iterator[OneTimeToken]:
     if isinstance(access, DirectorAccess):
-        yield access.one_time_token()
-        yield access.one_time_token()
+        yield access.one_time_token(clock)
+        yield access.one_time_token(clock)
     elif access is not None:
         yield access
 

@@ -176,10 +176,10 @@ def _raw_encoded(text: str) -> OneTimeToken | None:
 
 
 def _moment(text: object) -> datetime | None:
-    """A moment (UTC) as the Director writes it; None for anything else, which never stops a token."""
+    """A moment (UTC) as the Director writes it; None for anything else (the year 1 is none), which stops no token."""
     with suppress(ValueError, OverflowError):
         when = datetime.fromisoformat(text) if isinstance(text, str) else None
-        return when.astimezone(UTC) if when and when.tzinfo else None
+        return when.astimezone(UTC) if when and when.tzinfo and when.year > 1 else None
     return None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from ucl_helpers.attempts import remembered
 from ucl_helpers.client import Client
 from ucl_helpers.errors import AuthenticationFailed, NotYetAccepted, Outage, PossibleOutage, UCLError, Unreachable
+from ucl_helpers.models import fingerprint
 from ucl_helpers.operations import VIEWER
 from ucl_helpers.policy import refusal_ends
 from ucl_helpers.show import moment, span
@@ -56,7 +57,7 @@ def ask_director(url: str | None, credentials: Credentials, ca_file: Path | None
         # A proxy's own answer, or a name that this machine cannot look up, says nothing of UCL.
         if isinstance(error, Unreachable) and not error.data.keys() & {"proxy", "unresolved"}:
             return Evidence(f"its Director at {url} does not answer", proof=True)
-        return Evidence(f"the Director at {url} did not say whether UCL is down ({type(error).__name__})")
+        return Evidence(f"the answer of the Director at {url} proves nothing ({type(error).__name__})")
     return Evidence(f"the Director at {url} accepts the certificate", accepted=True)
 
 
@@ -73,7 +74,7 @@ def unless_it_passes(
     It is an :class:`Outage` where that is proven now, and a :class:`PossibleOutage` where the Director accepts the
     certificate: then it is not lost.
     """
-    if not may_be(error):
+    if not may_be(error) or _is_revoked_here(connection, credentials):
         return error
     evidence = ask_director(connection.director_url, credentials, ca_file)
     if evidence.proof:
@@ -109,7 +110,7 @@ def judged(
         not_after: of the certificate that must be replaced in time (UTC).
         now: our clock (UTC).
     """
-    if not may_be(error):
+    if not may_be(error) or _is_revoked_here(connection, credentials):
         return error
     evidence, known = ask_director(director, credentials, ca_file), remembered(connection)
     since = now if evidence.status else min(known.unproven_since or now, now)
@@ -124,7 +125,8 @@ def judged(
         return PossibleOutage(
             message,
             remedy=f"Nothing is lost. Wait and run it again: from {moment(ends)} on this counts as a loss. Do not "
-            "establish the connection again before, unless UCL's operator says that there is no outage.",
+            "establish the connection again before, unless UCL's operator says that there is no outage. To see "
+            f"whether UCL accepts it again: ucl doctor {connection.name}",
             **facts,
         )
     lasting = f"UCL refuses it since {moment(since)}, for {span(now - since)}. " if now > since else ""
@@ -134,6 +136,11 @@ def judged(
         f"again. If there is none, the identity is lost; establish the connection again: {connection.way_back}",
         **facts,
     )
+
+
+def _is_revoked_here(connection: Connection, credentials: Credentials) -> bool:
+    """Whether this toolkit has revoked it: then a refusal is what was asked for, and no outage."""
+    return fingerprint(credentials.certificate) in connection.revoked()
 
 
 def _outage(error: UCLError, connection: Connection, evidence: Evidence) -> Outage:

@@ -7,6 +7,7 @@ there is something to practise.
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from itertools import count
@@ -192,6 +193,8 @@ def refusal_of(connection: Connection) -> str:
     """What UCL says to a call with the identity in use, when it refuses it."""
     current = connection.require_current()
     ca, credentials = current.server_ca, current.credentials
+    if current.fingerprint in connection.revoked():  # then an outage is not the likeliest cause
+        credentials = replace(credentials, accepted=False)
     with Client(connection.url, "certificate", ca_file=ca, credentials=credentials) as client:
         try:
             client.call(CONFIGURATION)

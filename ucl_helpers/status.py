@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ucl_helpers.attempts import Attempts, remembered
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import subject_text
-from ucl_helpers.errors import InvalidSettings, UCLError
+from ucl_helpers.errors import InvalidSettings, Outage, UCLError
 from ucl_helpers.generation import MARK_LENGTH
 from ucl_helpers.hook_state import pending_hooks
 from ucl_helpers.models import Due, Validity
@@ -132,6 +132,8 @@ class Status(Shown):
     def _refused(self) -> str | None:
         if (since := self.attempts.refused_since) is None or (ends := self.refusal_ends) is None:
             return None
+        if (last := self.attempts.last_error) and last.error == Outage.__name__:
+            return f"since {moment(since)}: UCL is down"
         return f"since {moment(since)}; it may be an outage of UCL. From {moment(ends)} on it counts as a loss"
 
     def as_json(self) -> dict[str, Any]:

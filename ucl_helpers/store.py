@@ -24,6 +24,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -240,10 +241,12 @@ class Connection:
 
     @property
     def director_url(self) -> str | None:
-        """The Director: that of the sandbox which this connection follows, else the one that UCL named, or None."""
+        """The Director that UCL named, or None; a sandbox's own where this connection follows one that has moved."""
         with suppress(UCLError):
-            current = self.current
-            named = self._ready_file().get("directorUrl") or (current.facts.get("directorUrl") if current else None)
+            current, ready = self.current, self._ready_file()
+            named = current.facts.get("directorUrl") if current else None
+            if ready and urlsplit(named or "").netloc != urlsplit(self.sandbox_url or "").netloc:
+                named = ready.get("directorUrl")
             return check_url(named) if named else None
         return None
 
