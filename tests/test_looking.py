@@ -52,7 +52,7 @@ def begun(connection):
 PKCS12 = 'exports.pkcs12 = "env:NOT_SET"'
 CHANGES = {
     "it is not established": lambda one: (one.path / "current").unlink(),
-    "its certificate was revoked": lambda one: judged(one),
+    "its certificate was revoked": judged,
     "a signing request is under way": sent,
     "it cannot be told": lambda one: (one.path / "current" / "identity.pem").write_text("x"),
     "it cannot be told: ": lambda one: (one.path / "settings.toml").write_text("keep ="),

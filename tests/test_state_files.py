@@ -14,7 +14,6 @@ from ucl_helpers.automation.hooks import run_hooks
 from ucl_helpers.automation.looking import look
 from ucl_helpers.automation.monitoring import verdict
 from ucl_helpers.errors import StorageFailed
-from ucl_helpers.journal import Journal
 from ucl_helpers.models import OneTimeToken
 
 pytest_plugins = ["procedure_fixtures"]
@@ -194,15 +193,14 @@ def test_nothing_is_lost_where_nothing_has_happened(home):
     assert (new.lost_events(), events(new)) == (None, ["attempt-failed"])
 
 
-@pytest.mark.parametrize("kind", ["imported", "established"])
-def test_the_first_identity_begins_the_journal(secure, kind):
+def test_the_first_identity_begins_the_journal(secure):
     facts = secure.current.path / "connection.json"
     facts.write_text(json.dumps({**secure.current.facts, "source": "import"}))
-    secure.record(kind, previous=None)
-    assert Journal(secure.path / "journal.jsonl").lost() is None
+    secure.record("imported", generation=secure.current.name)
+    assert secure.lost_events() is None
     (secure.path / "journal.jsonl").unlink()
-    secure.record(kind, previous="0" * 64)  # the twin: there was another before
-    assert "1 or more are missing" in Journal(secure.path / "journal.jsonl").lost()
+    secure.record("imported", generation="000002-of another")  # the twin: there was another before
+    assert "1 or more are missing" in secure.lost_events()
 
 
 # -- a state file that is damaged itself -------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from ucl_private_files import open_private
 
 KEEP_EVENTS = 1000
 NUMBER = "n"
-_FIRST = ("established", "imported")
 _TAIL_BYTES = 65536
 
 
@@ -38,7 +37,7 @@ class Journal:
             StorageFailed: it could not be written.
         """
         number = self._last_number() + 1
-        if number == 1 and self._has_past() and not (event in _FIRST and facts.get("previous") is None):
+        if number == 1 and self._has_past(but=facts.get("generation")):
             number = 2
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts, NUMBER: number}
         files.append_line(self._path, json.dumps(line))
@@ -88,11 +87,11 @@ class Journal:
             return [line for line in self._path.read_bytes().split(b"\n") if line.strip()]
         return []
 
-    def _has_past(self) -> bool:
-        """Whether an event must have been recorded already: the generation in use says how it was made."""
+    def _has_past(self, *, but: object = None) -> bool:
+        """Whether an event must have been recorded already: a generation, ``but`` for one, says how it was made."""
         with suppress(OSError):
-            facts = json_object(files.read_regular(self._path.with_name("current") / "connection.json")) or {}
-            return isinstance(facts.get("source"), str)
+            made = [one for one in self._path.with_name("generations").iterdir() if one.name != but]
+            return any(map(_is_recorded, made))
         return False
 
     def _last_number(self) -> int:
@@ -120,6 +119,13 @@ def _event_of(line: bytes) -> dict[str, Any] | None:
     """The event in a line, or None: an editor, a crash or another program has left something else there."""
     event = json_object(line)
     return event if event is not None and ("event" in event or "time" in event) else None
+
+
+def _is_recorded(generation: Path) -> bool:
+    with suppress(OSError):
+        facts = json_object(files.read_regular(generation / "connection.json")) or {}
+        return isinstance(facts.get("source"), str)
+    return False
 
 
 def _number_of(event: dict[str, Any]) -> int | None:

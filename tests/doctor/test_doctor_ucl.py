@@ -87,7 +87,7 @@ def test_a_server_that_does_not_know_our_ca(served, tmp_path, count):
 
 def test_a_certificate_that_was_revoked_here(secure, ucl, count):
     revoke(secure)
-    finding = named(secure, "revocation", "revoked 20", code=4)
+    finding = named(secure, "revocation", "revoked, 20", code=4)
     assert "refused: see revocation" in diagnose(secure)["client certificate"].found
     established_anew(finding, secure, ucl)
     count(mended=1)
