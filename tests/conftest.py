@@ -39,11 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.timeout = 0
     config.addinivalue_line("markers", "needs_root(reason): skipped for an ordinary user; -m needs_root selects these")
     config.addinivalue_line("markers", "plants_secrets: lets secrets out on purpose, to see that they are found")
+    config.addinivalue_line("markers", "kind(name): the kind of case that this is one of; counted at the end of the run")
     config.pluginmanager.register(Watch())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs root for an ordinary user, with the reason that the test gives."""
+    """Record the kind of each case; skip what needs root for an ordinary user, with the reason that the test gives."""
+    for item in items:
+        item.user_properties += [("kind", name) for name in {marker.args[0] for marker in item.iter_markers("kind")}]
     if os.geteuid() == 0:
         return
     for item in items:
@@ -96,7 +99,7 @@ def proof(record_property):
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests have recorded as ``agreement`` and counted as ``proof``, and how many were skipped why."""
+    """Print what tests recorded as ``agreement``, counted as ``proof`` or as a ``kind``, and what was skipped why."""
     passed = terminalreporter.getreports("passed")
     told = sorted({value for report in passed for name, value in report.user_properties if name == "agreement"})
     if told:
@@ -113,6 +116,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("what was proven")
         for (area, what), number in sorted(counts.items()):
             terminalreporter.write_line(f"{area:12} {number:>9,}  {what}")
+    if kinds := Counter(value for report in passed for name, value in report.user_properties if name == "kind"):
+        terminalreporter.section("cases of each kind")
+        for kind, number in sorted(kinds.items()):
+            terminalreporter.write_line(f"{number:>5}  {kind}")
     if reasons := Counter(report.longrepr[2] for report in terminalreporter.getreports("skipped")):
         terminalreporter.section("skipped, by reason")
         for reason, number in reasons.most_common():
