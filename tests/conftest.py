@@ -39,7 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.timeout = 0
     config.addinivalue_line("markers", "needs_root(reason): skipped for an ordinary user; -m needs_root selects these")
     config.addinivalue_line("markers", "plants_secrets: lets secrets out on purpose, to see that they are found")
-    config.addinivalue_line("markers", "kind(name): the kind of case that this is one of; counted at the end of the run")
+    config.addinivalue_line(
+        "markers", "kind(name): the kind of case that this is one of; counted at the end of the run"
+    )
     config.pluginmanager.register(Watch())
 
 

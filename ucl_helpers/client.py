@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ucl_helpers.diagnosis import Endpoint, clock_note, refusal_causes, transport_error
+from ucl_helpers.diagnosis import Endpoint, answered_by_proxy, clock_note, refusal_causes, transport_error
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -45,6 +45,7 @@ MAX_RECEIVED_BYTES = MAX_ANSWER_BYTES + 256 * 1024
 """Of one try: the answer as it comes in, with headers, chunk sizes, and what a proxy says before it."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 PASSING_STATUS = {408, 429, 500, 502, 503, 504}
+_OF_PROXIES = {401, 403, 502, 503, 504}  # also what a proxy answers that looks into TLS
 RETRIED_STATUS = {429, 502, 503, 504}
 WAITS_WHEN_LIMITED: ContextVar[bool] = ContextVar("WAITS_WHEN_LIMITED", default=True)
 """Whether a call answered with 429 waits and tries again by itself. A fleet says no: it slows down as a whole."""
@@ -177,7 +178,9 @@ class Client:
         try:
             result = self._interpret(response, body, date)
         except UCLError as error:
-            raise self._told(error, request_id, clock_note(difference), clock_difference=difference) from None
+            told = self._told(error, request_id, clock_note(difference), clock_difference=difference)
+            foreign = isinstance(error, BadAnswer) or error.data.get("status") in _OF_PROXIES
+            raise answered_by_proxy(told, self._proxy) if self._proxy and foreign else told from None
         exchange = Exchange(self.url, request_id, operation, dict(variables or {}), result)
         return Answer(result, date, difference or 0.0, exchange)
 
@@ -222,7 +225,8 @@ class Client:
             result_of(_json(body, self._masked), where=self.url)
         to = self._masked(host_of(response.headers.get("Location", "")))
         where = f" to {to[:100] or 'itself'}, which is not followed" if response.is_redirect else ""
-        raise BadAnswer(f"{self.url} answered {status}{where}.", remedy="Check that it is a Connector's GraphQL URL.")
+        found = f"{self.url} answered {status}{where}."
+        raise BadAnswer(found, remedy="Check that it is a Connector's GraphQL URL.", status=status)
 
 
 _REMEDIES: Mapping[Endpoint, str] = {

@@ -5,6 +5,7 @@ know (which endpoint, which certificate, which clock) into the causes a person s
 """
 
 import errno
+import socket
 import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -30,14 +31,16 @@ class NoTunnel(OSError):
     Args:
         status: the HTTP status that it answered to CONNECT, or None.
         oddity: what was wrong with an answer that is not HTTP, as a name of :mod:`http.client`; else None.
+        speaks_http: whether that answer began as HTTP does.
     """
 
-    def __init__(self, status: int | None, oddity: str | None) -> None:
+    def __init__(self, status: int | None, oddity: str | None, *, speaks_http: bool = False) -> None:
         super().__init__("the proxy opened no tunnel")
-        self.status, self.oddity = status, oddity
+        self.status, self.oddity, self.speaks_http = status, oddity, speaks_http
 
 
 GRACE = timedelta(minutes=5)
+_BROKEN = (ssl.SSLError, ConnectionError, EOFError)
 
 _CERTIFICATE_ALERTS = {
     "CERTIFICATE_REQUIRED": "the server wants a client certificate and none was sent",
@@ -70,6 +73,7 @@ _VERIFY_PROBLEMS = {
 }
 
 
+_UNREACHED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 _FORBIDDEN, _LOGIN_WANTED, _SERVER_ERROR = 403, 407, 500
 _WRONG_URL = "perhaps it is the certificate-secured Connector's, where the token-secured one is meant"
 
@@ -138,10 +142,43 @@ def transport_error(
     """
     chain = list(_unfold(error))
     ended = next((part for part in chain if isinstance(part, NoTunnel)), None)
+    facts: dict[str, Any] = {"url": url, "request_id": request_id}
     if proxy and ended:
-        return _blame_proxy(ended, list(_unfold(ended)), proxy, {"url": url, "request_id": request_id})
+        return _blame_proxy(ended, list(_unfold(ended)), proxy, facts)
     kind, message, remedy = _explain(chain, url, certificate, now)
-    return kind(message, remedy=remedy, url=url, request_id=request_id)
+    if proxy and kind in {ServerNotTrusted, Unreachable} and any(isinstance(one, _BROKEN) for one in chain):
+        message, remedy, facts = _behind(proxy, message, remedy, facts)
+    return kind(message, remedy=remedy, **facts)
+
+
+def _behind(proxy: Proxy, message: str, remedy: str, facts: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """The same of a connection that a proxy had opened: it may have put itself in the server's place."""
+    host = urlsplit(facts["url"]).hostname
+    told = f"{message} The connection goes through the proxy {proxy} (from {proxy.variable}), which may be the cause."
+    elsewhere = f"If the proxy is not needed for {host}, name {host} in NO_PROXY."
+    return told, f"{remedy} {elsewhere}", {**facts, "through_proxy": str(proxy), "proxy_variable": proxy.variable}
+
+
+def answered_by_proxy(error: UCLError, proxy: Proxy) -> UCLError:
+    """An answer that is none of UCL's, though it came through a tunnel: a proxy that looks into TLS may have given it.
+
+    Such a proxy answers 407, 403 or 502 itself, or with a page of its own.
+    """
+    if error.data.get("status") == _LOGIN_WANTED:
+        host = urlsplit(str(error.data.get("url", ""))).hostname
+        what, remedy = _tunnel_status(_LOGIN_WANTED, proxy, host)
+        facts = {
+            **error.data,
+            "through_proxy": str(proxy),
+            "proxy_variable": proxy.variable,
+            "proxy_status": _LOGIN_WANTED,
+        }
+        told = f"The proxy {proxy} (from {proxy.variable}) {what} ({_LOGIN_WANTED})."
+        return Unreachable(told, remedy=remedy, **facts)
+    first, *others = error.message.split("\n")
+    first += f" Or the proxy {proxy} (from {proxy.variable}) answered in UCL's place."
+    facts = {**error.data, "through_proxy": str(proxy), "proxy_variable": proxy.variable}
+    return type(error)("\n".join([first, *others]), remedy=error.remedy, **facts)
 
 
 def _explain(
@@ -196,6 +233,13 @@ def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, fact
         what, facts["proxy_status"] = f"{what} ({ended.status})", ended.status
         return Unreachable(f"{named} {what}.", remedy=remedy or elsewhere, **facts)
     what = f"did not connect to {host}: {_innermost(chain)}"
+    if any(isinstance(part, socket.gaierror) for part in chain):
+        what = f"cannot be found: {_innermost(chain)}"
+    elif any(isinstance(part, OSError) and part.errno in _UNREACHED for part in chain):
+        what = f"cannot be reached: {_innermost(chain)}"
+    if ended.oddity == "BadStatusLine" and not ended.speaks_http:
+        remedy = f"Check scheme, host and port in {proxy.variable}, or name {host} in NO_PROXY."
+        return UsageError(f"{named} is no HTTP proxy: it answers in another protocol.", remedy=remedy, **facts)
     if any(isinstance(part, AnswerTooLarge) for part in chain):
         what = "answers without end"
     elif ended.oddity:

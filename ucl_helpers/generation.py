@@ -95,8 +95,24 @@ class Generation:
 
     @property
     def client_ca(self) -> tuple[x509.Certificate, ...]:
-        """The CA that came with it, or nothing for an import without chain."""
-        return self._certificates("client-ca.pem") if (self.path / "client-ca.pem").exists() else ()
+        """The CA that came with it, or nothing for an import without chain.
+
+        If the file is damaged, this is the rest of the chain, which it repeats: a renewal must not fail for it.
+        """
+        if not (self.path / "client-ca.pem").exists():
+            return ()
+        with suppress(StorageFailed):
+            return self._certificates("client-ca.pem")
+        return self.chain[1:]
+
+    def damage_of(self, name: str) -> StorageFailed | None:
+        """Return what is wrong with a file of certificates; None if all is well, or if it is not there."""
+        try:
+            if (self.path / name).exists():
+                self._certificates(name)
+        except StorageFailed as error:
+            return error
+        return None
 
     @property
     def server_ca(self) -> Path | None:

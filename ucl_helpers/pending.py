@@ -235,10 +235,16 @@ class Pending:
         files.write(self.path / "chain.pem", dump_certificates(*chain))
 
     def credentials(self) -> Credentials:
-        """The kept key and chain for a handshake."""
-        path = self.path / "chain.pem"
+        """The kept key and chain for a handshake; a chain that is lost or damaged is taken from the answer again."""
+        path, answer = self.path / "chain.pem", self.answer()
         with files.storage("read", path):
-            chain = read_certificates(path.read_bytes(), name=str(path))
+            try:
+                chain = read_certificates(path.read_bytes(), name=str(path))
+            except (BadAnswer, FileNotFoundError):
+                if answer is None:
+                    raise
+                chain = decode_certificates(answer.certificate_chain, name="certificateChain")
+                self.keep_chain(chain)
         return Credentials(path, self.key_path, chain[0], self.passphrase)
 
     def signed(self) -> list[Credentials]:

@@ -10,6 +10,7 @@ The law of this file:
 Subclasses say how UCL is asked: with the certificate in use, or with a one-time token.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -45,13 +46,16 @@ from ucl_helpers.models import (
 from ucl_helpers.operations import configuration_from, signed_from
 from ucl_helpers.outcomes import facts_of, mark_of, not_needed, outcome_of, warnings_of
 from ucl_helpers.pending import prune_aside
+from ucl_helpers.progress import waiting
 from ucl_helpers.resumption import must_be_ours, open_pending, resume, tidy, trust
+from ucl_helpers.show import span
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import hostname
 from ucl_helpers.verification import decoded, verify
 
 STEP_WAIT_SECONDS = 10.0
 MAX_REJECTED = 3
+LONGEST_WAIT_FOR_VALIDITY = timedelta(minutes=1)
 Step = TypeVar("Step")
 
 
@@ -62,6 +66,7 @@ class Procedure(ABC):
     done: ClassVar[str]
     idle: ClassVar[str]
     rehearsal = False  # of one nothing is remembered
+    wait: Callable[[float], object] = staticmethod(time.sleep)  # for so many seconds
 
     def __init__(self, connection: Connection, *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
         self.connection = connection
@@ -133,10 +138,23 @@ class Procedure(ABC):
     def verify(self) -> Verification | NotNeeded:
         """Let the new identity answer a ``configuration`` call over a new, full handshake.
 
+        A certificate that becomes valid within a minute, by UCL's clock, is waited for. The lock is free meanwhile,
+        unless the caller holds it.
+
         Raises:
             RetryLater: the answer is kept; the next run only verifies.
         """
+        self._wait_until_valid()
         return self._step("verify", self._verify, after="decode")
+
+    def _wait_until_valid(self) -> None:
+        if self.not_needed is not None or self._outcome is not None or "decode" not in self.results:
+            return
+        identity: Identity = self._results["decode"]
+        ahead = identity.certificate.not_valid_before_utc - self._server_now()
+        if timedelta(0) < ahead <= LONGEST_WAIT_FOR_VALIDITY:
+            with waiting(f"The new certificate is valid in {span(ahead)}, by UCL's clock."):
+                self.wait(ahead.total_seconds())
 
     def activate(self) -> Outcome | NotNeeded:
         """Make the new identity current: one rename."""

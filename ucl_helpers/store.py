@@ -83,7 +83,7 @@ class Home:
             Whether the home folder exists. If so, only this user can make what is missing in it, and the answer holds.
         """
         if self._exists:
-            files.require_private_below(*folders)
+            files.require_private_below(self.path, *folders)
         else:
             self._exists = files.require_private_folder(self.path, *folders)
         return self._exists
@@ -182,7 +182,7 @@ class Connection:
             if link.exists() and not link.is_symlink():
                 raise StorageFailed(f"{link} is not a symlink.", remedy="Make it one, to the generation in use.")
             generation = self.path / link.readlink()
-            files.require_private_below(generation)
+            files.require_private_below(self.home.path, generation)
             return Generation(generation, self.passphrase)
         return None
 

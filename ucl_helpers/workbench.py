@@ -17,15 +17,20 @@ from typing import Any, ClassVar
 
 from ucl_helpers.clock import utc_now
 from ucl_helpers.establishment import DirectorAccess, is_accepted
+from ucl_helpers.extras import missing_for
 from ucl_helpers.models import Check
-from ucl_helpers.sandbox import Fault, Sandbox
-from ucl_helpers.sandbox.catalogue import CATALOGUE
-from ucl_helpers.sandbox.listeners import Received
 from ucl_helpers.show import Row, Shown
 from ucl_helpers.status import status_of
 from ucl_helpers.store import Home
 from ucl_helpers.views import Checks
 from ucl_helpers.ways_in import WayIn
+
+try:
+    from ucl_helpers.sandbox import Fault, Sandbox
+    from ucl_helpers.sandbox.catalogue import CATALOGUE
+    from ucl_helpers.sandbox.listeners import Received
+except ModuleNotFoundError as error:
+    raise missing_for(error, "sandbox") from None
 
 FOLDER = "ucl-workbench-"  # tools/stand_ins.py knows the folder by this
 

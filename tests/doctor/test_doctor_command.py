@@ -25,7 +25,7 @@ def shell(ucl, tmp_path_factory):
 
 
 NAMES = [
-    *("home folder", "connection folder", "access", "secrecy", "settings", "references", "lock"),
+    *("home folder", "file system", "connection folder", "access", "secrecy", "settings", "references", "lock"),
     *("identity in use", "key and certificate", "key at rest", "files", "chain", "validity", "revocation"),
     *("under way", "one-time token", "set aside", "leftovers", "hooks", "other valid certificates"),
     *("certificate endpoint", "proxy", "name resolution", "TCP connection", "TLS handshake", "server trust"),

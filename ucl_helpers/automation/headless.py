@@ -20,6 +20,8 @@ from traceback import format_exception
 from types import TracebackType
 from typing import Any
 
+from nbformat import from_dict
+
 from ucl_helpers.automation.client import HeadlessClient
 from ucl_helpers.automation.engine import KERNEL_NAME
 from ucl_helpers.automation.kernel import QUIET, EncryptedKernelManager
@@ -91,6 +93,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     manager = RedactingManager(
         nb, redactor, saves_each_cell=output_path is not None, progress_bar=progress_bar, log_output=log_output
     )
+    nb.metadata.papermill = _as_utf8(nb.metadata.papermill)
     stops = [] if stops is None else stops
     with noted(stops) as note, _Ending(manager, redactor, record, tell):
         manager.notebook_start()
@@ -160,6 +163,15 @@ def _completed(manager: RedactingManager) -> UCLError | None:
     except UCLError as error:
         return error
     return None
+
+
+def _as_utf8(value: Any) -> Any:
+    """The same, with each byte of a path that is not UTF-8 as an escape: no notebook file could hold it otherwise."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list):
+        return [_as_utf8(one) for one in value]
+    return from_dict({name: _as_utf8(one) for name, one in value.items()}) if isinstance(value, dict) else value
 
 
 def _folder(input_path: str | None) -> Path | None:

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,8 @@ def main() -> None:
     }
     config = Config({"HistoryManager": {"hist_file": ":memory:"}, "CellKernelApp": app_options})
     app: Any = CellKernelApp.instance(config=config)
-    app.initialize([flag, connection_file, *options])
+    with _environment(IPYTHONDIR=str(profile)):  # else IPython makes a folder in HOME, which may not be there
+        app.initialize([flag, connection_file, *options])
     app.shell._tee = _no_copy  # noqa: SLF001 - IPython would keep all that cells print in its history
     append_to_path(folder)  # only now: IPython removes the current folder from the path when its own folder is set
     app.start()
@@ -145,6 +146,21 @@ def main() -> None:
     # ends the thread that sends before, the flush waits for ten seconds.
     app.control_thread.stop()
     app.control_thread.join()
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set variables of the environment for a block only: programs that cells start do not inherit them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _no_copy(channel: str) -> AbstractContextManager[None]:

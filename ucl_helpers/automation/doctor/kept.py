@@ -141,6 +141,8 @@ class Kept:
         if not _is_leaf(current):
             found = f"{current.path / 'certificate.pem'} is not the first certificate of chain.pem"
             return failed(name, found, self._from_chain(), StorageFailed)
+        if (damage := current.damage_of("client-ca.pem")) is not None:  # it repeats the chain: it can be made again
+            return failed(name, damage.message, self.commands.ucl("export", self.name, "--force"), StorageFailed)
         return ok(name, f"they belong together, SHA-256 {current.fingerprint}")
 
     def chain(self, current: Generation, now: datetime) -> Finding:
