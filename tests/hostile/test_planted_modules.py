@@ -226,9 +226,7 @@ def test_each_place_that_starts_an_interpreter_starts_it_in_safe_path_mode():
     assert [f"{path}:{line}" for path, text in sources.items() for line in unsafe_starts(text)] == []
     assert sum("sys.executable" in text for text in sources.values()) >= 4
     # A Connection starts nothing; what else multiprocessing has starts interpreters without -P.
-    starts = re.compile(
-        r"ProcessPool|import multiprocessing|from multiprocessing(?!\.connection import Connection$)", re.M
-    )
+    starts = re.compile(r"(?m)ProcessPool|(from|import) multiprocessing(?!\.connection import Connection$)")
     assert [path.name for path, text in sources.items() if starts.search(text)] == []
 
 
