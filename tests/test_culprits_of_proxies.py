@@ -59,7 +59,7 @@ def asked(tmp_path, monkeypatch):
         for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
             monkeypatch.delenv(name, raising=False)
         where = ("--token", "env:T", "--connector-url", f"https://{HOST}/connector/graphql")
-        said = Shell(tmp_path / "home").ucl("establish", "a", *where, T="not-a-real-token", **{variable: value})
+        said = Shell(tmp_path / "home").ucl("establish", "a", *where, T="x" * 86 + "==", **{variable: value})
         assert PASSWORD not in said.out + said.err
         return said
 

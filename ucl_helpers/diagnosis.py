@@ -5,7 +5,6 @@ know (which endpoint, which certificate, which clock) into the causes a person s
 """
 
 import errno
-import socket
 import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -278,7 +277,7 @@ def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, fact
         what, facts["proxy_status"] = f"{what} ({ended.status})", ended.status
         return Unreachable(f"{named} {what}.", remedy=remedy or elsewhere, **facts)
     what = f"did not connect to {host}: {_innermost(chain)}"
-    if any(isinstance(part, socket.gaierror) for part in chain):
+    if any(type(part).__name__ == _UNRESOLVED for part in chain):
         what = f"cannot be found: {_innermost(chain)}"
     elif any(isinstance(part, OSError) and part.errno in _UNREACHED for part in chain):
         what = f"cannot be reached: {_innermost(chain)}"
