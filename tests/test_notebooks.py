@@ -34,13 +34,14 @@ def changed(name: str, path: Path, change) -> Path:
 
 
 def each_twice(cells):
-    """Every code cell twice in a row, as if somebody had run it again."""
-    again = [copy.deepcopy(cell) for cell in cells]
-    for number, cell in enumerate(again):
+    """Every code cell twice in a row, as if somebody had run it again; parameters would be as declared."""
+    twins = [copy.deepcopy(cell) for cell in cells]
+    for number, cell in enumerate(twins):
         cell["id"] = f"again-{number}"
         cell["metadata"] = {}
-    pairs = zip(cells, again, strict=True)
-    return [one for cell, twin in pairs for one in ([cell, twin] if cell["cell_type"] == "code" else [cell])]
+    again = [cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", ()) for cell in cells]
+    pairs = zip(cells, twins, again, strict=True)
+    return [one for cell, twin, twice in pairs for one in ([cell, twin] if twice else [cell])]
 
 
 def up_to(text):
