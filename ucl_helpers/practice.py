@@ -31,6 +31,7 @@ from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.references import resolve
 from ucl_helpers.renewal import renew
 from ucl_helpers.settings import dump_settings
+from ucl_helpers.show import printable
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.texts import text_of
 from ucl_helpers.ways_in import WayIn, access_from
@@ -280,7 +281,11 @@ def _practice(home: Home, name: str) -> Connection:
     """
     Connection(home, name)  # a name that cannot be one starts no sandbox
     ucl = sandbox_of(home)
-    connection, mark = home.new(name), {"sandbox": str(ucl.state / "ready.json")}
+    connection = home.new(name)
+    ready = ucl.state / "ready.json"
+    if printable(str(ready)) != str(ready):  # a path that is not UTF-8, which settings cannot hold
+        ready = Path(os.path.relpath(ready, connection.path))
+    mark = {"sandbox": str(ready)}
     begun = connection.current is not None or (connection.path / "pending").exists()
     if not begun:
         connection.write_settings(mark)

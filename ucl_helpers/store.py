@@ -292,7 +292,7 @@ class Connection:
     def _ready_file(self) -> Mapping[str, Any]:
         path = self.settings.sandbox
         with suppress(OSError, ValueError):  # no sandbox runs now: the URL last known will say so
-            return (json_object(files.read_regular(Path(path))) if path else None) or {}
+            return (json_object(files.read_regular(self.path / path)) if path else None) or {}
         return {}
 
     def record(self, event: str, **facts: str | float | None) -> None:
