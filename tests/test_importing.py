@@ -103,7 +103,7 @@ def test_with_another_passphrase_it_is_not(chain, tmp_path, form):
     for passphrase in {"wrong", *([None] if "secret" in form else [])}:
         with pytest.raises(UsageError, match=r"ucl-app\.key") as told:
             read_identity(*paths, passphrase=passphrase)
-        assert "wrong" not in str(told.value).replace("passphrase is wrong", "")
+        assert "wrong" not in str(told.value)
 
 
 @pytest.mark.parametrize("secret", [None, CANARY])
@@ -113,7 +113,7 @@ def test_pkcs_12_holds_it_all(chain, taken, tmp_path, secret):
     identity = read_identity(*files(tmp_path, bundle), passphrase=secret)
     assert list(identity.chain) == chain
     assert taken(identity).outcome == "imported"
-    with pytest.raises(UsageError, match=r"ucl-app\.key cannot be read as PKCS #12"):
+    with pytest.raises(UsageError, match=r"ucl-app\.key is PKCS #12"):
         read_identity(tmp_path / "ucl-app.key", passphrase="wrong")
 
 
@@ -142,7 +142,7 @@ def test_the_leaf_alone_is_enough(chain, taken, tmp_path):
 WRONG = {
     "another key": ({"key": make_key(2048)}, None, "belongs to the key"),
     "an EC key": ({"key": ec.generate_private_key(ec.SECP256R1())}, None, "is not an RSA key"),
-    "no certificate": ({}, b"nothing here", "holds no certificate"),
+    "no certificate": ({}, b"nothing here", "is text without a key or a certificate"),
     "only CAs": ({}, slice(1, 3), "belongs to the key"),
     "half a certificate": ({}, b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "cannot be read"),
 }

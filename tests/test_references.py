@@ -55,7 +55,7 @@ def test_an_empty_variable_is_an_error_that_names_it(monkeypatch, value):
 def test_a_file_that_cannot_be_read_is_named(tmp_path, name, said):
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty").touch()
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=said) as caught:
         resolve(f"file:{tmp_path / name}", what="token")
     assert name.rstrip("\x00") in str(caught.value)

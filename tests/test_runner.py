@@ -169,7 +169,7 @@ def test_parameters_that_cannot_be_taken_run_nothing(tmp_path, parameters, error
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"nbformat": 3, "worksheets": []}', '{"nbformat": 4}'])
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"nbformat": 3, "worksheets": 5}', '{"nbformat": 4}'])
 def test_a_file_that_is_no_notebook_is_a_clear_error(tmp_path, text):
     (tmp_path / "in.ipynb").write_text(text)
     with pytest.raises(UsageError, match="is not a Jupyter notebook"):

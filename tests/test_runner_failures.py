@@ -283,7 +283,7 @@ def test_of_a_notebook_that_is_none_nothing_stays_that_was_started_for_it(tmp_pa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     notebook, before = write_notebook(tmp_path / "in.ipynb"), children()
     content = json.loads(notebook.read_text())
-    content["cells"][0]["outputs"] = "none"
+    del content["cells"][0]["source"]
     notebook.write_text(json.dumps(content))
     with pytest.raises(UsageError, match="is not a Jupyter notebook"):
         run_notebook(notebook, tmp_path / "out.ipynb")

@@ -13,13 +13,14 @@ from ucl_helpers.ways_in import WayIn, access_from
 
 pytest_plugins = ["procedure_fixtures"]
 URL = "https://ucl.example/connector/graphql"
+BARE, RAW = f"{'bare-token':-<86}==", f"{'raw-token':-<86}=="
 DIRECTOR = {"director_url": URL, "tenant": "t", "application_id": "a", "bearer": "env:THE_BEARER"}
 
 
 @pytest.fixture(autouse=True)
 def secrets(monkeypatch, tmp_path):
-    raw = json.dumps({"token": "raw-token", "connectorURL": URL}).encode()
-    monkeypatch.setenv("THE_TOKEN", "bare-token")
+    raw = json.dumps({"token": RAW, "connectorURL": URL}).encode()
+    monkeypatch.setenv("THE_TOKEN", BARE)
     monkeypatch.setenv("THE_BEARER", "the-bearer")
     (tmp_path / "token").write_bytes(base64.b64encode(raw) + b"\n")
     monkeypatch.chdir(tmp_path)
@@ -30,9 +31,9 @@ def secrets(monkeypatch, tmp_path):
     [
         ({}, None),
         ({"token": "", "tenant": None, "bearer": ""}, None),
-        ({"token": "env:THE_TOKEN", "connector_url": URL}, OneTimeToken("bare-token", URL)),
-        ({"token": "file:token"}, OneTimeToken("raw-token", URL)),
-        ({"token": "file:token", "connector_url": URL + "?x"}, OneTimeToken("raw-token", URL + "?x")),
+        ({"token": "env:THE_TOKEN", "connector_url": URL}, OneTimeToken(BARE, URL)),
+        ({"token": "file:token"}, OneTimeToken(RAW, URL)),
+        ({"token": "file:token", "connector_url": URL + "?x"}, OneTimeToken(RAW, URL + "?x")),
         (DIRECTOR, DirectorAccess(URL, "t", "a", "the-bearer")),
     ],
 )
