@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from ucl_helpers import outage
+from ucl_helpers.attempts import counted
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import (
@@ -114,12 +115,13 @@ class Establishment(Procedure):
                 return establishment
             if token is not None and not establishment.can_go_on():
                 require_unexpired(token, clock())
-            if only_if_needed and is_accepted(connection, clock):
-                until = connection.require_current().validity.not_after
-                establishment.not_needed = NotNeeded(until, "established, and UCL accepts its certificate")
-                return establishment
-            if not only_if_needed:
-                must_be_needed(connection, clock)
+            with counted(connection, clock):  # so that a refusal has a beginning, and an end
+                if only_if_needed and is_accepted(connection, clock):
+                    until = connection.require_current().validity.not_after
+                    establishment.not_needed = NotNeeded(until, "established, and UCL accepts its certificate")
+                    return establishment
+                if not only_if_needed:
+                    must_be_needed(connection, clock)
             if token is not None or establishment.pending:
                 establishment.start_key()
             return establishment
@@ -333,7 +335,7 @@ def is_accepted(connection: Connection, clock: Clock) -> bool:
         with Client(connection.url, "certificate", ca_file=ca, credentials=credentials) as client:
             client.call(CONFIGURATION)
     except (AuthenticationFailed, CertificateRejected) as error:
-        if (told := outage.unless_it_passes(error, connection, credentials, ca)) is not error:
+        if (told := outage.unless_it_passes(error, connection, credentials, ca, now=clock())) is not error:
             raise told from None
         return False
     return True

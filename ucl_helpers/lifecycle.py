@@ -42,7 +42,7 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
             with Client(url, "certificate", ca_file=ca, credentials=credentials) as client:
                 client.call(CONFIGURATION)
         except Refused as error:
-            raise unless_it_passes(error, connection, credentials, ca) from None
+            raise unless_it_passes(error, connection, credentials, ca, now=clock()) from None
         previous = mark_of(current)
         if connection.verdicts().get(chosen.fingerprint):  # UCL has just accepted it
             connection.judge(chosen.fingerprint, None)

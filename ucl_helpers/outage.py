@@ -67,17 +67,26 @@ def may_be(error: UCLError) -> bool:
 
 
 def unless_it_passes(
-    error: UCLError, connection: Connection, credentials: Credentials, ca_file: Path | None
+    error: UCLError, connection: Connection, credentials: Credentials, ca_file: Path | None, *, now: datetime
 ) -> UCLError:
     """The error itself, or what the Director makes of it.
 
     It is an :class:`Outage` where that is proven now, and a :class:`PossibleOutage` where the Director accepts the
-    certificate: then it is not lost.
+    certificate: then it is not lost. A Director that does not answer proves an outage only for as long as a refusal is
+    temporary: this machine may have no way to it, and that must not keep a lost connection for ever.
+
+    Args:
+        error: of the certificate endpoint.
+        connection: what is remembered of its attempts says since when UCL has refused.
+        credentials: the identity that was refused.
+        ca_file: PEM of what verifies the server, or None for the system's CAs.
+        now: our clock (UTC).
     """
     if not may_be(error) or _is_revoked_here(connection, credentials):
         return error
     evidence = ask_director(connection.director_url, credentials, ca_file)
-    if evidence.proof:
+    _, ends = _lasts(evidence, connection, credentials.certificate.not_valid_after_utc, now)
+    if evidence.proof and (evidence.status or now < ends):
         return _outage(error, connection, evidence)
     if not evidence.accepted:
         return error
@@ -112,9 +121,8 @@ def judged(
     """
     if not may_be(error) or _is_revoked_here(connection, credentials):
         return error
-    evidence, known = ask_director(director, credentials, ca_file), remembered(connection)
-    since = now if evidence.status else min(known.unproven_since or now, now)
-    ends = refusal_ends(since, not_after=not_after)
+    evidence = ask_director(director, credentials, ca_file)
+    since, ends = _lasts(evidence, connection, not_after, now)
     if evidence.proof and (evidence.status or now < ends):
         return _outage(error, connection, evidence)
     if isinstance(error, NotYetAccepted):
@@ -136,6 +144,12 @@ def judged(
         f"again. If there is none, the identity is lost; establish the connection again: {connection.way_back}",
         **facts,
     )
+
+
+def _lasts(evidence: Evidence, connection: Connection, not_after: datetime, now: datetime) -> tuple[datetime, datetime]:
+    """Since when UCL has refused without a proof of an outage, and from when on that counts as a loss (UTC)."""
+    since = now if evidence.status else min(remembered(connection).unproven_since or now, now)
+    return since, refusal_ends(since, not_after=not_after)
 
 
 def _is_revoked_here(connection: Connection, credentials: Credentials) -> bool:

@@ -265,8 +265,8 @@ class _Run:
         if self._accepts:
             return refusal.error
         if self._outage is None:
-            ca = _endpoint(self._connection)[1]
-            judged = unless_it_passes(refusal.error, self._connection, refusal.identity.credentials, ca)
+            credentials, ca = refusal.identity.credentials, _endpoint(self._connection)[1]
+            judged = unless_it_passes(refusal.error, self._connection, credentials, ca, now=self._clock())
             if not isinstance(judged, Outage):
                 return judged
             self._outage = judged

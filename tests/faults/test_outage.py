@@ -223,6 +223,31 @@ def test_silence_is_no_proof_for_ever(prod, ucl):
     assert "does not answer" in error.message
 
 
+UNREACHABLE = "https://localhost:9/director"
+
+
+def moved(prod, ucl):
+    """A Director that this machine has no way to."""
+    path = prod.current.path / "connection.json"
+    path.write_text(path.read_text().replace(prod.director_url, UNREACHABLE))
+
+
+@pytest.mark.kind("outages: what the Director says")
+@pytest.mark.parametrize("later", [2 * DAY, 30 * DAY])
+@pytest.mark.parametrize("renews", [True, False])
+def test_a_director_without_a_way_to_it_is_no_dead_end(prod, ucl, later, renews):
+    moved(prod, ucl)
+    deleted(prod, ucl)
+    token = OneTimeToken(ucl.one_time_token(), ucl.connector_url)
+    if renews:
+        fails(Outage, renew, prod)
+    fails(Outage, establish, prod, token, ca_file=ucl.ca_file)  # the twin: too early
+    fails(Outage, revoke, prod)
+    fails(PossibleOutage, revoke, prod, clock=at(later))  # settled by the next refusal
+    token = OneTimeToken(ucl.one_time_token(), ucl.connector_url)
+    assert establish(prod, token, ca_file=ucl.ca_file, clock=at(later)).outcome == "established"
+
+
 # -- policy: for how long ----------------------------------------------------------------------------------------------
 
 
@@ -342,7 +367,7 @@ def test_a_revocation_of_our_own_is_never_taken_for_an_outage(prod, ucl, fault):
     ucl.faults.set([fault] if fault else [])
     assert fails(Refused, renew, prod).exit_code == 4
     assert judged(*ask, **how) is error
-    assert unless_it_passes(*ask) is error
+    assert unless_it_passes(*ask, now=datetime.now(UTC)) is error
 
 
 # -- establish ---------------------------------------------------------------------------------------------------------
