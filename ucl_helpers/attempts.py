@@ -159,7 +159,10 @@ def counted(connection: Connection, clock: Clock, *, begins: bool = False, rehea
 
 
 def answered(connection: Connection) -> None:
-    """Remember that UCL has accepted a certificate: a refusal before that has passed. The caller holds the lock."""
+    """Remember that UCL has accepted a certificate, or has signed a new one: a refusal before that is over.
+
+    The caller holds the lock.
+    """
     if (known := remembered(connection)).refused_since:
         _write(connection, replace(known, refused_since=None, outage_seen=None))
 
@@ -170,7 +173,7 @@ def _failed(connection: Connection, tried: Generation | None, error: UCLError, n
         not_after = tried.validity.not_after if tried else None
     failures = min(known.failures + 1, MOST_FAILURES)
     asked, outage = error.data.get("retry_after") or 0.0, error.data.get("outage")
-    if outage:
+    if outage and error.data.get("endpoint") == "certificate":  # a token that is refused says nothing of a certificate
         known = replace(known, refused_since=min(known.refused_since or now, now))
     if outage == "proven" and error.data.get("director_status"):
         known = replace(known, outage_seen=now)

@@ -223,7 +223,7 @@ class Client:
                 remedy=_TRY_AGAIN[self._endpoint] if outage else _REMEDIES[self._endpoint],
                 causes=causes,
                 status=status,
-                **({"outage": "possible"} if outage else {}),
+                **({"outage": "possible", "endpoint": self._endpoint} if outage else {}),
             )
         if status in PASSING_STATUS:
             limited, after = status == HTTPStatus.TOO_MANY_REQUESTS, retry_after(response)

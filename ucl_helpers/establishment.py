@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from ucl_helpers import outage
-from ucl_helpers.attempts import counted
+from ucl_helpers.attempts import answered, counted
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import (
@@ -178,7 +178,7 @@ class Establishment(Procedure):
         token, url = self._kept_token()
         self.pending.keep_token(None)  # the request that carries it uses it up, whatever comes back
         try:
-            return self._call(token, url, SIGN, csr=csr)
+            answer = self._call(token, url, SIGN, csr=csr)
         except (ServerNotTrusted, UsageError):
             self.pending.keep_token(token)  # nothing was sent
             raise
@@ -198,6 +198,8 @@ class Establishment(Procedure):
                 self.pending.keep_token(token)
                 raise
             raise self._gone(error) from None
+        answered(self.connection)  # what UCL refused before was another certificate than the one that it signs now
+        return answer
 
     def _gone(self, error: UCLError) -> NewTokenNeeded:
         what = f"The signing request went wrong and its token is gone: {error.message}"
@@ -270,18 +272,26 @@ def establish(
     lost: UCLError | None = None
     with connection.lock.held():
         # What an interrupted run left comes first: its token may be the very one that is given again.
-        for token in chain([None], _tokens(access, clock)):
-            if token is not None and isinstance(lost, PossibleOutage):
-                connection.pending.keep_token(None)  # it was tried once more; now it is the turn of another one
+        for token in chain([None], _tokens(access, clock)):  # the Director is asked before anything is given up
+            if token is not None and lost is not None:
+                _give_up(connection, lost, token, clock)
             try:
                 return Establishment.begin(connection, token, ca_file=ca_file, key_length=key_length, clock=clock).run()
             except (NewTokenNeeded, RetryLater, Refused) as error:
-                if token is None and access is not None and error.data.get("kept"):
-                    connection.pending.set_aside("UCL refuses it, and there is another way to a token")
-                elif not (isinstance(error, NewTokenNeeded) or error.data.get("token_lost")):
+                kept = token is None and error.data.get("kept")
+                if not (kept or isinstance(error, NewTokenNeeded) or error.data.get("token_lost")):
                     raise
                 lost = error
     raise lost or AssertionError("the first try either returns or raises")
+
+
+def _give_up(connection: Connection, lost: UCLError, token: OneTimeToken, clock: Clock) -> None:
+    """Make room for another token, which is at hand."""
+    if lost.data.get("kept"):
+        require_unexpired(token, clock())
+        connection.pending.set_aside("UCL refuses it, and there is another way to a token")
+    elif isinstance(lost, PossibleOutage):
+        connection.pending.keep_token(None)  # it was tried once more; now it is the turn of another one
 
 
 def _tokens(access: OneTimeToken | DirectorAccess | None, clock: Clock) -> Iterator[OneTimeToken]:

@@ -430,6 +430,44 @@ def test_then_a_new_token_gives_it_up(new, ucl, director):
 
 
 @pytest.mark.kind("outages: an establishment, at each call")
+@pytest.mark.parametrize("bearer", [True, False])
+def test_it_is_given_up_only_with_the_new_token_at_hand(new, ucl, director, bearer):
+    establishment = Establishment.begin(new, director.one_time_token(), ca_file=ucl.ca_file)
+    new_one, late = go(establishment, "decode").fingerprint, at(DAY + 11 * MINUTE)
+    ucl.faults.set([DATABASE])
+    fails_retry(establishment.verify)
+    expired = OneTimeToken("x" * 86 + "==", ucl.connector_url, late() - MINUTE)
+    with pytest.raises((PossibleOutage, UsageError)):
+        establish(new, director if bearer else expired, ca_file=ucl.ca_file, clock=late)
+    assert (bool(pending_of(new).answer()), aside(new)) == (True, [])
+    ucl.faults.clear()
+    assert establish(new, None, clock=late).facts["fingerprint"] == new_one
+
+
+@pytest.mark.kind("outages: an establishment, at each call")
+@pytest.mark.parametrize("what", ["certificate", "token"])
+def test_what_was_refused_before_is_not_held_against_a_new_certificate(prod, ucl, director, what):
+    later = 2 * DAY
+    deleted(prod, ucl)
+    if what == "certificate":
+        fails(PossibleOutage, renew, prod)
+    else:
+        ucl.faults.set([replace(DATABASE, at="token")])
+        token = director.one_time_token()
+        fails(PossibleOutage, establish, prod, replace(token, expires_at=datetime.now(UTC) + DAY), ca_file=ucl.ca_file)
+    assert (remembered(prod).refused_since is None) is (what == "token")
+    ucl.faults.clear()
+    token = director.one_time_token(at(later))
+    establishment = Establishment.begin(prod, token, ca_file=ucl.ca_file, clock=at(later))
+    go(establishment, "decode")
+    assert remembered(prod).refused_since is None
+    ucl.faults.set([DATABASE])
+    fails(NotYetAccepted, establishment.verify)
+    fails(PossibleOutage, establish, prod, None, clock=at(later + 12 * MINUTE))
+    assert remembered(prod).refused_since > at(later - MINUTE)()
+
+
+@pytest.mark.kind("outages: an establishment, at each call")
 @pytest.mark.parametrize("what", KINDS)
 def test_nothing_is_established_again_in_an_outage(prod, ucl, director, what):
     fault, _ = KINDS[what]
