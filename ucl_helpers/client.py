@@ -52,7 +52,7 @@ MAX_RECEIVED_BYTES = MAX_ANSWER_BYTES + 256 * 1024
 """Of one try: the answer as it comes in, with headers, chunk sizes, and what a proxy says before it."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 PASSING_STATUS = {408, 429, 500, 502, 503, 504}
-_OF_PROXIES = {401, 403, 502, 503, 504}  # also what a proxy answers that looks into TLS
+_OF_PROXIES = {401, 403, 500, 502, 503, 504}  # also what a proxy answers that looks into TLS
 RETRIED_STATUS = {429, 502, 503, 504}
 WAITS_WHEN_LIMITED: ContextVar[bool] = ContextVar("WAITS_WHEN_LIMITED", default=True)
 """Whether a call answered with 429 waits and tries again by itself. A fleet says no: it slows down as a whole."""

@@ -32,7 +32,8 @@ class Evidence:
         text: in words, a sentence without its end.
         proof: whether this proves an outage.
         accepted: the Director accepts the certificate, which it does for two seconds after a revocation as well.
-        status: the HTTP status that proves it; None where silence does, which a firewall could explain as well.
+        status: the HTTP status that proves it; None where silence does, or an answer that may be a proxy's: this machine's
+            own network could explain them as well.
     """
 
     text: str = ""
@@ -53,9 +54,13 @@ def ask_director(url: str | None, credentials: Credentials, ca_file: Path | None
     except UCLError as error:
         status = error.data.get("status") or 0
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            if proxy := error.data.get("through_proxy"):  # one that looks into TLS may answer for ever: no status
+                return Evidence(
+                    f"its Director at {url}, or the proxy {proxy} in its place, answers {status}", proof=True
+                )
             return Evidence(f"its Director at {url} answers {status}", proof=True, status=status)
         # A proxy's own answer, or a name that this machine cannot look up, says nothing of UCL.
-        if isinstance(error, Unreachable) and not error.data.keys() & {"proxy", "unresolved"}:
+        if isinstance(error, Unreachable) and not error.data.keys() & {"proxy", "proxy_status", "unresolved"}:
             return Evidence(f"its Director at {url} does not answer", proof=True)
         return Evidence(f"the answer of the Director at {url} proves nothing ({type(error).__name__})")
     return Evidence(f"the Director at {url} accepts the certificate", accepted=True)

@@ -125,8 +125,18 @@ class Status(Shown):
 
     @property
     def refusal_ends(self) -> datetime | None:
-        """From when on (UTC) a refusal that may be an outage counts as a loss; None when UCL does not refuse."""
-        since = self.attempts.refused_since
+        """From when on (UTC) a refusal that may be an outage counts as a loss; None when UCL does not refuse.
+
+        A proven outage puts it off, for errors as well: see :func:`ucl_helpers.outage.judged`.
+        """
+        return self._lasting(self.attempts.refused_since and self.attempts.unproven_since)
+
+    @property
+    def critical_refusal(self) -> datetime | None:
+        """From when on (UTC) a refusal lasts so long that somebody has to look, be the outage proven or not."""
+        return self._lasting(self.attempts.refused_since)
+
+    def _lasting(self, since: datetime | None) -> datetime | None:
         return since and refusal_ends(since, not_after=self.validity.not_after if self.validity else None)
 
     def _refused(self) -> str | None:

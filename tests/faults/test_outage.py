@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from steps import STEPS, Clock, aside, go, install, pending_of
+from tls_servers import Authority, answer, proxying, serving
 
 from ucl_helpers import Establishment, Renewal, establish, renew, revoke, status_of
 from ucl_helpers.attempts import remembered
@@ -32,6 +33,7 @@ from ucl_helpers.establishment import DirectorAccess
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.outage import ask_director, judged, unless_it_passes
 from ucl_helpers.sandbox.faults import Fault
+from ucl_helpers.show import moment
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick")
@@ -188,6 +190,28 @@ def test_a_proxy_that_refuses_proves_nothing(prod, monkeypatch):
 
 
 @pytest.mark.kind("outages: what the Director says")
+@pytest.mark.parametrize(
+    ("status", "through", "proof", "told"),
+    [
+        (407, True, False, None),
+        *((status, True, True, None) for status in (500, 502, 503, 504)),
+        *((status, False, True, status) for status in (502, 503)),  # the twin: no proxy on the way
+    ],
+)
+def test_an_answer_that_may_be_a_proxys_proves_nothing_for_ever(
+    prod, tmp_path, monkeypatch, status, through, proof, told
+):
+    ca = Authority(tmp_path / "ca", "CA")
+    identity = ca.issue("server", hosts=("ucl.invalid", "localhost"))
+    with serving(answer(status), identity=identity) as server, proxying() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://localhost:{proxy.port}")
+        url = server.url.replace("localhost", "ucl.invalid") if through else server.url
+        found = ask_director(url, prod.current.credentials, ca.ca_file)
+    assert (found.proof, found.status) == (proof, told)
+    assert ("or the proxy http://localhost" in found.text) is (through and proof)
+
+
+@pytest.mark.kind("outages: what the Director says")
 @pytest.mark.parametrize("url", [None, "http://localhost/director", "not a URL"])
 def test_without_a_url_that_can_be_called_nobody_is_asked(prod, ucl, url):
     ucl.faults.set([Fault("http-502", at="director")])
@@ -296,7 +320,13 @@ def test_a_proven_outage_is_temporary_until_the_certificate_expires(prod, ucl):
     assert verdict(status_of(prod, at(10 * MINUTE))).word == "WARNING"
     assert verdict(status_of(prod, at(2 * DAY))).word == "CRITICAL"
     ucl.faults.set([DATABASE])  # the time begins again with the last proof
-    fails(PossibleOutage, renew, prod, clock=at(80 * DAY + MINUTE))
+    error = fails(PossibleOutage, renew, prod, clock=at(80 * DAY + MINUTE))
+    status = status_of(prod, at(80 * DAY + MINUTE))
+    assert status.as_json()["refusalEnds"][:16] == error.data["refusal_ends"][:16]
+    assert "counts as a loss" in error.remedy
+    assert moment(status.refusal_ends) in dict(status.rows())["refused"]
+    assert moment(status.refusal_ends) in error.remedy
+    assert verdict(status).word == "CRITICAL"
 
 
 @pytest.mark.kind("outages: for how long")

@@ -93,7 +93,7 @@ def _of_due(status: Status, due: Due, validity: Validity, left: str) -> tuple[Wo
 
 
 def _of_refusal(status: Status, since: datetime, too_late: datetime, left: str) -> tuple[Word, str]:
-    known, ends = status.attempts, status.refusal_ends
+    known, ends = status.attempts, status.critical_refusal
     down = known.last_error is not None and known.last_error.error == Outage.__name__
     what = "UCL is down" if down else "UCL refuses it, which may be an outage or a loss,"
     told = f"{what} since {moment(since)}, {left}, failed {known.failures} in a row"
