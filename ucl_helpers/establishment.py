@@ -231,8 +231,13 @@ class Establishment(Procedure):
 
     def _still_refused(self, error: UCLError) -> UCLError:
         name = self.connection.name
-        anew = f"With a new one-time token, {self.connection.way_back} gives this identity up and begins again."
-        remedy = f"{error.remedy} The new identity is kept, and ucl establish {name} tries it again. {anew}"
+        anew = f"with a new one-time token, {self.connection.way_back} gives it up and begins again."
+        remedy = (
+            f"The new identity is kept. Ask UCL's operator whether there is an outage. If there is one, wait: ucl "
+            f"establish {name} tries the identity again. If there is none, it is lost: {anew}"
+            if outage.may_be(error)
+            else f"{error.remedy} The new identity is kept, and ucl establish {name} tries it again. Or {anew}"
+        )
         return type(error)(error.message, remedy=remedy, **error.data, kept=True)
 
     def _new_host(self, _: Configuration) -> None:

@@ -32,8 +32,8 @@ class Evidence:
         text: in words, a sentence without its end.
         proof: whether this proves an outage.
         accepted: the Director accepts the certificate, which it does for two seconds after a revocation as well.
-        status: the HTTP status that proves it; None where silence does, or an answer that may be a proxy's: this machine's
-            own network could explain them as well.
+        status: the HTTP status that proves it; None where silence does, or an answer that may be a proxy's:
+            this machine's own network could explain them as well.
     """
 
     text: str = ""
@@ -138,17 +138,22 @@ def judged(
         return PossibleOutage(
             message,
             remedy=f"Nothing is lost. Wait and run it again: from {moment(ends)} on this counts as a loss. Do not "
-            "establish the connection again before, unless UCL's operator says that there is no outage. To see "
-            f"whether UCL accepts it again: ucl doctor {connection.name}",
+            "establish the connection again before, unless UCL's operator says that there is no outage."
+            f"{to_see(connection)}",
             **facts,
         )
-    lasting = f"UCL refuses it since {moment(since)}, for {span(now - since)}. " if now > since else ""
+    lasting = f"\nUCL refuses it since {moment(since)}, for {span(now - since)}." if now > since else ""
     return AuthenticationFailed(
-        message,
-        remedy=f"{lasting}Ask UCL's operator whether there is an outage. If there is one, wait: the next run tries "
+        f"{message}{lasting}",
+        remedy="Ask UCL's operator whether there is an outage. If there is one, wait: the next run tries "
         f"again. If there is none, the identity is lost; establish the connection again: {connection.way_back}",
         **facts,
     )
+
+
+def to_see(connection: Connection) -> str:
+    """The sentence that ends the remedy of an outage; the doctor, who has just been asked, leaves it out."""
+    return f" To see whether UCL accepts it again: ucl doctor {connection.name}"
 
 
 def _lasts(evidence: Evidence, connection: Connection, not_after: datetime, now: datetime) -> tuple[datetime, datetime]:
@@ -171,7 +176,7 @@ def _outage(error: UCLError, connection: Connection, evidence: Evidence) -> Outa
         f"UCL is down: {_url(error)} refuses the certificate of {connection.name} (400), and {evidence.text}"
         f"{_request(error)}.",
         remedy="In an outage UCL refuses every certificate, so nothing is lost. Do not establish the connection again; "
-        f"run it again when UCL is back. To see whether it is: ucl doctor {connection.name}",
+        f"run it again when UCL is back.{to_see(connection)}",
         **facts,
     )
 

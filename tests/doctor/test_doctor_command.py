@@ -52,7 +52,10 @@ def test_a_fault_is_told_with_its_remedy_and_is_the_exit_code(shell, ucl):
     assert (said.code, told.code, every.code) == (3, 3, 3)
     assert said.out.startswith("prod: failed: client certificate\n")
     (bad,) = [one for one in told.json["findings"] if one["status"] == "failed"]
-    assert (bad["name"], bad["remedy"].startswith("ucl doctor prod")) == ("client certificate", True)
+    assert (bad["name"], bad["remedy"].startswith("Wait; when UCL is back: ucl renew prod")) == (
+        "client certificate",
+        True,
+    )
     assert f"→ {bad['remedy']}" in said.out
     assert [(one["name"], one["exitCode"]) for one in every.json] == [(str(shell.home), 0), ("prod", 3)]
 

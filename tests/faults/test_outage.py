@@ -191,16 +191,15 @@ def test_a_proxy_that_refuses_proves_nothing(prod, monkeypatch):
 
 @pytest.mark.kind("outages: what the Director says")
 @pytest.mark.parametrize(
-    ("status", "through", "proof", "told"),
+    "case",
     [
         (407, True, False, None),
         *((status, True, True, None) for status in (500, 502, 503, 504)),
         *((status, False, True, status) for status in (502, 503)),  # the twin: no proxy on the way
     ],
 )
-def test_an_answer_that_may_be_a_proxys_proves_nothing_for_ever(
-    prod, tmp_path, monkeypatch, status, through, proof, told
-):
+def test_an_answer_that_may_be_a_proxys_proves_nothing_for_ever(prod, tmp_path, monkeypatch, case):
+    status, through, proof, told = case
     ca = Authority(tmp_path / "ca", "CA")
     identity = ca.issue("server", hosts=("ucl.invalid", "localhost"))
     with serving(answer(status), identity=identity) as server, proxying() as proxy:
@@ -441,6 +440,10 @@ def test_what_is_signed_is_kept_for_as_long_as_it_is_valid(new, ucl, director, l
     error = fails(expected, establish, new, None, clock=at(later))
     assert (new.current, aside(new), bool(pending_of(new).answer())) == (None, [], True)
     assert error.exit_code == (4 if expected is AuthenticationFailed else 3)
+    if error.exit_code == 4:
+        assert error.remedy.startswith("The new identity is kept. Ask UCL's operator whether there is an outage.")
+        assert error.remedy.count("ucl establish new tries") == error.remedy.count("lost") == 1
+        assert "UCL refuses it since" in error.message
     ucl.faults.clear()
     assert establish(new, None, clock=at(later)).facts["fingerprint"] == new_one
 
@@ -506,7 +509,7 @@ def test_nothing_is_established_again_in_an_outage(prod, ucl, director, what):
     for access in (token, director):
         fails_retry(establish, prod, access, ca_file=ucl.ca_file)
     ucl.faults.set([replace(fault, at="certificate", times=1), replace(fault, at="director", times=1)])
-    with pytest.raises((UsageError, Outage)):  # it ends between the question and the token
+    with pytest.raises((UsageError, Outage, PossibleOutage)):  # it ends between the question and the token
         establish(prod, token, ca_file=ucl.ca_file)
     assert pending_of(prod).answer() is None
     assert len(prod.generations()) == 1

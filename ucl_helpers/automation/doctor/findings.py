@@ -174,9 +174,9 @@ class Commands:
         insisting = ("--force",) if self._waiting and "--force" not in options else ()
         return self.ucl("renew", self.name, *insisting, *options)
 
-    def look_again(self) -> str:
-        """Ask the doctor once more."""
-        return self.ucl("doctor", self.name)
+    def wait(self) -> str:
+        """What to run when an outage of UCL may be over."""
+        return f"Wait; when UCL is back: {self.renew()}"
 
     def finish(self) -> str:
         """Go on with an establishment that was cut off."""

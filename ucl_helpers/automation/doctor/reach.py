@@ -40,7 +40,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, Proxy
 from ucl_helpers.operations import CONFIGURATION, configuration_from
-from ucl_helpers.outage import judged
+from ucl_helpers.outage import judged, to_see
 from ucl_helpers.proxy import proxy_for
 from ucl_helpers.show import span
 from ucl_helpers.tls import Bounds, Credentials, check_url, hostname, is_loopback, tls_context
@@ -261,7 +261,8 @@ class Reach:
             return failed(name, found, self._by_another_url(), type(error))
         told = self._judged(error)
         if isinstance(told, RetryLater):  # an outage passes: it is too early to establish the connection again
-            return failed(name, f"{told.message}\n{told.remedy}", self.commands.look_again(), type(told))
+            wait = told.remedy.removesuffix(to_see(self.commands.connection))
+            return failed(name, f"{told.message}\n{wait}", self.commands.wait(), type(told))
         return failed(name, told.message, self.commands.establish(), type(told))
 
     def _judged(self, error: UCLError) -> UCLError:
