@@ -35,11 +35,11 @@ def go(procedure, upto="activate", since="configuration"):
 
 
 def tree(folder):
-    """Every file and link below a folder, but for the locks and what is remembered of attempts."""
+    """Every file and link below a folder, but for the locks and what is remembered of attempts and certificates."""
     return {
         str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if (path.is_symlink() or path.is_file()) and path.name not in {"lock", "attempts.json"}
+        if (path.is_symlink() or path.is_file()) and path.name not in {"lock", "attempts.json", "revoked.json"}
     }
 
 

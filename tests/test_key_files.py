@@ -5,6 +5,7 @@ import itertools
 import json
 import ssl
 import warnings
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -83,6 +84,7 @@ CERTIFICATES = {
     "base64 of PEM, quoted": f'"{B64}"'.encode(),
     "base64 of PEM, URL-safe": base64.urlsafe_b64encode(PEM),
     "base64 twice": base64.b64encode(B64.encode()),
+    "long dashes": TEXT.replace("-----", "\u2013\u2013\u2013").encode(),
     "base64 of text around PEM": base64.b64encode(b"subject=CN\n" + PEM),
     "UCL's answer": json.dumps({"data": {"result": {"certificateChain": B64}}}).encode(),
     "Kubernetes Secret": f"data:\n  tls.crt: {B64}\n  other: eHl6\nkind: Secret\n".encode(),
@@ -184,7 +186,7 @@ def test_a_key_is_found_in_every_form(data, passphrase):
     assert found.private_numbers() == key("leaf").private_numbers()
 
 
-SMALL = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+SMALL = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
 NO_KEYS = {
     "short": (dump_key(SMALL), None, "is an RSA key of 1024 bits"),
     "short, PKCS #12": (bundle(SMALL, None), None, "is an RSA key of 1024 bits"),
@@ -194,15 +196,31 @@ NO_KEYS = {
     "encrypted PKCS #1, another passphrase": (LOCKED, b"other", "passphrase does not open it"),
     "needless passphrase": (KEY, b"other", "is not encrypted"),
     "PKCS #12, no passphrase": (bundle(key("leaf"), *CHAIN, secret=SECRET), None, "is PKCS #12 and needs a passphrase"),
-    "PKCS #12, another passphrase": (bundle(key("leaf"), *CHAIN, secret=SECRET), b"other", "passphrase does not open it"),
+    "PKCS #12, another passphrase": (
+        bundle(key("leaf"), *CHAIN, secret=SECRET),
+        b"other",
+        "passphrase does not open it",
+    ),
     "PKCS #12, needless passphrase": (bundle(key("leaf"), *CHAIN), b"other", "is PKCS #12 without a passphrase"),
     "PKCS #12 of certificates": (bundle(None, None, *CHAIN), None, "is PKCS #12, and a private key is needed"),
     "EC": (EC, None, "is not an RSA key but an EC key"),
-    "Ed25519": (ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), None, "is not an RSA key but an Ed25519 key"),
+    "Ed25519": (
+        ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        None,
+        "is not an RSA key but an Ed25519 key",
+    ),
     "certificate": (PEM, None, "is a certificate, and a private key is needed"),
     "request": (make_csr(key("leaf"), LEAF), None, "is a certificate signing request"),
-    "public key": (key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), None, "is a public key"),
-    "OpenSSH key": (key("leaf").private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), None, "is a private key in the format of OpenSSH"),
+    "public key": (
+        key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        None,
+        "is a public key",
+    ),
+    "OpenSSH key": (
+        key("leaf").private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
+        None,
+        "is a private key in the format of OpenSSH",
+    ),
     "cut off": (KEY[:-100], None, "is damaged or cut off"),
     "changed": (KEY.replace(b"MII", b"!!!"), None, "is damaged or cut off"),
     "empty": (b" \n", None, "here is empty"),
@@ -231,7 +249,10 @@ NO_CERTIFICATES = {
     "encrypted key": (dump_key(key("leaf"), SECRET), "is an encrypted private key"),
     "request": (make_csr(key("leaf"), LEAF), "is a certificate signing request"),
     "request in base64": (base64.b64encode(make_csr(key("leaf"), LEAF)), "is a certificate signing request"),
-    "public key": (key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "is a public key"),
+    "public key": (
+        key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        "is a public key",
+    ),
     "PKCS #12 of a key": (bundle(key("leaf"), None), "is PKCS #12"),
     "PKCS #12 with a passphrase": (bundle(None, None, *CHAIN, secret=SECRET), "needs a passphrase"),
     "revocation list": (b"-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n", "is PEM of the kind X509 CRL"),
@@ -239,7 +260,6 @@ NO_CERTIFICATES = {
     "cut off before the end line": (PEM.replace(b"-----END", b"-----FIN"), "cannot be read"),
     "changed": (PEM.replace(b"MII", b"!!!"), "cannot be read"),
     "no DER": (b"-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n", "cannot be read"),
-    "long dashes": (TEXT.replace("-----", "\u2013\u2013\u2013").encode(), "lines -----BEGIN"),
     "empty": (b"", "here is empty"),
     "SSH": (b"ssh-rsa AAAAB3NzaC1yc2E me@there\n", "is an OpenSSH public key"),
     "text": (b"see the attachment\n", "is text without"),
@@ -349,9 +369,17 @@ WRONG_FILES = {
     "swapped": ({"key": PEM, "certificate": KEY}, "key is a certificate, and a private key is needed", "Did you swap"),
     "a certificate as the key": ({"key": PEM}, "key is a certificate", "--key"),
     "a key alone": ({"key": KEY}, "key is a private key without a certificate", "--certificate"),
-    "a PKCS #12 of a key alone": ({"key": bundle(key("leaf"), None)}, "key is PKCS #12 without a certificate", "--certificate"),
+    "a PKCS #12 of a key alone": (
+        {"key": bundle(key("leaf"), None)},
+        "key is PKCS #12 without a certificate",
+        "--certificate",
+    ),
     "a key twice": ({"key": KEY, "certificate": KEY}, "certificate is a private key", "certificate"),
-    "a request": ({"key": KEY, "certificate": make_csr(key("leaf"), LEAF)}, "certificate is a certificate signing request", "signed"),
+    "a request": (
+        {"key": KEY, "certificate": make_csr(key("leaf"), LEAF)},
+        "certificate is a certificate signing request",
+        "signed",
+    ),
     "another key": ({"key": dump_key(key("other")), "certificate": PEM}, "belongs to the key in", "this very key"),
     "empty": ({"key": b"", "certificate": PEM}, "key is empty", "Did you swap"),
 }  # fmt: skip
@@ -393,7 +421,9 @@ STEPS = {
     "text around": lambda text: f"Subject: x\n{text}\nthe end\n",
     "indented": lambda text: "".join(f"    {line}\n" for line in text.split("\n")),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
-    "label": lambda text: text.replace(" CERTIFICATE-----", " X509 CERTIFICATE-----"),
+    "label": lambda text: text.replace("N CERTIFICATE-----", "N X509 CERTIFICATE-----").replace(
+        "D CERTIFICATE-----", "D X509 CERTIFICATE-----"
+    ),
 }
 
 
@@ -405,7 +435,7 @@ def test_any_mix_of_forms_yields_the_same_certificates(steps, mark, order):
     for step in steps:
         if step == "base64":
             coded += 1
-        if coded < 3 and not (step == "label" and coded):
+        if coded < 3 and not (step in {"label", "JSON"} and coded):
             text = STEPS[step](text)
     encoding, prefix = MARKS[mark]
     found = certificates_in(prefix + text.encode(encoding), where="here")
@@ -425,11 +455,8 @@ def test_of_another_text_no_mix_of_forms_yields_any(steps):
 @given(st.binary(max_size=300) | st.text(st.sampled_from('-BEGINDRTFCA \nMI0=\\"{}LS0tLS1CRUdJTi')).map(str.encode))
 def test_any_bytes_are_read_or_named(data):
     for read in (certificates_in, ca_certificates, lambda data, **k: keys_in(data, **k, **RED)):
-        with warnings.catch_warnings(action="ignore"):
-            try:
-                read(data, where="here")
-            except UsageError as error:
-                assert error.message
+        with warnings.catch_warnings(action="ignore"), suppress(UsageError):
+            read(data, where="here")
     assert identify(data)
 
 

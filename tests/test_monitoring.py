@@ -53,6 +53,7 @@ def bare(state, **facts):
         (at(90), "CRITICAL", "prod: expired, valid to 2026-05-30T12:00:00Z"),
         (at(1, revoked=True), "CRITICAL", "prod: revoked"),
         (at(-1), "WARNING", "not yet valid, from 2026-03-01T12:00:00Z"),
+        (bare("refused"), "CRITICAL", "refused"),
         (bare("damaged", problem="key.pem is\nnot whole."), "CRITICAL", "damaged: key.pem is not whole."),
         (bare("not established"), "CRITICAL", "prod: not established"),
         (bare("settings not usable", problem="line 1"), "UNKNOWN", "settings not usable: line 1"),

@@ -182,7 +182,7 @@ def test_it_tells_what_has_to_be_known_and_the_url_to_nobody(connection, server,
         assert text in told["message"]
     assert (capfd.readouterr(), server.seen) == (("", ""), [])
     kept = [path.read_text() for path in connection.path.glob("*.json*")]
-    assert len(kept) == 3
+    assert len(kept) == 4
     assert not [text for text in kept if SECRET in text]
 
 

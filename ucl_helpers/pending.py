@@ -240,11 +240,10 @@ class Pending:
         with files.storage("read", path):
             try:
                 chain = read_certificates(path.read_bytes(), name=str(path))
-            except (BadAnswer, FileNotFoundError):
-                if answer is None:
-                    raise
-                chain = decode_certificates(answer.certificate_chain, name="certificateChain")
-                self.keep_chain(chain)
+            except (BadAnswer, FileNotFoundError) as error:
+                if (again := _chain_of(answer)) is None:
+                    raise error from None
+                self.keep_chain(chain := again)
         return Credentials(path, self.key_path, chain[0], self.passphrase)
 
     def signed(self) -> list[Credentials]:
@@ -304,3 +303,9 @@ def prune_aside(connection_path: Path, now: datetime) -> None:
         with suppress(KeyError, ValueError, TypeError):  # damaged: it stays
             if datetime.fromisoformat(one.state["keep_until"]) < now:
                 one.discard()
+
+
+def _chain_of(answer: SignedCertificates | None) -> tuple[x509.Certificate, ...] | None:
+    with suppress(BadAnswer):
+        return decode_certificates(answer.certificate_chain, name="certificateChain") if answer else None
+    return None

@@ -68,7 +68,7 @@ VALUES = (
     Case("wrong-types", "directorURL", "directorURL", ("configuration", "verify")),
     Case("expired", 1, "1 s ago"),
     Case("not-yet-valid", 1, "by 1 s"),
-    Case("not-yet-valid", 60, "by 1 min"),
+    Case("not-yet-valid", 150, "by 2.5 min"),
 )
 CASES = tuple(case for kind in CATALOGUE for case in (Case(kind), *(one for one in VALUES if one.kind == kind)))
 
