@@ -18,10 +18,12 @@ from ucl_helpers.models import fingerprint
 from ucl_helpers.operations import VIEWER
 from ucl_helpers.policy import refusal_ends
 from ucl_helpers.show import moment, span
+from ucl_helpers.state import Verdict
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import Credentials
 
 PROBE_SECONDS = 10.0
+_OURS = ("revoked", "asked")
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,10 @@ def judged(
         not_after: of the certificate that must be replaced in time (UTC).
         now: our clock (UTC).
     """
-    if not may_be(error) or _is_revoked_here(connection, credentials):
+    if not may_be(error):
         return error
+    if (verdict := connection.verdicts().get(fingerprint(credentials.certificate))) and verdict.status in _OURS:
+        return _revoked_by_us(error, connection, verdict, now)
     evidence, known = ask_director(director, credentials, ca_file), remembered(connection)
     since = now if evidence.status else min(known.unproven_since or now, now)
     ends = refusal_ends(since, not_after=not_after)
@@ -134,6 +138,24 @@ def judged(
         message,
         remedy=f"{lasting}Ask UCL's operator whether there is an outage. If there is one, wait: the next run tries "
         f"again. If there is none, the identity is lost; establish the connection again: {connection.way_back}",
+        **facts,
+    )
+
+
+def _revoked_by_us(error: UCLError, connection: Connection, verdict: Verdict, now: datetime) -> AuthenticationFailed:
+    """What the refusal of a certificate means that this toolkit has revoked, or was to revoke."""
+    facts = {name: value for name, value in error.data.items() if name not in {"outage", "causes"}}
+    told = f"{_url(error)} refuses the certificate of {connection.name} (400){_request(error)}."
+    if verdict.status == "revoked":
+        return AuthenticationFailed(
+            f"{told} `ucl` revoked it {moment(verdict.since)}.",
+            remedy=f"To come back: {connection.come_back(now)}",
+            **facts,
+        )
+    return AuthenticationFailed(
+        f"{told} `ucl` sent its revocation {moment(verdict.since)}, and the answer is not known. Most likely it is "
+        "revoked.",
+        remedy=f"Finish the revocation: ucl revoke {connection.name} --all",
         **facts,
     )
 
