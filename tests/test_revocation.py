@@ -7,7 +7,7 @@ import pytest
 from meddler import answers, lost_on_the_way, lost_on_the_way_back, refused
 from steps import aside, events, go, install, pending_of
 
-from ucl_helpers import Renewal, renew, require_consent, revoke, status_of, valid_identities
+from ucl_helpers import Renewal, forget, renew, require_consent, revoke, status_of, valid_identities
 from ucl_helpers.crypto import common_name
 from ucl_helpers.errors import (
     BadAnswer,
@@ -141,7 +141,7 @@ def test_an_answer_that_is_not_true_confirms_nothing(secure, between):
 def test_one_that_is_refused_does_not_keep_the_others_from_being_revoked(secure, ucl, between):
     before = secure.current.fingerprint
     renew(secure)
-    between.on("revoke", refused)
+    between.on("revoke", refused, lambda forward, _: forward(), refused)
     outcome = revoke(secure, everything=True)
     assert (outcome.facts["revoked"], outcome.facts["not_accepted"]) == (secure.current.fingerprint, before)
     assert revoked_at_ucl(ucl, before, secure.current.fingerprint) == [False, True]
@@ -204,13 +204,27 @@ def test_what_can_be_read_is_revoked_though_the_one_in_use_is_lost(secure, ucl, 
     assert revoked_at_ucl(ucl, before, pending) == [True, True]
 
 
+def without_generations(connection):
+    go(Renewal.begin(connection), "sign")
+    (connection.path / "current").unlink()
+    shutil.rmtree(connection.path / "generations")
+
+
 def test_what_nobody_knows_an_endpoint_for_is_a_clear_error(secure):
-    go(Renewal.begin(secure), "sign")
-    (secure.path / "current").unlink()
-    shutil.rmtree(secure.path / "generations")
+    without_generations(secure)
+    pending_of(secure).update(configuration={})
     with pytest.raises(UnknownConnection):
         revoke(secure, everything=True)
     assert [one.where for one in valid_identities(secure)] == ["signed, never used (pending)"]
+
+
+def test_what_was_signed_first_and_never_used_is_revoked_where_ucl_said(secure, ucl):
+    """The twin."""
+    without_generations(secure)
+    signed = fingerprint(pending_of(secure).certificate())
+    assert revoke(secure, everything=True).facts["revoked"] == signed
+    assert revoked_at_ucl(ucl, signed) == [True]
+    forget(secure)
 
 
 # -- consent -----------------------------------------------------------------------------------------------------------

@@ -1,16 +1,32 @@
 """Certificates that UCL refuses already: revoked by other means, or their client or application deleted at UCL."""
 
+import json
+from datetime import UTC, datetime
+
 import pytest
 from command_line import Shell
 from steps import Clock, judged
 
 from ucl_helpers import Establishment, forget, renew, revoke, rollback, status_of, valid_identities
 from ucl_helpers.automation.doctor import diagnose
+from ucl_helpers.automation.fleet.plan import plan
+from ucl_helpers.automation.looking import look
 from ucl_helpers.crypto import common_name
-from ucl_helpers.errors import Outage, PossibleOutage, UsageError
+from ucl_helpers.errors import (
+    AuthenticationFailed,
+    Outage,
+    PossibleOutage,
+    RetryLater,
+    Unreachable,
+    UsageError,
+    Waiting,
+)
+from ucl_helpers.establishment import must_be_needed
+from ucl_helpers.importing import import_identity, read_identity
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.revocation import doubtful_identities
 from ucl_helpers.sandbox import Fault, Sandbox
+from ucl_helpers.state import BY_REFUSAL, Verdict
 from ucl_helpers.status import STATES
 from ucl_helpers.store import Home
 from ucl_helpers.views.history import history
@@ -81,13 +97,13 @@ def test_every_certificate_is_told_of_and_a_repeat_ends_well(prod, ucl, shell, g
     again = shell.ucl("revoke", "prod", "--all", "--yes")
     assert again.code == 0
     for where in (f"{first.fingerprint} (generation {first.name})", f"{second.fingerprint} (in use)"):
-        assert f"{where}: {GONE}\n" in again.out
+        assert f"{where}: {GONE} (or has an outage)\n" in again.out
     assert "still valid   none\n" in again.out
     calls = len(ucl.requests)
     third = shell.ucl("revoke", "prod", "--all", "--yes", "--json")
     assert (third.code, third.json["stillValid"], third.json["outcome"]) == (0, "none", "nothing-to-revoke")
     assert third.json["certificates"].count(GONE) == 2
-    assert len(ucl.requests) == calls  # it is settled, so nobody is asked
+    assert len(ucl.requests) > calls  # an outage may have lasted for both runs
     assert shell.ucl("forget", "prod", "--yes").code == 0
     assert not prod.path.exists()
 
@@ -161,6 +177,144 @@ def test_a_gateways_word_settles_nothing(prod, ucl, code):
     assert (prod.verdicts().certificates, len(valid_identities(prod))) == ({}, 2)
 
 
+def test_what_an_outage_had_refused_in_two_runs_is_revoked_by_the_third(prod, ucl):
+    ucl.faults.set([Fault("outage", value="database")])
+    with pytest.raises(PossibleOutage):
+        revoke(prod, everything=True)
+    assert revoke(prod, everything=True).facts["still_valid"] == "none"
+    ucl.faults.clear()
+    assert revoke(prod, everything=True).outcome == "revoked"
+    assert all(ucl._memory.is_revoked(one.fingerprint) for one in prod.generations())
+    assert prod.refused() == {}
+
+
+def test_an_outage_that_ends_within_the_run_settles_nothing(prod, ucl):
+    ucl.faults.set([Fault("outage", value="database", operation="revoke", times=1)])
+    assert revoke(prod, everything=True).facts["not_accepted"] is None
+    assert all(ucl._memory.is_revoked(one.fingerprint) for one in prod.generations())
+
+
+def nobody_listens(prod, ucl):
+    path = prod.current.path / "connection.json"
+    before = path.read_text()
+    path.write_text(json.dumps({**json.loads(before), "connectorUrl": "https://127.0.0.1:9/x"}))
+    with pytest.raises(Unreachable):
+        revoke(prod)
+    path.write_text(before)
+
+
+def a_gateway_says_502(prod, ucl):
+    ucl.faults.set([Fault("http-502", operation="revoke")])
+    with pytest.raises(RetryLater):
+        revoke(prod)
+
+
+@pytest.mark.parametrize(("fails", "sent"), [(nobody_listens, False), (a_gateway_says_502, True)])
+def test_only_what_was_sent_is_settled_by_a_refusal(prod, ucl, fails, sent):
+    fails(prod, ucl)
+    mark, later = prod.current.fingerprint, Clock(minutes=15)
+    assert (mark in prod.verdicts()) is sent
+    ucl.faults.set([Fault("outage", value="database")])
+    if sent:
+        assert revoke(prod, clock=later).facts["revoked"] == mark
+    else:
+        with pytest.raises(PossibleOutage):
+            revoke(prod, clock=later)
+    ucl.faults.clear()
+    assert revoke(prod, clock=later).facts["revoked"] == mark
+    assert ucl._memory.is_revoked(mark)
+
+
+def by_refusal(connection):
+    with connection.lock.held():
+        connection.judge(connection.current.fingerprint, Verdict("revoked", datetime.now(UTC), BY_REFUSAL))
+
+
+def refused(connection):
+    judged(connection, "refused")
+
+
+@pytest.mark.parametrize("ask", ["renew", "force", "establish"])
+@pytest.mark.parametrize("known", [by_refusal, refused])
+def test_what_refusals_alone_have_settled_is_asked_about_again(prod, known, ask):
+    known(prod)
+    if ask == "establish":
+        with pytest.raises(UsageError, match="UCL accepts its certificate"):
+            must_be_needed(prod, Clock())
+    else:
+        assert renew(prod, only_if_due=ask == "renew").outcome == ("not-due" if ask == "renew" else "renewed")
+    assert prod.verdicts().certificates == {}
+
+
+@pytest.mark.parametrize("known", [by_refusal, refused])
+def test_and_is_not_taken_for_valid_when_it_is_refused_again(prod, ucl, known):
+    """The twin."""
+    known(prod)
+    verdicts = prod.verdicts()
+    all_revoked(ucl, prod)
+    with pytest.raises((AuthenticationFailed, PossibleOutage)):
+        renew(prod, only_if_due=True)
+    with pytest.raises(Waiting):
+        renew(prod, only_if_due=True)
+    must_be_needed(prod, Clock())
+    assert prod.verdicts() == verdicts
+
+
+def test_a_refusal_is_a_reason_to_ask_though_nothing_is_due(prod, ucl):
+    ucl.faults.set([Fault("outage", value="database")])
+    with pytest.raises(PossibleOutage):
+        renew(prod)
+    ucl.faults.clear()
+    later = Clock(days=2)
+    assert look(prod, later()).needed.startswith("UCL refuses its certificate since")
+    assert "prod" in plan(prod.home, clock=later).bases
+    calls = len(ucl.requests)
+    assert renew(prod, only_if_due=True, clock=later).outcome == "not-due"
+    assert len(ucl.requests) == calls + 1
+    assert look(prod, later()).needed is None
+    assert "prod" in plan(prod.home, clock=later).settled
+    renew(prod, only_if_due=True, clock=later)
+    assert len(ucl.requests) == calls + 1
+
+
+@pytest.mark.parametrize("status", ["doubtful", "refused"])
+def test_the_doctor_says_that_it_is_accepted_again(prod, status):
+    judged(prod, status)
+    finding = diagnose(prod)["revocation"]
+    assert (finding.status, finding.remedy) == ("warning", f"ucl renew prod --home {prod.home.path}")
+    assert prod.verdicts()
+
+
+def test_an_import_of_what_was_refused_is_valid(prod, ucl):
+    judged(prod, "refused")
+    folder = prod.current.path
+    identity = read_identity(folder / "key.pem", folder / "chain.pem")
+    import_identity(prod.home, "prod", identity, prod.url, ca_file=ucl.ca_file)
+    assert (prod.verdicts().certificates, status_of(prod).state) == ({}, "valid")
+
+
+# -- a revocation of ours ----------------------------------------------------------------------------------------------
+
+
+def test_a_revocation_whose_answer_got_lost_is_not_taken_for_an_outage(prod, ucl):
+    ucl.faults.set([Fault("reset-after-acting", operation="revoke", times=1)])
+    with pytest.raises(Unreachable):
+        revoke(prod)
+    with pytest.raises(AuthenticationFailed, match="sent its revocation") as raised:
+        renew(prod)
+    assert (raised.value.exit_code, "outage" in raised.value.data) == (4, False)
+    assert raised.value.remedy == "Finish the revocation: ucl revoke prod --all"
+    assert status_of(prod).attempts.refused_since is None
+    assert revoke(prod, everything=True, clock=Clock(minutes=15)).outcome == "revoked"
+
+
+def test_without_one_it_may_be_an_outage(prod, ucl):
+    """The twin."""
+    all_revoked(ucl, prod)
+    with pytest.raises(PossibleOutage):
+        renew(prod)
+
+
 # -- the way back ------------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +322,8 @@ def test_after_a_revocation_the_way_back_by_rollback_is_named(prod, shell):
     first, second = prod.generations()
     said = shell.ucl("revoke", "prod", "--yes")
     assert f"to come back  ucl rollback prod (generation {first.name})\n" in said.out
+    for command in (["renew", "prod"], ["run", "02_maintain_connection", "-p", "connection", "prod", "--if-due"]):
+        assert f"ucl rollback prod (generation {first.name})" in shell.ucl(*command).err
     status = shell.ucl("status", "prod").out
     assert f"ucl rollback prod (generation {first.name})\n" in status
     assert f"{second.name}: revoked, " in status

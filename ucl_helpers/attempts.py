@@ -134,6 +134,16 @@ def must_not_wait(connection: Connection, now: datetime) -> None:
     )
 
 
+def refusal(connection: Connection) -> str | None:
+    """Why UCL is to be asked again though nothing is due: it has refused the certificate in use. None if it has not."""
+    current = connection.require_current()
+    verdict = connection.verdicts().get(current.fingerprint)
+    if verdict is not None and verdict.status != "doubtful" and verdict.may_pass:
+        return f"{verdict}, {moment(verdict.since)}"
+    since = remembered(connection).refused_since
+    return f"UCL refuses its certificate since {moment(since)}" if since else None
+
+
 @contextmanager
 def counted(connection: Connection, clock: Clock, *, begins: bool = False, rehearsal: bool = False) -> Iterator[None]:
     """An attempt, or a part of one: that it began is remembered before, that it failed afterwards.

@@ -79,6 +79,7 @@ _ISSUED_AGAIN = "The server's operator must have it issued again. To look at it:
 _UNREACHED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 _BAD_REQUEST, _FORBIDDEN, _LOGIN_WANTED, _SERVER_ERROR = 400, 403, 407, 500
 _DOWN = "an outage of UCL: while its Director or the Director's database is down, it refuses everyone like this"
+_UNSENT = {"NewConnectionError", "ConnectTimeoutError"}  # of urllib3: there was no connection to send anything over
 _UNRESOLVED = "gaierror"  # of socket, which is not imported here
 _WRONG_URL = "perhaps it is the certificate-secured Connector's, where the token-secured one is meant"
 
@@ -181,6 +182,8 @@ def transport_error(
         return _blame_proxy(ended, list(_unfold(ended)), proxy, facts)
     if any(type(part).__name__ == _UNRESOLVED for part in chain):
         facts["unresolved"] = True
+    if any(type(part).__name__ in _UNSENT or isinstance(part, ConnectionRefusedError) for part in chain):
+        facts["unsent"] = True
     kind, message, remedy = _explain(chain, url, certificate, now, accepted=accepted)
     if proxy and kind in {ServerNotTrusted, Unreachable} and any(isinstance(one, _BROKEN) for one in chain):
         message, remedy, facts = _behind(proxy, message, remedy, facts)

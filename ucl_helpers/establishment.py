@@ -6,6 +6,7 @@ that another token is needed.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -19,6 +20,7 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
+    Busy,
     CertificateRejected,
     NewTokenNeeded,
     PossibleOutage,
@@ -343,7 +345,7 @@ def is_accepted(connection: Connection, clock: Clock) -> bool:
     current = connection.current
     if current is None or not current.is_readable:
         return False
-    if current.validity.not_after <= clock() or current.fingerprint in connection.revoked():
+    if current.validity.not_after <= clock() or _is_revoked(connection, current.fingerprint):
         return False
     try:
         credentials, ca = current.credentials, current.server_ca
@@ -353,4 +355,13 @@ def is_accepted(connection: Connection, clock: Clock) -> bool:
         if (told := outage.unless_it_passes(error, connection, credentials, ca, now=clock())) is not error:
             raise told from None
         return False
+    with suppress(Busy), connection.lock.held():
+        connection.accepted(current.fingerprint)
+        answered(connection)
     return True
+
+
+def _is_revoked(connection: Connection, mark: str) -> bool:
+    """Whether this toolkit has revoked it for sure, so that UCL need not be asked."""
+    known = connection.verdicts().get(mark)
+    return known is not None and known.status == "revoked" and not known.may_pass

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers import files
+from ucl_helpers.attempts import answered
 from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
@@ -137,6 +138,8 @@ def import_identity(
         mark = fingerprint(identity.chain[0])
         facts = facts_of("import", configuration, url, mark, now=clock(), previous=previous)
         new = connection.install(identity.key, identity.chain, identity.chain[1:], server_ca, facts)
+        connection.accepted(mark)
+        answered(connection)
         connection.record("imported", fingerprint=new.fingerprint, previous=previous, generation=new.name)
     named, warned = hostname(configuration.certificate_secured_connector_url), None
     if named not in {None, hostname(url)}:

@@ -18,10 +18,12 @@ from ucl_helpers.models import fingerprint
 from ucl_helpers.operations import VIEWER
 from ucl_helpers.policy import refusal_ends
 from ucl_helpers.show import moment, span
+from ucl_helpers.state import Verdict
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import Credentials
 
 PROBE_SECONDS = 10.0
+_OURS = ("revoked", "asked")
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,10 @@ def judged(
         not_after: of the certificate that must be replaced in time (UTC).
         now: our clock (UTC).
     """
-    if not may_be(error) or _is_revoked_here(connection, credentials):
+    if not may_be(error):
         return error
+    if (verdict := connection.verdicts().get(fingerprint(credentials.certificate))) and verdict.status in _OURS:
+        return _revoked_by_us(error, connection, verdict, now)
     evidence = ask_director(director, credentials, ca_file)
     since, ends = _lasts(evidence, connection, not_after, now)
     if evidence.proof and (evidence.status or now < ends):
@@ -160,6 +164,24 @@ def _lasts(evidence: Evidence, connection: Connection, not_after: datetime, now:
     """Since when UCL has refused without a proof of an outage, and from when on that counts as a loss (UTC)."""
     since = now if evidence.status else min(remembered(connection).unproven_since or now, now)
     return since, refusal_ends(since, not_after=not_after)
+
+
+def _revoked_by_us(error: UCLError, connection: Connection, verdict: Verdict, now: datetime) -> AuthenticationFailed:
+    """What the refusal of a certificate means that this toolkit has revoked, or was to revoke."""
+    facts = {name: value for name, value in error.data.items() if name not in {"outage", "causes"}}
+    told = f"{_url(error)} refuses the certificate of {connection.name} (400){_request(error)}."
+    if verdict.status == "revoked":
+        return AuthenticationFailed(
+            f"{told} `ucl` revoked it {moment(verdict.since)}.",
+            remedy=f"To come back: {connection.come_back(now)}",
+            **facts,
+        )
+    return AuthenticationFailed(
+        f"{told} `ucl` sent its revocation {moment(verdict.since)}, and the answer is not known. Most likely it is "
+        "revoked.",
+        remedy=f"Finish the revocation: ucl revoke {connection.name} --all",
+        **facts,
+    )
 
 
 def _is_revoked_here(connection: Connection, credentials: Credentials) -> bool:

@@ -89,13 +89,16 @@ class Renewal(Procedure):
                     f"An establishment of {connection.name} waits to be finished.",
                     remedy=f"Run: {connection.way_back}",
                 )
-            if (when := connection.revoked().get(current.fingerprint)) is not None:
+            known = connection.verdicts().get(current.fingerprint)
+            if known and known.status == "revoked" and not known.may_pass:
                 raise Refused(
-                    f"The certificate of {connection.name} was revoked {moment(when)} and cannot be renewed.",
-                    remedy=f"Establish the connection anew: {connection.way_back}",
+                    f"The certificate of {connection.name} was revoked {moment(known.since)} and cannot be renewed.",
+                    remedy=f"To come back: {connection.come_back(clock())}",
                 )
             sent = state.get("kind") == cls.kind and state.get("sent")
             if only_if_due and not renewal.due.due and not sent:
+                if attempts.refusal(connection):
+                    renewal._ask_whether_it_is_accepted()
                 renewal.not_needed = NotNeeded(renewal.due.at, renewal.due.reason)
                 attempts.looked(connection, clock())
                 return renewal
@@ -110,10 +113,16 @@ class Renewal(Procedure):
         except CertificateRejected as error:
             remedy = f"If it has expired or was revoked, establish the connection anew: {self.connection.way_back}"
             raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
-        mark = self.connection.require_current().fingerprint
-        if mark in self.connection.verdicts().having("refused", "doubtful"):  # that was an outage, then
-            self.connection.judge(mark, None)
+        self.connection.accepted(self.connection.require_current().fingerprint)
         return answer
+
+    def _ask_whether_it_is_accepted(self) -> None:
+        """Ask UCL again about a certificate that it has refused, though nothing is due; raises what a refusal means."""
+        attempts.must_not_wait(self.connection, self._clock())
+        try:
+            self._ask_configuration()
+        finally:
+            self.close()
 
     def _ask_signature(self, csr: str) -> Answer:
         try:

@@ -23,6 +23,7 @@ from ucl_helpers.errors import (
     PossibleOutage,
     Refused,
     RequestRejected,
+    RetryLater,
     ServerNotTrusted,
     UCLError,
     UsageError,
@@ -32,10 +33,13 @@ from ucl_helpers.operations import REVOKE
 from ucl_helpers.outage import unless_it_passes
 from ucl_helpers.outcomes import mark_of
 from ucl_helpers.show import Row, Shown, moment
-from ucl_helpers.state import Standing, Verdict
+from ucl_helpers.state import BY_REFUSAL, IN_TWO_RUNS, WHILE_ACCEPTING, Standing, Verdict
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import Credentials, check_url
 from ucl_helpers.verification import FIRST_MINUTES
+
+_UNSENT = {"unsent", "unresolved", "proxy"}
+"""Facts of an error that say that nothing has left this machine, or that a proxy has passed nothing on."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +131,9 @@ def require_consent(connection: Connection, confirm: str) -> None:
 def revoke(connection: Connection, *, everything: bool = False, clock: Clock = utc_now) -> Outcome:
     """Revoke the identity in use or, with ``everything``, each one that is still valid, the one in use last.
 
-    A refusal stops nothing. UCL does not accept that certificate any more, unless it has an outage. No outage is proven
-    when UCL accepts another certificate in the same run. Without such a proof the first refusal is doubtful, and the
-    next run asks again: then a second refusal settles it.
+    A refusal stops nothing. UCL does not accept that certificate any more, unless it has an outage. It has none if it
+    has accepted another certificate before in the same run. Without that the first refusal is doubtful. A second one in
+    another run counts. Both can be of one outage, so each further run asks again.
 
     Raises:
         RetryLater: no answer, an outage of UCL, or refusals that may be one; what was revoked is kept, run it again.
@@ -140,17 +144,18 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
         if not everything:
             connection.require_current().check_whole()
         every = [one for one in identities(connection, clock) if everything or one.where == "in use"]
-        settled = connection.verdicts().having("revoked", "refused")
+        settled = {mark for mark, one in connection.verdicts().items() if one.status == "revoked" and not one.may_pass}
         run = _Run(connection, clock)
         if error := run.ask([one for one in every if one.fingerprint not in settled]):
             raise run.told(error, every)
+        lost = mark_of(connection.current) in connection.verdicts().having("revoked", "refused")
         facts = {
             "revoked": ", ".join(run.revoked) or ("none" if run.refused else "nothing was left to revoke"),
             "not_accepted": ", ".join(run.refused) or None,
             "certificates": run.listed(every) or None,
             "still_valid": _listed(valid_identities(connection, clock)) or "none",
             "unsettled": unsettled(connection),
-            "to_come_back": _way_back(connection, clock),
+            "to_come_back": connection.come_back(clock()) if lost else None,
         }
     done = run.revoked or mark_of(connection.current) in connection.revoked()
     return Outcome("revoked" if done else "nothing-to-revoke", connection.name, facts)
@@ -167,11 +172,19 @@ def unsettled(connection: Connection) -> str | None:
 
 @dataclass(frozen=True)
 class _Refusal:
-    """UCL did not accept a certificate that was to be revoked; ``before`` is what was known of it."""
+    """UCL did not accept a certificate that was to be revoked.
+
+    Attributes:
+        identity: the certificate's.
+        error: UCL's answer.
+        before: what was known of it.
+        without_outage: UCL had accepted another certificate before in the same run.
+    """
 
     identity: ValidIdentity
     error: Refused
     before: Verdict | None
+    without_outage: bool
 
 
 class _Run:
@@ -193,9 +206,23 @@ class _Run:
             except UCLError as error:  # the rest waits: most likely it would fail alike
                 stopped = error
                 break
+        if self._accepts and not stopped:
+            stopped = self._ask_again()
         for refusal in self._refusals:
             self._settle(refusal)
         return next(iter([*filter(None, [stopped]), *self._failed]), None)
+
+    def _ask_again(self) -> UCLError | None:
+        """Ask again for those that UCL refused before it accepted the first one: an outage may have ended between."""
+        early = [one for one in self._refusals if not one.without_outage]
+        self._refusals = [one for one in self._refusals if one.without_outage]
+        for number, refusal in enumerate(early):
+            try:
+                self._revoke(refusal.identity)
+            except UCLError as error:
+                self._refusals += early[number:]
+                return error
+        return None
 
     def listed(self, every: Iterable[ValidIdentity]) -> str:
         """One line for each identity: whether it is revoked, or not accepted any more."""
@@ -228,11 +255,16 @@ class _Run:
                 connection.judge(mark, before)
                 connection.record("revoke-not-sent", fingerprint=mark)
             raise
+        except RetryLater as error:
+            if error.data.keys() & _UNSENT:
+                connection.judge(mark, before)
+                connection.record("revoke-not-sent", fingerprint=mark)
+            raise
         except Refused as error:
             if not asked:
                 connection.judge(mark, before)
                 connection.record("revoke-refused", fingerprint=mark, reason=error.message[:500])
-            self._refusals.append(_Refusal(one, error, before))
+            self._refusals.append(_Refusal(one, error, before, self._accepts))
         else:
             self._accepts = True
             self._is_revoked(one, "answered")
@@ -249,20 +281,24 @@ class _Run:
             self._failed.append(_too_young(error))
         elif judged is not error:
             self._failed.append(judged)  # the Director accepts it, so neither is it revoked nor its client deleted
+        elif before and before.status == "revoked":
+            pass  # by refusals before, and by this one
         elif asked and not isinstance(error, CertificateRejected):
-            self._is_revoked(one, "settled by the refusal of a repeated request")
-        elif self._accepts or (before and before.status == "doubtful"):
-            how = "while it accepted another certificate" if self._accepts else "in two runs"
+            self._is_revoked(one, BY_REFUSAL)
+        elif before and before.status == "refused" and not refusal.without_outage:
             self.refused.append(one.fingerprint)
-            self._keep(one, "refused", f"refused {how}")
-            self._connection.record("not-accepted", fingerprint=one.fingerprint, how=f"refused {how}")
+        elif refusal.without_outage or (before and before.status == "doubtful"):
+            how = WHILE_ACCEPTING if refusal.without_outage else IN_TWO_RUNS
+            self.refused.append(one.fingerprint)
+            self._keep(one, "refused", how)
+            self._connection.record("not-accepted", fingerprint=one.fingerprint, how=how)
         else:
             self._keep(one, "doubtful")
             self._failed.append(_doubtful(self._connection, error))
 
     def _judged(self, refusal: _Refusal) -> UCLError:
         """The error, or what the Director makes of it. An outage that it proves is the same for all."""
-        if self._accepts:
+        if refusal.without_outage:
             return refusal.error
         if self._outage is None:
             credentials, ca = refusal.identity.credentials, _endpoint(self._connection)[1]
@@ -297,23 +333,19 @@ def _doubtful(connection: Connection, error: Refused) -> PossibleOutage:
     )
 
 
-def _way_back(connection: Connection, clock: Clock) -> str | None:
-    """The command that brings the connection back, if the identity in use is revoked or not accepted any more."""
-    if mark_of(connection.current) not in connection.verdicts().having("revoked", "refused"):
-        return None
-    usable = connection.usable(clock())
-    return f"ucl rollback {connection.name} (generation {usable[0].name})" if usable else connection.way_back
-
-
 def _endpoint(connection: Connection) -> tuple[str, Path | None]:
-    """Where to revoke and what verifies the server; if the one in use is lost, as the newest whole one knows."""
+    """Where to revoke and what verifies the server; else as the newest whole one knows, or what was signed."""
     try:
         return connection.url, connection.require_current().server_ca
     except UCLError:
         newest = next((one for one in reversed(connection.generations()) if one.is_readable), None)
-        if newest is None:
-            raise
-        return check_url(newest.facts.get("connectorUrl")), newest.server_ca
+        if newest is not None:
+            return check_url(newest.facts.get("connectorUrl")), newest.server_ca
+        for pending in [connection.pending, *reversed(connection.aside())]:
+            if pending.signed() and (told := pending.configuration()):
+                url = connection.sandbox_url or told.certificate_secured_connector_url
+                return check_url(url), pending.server_ca
+        raise
 
 
 def _add(found: dict[str, ValidIdentity], where: str, credentials: Credentials, *, is_used: bool) -> None:

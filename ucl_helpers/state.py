@@ -30,6 +30,8 @@ from ucl_helpers.exports import json_object
 REVOKED_FILE, ACTIVATION_FILE = "revoked.json", "activation.json"
 Standing = Literal["asked", "revoked", "doubtful", "refused"]
 _STANDINGS: tuple[Standing, ...] = get_args(Standing)
+BY_REFUSAL = "settled by the refusal of a repeated request"
+IN_TWO_RUNS, WHILE_ACCEPTING = "refused in two runs", "refused while it accepted another certificate"
 _WORDS: Mapping[Standing, str] = {
     "asked": "its revocation was sent, and the answer is not known",
     "revoked": "revoked",
@@ -54,7 +56,13 @@ class Verdict:
     how: str = ""
 
     def __str__(self) -> str:
-        return _WORDS[self.status]
+        doubt = " (or has an outage)" if self.status == "refused" and self.how == IN_TWO_RUNS else ""
+        return f"{_WORDS[self.status]}{doubt}"
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether it rests on refusals alone, which an outage explains as well: then UCL is asked again."""
+        return self.status in {"doubtful", "refused"} or (self.status == "revoked" and self.how == BY_REFUSAL)
 
 
 @dataclass(frozen=True)

@@ -272,6 +272,11 @@ class Connection:
         """The command that establishes it anew."""
         return f"ucl establish {self.name}{' --sandbox' if self.is_sandbox else ''}"
 
+    def come_back(self, now: datetime) -> str:
+        """The command that brings it back at ``now`` (UTC) when its identity is lost: by a rollback where one works."""
+        usable = self.usable(now)
+        return f"ucl rollback {self.name} (generation {usable[0].name})" if usable else self.way_back
+
     def due(self, now: datetime) -> Due:
         """Whether the generation in use is due at ``now`` (UTC), by the connection's settings."""
         current = self.require_current()
@@ -325,6 +330,15 @@ class Connection:
         known = self.verdicts()
         if known.get(fingerprint) != verdict:
             state.write_verdicts(self.path, known.changed(fingerprint, verdict))
+
+    def accepted(self, fingerprint: str) -> None:
+        """UCL has accepted a certificate: refusals of it before were an outage. The caller holds the lock.
+
+        Raises:
+            StorageFailed: it could not be written, or what is known is damaged.
+        """
+        if (known := self.verdicts().get(fingerprint)) and known.may_pass:
+            self.judge(fingerprint, None)
 
     def revoked(self) -> dict[str, datetime]:
         """Fingerprints of the identities that this toolkit has revoked → when (UTC). Raises StorageFailed."""

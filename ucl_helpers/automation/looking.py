@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ucl_helpers.attempts import looked, must_not_wait
+from ucl_helpers.attempts import looked, must_not_wait, refusal
 from ucl_helpers.automation.record import SCHEMA_VERSION, standing, timestamp
+from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Refused, UCLError, Waiting
 from ucl_helpers.hook_state import pending_hooks
 from ucl_helpers.passphrases import wanted_by
@@ -77,12 +78,16 @@ def _in_plain(connection: Connection, _: datetime) -> str | None:
     return "a key lies there in plain, and the settings want it encrypted" if lies_in_plain(connection) else None
 
 
+def _refused(connection: Connection, _: datetime) -> str | None:
+    return refusal(connection)
+
+
 REASONS: tuple[Callable[[Connection, datetime], str | None], ...] = (
     *(_not_established, _damaged, _lost, _revoked),
-    *(_under_way, _due),
+    *(_under_way, _due, _refused),
     *(_hooks, _in_plain),
 )
-PAUSED = (_under_way, _due)
+PAUSED = (_under_way, _due, _refused)
 """Reasons that are none while a failure is too recent, nor are those behind them; see :mod:`ucl_helpers.attempts`."""
 
 
@@ -127,7 +132,7 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
     else:
         if seen.needed == REVOKED:
             looked(connection, started)
-            told = _failed(Refused(f"The certificate of {name} was revoked.", remedy=_establish(connection)))
+            told = _failed(Refused(f"The certificate of {name} was revoked.", remedy=_come_back(connection)))
         elif seen.needed or seen.until is None:
             return None
         else:
@@ -155,5 +160,5 @@ def _failed(error: UCLError) -> dict[str, Any]:
     return {**told, "message": error.message, "remedy": error.remedy}
 
 
-def _establish(connection: Connection) -> str:
-    return f"It cannot be renewed. Establish the connection again: {connection.way_back}"
+def _come_back(connection: Connection) -> str:
+    return f"It cannot be renewed. To come back: {connection.come_back(utc_now())}"

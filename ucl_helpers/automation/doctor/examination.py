@@ -130,7 +130,8 @@ class _Examination:
         far, now = self._far(kept, current, offline=offline, seconds=seconds)
         self._look("chain", lambda: kept.chain(current, now))
         self._look("validity", lambda: kept.validity(current, now))
-        self._look("revocation", lambda: kept.revocation(current))
+        accepted = any(one.name == "client certificate" and one.status == "ok" for one in far)
+        self._look("revocation", lambda: kept.revocation(current, accepted=accepted))
         self._blocked = unreadable
         self._look("under way", lambda: unfinished.under_way(kept, now))
         self._look("one-time token", lambda: unfinished.one_time_token(kept))

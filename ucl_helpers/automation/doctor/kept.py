@@ -185,12 +185,19 @@ class Kept:
             return warning(name, f"{period}; due since {moment(when.at)} ({when.reason})", self.commands.renew())
         return ok(name, f"{period}; due {moment(when.at)}")
 
-    def revocation(self, current: Generation) -> Finding:
-        """Neither did this toolkit revoke it, nor did UCL refuse it when it was to be revoked."""
+    def revocation(self, current: Generation, *, accepted: bool) -> Finding:
+        """Neither did this toolkit revoke it, nor did UCL refuse it when it was to be revoked.
+
+        Args:
+            current: the generation in use.
+            accepted: whether UCL has accepted its certificate just now.
+        """
         name, verdict = "revocation", self.connection.verdicts().get(current.fingerprint)
         if verdict is None:
             return ok(name, "not revoked by this toolkit")
         found = f"{verdict}, {moment(verdict.since)}"
+        if verdict.may_pass and accepted:  # which the next renewal finds as well
+            return warning(name, f"{found}; but UCL accepts it now", self.commands.renew())
         if verdict.status in {"revoked", "refused"}:
             return failed(name, found, self._another(), Refused)
         return warning(name, found, f"{self.commands.ucl('revoke', self.name)} --all")

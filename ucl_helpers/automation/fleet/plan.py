@@ -154,6 +154,7 @@ def _names(home: Home) -> list[str]:
 def _has_work(home: Home, status: Status) -> bool:
     """Whether ``renew()`` would do something, or say what is wrong, or a hook still has to run."""
     well = status.due is not None and status.state == "valid" and status.pending is None
+    well = well and status.attempts.refused_since is None
     return not well or bool(status.pending_hooks) or lies_in_plain(Connection(home, status.name))
 
 
