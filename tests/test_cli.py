@@ -85,13 +85,14 @@ def test_access_to_the_director_brings_its_own_token(ucl, fresh):
     assert (refused.code, connections(fresh)) == (4, ["new"])
 
 
-SECRET = "mY-0ne-T1me-t0ken" + "x" * 69 + "=="
+BARE = "mY-0ne-T1me-t0ken"  # as an argument; another form would be found there as a secret
+SECRET = BARE + "x" * 69 + "=="
 UNUSABLE = {
-    "no endpoint": (("--token", "env:T"), "Give the token-secured Connector URL."),
+    "no endpoint": (("--token", "env:T"), "Give the token-secured Connector URL as well"),
     "http": (("--token", "env:T", "--connector-url", "http://localhost/"), "must be an https URL"),
-    "a bare token": (("--token", SECRET, "--connector-url", "https://localhost/"), "must be a reference"),
+    "a bare token": (("--token", BARE, "--connector-url", "https://localhost/"), "must be a reference"),
     "a bare bearer": (
-        ("--director-url", "https://d", "--tenant", "t", "--application-id", "a", "--bearer", SECRET),
+        ("--director-url", "https://d", "--tenant", "t", "--application-id", "a", "--bearer", BARE),
         "must be a reference",
     ),
     "variable not set": (("--token", "env:NOT_SET"), "variable NOT_SET is empty or not set"),
@@ -109,7 +110,7 @@ def test_an_unusable_way_in_is_a_usage_error_and_leaves_nothing(options, reason,
     said = fresh.ucl("establish", "new", *options, T=SECRET)
     assert (said.code, said.out) == (2, "")
     assert reason in said.err
-    assert SECRET not in said.err
+    assert BARE not in said.err
     assert connections(fresh) == []
 
 
