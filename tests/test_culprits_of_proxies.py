@@ -55,11 +55,11 @@ AWAY = {
 def asked(tmp_path, monkeypatch):
     """What ``ucl establish`` says with a proxy in a variable."""
 
-    def ask(value, variable="HTTPS_PROXY"):
+    def ask(value, variable="HTTPS_PROXY", token="x" * 86 + "=="):
         for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
             monkeypatch.delenv(name, raising=False)
         where = ("--token", "env:T", "--connector-url", f"https://{HOST}/connector/graphql")
-        said = Shell(tmp_path / "home").ucl("establish", "a", *where, T="x" * 86 + "==", **{variable: value})
+        said = Shell(tmp_path / "home").ucl("establish", "a", *where, T=token, **{variable: value})
         assert PASSWORD not in said.out + said.err
         return said
 
@@ -67,11 +67,12 @@ def asked(tmp_path, monkeypatch):
 
 
 @pytest.mark.kind("the right culprit: what a proxy answers")
+@pytest.mark.parametrize("token", ["x" * 86 + "==", "x"], ids=["a token", "a token of the wrong length"])
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_is_told_as_the_proxys(asked, name):
+def test_an_answer_is_told_as_the_proxys(asked, name, token):
     handle, code, text = ANSWERS[name]
     with accepting(handle) as proxy:
-        said = asked(f"http://user:{PASSWORD}@127.0.0.1:{proxy.port}")
+        said = asked(f"http://user:{PASSWORD}@127.0.0.1:{proxy.port}", token=token)
     assert said.code == code, said
     assert f"proxy http://127.0.0.1:{proxy.port} (from HTTPS_PROXY)" in said.err
     assert text in said.err
