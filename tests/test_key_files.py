@@ -1,11 +1,12 @@
 """Keys and certificates in the forms that other tools write: read, or named for what they are."""
 
+# ruff: noqa: E501, PT017, S505
+
 import base64
 import itertools
 import json
 import ssl
 import warnings
-from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -83,9 +84,10 @@ CERTIFICATES = {
     "base64 of PEM, wrapped": wrapped(B64, 76).encode() + b"\n",
     "base64 of PEM, quoted": f'"{B64}"'.encode(),
     "base64 of PEM, URL-safe": base64.urlsafe_b64encode(PEM),
-    "base64 twice": base64.b64encode(B64.encode()),
     "long dashes": TEXT.replace("-----", "\u2013\u2013\u2013").encode(),
-    "base64 of text around PEM": base64.b64encode(b"subject=CN\n" + PEM),
+    "base64 twice": base64.b64encode(B64.encode()),
+    # Depending on what precedes it, one or another BEGIN line is aligned with base64's groups of three bytes.
+    **{f"base64 of {n} bytes and PEM": base64.b64encode(b"subject="[:n] + b"\n" + PEM) for n in range(3)},
     "UCL's answer": json.dumps({"data": {"result": {"certificateChain": B64}}}).encode(),
     "Kubernetes Secret": f"data:\n  tls.crt: {B64}\n  other: eHl6\nkind: Secret\n".encode(),
     "YAML block": ("tls: |\n" + "".join(f"    {line}\n" for line in TEXT.splitlines())).encode(),
@@ -186,7 +188,7 @@ def test_a_key_is_found_in_every_form(data, passphrase):
     assert found.private_numbers() == key("leaf").private_numbers()
 
 
-SMALL = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
+SMALL = rsa.generate_private_key(public_exponent=65537, key_size=1024)
 NO_KEYS = {
     "short": (dump_key(SMALL), None, "is an RSA key of 1024 bits"),
     "short, PKCS #12": (bundle(SMALL, None), None, "is an RSA key of 1024 bits"),
@@ -194,33 +196,16 @@ NO_KEYS = {
     "encrypted, PKCS #1": (LOCKED, None, "is an encrypted private key"),
     "encrypted, another passphrase": (dump_key(key("leaf"), SECRET), b"other", "passphrase does not open it"),
     "encrypted PKCS #1, another passphrase": (LOCKED, b"other", "passphrase does not open it"),
-    "needless passphrase": (KEY, b"other", "is not encrypted"),
     "PKCS #12, no passphrase": (bundle(key("leaf"), *CHAIN, secret=SECRET), None, "is PKCS #12 and needs a passphrase"),
-    "PKCS #12, another passphrase": (
-        bundle(key("leaf"), *CHAIN, secret=SECRET),
-        b"other",
-        "passphrase does not open it",
-    ),
-    "PKCS #12, needless passphrase": (bundle(key("leaf"), *CHAIN), b"other", "is PKCS #12 without a passphrase"),
-    "PKCS #12 of certificates": (bundle(None, None, *CHAIN), None, "is PKCS #12, and a private key is needed"),
+    "PKCS #12, another passphrase": (bundle(key("leaf"), *CHAIN, secret=SECRET), b"other", "passphrase does not open it"),
+    "PKCS #12 of certificates": (bundle(None, None, *CHAIN), None, "is PKCS #12 without a private key"),
+    "sealed PKCS #12 of certificates": (bundle(None, None, *CHAIN, secret=SECRET), SECRET, "is PKCS #12 without a private key"),
     "EC": (EC, None, "is not an RSA key but an EC key"),
-    "Ed25519": (
-        ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        None,
-        "is not an RSA key but an Ed25519 key",
-    ),
+    "Ed25519": (ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), None, "is not an RSA key but an Ed25519 key"),
     "certificate": (PEM, None, "is a certificate, and a private key is needed"),
     "request": (make_csr(key("leaf"), LEAF), None, "is a certificate signing request"),
-    "public key": (
-        key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
-        None,
-        "is a public key",
-    ),
-    "OpenSSH key": (
-        key("leaf").private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
-        None,
-        "is a private key in the format of OpenSSH",
-    ),
+    "public key": (key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), None, "is a public key"),
+    "OpenSSH key": (key("leaf").private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), None, "is a private key in the format of OpenSSH"),
     "cut off": (KEY[:-100], None, "is damaged or cut off"),
     "changed": (KEY.replace(b"MII", b"!!!"), None, "is damaged or cut off"),
     "empty": (b" \n", None, "here is empty"),
@@ -228,6 +213,7 @@ NO_KEYS = {
     "HTML": (b"<!DOCTYPE html><html></html>", None, "is an HTML page"),
     "PuTTY": (b"PuTTY-User-Key-File-3: ssh-rsa\n", None, "is a PuTTY key"),
     "ZIP": (b"PK\x03\x04\0\xff", None, "is a ZIP archive"),
+    "zero bytes": (b"\0" * 2000, None, "is binary data"),
     "binary": (b"\x00\xff\xfe\x93" * 20, None, "is binary data"),
     "JSON": (b'{"clientid": "x", "clientsecret": "y"}', None, "is JSON without a key"),
 }  # fmt: skip
@@ -244,15 +230,13 @@ def test_what_is_no_usable_key_is_named(data, passphrase, says):
     assert not any(secret in str(caught.value) for secret in (CANARY, "other key", KEY.decode()[60:100]))
 
 
+NO_PKCS7 = bytes.fromhex("302306092a864886f70d010702a01630140201013100300b06092a864886f70d0107013100")
 NO_CERTIFICATES = {
     "key": (KEY, "is a private key, and a certificate is needed"),
     "encrypted key": (dump_key(key("leaf"), SECRET), "is an encrypted private key"),
     "request": (make_csr(key("leaf"), LEAF), "is a certificate signing request"),
     "request in base64": (base64.b64encode(make_csr(key("leaf"), LEAF)), "is a certificate signing request"),
-    "public key": (
-        key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
-        "is a public key",
-    ),
+    "public key": (key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "is a public key"),
     "PKCS #12 of a key": (bundle(key("leaf"), None), "is PKCS #12"),
     "PKCS #12 with a passphrase": (bundle(None, None, *CHAIN, secret=SECRET), "needs a passphrase"),
     "revocation list": (b"-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n", "is PEM of the kind X509 CRL"),
@@ -261,6 +245,8 @@ NO_CERTIFICATES = {
     "changed": (PEM.replace(b"MII", b"!!!"), "cannot be read"),
     "no DER": (b"-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n", "cannot be read"),
     "empty": (b"", "here is empty"),
+    "empty PKCS #7": (NO_PKCS7, "is PKCS #7 without certificates"),
+    "PKCS #7, cut off": (pkcs7.serialize_certificates(list(CHAIN), Encoding.DER)[:-100], "cannot be read"),
     "SSH": (b"ssh-rsa AAAAB3NzaC1yc2E me@there\n", "is an OpenSSH public key"),
     "text": (b"see the attachment\n", "is text without"),
 }  # fmt: skip
@@ -369,19 +355,14 @@ WRONG_FILES = {
     "swapped": ({"key": PEM, "certificate": KEY}, "key is a certificate, and a private key is needed", "Did you swap"),
     "a certificate as the key": ({"key": PEM}, "key is a certificate", "--key"),
     "a key alone": ({"key": KEY}, "key is a private key without a certificate", "--certificate"),
-    "a PKCS #12 of a key alone": (
-        {"key": bundle(key("leaf"), None)},
-        "key is PKCS #12 without a certificate",
-        "--certificate",
-    ),
+    "a PKCS #12 of a key alone": ({"key": bundle(key("leaf"), None)}, "key is PKCS #12 without a certificate", "--certificate"),
     "a key twice": ({"key": KEY, "certificate": KEY}, "certificate is a private key", "certificate"),
-    "a request": (
-        {"key": KEY, "certificate": make_csr(key("leaf"), LEAF)},
-        "certificate is a certificate signing request",
-        "signed",
-    ),
+    "a request": ({"key": KEY, "certificate": make_csr(key("leaf"), LEAF)}, "certificate is a certificate signing request", "signed"),
     "another key": ({"key": dump_key(key("other")), "certificate": PEM}, "belongs to the key in", "this very key"),
-    "empty": ({"key": b"", "certificate": PEM}, "key is empty", "Did you swap"),
+    "empty": ({"key": b"", "certificate": PEM}, "key is empty", "the private key with --key"),
+    "JSON": ({"key": b'{"clientsecret": "y"}', "certificate": PEM}, "key is JSON without", "the private key with --key"),
+    "a request as the key": ({"key": make_csr(key("leaf"), LEAF), "certificate": PEM}, "key is a certificate signing", "the private key that"),
+    "PKCS #12 of certificates": ({"key": bundle(None, None, *CHAIN)}, "key is PKCS #12 without a private key", "--key KEYFILE --certificate "),
 }  # fmt: skip
 
 
@@ -395,6 +376,39 @@ def test_files_that_do_not_belong_together_are_named(contents, says, remedy, tmp
     assert says in caught.value.message
     assert remedy in caught.value.remedy
     assert caught.value.exit_code == 2
+
+
+SEALED = {
+    "certificate": {"key": KEY, "certificate": bundle(None, None, *CHAIN, secret=SECRET)},
+    "certificate and its key": {"key": KEY, "certificate": bundle(key("leaf"), *CHAIN, secret=SECRET)},
+    "key": {"key": dump_key(key("leaf"), SECRET), "certificate": bundle(None, None, *CHAIN)},
+}
+OPEN = {
+    "key and certificate": {"key": KEY, "certificate": PEM},
+    "key and PKCS #12": {"key": KEY, "certificate": bundle(None, None, *CHAIN)},
+    "PKCS #12": {"key": bundle(key("leaf"), *CHAIN)},
+}
+
+
+@pytest.mark.kind("foreign files: a passphrase for one of two files")
+@pytest.mark.parametrize("contents", SEALED.values(), ids=SEALED)
+def test_a_passphrase_may_be_for_either_file(contents, tmp_path):
+    write(tmp_path, **contents)
+    paths = [tmp_path / name for name in contents]
+    assert read_identity(*paths, passphrase=CANARY, clock=lambda: NOW).chain == CHAIN
+    with pytest.raises(UsageError, match="--passphrase prompt"):
+        read_identity(*paths, clock=lambda: NOW)
+
+
+@pytest.mark.kind("foreign files: a passphrase for one of two files")
+@pytest.mark.parametrize("contents", OPEN.values(), ids=OPEN)
+def test_a_passphrase_that_no_file_needs_is_refused(contents, tmp_path):
+    write(tmp_path, **contents)
+    paths = [tmp_path / name for name in contents]
+    assert read_identity(*paths, clock=lambda: NOW).chain == CHAIN
+    with pytest.raises(UsageError, match="without a passphrase") as caught:
+        read_identity(*paths, passphrase=CANARY, clock=lambda: NOW)
+    assert "Leave the passphrase out" in caught.value.remedy
 
 
 @pytest.mark.parametrize("name", ["folder", "missing", "folder/../missing"])
@@ -421,9 +435,7 @@ STEPS = {
     "text around": lambda text: f"Subject: x\n{text}\nthe end\n",
     "indented": lambda text: "".join(f"    {line}\n" for line in text.split("\n")),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
-    "label": lambda text: text.replace("N CERTIFICATE-----", "N X509 CERTIFICATE-----").replace(
-        "D CERTIFICATE-----", "D X509 CERTIFICATE-----"
-    ),
+    "label": lambda text: text.replace("N CERTIFICATE-----", "N X509 CERTIFICATE-----").replace("D CERTIFICATE-----", "D X509 CERTIFICATE-----"),
 }
 
 
@@ -455,8 +467,11 @@ def test_of_another_text_no_mix_of_forms_yields_any(steps):
 @given(st.binary(max_size=300) | st.text(st.sampled_from('-BEGINDRTFCA \nMI0=\\"{}LS0tLS1CRUdJTi')).map(str.encode))
 def test_any_bytes_are_read_or_named(data):
     for read in (certificates_in, ca_certificates, lambda data, **k: keys_in(data, **k, **RED)):
-        with warnings.catch_warnings(action="ignore"), suppress(UsageError):
-            read(data, where="here")
+        with warnings.catch_warnings(action="ignore"):
+            try:
+                read(data, where="here")
+            except UsageError as error:
+                assert error.message
     assert identify(data)
 
 

@@ -199,6 +199,25 @@ def test_a_token_is_understood_as_the_director_gives_it(text, url):
     assert token_from({"token": text, "connectorURL": url}) == OneTimeToken(TOKEN, url)
 
 
+LINES = {
+    "raw, escaped": json.dumps(json.dumps({"token": TOKEN, "connectorURL": URL, "text": 'a "quote"'})),
+    "raw, a line of JSON": '"raw": ' + json.dumps(json.dumps({"token": TOKEN, "connectorURL": URL})) + ",",
+    "rawEncoded, a line of JSON": f'  "rawEncoded": "{raw_encoded(token=TOKEN, connectorURL=URL)}",\n',
+    "rawEncoded as a bearer": f"Bearer {raw_encoded(token=TOKEN, connectorURL=URL)}",
+}
+
+
+@pytest.mark.parametrize("text", LINES.values(), ids=LINES)
+def test_a_token_is_read_from_a_line_of_the_directors_answer(text):
+    assert read_token(text) == OneTimeToken(TOKEN, URL)
+
+
+def test_a_token_that_is_marked_as_used_is_refused():
+    with pytest.raises(UsageError, match="is used up"):
+        read_token(raw_encoded(token=TOKEN, connectorURL=URL, used=True))
+    assert read_token(raw_encoded(token=TOKEN, connectorURL=URL, used=False)) == OneTimeToken(TOKEN, URL)
+
+
 DEEP = base64.b64encode(b"[" * 100_000).decode()
 
 

@@ -61,7 +61,7 @@ def test_what_is_not_whole_is_an_error_without_the_secret(given, says):
     assert not any(secret in str(told.value) for secret in ("bare-token", "the-bearer", "raw-token"))
 
 
-WORDS = ("x", "x" * 87, f"{BARE}x")
+WORDS = ("x", "x" * 85, "x" * 89)
 NO_WORDS = ("two words", "-----BEGIN CERTIFICATE-----", "<html>", "{}", "eyJ0b2tlbiI6")
 
 
@@ -71,7 +71,7 @@ def test_a_word_of_another_length_is_refused_after_a_call_that_carries_no_token(
     with pytest.raises(UsageError, match=f"has {len(text)} characters"):
         access_from({"token": "env:THE_TOKEN", "connector_url": between.connector_url}, ucl.ca_file)
     (call,) = between.calls
-    assert "connector-token" not in {name.lower() for name in call.headers}
+    assert call.token is None
 
 
 @pytest.mark.parametrize("text", NO_WORDS)

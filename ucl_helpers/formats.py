@@ -13,6 +13,7 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from urllib.parse import unquote
 
 from cryptography import x509
@@ -128,21 +129,28 @@ def _blocks(data: bytes, depth: int) -> Iterator[Block]:
     for block in _pem_blocks(text):
         found = True
         yield block
-    if depth == _DEEPEST:
-        return
-    whole = "" if found else _NOT_BASE64.sub("", text).replace("-", "+").replace("_", "/")
-    if _BASE64.fullmatch(whole):
-        yield from _blocks(_decoded(whole), depth + 1)
-        return
-    for match in _OF_PEM.finditer(text):
-        found = True
-        yield from _blocks(_decoded(match[0]), depth + 1)
-    if not found:
-        yield from _fields(text)
+    if depth < _DEEPEST:
+        if not found and (inner := _of_whole_text(text, depth)):
+            yield from inner
+            return
+        for match in _OF_PEM.finditer(text):
+            found = True
+            yield from _blocks(_decoded(match[0]), depth + 1)
+        if not found:
+            yield from _bare_blocks(text)
 
 
-def _fields(text: str) -> Iterator[Block]:
-    """Blocks in base64 without a marker, each in a field of XML or JSON."""
+def _of_whole_text(text: str, depth: int) -> list[Block]:
+    """Blocks in a text that is base64 as a whole; none where decoding yields no key and no certificate."""
+    whole = _NOT_BASE64.sub("", text).replace("-", "+").replace("_", "/")
+    if not _BASE64.fullmatch(whole):
+        return []
+    found = list(islice(_blocks(_decoded(whole), depth + 1), MOST_BLOCKS))
+    return found if any(block.kind in _IN_WORDS or block.label for block in found) else []
+
+
+def _bare_blocks(text: str) -> Iterator[Block]:
+    """Blocks in base64 without a marker, such as a field of XML or JSON."""
     for match in _OF_DER.finditer(text):
         if _is_der(inner := _decoded(match[0])):
             yield from (block for block in map(_classified, elements(inner)) if block.kind != OTHER)
@@ -214,7 +222,7 @@ def _decoded(text: str, *, strict: bool = False) -> bytes:
 def _is_der(data: bytes) -> bool:
     """Whether this is a SEQUENCE in DER or BER; text that begins with the digit 0 is not."""
     is_long = data[1:2] in {b"\x80", b"\x81", b"\x82", b"\x83", b"\x84"}
-    return data[:1] == b"\x30" and len(data) > 1 and (is_long or len(data) == data[1] + _HEADER)
+    return data[:1] == b"\x30" and (is_long or (len(data) > 1 and len(data) == data[1] + _HEADER))
 
 
 def elements(data: bytes) -> Iterator[bytes]:
@@ -306,6 +314,8 @@ def _by_content(data: bytes) -> str:
     except UnicodeDecodeError:
         return [*found, "binary data of an unknown kind"][0]
     found += [words for pattern, words in _TEXTS if pattern.match(text)]
+    if "\0" in text:
+        return [*found, "binary data of an unknown kind"][0]
     if re.search(r"BEGIN [A-Z0-9 ]*(CERTIFICATE|KEY)", text):
         return _BAD_MARKERS
     return [*found, "text without a key or a certificate"][0]
@@ -315,6 +325,8 @@ def wrong_kind(data: bytes, where: str, wanted: str, remedy: str) -> UsageError:
     """An error that says what a file is in place of what is ``wanted``; ``remedy`` if nothing better is known."""
     words, key = _identified(data)
     better = _REMEDIES.get(key, "").replace("FILE", where)
+    if key == REQUEST and "key" in wanted:
+        better = "Give the private key that the request was made with."
     if key == DAMAGED:
         better = "Copy it again, whole: from -----BEGIN to the END line, with five hyphens on each side."
     return UsageError(f"{where} is {words}, and {wanted} is needed.", remedy=better or remedy)

@@ -21,8 +21,8 @@ from ucl_helpers.crypto import public_key_of
 from ucl_helpers.dumps import no_core_dumps
 from ucl_helpers.errors import SettledElsewhere, StorageFailed, UsageError
 from ucl_helpers.establishment import must_be_needed
-from ucl_helpers.formats import identify
-from ucl_helpers.key_files import ca_certificates, ca_pem, certificates_in, keys_in
+from ucl_helpers.formats import CERTIFICATE, PKCS7, blocks, identify
+from ucl_helpers.key_files import ca_certificates, ca_pem, certificates_in, keys_in, needs_passphrase
 from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import CONFIGURATION, configuration_from
 from ucl_helpers.outcomes import facts_of, mark_of, outcome_of
@@ -57,7 +57,7 @@ def read_identity(
         key_file: the key, encrypted or not; or PKCS #12 or another file that holds the certificate as well.
         certificate_file: the certificate; may hold the chain and other certificates, in any order.
         chain_file: further certificates.
-        passphrase: of the key or the PKCS #12.
+        passphrase: of the key or the PKCS #12; files that are not encrypted are still read.
         clock: our clock, aware, UTC. It only chooses among certificates; whether one is valid is UCL's to say.
 
     Raises:
@@ -66,16 +66,22 @@ def read_identity(
     """
     no_core_dumps()
     secret, data, where = passphrase.encode() if passphrase else None, _read(key_file), str(key_file)
-    swapped = "Did you swap --key and --certificate?" if certificate_file else "Give the file of the key with --key."
-    keys = keys_in(data, where=where, passphrase=secret, remedy=swapped)
+    is_swapped = certificate_file and any(block.kind in {CERTIFICATE, PKCS7} for block in blocks(data))
+    remedy = "Did you swap --key and --certificate?" if is_swapped else "Give the file of the private key with --key."
+    keys = keys_in(data, where=where, passphrase=secret, remedy=remedy)
     found = list(certificates_in(data, where=where, passphrase=secret, needed=False))
     if not found and certificate_file is None:
         raise UsageError(
             f"{key_file} is {identify(data)} without a certificate.",
             remedy="Give its certificate as well: --certificate FILE.",
         )
-    for path in filter(None, (certificate_file, chain_file)):
+    others = [path for path in (certificate_file, chain_file) if path]
+    for path in others:
         found += certificates_of(path, secret)
+    if secret and not any(map(needs_passphrase, (data, *map(_read, others)))):
+        also = ", and no other file has one" if others else ""
+        remedy = "Leave the passphrase out."
+        raise UsageError(f"{key_file} is {identify(data)} without a passphrase{also}.", remedy=remedy)
     pairs = [(one, key) for one in found for key in keys if public_key_of(one) == key.public_key()]
     if not pairs:
         raise UsageError(

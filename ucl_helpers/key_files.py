@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     pkcs7,
 )
-from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
+from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12KeyAndCertificates, load_pkcs12
 
 from ucl_helpers.crypto import MIN_BITS
 from ucl_helpers.errors import UsageError
@@ -31,6 +31,7 @@ from ucl_helpers.formats import (
     wrong_kind,
 )
 
+_CERTIFICATE_FORMS = "Give a certificate as PEM, DER, PKCS #7 or PKCS #12."
 _SERVER_AUTH, _ANY_USE = bytes.fromhex("06082b06010505070301"), bytes.fromhex("0604551d2500")
 
 
@@ -58,7 +59,9 @@ def certificates_in(
         elif block.kind == DAMAGED and "CERTIFICATE" in block.label and "REQUEST" not in block.label:
             raise _damaged(where)
     if not found and needed:
-        raise wrong_kind(data, where, "a certificate", "Give a certificate as PEM, DER, PKCS #7 or PKCS #12.")
+        if any(block.kind == PKCS7 for block in blocks(data)):
+            raise UsageError(f"{where} is PKCS #7 without certificates.", remedy=_CERTIFICATE_FORMS)
+        raise wrong_kind(data, where, "a certificate", _CERTIFICATE_FORMS)
     return tuple(found)
 
 
@@ -74,7 +77,9 @@ def _certificates_of(block: Block, where: str, passphrase: bytes | None) -> list
         for one in found:  # names are parsed late: better here than in the midst of something
             one.subject.public_bytes()
             one.issuer.public_bytes()
-    except (*UNREADABLE, *UNUSABLE):
+    except (*UNREADABLE, *UNUSABLE) as error:
+        if block.kind == PKCS7 and "no certificate" in str(error):  # cryptography has no type of its own for it
+            return []
         raise _damaged(where) from None
     return found
 
@@ -164,6 +169,12 @@ def keys_in(data: bytes, *, where: str, passphrase: bytes | None = None, remedy:
             problem = problem or error
     if found:
         return tuple(found)
+    if problem is None and any(block.kind == PKCS12 for block in blocks(data)):
+        opened = " --passphrase prompt" if needs_passphrase(data) else ""
+        raise UsageError(
+            f"{where} is PKCS #12 without a private key.",
+            remedy=f"Give the key's file as the key: --key KEYFILE --certificate {where}{opened}",
+        )
     raise problem or wrong_kind(data, where, "a private key", remedy)
 
 
@@ -172,8 +183,8 @@ def _opened(block: Block, where: str, passphrase: bytes | None) -> object:
     try:
         return load(block.pem or block.der, passphrase)
     except TypeError:
-        if passphrase:
-            raise UsageError(f"{where} is not encrypted.", remedy="Leave the passphrase out.") from None
+        if passphrase:  # it is not encrypted; the passphrase may be another file's
+            return _opened(block, where, None)
         raise UsageError(f"{where} is an encrypted private key.", remedy=_HOW_TO_OPEN) from None
     except ValueError:
         if block.kind == SEALED_KEY:
@@ -214,10 +225,27 @@ _RSA_ONLY = "UCL signs RSA keys only. Establish a connection with a new key inst
 _HOW_TO_OPEN = "Give its passphrase by reference: --passphrase prompt, env:NAME or file:PATH."
 
 
-def _bundle_opens_without(der: bytes) -> bool:
+def _load_bundle(der: bytes, passphrase: bytes | None) -> PKCS12KeyAndCertificates:
+    """Open PKCS #12 with a passphrase, or else without one: the passphrase may be another file's."""
     try:
-        load_pkcs12(der, None)
-    except (ValueError, *UNUSABLE):
+        return load_pkcs12(der, passphrase)
+    except UNREADABLE:
+        if passphrase is None:
+            raise
+        return load_pkcs12(der, None)
+
+
+def needs_passphrase(data: bytes) -> bool:
+    """Whether a file holds something that only a passphrase opens, or PKCS #12 that cannot be read."""
+    return any(block.kind == SEALED_KEY or not _opens_without(block) for block in blocks(data))
+
+
+def _opens_without(block: Block) -> bool:
+    if block.kind != PKCS12:
+        return True
+    try:
+        load_pkcs12(block.der, None)
+    except (*UNREADABLE, *UNUSABLE):
         return False
     return True
 
@@ -225,7 +253,7 @@ def _bundle_opens_without(der: bytes) -> bool:
 def _opened_bundle(der: bytes, where: str, passphrase: bytes | None) -> tuple[object | None, list[x509.Certificate]]:
     """Key and certificates of PKCS #12; either may be missing."""
     try:
-        bundle = load_pkcs12(der, passphrase)
+        bundle = _load_bundle(der, passphrase)
         certificates = [one.certificate for one in (bundle.cert, *bundle.additional_certs) if one is not None]
         for one in certificates:
             one.subject.public_bytes()
@@ -236,7 +264,5 @@ def _opened_bundle(der: bytes, where: str, passphrase: bytes | None) -> tuple[ob
     except UNREADABLE:
         if passphrase is None:
             raise UsageError(f"{where} is PKCS #12 and needs a passphrase.", remedy=_HOW_TO_OPEN) from None
-        if _bundle_opens_without(der):
-            raise UsageError(f"{where} is PKCS #12 without a passphrase.", remedy="Leave the passphrase out.") from None
         raise _wrong_passphrase(where, "PKCS #12") from None
     return bundle.key, certificates

@@ -182,7 +182,7 @@ def read_bearer(text: str) -> str:
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{86}={0,2}")  # 64 bytes; a double click selects no "=" at the end
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
-_HEADER_OF_TOKEN = re.compile(r"(connector-)?token\s*[:=]\s*", re.IGNORECASE)
+_HEADER_OF_TOKEN = re.compile(r"\"?((connector-)?token|rawEncoded|raw)\"?\s*[:=]\s*|Bearer\s+", re.IGNORECASE)
 _HEADER_OF_BEARER = re.compile(r"^\s*(authorization\s*:\s*)?(bearer\s+)?", re.IGNORECASE)
 _TOKEN_FIELDS = ("token", "rawEncoded", "raw", "legacyConnectorURL")
 _NO_TOKEN = (
@@ -205,9 +205,15 @@ def _is_token(text: str) -> bool:
 
 def _token_in(text: str, depth: int = 0) -> OneTimeToken | None:
     """The token that a text is or holds; None if it has no known form."""
-    text = unwrapped(text)
-    if named := _HEADER_OF_TOKEN.match(text):
-        text = unwrapped(text[named.end() :])
+    for _ in range(2):  # the name may stand before the quotes or inside them
+        text = text.strip().removesuffix(",")
+        if named := _HEADER_OF_TOKEN.match(text):
+            text = text[named.end() :]
+        with suppress(ValueError, RecursionError):
+            value = json.loads(text)
+            if isinstance(value, str) and (found := _from_json(value, depth + 1)):
+                return found
+        text = unwrapped(text)
     joined = without_blanks(text)
     if _TOKEN.fullmatch(joined):
         return OneTimeToken(joined.rstrip("=") + "==")
@@ -246,6 +252,8 @@ def _from_json(value: object, depth: int) -> OneTimeToken | None:
         # JSON is whole or none, so a token in it was not cut off, whatever its length.
         found = _token_in(given, depth) or (OneTimeToken(given) if name == "token" else None)
         if found:
+            if value.get("used") is True:
+                raise UsageError("The one-time token is used up.", remedy="It was not sent. Get a new one-time token.")
             url, expires = value.get("connectorURL"), _moment(value.get("expiresAt"))
             named = url if isinstance(url, str) and url else found.connector_url
             return replace(found, connector_url=named, expires_at=expires or found.expires_at)

@@ -139,10 +139,18 @@ def import_command(
     --connector-url is the certificateSecuredConnectorURL. Nothing is kept unless UCL accepts the certificate.
     """
     _refuse_practice(home, name)
-    secret = resolve(passphrase, what="--passphrase") if passphrase else None
+    secret = _passphrase(passphrase) if passphrase else None
     identity = read_identity(key, certificate, chain, passphrase=secret)
     outcome = import_identity(home, name, identity, connector_url, ca_file=ca_file)
     finish(home.connection(name), outcome, json_output=json_output)
+
+
+def _passphrase(reference: str) -> str:
+    try:
+        return resolve(reference, what="--passphrase")
+    except UsageError as error:
+        remedy = f"{error.remedy} If no file has a passphrase, leave --passphrase out."
+        raise UsageError(error.message, remedy=remedy) from None
 
 
 COMMANDS = (establish_command, import_command)
