@@ -435,7 +435,9 @@ STEPS = {
     "text around": lambda text: f"Subject: x\n{text}\nthe end\n",
     "indented": lambda text: "".join(f"    {line}\n" for line in text.split("\n")),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
-    "label": lambda text: text.replace("N CERTIFICATE-----", "N X509 CERTIFICATE-----").replace("D CERTIFICATE-----", "D X509 CERTIFICATE-----"),
+    "label": lambda text: text.replace("N CERTIFICATE-----", "N X509 CERTIFICATE-----").replace(
+        "D CERTIFICATE-----", "D X509 CERTIFICATE-----"
+    ),
 }
 
 
