@@ -139,6 +139,16 @@ def test_what_cannot_be_run_is_told_before_anything_runs(options, code, error, s
     assert not shell.home.exists()
 
 
+@pytest.mark.parametrize(("given", "code", "outcome"), [("no", 2, "failed"), ("True", 0, "done")])
+def test_no_outcome_of_an_earlier_run_stays(given, code, outcome, shell, tmp_path):
+    write_notebook(tmp_path / "in.ipynb", "print(due)", parameters="due: bool = True")
+    assert shell.ucl("run", "in.ipynb", "-o", "o.ipynb").code == 0
+    said = shell.ucl("run", "in.ipynb", "-o", "o.ipynb", "-p", "due", given)
+    told = json.loads((tmp_path / "o.outcome.json").read_text())
+    assert (said.code, told["exitCode"], told["outcome"]) == (code, code, outcome), said
+    assert ("write True or False" in said.err) == bool(code)
+
+
 DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 
 

@@ -29,6 +29,15 @@ from ucl_helpers.models import OUTCOME_MIME
 OURS = {"engine_name": "ucl", "kernel_name": "python3", "language": "python", "progress_bar": False}
 
 
+def only_the_outcome_is_there(folder):
+    """Nothing was run, and what is told of it takes the place of what an earlier run left."""
+    told = json.loads((folder / "out.outcome.json").read_text())
+    must_follow_the_schema(told)
+    assert (told["outcome"], told["notebook"]) == ("failed", None)
+    assert "t0k3n" not in str(told)
+    return sorted(path.name for path in folder.iterdir()) == ["in.ipynb", "out.outcome.json"]
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -40,27 +49,27 @@ OURS = {"engine_name": "ucl", "kernel_name": "python3", "language": "python", "p
     ],
     ids=["token", "url", "by its name", "deep", "key"],
 )
-def test_a_secret_among_the_parameters_is_refused_by_any_papermill_before_anything_is_written(tmp_path, parameters):
+def test_a_secret_among_the_parameters_is_refused_by_any_papermill_before_anything_is_run(tmp_path, parameters):
     write_notebook(tmp_path / "in.ipynb", f"open({str(tmp_path / 'ran')!r}, 'w')")
     with pytest.raises(SecretFound, match="Parameter") as caught:
         papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", parameters, **OURS)
     assert "t0k3n" not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["in.ipynb"]
+    assert only_the_outcome_is_there(tmp_path)
 
 
 def test_nobody_is_asked_for_a_secret_by_any_papermill(tmp_path):
     write_notebook(tmp_path / "in.ipynb", f"open({str(tmp_path / 'ran')!r}, 'w')")
     with pytest.raises(UsageError, match="nobody to be asked"):
         papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", {"token": "prompt"}, **OURS)
-    assert [path.name for path in tmp_path.iterdir()] == ["in.ipynb"]
+    assert only_the_outcome_is_there(tmp_path)
 
 
 @pytest.mark.plants_secrets
-def test_a_secret_in_a_cell_is_refused_before_anything_is_written(tmp_path):
+def test_a_secret_in_a_cell_is_refused_before_anything_is_run(tmp_path):
     write_notebook(tmp_path / "in.ipynb", f"key = {PEM!r}")
     with pytest.raises(SecretFound, match="Cell 2 of the notebook holds a private key"):
         run_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
-    assert [path.name for path in tmp_path.iterdir()] == ["in.ipynb"]
+    assert only_the_outcome_is_there(tmp_path)
 
 
 def test_papermill_loads_nothing_by_the_engine_in_runs_that_use_another():

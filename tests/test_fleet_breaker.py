@@ -4,7 +4,7 @@ import json
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from fleet_tasks import renewed
 from steps import pending_of
 
 from tools.make_fleet import make_fleet
-from ucl_helpers.attempts import remembered
+from ucl_helpers.attempts import counted, remembered
 from ucl_helpers.automation.fleet.breaker import ALIKE, CONFIRMED, Breaker, endpoint_of, verdict
 from ucl_helpers.automation.fleet.executors import Workers
-from ucl_helpers.automation.fleet.plan import Plan
+from ucl_helpers.automation.fleet.plan import Plan, alone, plan
 from ucl_helpers.automation.fleet.run import renew_fleet
 from ucl_helpers.automation.fleet.task import failure
+from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -31,6 +32,7 @@ from ucl_helpers.errors import (
     RetryLater,
     ServerNotTrusted,
     StorageFailed,
+    UCLError,
     Unavailable,
     Unreachable,
     UsageError,
@@ -156,7 +158,7 @@ ERRORS = {
 def fleet(tmp_path):
     """Renews connections ``a…`` of one endpoint and ``b…`` of another; those that are named fail in the given way."""
 
-    def renew(error, failing, names, threads=1):
+    def renew(error, failing, names, threads=1, earlier=None):
         asked = []
 
         def task(home, name, base, force, again):
@@ -164,7 +166,7 @@ def fleet(tmp_path):
             return failure(ERRORS[error]) if failing(name) else renewed()
 
         endpoints = {name: HERE if name.startswith("a") else THERE for name in names}
-        plan = Plan(Home(tmp_path), False, dict.fromkeys(names), endpoints=endpoints)
+        plan = Plan(Home(tmp_path), False, dict.fromkeys(names), endpoints=endpoints, failures=earlier or {})
         with ThreadPoolExecutor(threads) as pool:
             return asked, renew_fleet(plan, Workers(pool, lambda: threads), rate=1e6, task=task)
 
@@ -200,6 +202,25 @@ def test_some_that_are_refused_stop_no_other(fleet, failing):
     assert sorted(asked) == A
     assert outcome.endpoints == {}
     assert (outcome.counts["renewed"], sorted(outcome.failures)) == (len(A) - len(failing), failing)
+
+
+@pytest.mark.kind("fleet: some connections that fail for themselves")
+@pytest.mark.parametrize("known", [True, False])
+def test_the_other_end_is_that_of_those_that_did_not_fail_before(fleet, known):
+    ends, lost = A[:3], A[-10:]
+    earlier = dict.fromkeys(lost, 5) if known else {}
+    asked, outcome = fleet("refused", lambda name: name in ends + lost, A, earlier=earlier)
+    assert set(A[3:-10]) <= set(asked) if known else len(asked) == ALIKE + CONFIRMED
+    assert outcome.counts["renewed"] == (len(A) - 13 if known else 0)
+
+
+def test_who_failed_least_in_earlier_runs_is_asked_first(home):
+    for name in ("c000", "c002"):
+        with suppress(UCLError), home.connection(name).lock.held(), counted(home.connection(name), utc_now):
+            raise AuthenticationFailed("No.", status=400)
+    with alone(home):
+        planned = plan(home, ["c00[0-3]"], force=True)
+    assert list(planned.bases) == ["c001", "c003", "c000", "c002"]
 
 
 # -- for real ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import shutil
 import threading
 from datetime import timedelta
 from http.server import HTTPServer
+from types import SimpleNamespace
 
 import pytest
 from command_line import Shell
@@ -12,7 +13,7 @@ from test_notices import Receiver
 from tools.make_fleet import make_fleet
 from ucl_helpers.automation import notices
 from ucl_helpers.automation.fleet.notices import is_over, notify_once
-from ucl_helpers.errors import AuthenticationFailed, StorageFailed, Unavailable, Unreachable
+from ucl_helpers.errors import AuthenticationFailed, Outage, StorageFailed, Unavailable, Unreachable
 from ucl_helpers.sandbox import Fault, Sandbox
 from ucl_helpers.store import Home
 
@@ -75,6 +76,14 @@ def test_the_next_outage_is_told_again(home, server):
     for name in ("c3", "c4"):
         notify_once(home.connection(name), OUTAGE)
     assert len(server.received) == 2
+
+
+@pytest.mark.parametrize(("words", "count"), [(["WARNING", "WARNING"], 1), (["WARNING", "CRITICAL", "CRITICAL"], 2)])
+def test_an_outage_that_becomes_critical_is_told_once_more(home, server, monkeypatch, words, count):
+    for name, word in zip(NAMES, words, strict=False):
+        monkeypatch.setattr(notices, "verdict", lambda _, word=word: SimpleNamespace(word=word))
+        notify_once(home.connection(name), Outage("Down.", outage="proven", director_status=502))
+    assert len(server.received) == count
 
 
 def test_what_could_not_be_told_is_told_by_the_next(home, server):

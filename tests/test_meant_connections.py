@@ -136,6 +136,12 @@ def test_the_environment_asks_for_it_where_no_parameter_can(tmp_path, monkeypatc
                 papermill.execute_notebook(str(path), None, **options)
 
 
+def test_a_name_that_is_new_needs_something_to_establish_it_with(tmp_path):
+    said = Shell(tmp_path / "home", tmp_path).ucl("run", "01", "-p", "connection", "zz", "-o", "out.ipynb", "--json")
+    assert (said.code, "no connection zz yet" in said.json["message"]) == (2, True), said
+    assert "-p token env:NAME" in said.json["remedy"]
+
+
 def test_outside_of_a_notebook_nobody_needs_to_ask():
     must_be_asked_for(asked=False)
 

@@ -152,10 +152,11 @@ def open_connection(
     return connection
 
 
-def must_be_asked_for(*, asked: bool) -> None:
+def must_be_asked_for(name: str = "", *, asked: bool) -> None:
     """Check that practice is meant.
 
     Args:
+        name: of a connection that is not there yet, and that nothing is given to establish with; empty for none.
         asked: whether a parameter asked for it. ``UCL_PRACTICE=1`` in the environment does as well, for programs that
             run notebooks and take no parameters, as Sphinx does.
 
@@ -163,6 +164,13 @@ def must_be_asked_for(*, asked: bool) -> None:
         UsageError: nobody asked for it, and no person runs this notebook.
     """
     if not asked and os.environ.get("UCL_PRACTICE") != "1" and not is_attended():
+        if name:
+            raise UsageError(
+                f"There is no connection {name} yet, and nothing to establish it with.",
+                remedy="Give a one-time token: -p token env:NAME (and -p connector_url URL, where the token does not "
+                "name it); or access to the Director: -p director_url URL -p tenant ID -p application_id ID "
+                "-p bearer env:NAME. To practise: -p practice True (ucl run: --practice).",
+            )
         raise UsageError(
             "This run names no connection, and a headless run practises in the sandbox only if you ask for it.",
             remedy="Name your connection: -p connection NAME. To practise: -p practice True (ucl run: --practice).",
@@ -232,7 +240,7 @@ def way_in(
     if there and there.path.is_dir() and not there.is_sandbox and not asked:
         return WayIn(there, None, ca_file)
     if not (there and there.is_sandbox):
-        must_be_asked_for(asked=asked)
+        must_be_asked_for(name, asked=asked)
     connection = _practice(folder, name) if name else _anew(_practice(folder, _own(folder, practice)))
     return WayIn(connection, director_of(folder), sandbox_of(folder).ca_file)
 

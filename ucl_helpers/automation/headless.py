@@ -2,7 +2,8 @@
 
 The law of this file:
 
-1.  Parameters and sources are looked at before anything is written: a secret in them is refused.
+1.  Parameters and sources are looked at before the notebook is written: a secret in them is refused, and the outcome
+    says so.
 2.  Every save is without secrets, by a rename, mode 0600; also when the run fails, is stopped or comes to its deadline.
 3.  When it returns or raises, the kernel is gone and the outcome is told.
 
@@ -28,11 +29,11 @@ from ucl_helpers.automation.client import HeadlessClient
 from ucl_helpers.automation.engine import KERNEL_NAME
 from ucl_helpers.automation.kernel import QUIET, EncryptedKernelManager
 from ucl_helpers.automation.parameters import BUILT_IN, Parameter, declared, refuse_secret, typed
-from ucl_helpers.automation.record import CellFailed, Record, outcome_path, write_outcome
+from ucl_helpers.automation.record import CellFailed, Record, outcome_path, refused, write_outcome, write_refusal
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.redaction.sources import WatchedSecrets
 from ucl_helpers.automation.runner import DEADLINE
-from ucl_helpers.automation.saving import RedactingManager
+from ucl_helpers.automation.saving import RedactingManager, local_path
 from ucl_helpers.automation.signals import handled, noted
 from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.policy import parse_duration
@@ -81,8 +82,8 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         source: the file that the notebook was read from, if papermill was given its content.
 
     Raises:
-        UsageError: the notebook does not take these parameters; nothing was written, nothing was run.
-        SecretFound: a secret stands in a parameter or in a cell; nothing was written, nothing was run.
+        UsageError: the notebook does not take these parameters; only the outcome was written, nothing was run.
+        SecretFound: a secret stands in a parameter or in a cell; only the outcome was written, nothing was run.
         SecretRedacted: the notebook showed a secret; the outputs that held it were removed from all that was written.
         DeadlineExceeded: the run, or a cell, took too long.
         KeyboardInterrupt, SystemExit: SIGINT, or SIGTERM (143), came.
@@ -92,12 +93,16 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     if source is not None:
         input_path = nb.metadata.papermill["input_path"] = str(source)
     parameters = nb.metadata.papermill.get("parameters", {})
-    for name, value in parameters.items():
-        refuse_secret(name, value)
-    _convert(nb, parameters)
-    defaults = {name: one.default for name, one in _declared(nb).items() if one.default is not None}
-    redactor = Redactor(WatchedSecrets({**defaults, **parameters}, home))
-    redactor.refuse_sources(nb.cells)
+    try:
+        redactor = _accepted(nb, parameters, home)
+    except UCLError as error:
+        if tell is not None:
+            tell(refused(input_path or "", parameters, error))
+        else:
+            with suppress(UCLError):
+                if path := local_path(nb.metadata.papermill["output_path"]):
+                    write_refusal(path, input_path or "", parameters, error)
+        raise
     record = Record(str(input_path or ""), parameters, datetime.now(UTC))
     manager = RedactingManager(
         nb, redactor, saves_each_cell=output_path is not None, progress_bar=progress_bar, log_output=log_output
@@ -127,6 +132,17 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
             client.execute()
         ending.failure = client.failure
     return nb
+
+
+def _accepted(nb: Any, parameters: dict[str, Any], home: Path | None) -> Redactor:
+    """Refuse parameters and cells with which nothing may run; return what takes secrets out."""
+    for name, value in parameters.items():
+        refuse_secret(name, value)
+    _convert(nb, parameters)
+    defaults = {name: one.default for name, one in _declared(nb).items() if one.default is not None}
+    redactor = Redactor(WatchedSecrets({**defaults, **parameters}, home))
+    redactor.refuse_sources(nb.cells)
+    return redactor
 
 
 class _Ending:

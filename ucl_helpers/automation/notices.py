@@ -35,6 +35,7 @@ from ucl_helpers.store import Connection
 Kind = Literal["failure", "reminder", "recovery"]
 REMIND_AFTER = timedelta(hours=23)  # a daily run may be early
 LIMIT_SECONDS = 30
+_OUTAGES = (Outage, PossibleOutage)
 _SENDER = (sys.executable, "-P", "-m", "ucl_helpers.automation.sender")
 _TYPES = {"failure": "failure", "reminder": "warning", "recovery": "success"}
 
@@ -69,12 +70,11 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
         if error is None and known.failures:  # nothing was tried since
             return False
         last = known.last_error.error if known.last_error else ""
-        passes = isinstance(error, Outage | PossibleOutage)
-        critical = passes and verdict(status_of(connection, clock, whole=False)).word == "CRITICAL"
+        critical = error is not None and is_critical(connection, error, clock)
         enough = critical or known.failures >= notices.after_failures or type(error).__name__ != last
         kind = what_to_tell(told, error, enough=enough, now=now, critical=critical)
         words = _words(connection, kind, error, known.failures, now) if kind else {}
-        if kind == "failure" and passes and not critical:
+        if kind == "failure" and isinstance(error, _OUTAGES) and not critical:
             words = {**words, "type": "warning"}
         if kind and _send(connection, notices.urls, kind, words):
             told = {**told, _matter(error, critical=critical): now} if error else {}
@@ -83,6 +83,15 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
             return True
     except UCLError as problem:
         _warn(connection, str(problem))
+    return False
+
+
+def is_critical(connection: Connection, error: UCLError, clock: Clock = utc_now) -> bool:
+    """Whether an error is an outage, which passes by itself, and yet there may be no time for that."""
+    if not isinstance(error, _OUTAGES):
+        return False
+    with suppress(UCLError):
+        return verdict(status_of(connection, clock, whole=False)).word == "CRITICAL"
     return False
 
 

@@ -63,6 +63,8 @@ class Parameter:
             return value
         if kind == "int" and "str" in self.types:
             return str(value)
+        if self.types <= {"bool", NONE}:
+            raise ValueError(self._no_bool(value))
         hint = " (papermill passes a text as it is with -r instead of -p)" if "str" in self.types else ""
         raise ValueError(f"{value!r} is not {self.wanted}{hint}")
 
@@ -84,7 +86,10 @@ class Parameter:
                     continue
         if "str" in self.types:
             return text
-        raise ValueError(f"{text!r} is not {self.wanted}")
+        raise ValueError(self._no_bool(text) if self.types <= {"bool", NONE} else f"{text!r} is not {self.wanted}")
+
+    def _no_bool(self, value: object) -> str:
+        return f"{value!r} is not {self.wanted}: write True or False{' or None' if NONE in self.types else ''}"
 
 
 def declared(notebook: Mapping[str, Any]) -> dict[str, Parameter]:

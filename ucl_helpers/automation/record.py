@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ucl_helpers.automation.parameters import refuse_secret
 from ucl_helpers.automation.redaction import Redactor
+from ucl_helpers.automation.redaction.sources import WatchedSecrets
 from ucl_helpers.errors import SecretRedacted, UCLError
-from ucl_helpers.files import write
+from ucl_helpers.files import make_output_folder, write
 from ucl_helpers.models import OUTCOME_MIME
 from ucl_helpers.show import moment
 from ucl_helpers.store import Connection, Home
@@ -98,6 +100,30 @@ class Record:
             if isinstance(name, str) and name:
                 return standing(Connection(Home(str(self.parameters.get("home") or "")), name))
         return {}
+
+
+def refused(source: str | Path, parameters: Mapping[str, Any], error: UCLError) -> Record:
+    """The record of a run that did not begin, since ``error`` forbids it."""
+    kept = {}
+    for name in ("connection", "home"):
+        with suppress(UCLError):  # nobody may have looked at them yet
+            refuse_secret(name, value := str(parameters.get(name) or ""))
+            kept[name] = value
+    record = Record(str(source), kept, datetime.now(UTC))
+    record.end((), error, Redactor(WatchedSecrets(kept)))
+    return record
+
+
+def write_refusal(output: Path, source: str | Path, parameters: Mapping[str, Any], error: UCLError) -> None:
+    """Write the outcome of a run that did not begin: nobody is to take that of an earlier one for it.
+
+    Where it cannot be written, or there is no folder for it, it is left out; the caller raises ``error``.
+    """
+    if not output.absolute().parent.is_dir():
+        return
+    with suppress(UCLError):
+        make_output_folder(output.absolute().parent)
+        write_outcome(outcome_path(output.absolute()), refused(source, parameters, error).as_json(None))
 
 
 def standing(connection: Connection) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from ucl_helpers.automation.leftovers import hold, sweep
 from ucl_helpers.automation.notebook_file import LARGEST_NOTEBOOK, read_notebook
 from ucl_helpers.automation.parameters import Parameter, accept, declared
-from ucl_helpers.automation.record import Record, outcome_path, write_outcome
+from ucl_helpers.automation.record import Record, outcome_path, write_outcome, write_refusal
 from ucl_helpers.automation.signals import noted
-from ucl_helpers.errors import UsageError
+from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.files import make_output_folder, read_regular, storage, write
 from ucl_helpers.show import printable
 
@@ -79,7 +79,8 @@ def run_notebook(
 
     The executed notebook appears whole, mode 0600, at the end of the run, with its
     ``outcome.json``: also of one that failed, was interrupted, or whose kernel did not start. While it runs, a hidden
-    folder beside it (0700) shows how far it is; that of a run that was killed goes away with the next.
+    folder beside it (0700) shows how far it is; that of a run that was killed goes away with the next. A run that is
+    refused before it begins has its ``outcome.json``, too, and no notebook.
 
     Args:
         notebook: the file to run; it is not changed.
@@ -97,14 +98,31 @@ def run_notebook(
     """
     if output.is_dir():
         raise UsageError(f"{output} is a folder.", remedy="Name the file that the executed notebook goes to.")
-    content = read_notebook(notebook)
-    values = accept(declared(content), parameters or {})
-    stops: list[BaseException] = []
     records: list[Record] = []
+    try:
+        told = _run(notebook, output.absolute(), parameters or {}, deadline, home, records=records)
+    except UCLError as error:
+        if not records:
+            write_refusal(output, notebook, parameters or {}, error)
+        raise
+    return RunResult(output.absolute(), told)
+
+
+def _run(
+    notebook: Path,
+    output: Path,
+    parameters: Mapping[str, object],
+    deadline: timedelta,
+    home: Path | None,
+    *,
+    records: list[Record],
+) -> dict[str, Any]:
+    content = read_notebook(notebook)
+    values = accept(declared(content), parameters)
+    stops: list[BaseException] = []
     with noted(stops), closing(_begun_kernel(notebook)) as kernel:
         from ucl_helpers.automation.execution import execute
 
-        output = output.absolute()
         make_output_folder(output.parent)  # else another user could put a folder in the place of the hidden one
         with storage("write", output):
             sweep(output.parent, _WORKING)
@@ -116,7 +134,7 @@ def run_notebook(
         finally:
             told = _keep(working, output, records)
             os.close(held)
-    return RunResult(output, told)
+    return told
 
 
 def _begun_kernel(notebook: Path) -> "EncryptedKernelManager":
@@ -137,11 +155,12 @@ def _begun(output: Path) -> Path:
 def _keep(working: Path, output: Path, records: Sequence[Record]) -> dict[str, Any]:
     """Save what was executed so far, and what came of it, under their final names, by one rename each."""
     try:
-        if (working / output.name).exists():
+        executes = (working / output.name).exists()
+        if executes:
             executed = json.loads(read_regular(working / output.name, LARGEST_NOTEBOOK))
             executed["metadata"]["papermill"]["output_path"] = printable(str(output))
             write(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
-        told = records[-1].as_json(output) if records else {}
+        told = records[-1].as_json(output if executes else None) if records else {}
         if told:
             write_outcome(outcome_path(output), told)
         return told

@@ -92,23 +92,18 @@ def _run(
 ) -> None:
     from ucl_helpers.automation.looking import nothing_to_do
     from ucl_helpers.automation.notebooks import find_notebook
-    from ucl_helpers.automation.parameters import accept, require_connection
-    from ucl_helpers.automation.record import outcome_path, write_outcome
-    from ucl_helpers.automation.runner import RunResult, parameters_of, run_notebook
+    from ucl_helpers.automation.record import outcome_path, write_outcome, write_refusal
+    from ucl_helpers.automation.runner import RunResult, run_notebook
     from ucl_helpers.automation.runs import default_output, looked_path, prune
 
     path, now, runs = find_notebook(notebook), datetime.now(UTC), home.folder("runs")
-    known = parameters_of(path)
-    if if_due and "only_if_due" not in known:
-        message = f"--if-due needs a notebook with the parameter only_if_due, and {path.name} has none."
-        raise UsageError(message, remedy="Run it without --if-due.")
     _check_output(output, path)
-    values = {**({"home": str(home.path)} if "home" in known else {}), **given}
-    if if_due:
-        values["only_if_due"] = "true"
-    accepted = accept(known, values)
-    require_connection(known, accepted, path.name)
-    _refuse_real(accepted)
+    try:
+        values, accepted = _accepted(path, given, home, if_due=if_due)
+    except UCLError as error:
+        if output:
+            write_refusal(output, path, {"home": str(home.path), **given}, error)
+        raise
     if if_due and (told := nothing_to_do(path, accepted)):
         kept = outcome_path(output) if output else looked_path(runs, path, told["connection"])
         make_output_folder(kept.parent)
@@ -128,9 +123,31 @@ def _run(
     _end(result, values, json_output=json_output)
 
 
+def _accepted(
+    notebook: Path, given: Mapping[str, str], home: Home, *, if_due: bool
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The parameters, as text and as the types that the notebook declares."""
+    from ucl_helpers.automation.parameters import accept, require_connection
+    from ucl_helpers.automation.runner import parameters_of
+
+    known = parameters_of(notebook)
+    if if_due and "only_if_due" not in known:
+        message = f"--if-due needs a notebook with the parameter only_if_due, and {notebook.name} has none."
+        raise UsageError(message, remedy="Run it without --if-due.")
+    values = {**({"home": str(home.path)} if "home" in known else {}), **given}
+    if if_due:
+        values["only_if_due"] = "true"
+    accepted = accept(known, values)
+    require_connection(known, accepted, notebook.name)
+    _refuse_real(accepted)
+    return values, accepted
+
+
 def _check_output(output: Path | None, notebook: Path) -> None:
     if output and output.suffix != ".ipynb":
         raise UsageError(f"{output} is no name of a notebook.", remedy="Let it end in .ipynb.")
+    if output and output.is_dir():
+        raise UsageError(f"{output} is a folder.", remedy="Name the file that the executed notebook goes to.")
     if output and output.resolve() == notebook.resolve():
         raise UsageError(f"{output} is the notebook that is to be run.", remedy="Name another file for the output.")
 

@@ -8,6 +8,8 @@ The law of this file:
 3.  A refusal proves nothing: connections that are neighbours by name may be revoked together. So from the third
     refusal on, the connections at the other end of the list are asked, and :data:`CONFIRMED` of them decide.
 4.  What says nothing of the endpoint (a file, a lock, a pause that is not over) changes nothing.
+5.  The connections that failed least often in earlier runs are asked first, in each law above. So those that are
+    refused for good keep none from being renewed in the next run.
 
 The run does not ask again: the next one does. So nothing waits in a timer's job, and no connection that was not asked
 counts a failure.

@@ -4,7 +4,8 @@
 
     HOME/fleet/told/…     a file for each endpoint and its recipients; made when it is told, removed when it is over
 
-The first connection tells it, by its own settings, and tells that it is over. Connections with other recipients tell
+The first connection tells it, by its own settings, and tells that it is over. That it has become critical is told once
+more, since that is what somebody has to act on. Connections with other recipients tell
 theirs. What lasts, and what says nothing of the endpoint, is told by each connection, as by ``ucl renew``.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ucl_helpers import files
 from ucl_helpers.automation.fleet.breaker import endpoint_of, verdict
-from ucl_helpers.automation.notices import REMIND_AFTER, notify
+from ucl_helpers.automation.notices import REMIND_AFTER, is_critical, notify
 from ucl_helpers.errors import RetryLater, UCLError
 from ucl_helpers.store import Connection
 
@@ -24,23 +25,26 @@ def notify_once(connection: Connection, error: UCLError) -> None:
     """Tell of a failure, unless it is a temporary one of the endpoint, and told already for another connection."""
     if verdict(error) is None or not isinstance(error, RetryLater):
         notify(connection, error)
-    elif (note := _note(connection)) and _is_first(connection, note) and not notify(connection, error):
+        return
+    note = _note(connection, critical=is_critical(connection, error))
+    if note and _is_first(connection, note) and not notify(connection, error):
         note.unlink(missing_ok=True)
 
 
 def is_over(connection: Connection) -> None:
     """Remember that the endpoint works: the next outage is told again."""
-    if note := _note(connection):
-        with suppress(OSError):
-            note.unlink(missing_ok=True)
+    for critical in (False, True):
+        if note := _note(connection, critical=critical):
+            with suppress(OSError):
+                note.unlink(missing_ok=True)
 
 
-def _note(connection: Connection) -> Path | None:
+def _note(connection: Connection, *, critical: bool) -> Path | None:
     """Return the file that says that it is told; None when the connection names no recipient."""
     with suppress(UCLError):
         if urls := connection.settings.notices.urls:
             mark = hashlib.sha256("\n".join([endpoint_of(connection.url), *urls]).encode()).hexdigest()[:16]
-            return connection.home.folder("fleet") / "told" / mark
+            return connection.home.folder("fleet") / "told" / f"{mark}{'-critical' if critical else ''}"
     return None
 
 

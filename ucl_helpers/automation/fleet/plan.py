@@ -38,6 +38,7 @@ class Plan:
         bases: connections to renew, each with the generation that it has now, or had when a forced run began.
         settled: those that need nobody.
         endpoints: the certificate endpoint of each connection that is to be renewed, where it is known.
+        failures: how often in a row each has failed in earlier runs, where it has; the fewer, the earlier it is asked.
         practice: whether one of them follows the sandbox of the home folder.
         continued: when the forced run that is gone on with began (UTC), or None.
     """
@@ -47,6 +48,7 @@ class Plan:
     bases: Mapping[str, str | None]
     settled: Mapping[str, Result] = field(default_factory=dict)
     endpoints: Mapping[str, str] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
     practice: bool = False
     continued: datetime | None = None
 
@@ -121,14 +123,15 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
     Raises:
         UsageError: there are no connections, or none has such a name.
     """
-    found = statuses(home, patterns, clock)
+    found = sorted(statuses(home, patterns, clock), key=lambda one: one.attempts.failures)
     practice = any(one.sandbox for one in found)
     if not force:
         idle = {one.name: not_due(one.fingerprint) for one in found if not _has_work(home, one)}
         for name in idle:
             looked(Connection(home, name), clock())
         found = [one for one in found if one.name not in idle]
-        return Plan(home, force, {one.name: one.generation for one in found}, idle, _endpoints(found), practice)
+        bases = {one.name: one.generation for one in found}
+        return Plan(home, force, bases, idle, _endpoints(found), _failures(found), practice)
     now, began = clock(), None
     bases = {one.name: one.generation for one in found}
     if (earlier := _earlier(home, patterns, now)) is not None:
@@ -137,11 +140,15 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
     elif bases:
         note = {"began": now.isoformat(), "patterns": list(patterns), "bases": bases}
         files.write(_note(home), json.dumps(note).encode())
-    return Plan(home, force, bases, endpoints=_endpoints(found), practice=practice, continued=began)
+    return Plan(home, force, bases, {}, _endpoints(found), _failures(found), practice, began)
 
 
 def _endpoints(found: Sequence[Status]) -> dict[str, str]:
     return {one.name: endpoint for one in found if (endpoint := endpoint_of(one.url))}
+
+
+def _failures(found: Sequence[Status]) -> dict[str, int]:
+    return {one.name: failures for one in found if (failures := one.attempts.failures)}
 
 
 def _names(home: Home) -> list[str]:

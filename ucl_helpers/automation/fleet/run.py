@@ -141,8 +141,16 @@ class _Run:
             return
         while self.waiting and len(self.under_way) < capacity and not self.pace.delay(now := time.monotonic()):
             suspected = any(one.is_suspected and not one.is_open for one in self.breakers.values())
-            if not self._begin(self.waiting.pop() if suspected else self.waiting.popleft(), now):
+            if not self._begin(self._other_end() if suspected else self.waiting.popleft(), now):
                 break
+
+    def _other_end(self) -> str:
+        """Take the last of those that have failed least often: what fails for long says nothing of all the others."""
+        failures = self.plan.failures
+        fewest = min(failures.get(name, 0) for name in self.waiting)
+        name = next(name for name in reversed(self.waiting) if failures.get(name, 0) == fewest)
+        self.waiting.remove(name)
+        return name
 
     def _begin(self, name: str, now: float) -> bool:
         """Start one; False when the workers turn out to be gone."""
