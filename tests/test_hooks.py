@@ -269,9 +269,17 @@ FAILURES = {
     "signal": (lambda _: [*SH, "kill -9 $$"], "ended by SIGKILL", -9),
     "not there": (lambda _: ["no-such-program"], "no-such-program did not start: No such file or directory", None),
     "relative": (lambda _: ["./hook"], "./hook did not start: No such file or directory", None),
-    "not executable": (lambda folder: [script(folder, "#!/bin/sh\n", 0o600)], "did not start: it is not executable; make it so: chmod u+x ", None),
-    "no program": (lambda folder: [script(folder, "\x7f", 0o700)], "did not start: its first line names no", None),
-    "no interpreter": (lambda folder: [script(folder, "#!/no/sh\n", 0o700)], "did not start: the interpreter /no/sh", None),
+    "not executable": (
+        lambda folder: [script(folder, "#!/bin/sh\n", 0o600)],
+        "did not start: it is not executable; make it so: chmod u+x ",
+        None,
+    ),
+    "no program": (lambda folder: [script(folder, "\x7f", 0o700)], "did not start: its first line", None),
+    "no interpreter": (
+        lambda folder: [script(folder, "#!/no/sh\n", 0o700)],
+        "did not start: the interpreter /no/sh",
+        None,
+    ),
 }
 
 

@@ -3,8 +3,10 @@
 import base64
 import itertools
 import json
+import re
 import ssl
 import warnings
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -93,6 +95,7 @@ CERTIFICATES = {
     "on one line with blanks": TEXT.replace("\n", " ").encode(),
     "glued": TEXT.replace("-----\n-----", "----------").encode(),
     "header of a proxy": header_of_nginx(TEXT).encode(),
+    "long dashes": TEXT.replace("-----", "\u2013\u2013\u2013").encode(),
     "Bag Attributes": b"".join(
         b"Bag Attributes\n    friendlyName: x\nsubject=CN=x\n" + dump_certificates(one) for one in CHAIN
     ),
@@ -184,7 +187,7 @@ def test_a_key_is_found_in_every_form(data, passphrase):
     assert found.private_numbers() == key("leaf").private_numbers()
 
 
-SMALL = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+SMALL = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
 NO_KEYS = {
     "short": (dump_key(SMALL), None, "is an RSA key of 1024 bits"),
     "short, PKCS #12": (bundle(SMALL, None), None, "is an RSA key of 1024 bits"),
@@ -194,15 +197,31 @@ NO_KEYS = {
     "encrypted PKCS #1, another passphrase": (LOCKED, b"other", "passphrase does not open it"),
     "needless passphrase": (KEY, b"other", "is not encrypted"),
     "PKCS #12, no passphrase": (bundle(key("leaf"), *CHAIN, secret=SECRET), None, "is PKCS #12 and needs a passphrase"),
-    "PKCS #12, another passphrase": (bundle(key("leaf"), *CHAIN, secret=SECRET), b"other", "passphrase does not open it"),
+    "PKCS #12, another passphrase": (
+        bundle(key("leaf"), *CHAIN, secret=SECRET),
+        b"other",
+        "passphrase does not open it",
+    ),
     "PKCS #12, needless passphrase": (bundle(key("leaf"), *CHAIN), b"other", "is PKCS #12 without a passphrase"),
     "PKCS #12 of certificates": (bundle(None, None, *CHAIN), None, "is PKCS #12, and a private key is needed"),
     "EC": (EC, None, "is not an RSA key but an EC key"),
-    "Ed25519": (ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), None, "is not an RSA key but an Ed25519 key"),
+    "Ed25519": (
+        ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        None,
+        "is not an RSA key but an Ed25519 key",
+    ),
     "certificate": (PEM, None, "is a certificate, and a private key is needed"),
     "request": (make_csr(key("leaf"), LEAF), None, "is a certificate signing request"),
-    "public key": (key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), None, "is a public key"),
-    "OpenSSH key": (key("leaf").private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), None, "is a private key in the format of OpenSSH"),
+    "public key": (
+        key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        None,
+        "is a public key",
+    ),
+    "OpenSSH key": (
+        key("leaf").private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
+        None,
+        "is a private key in the format of OpenSSH",
+    ),
     "cut off": (KEY[:-100], None, "is damaged or cut off"),
     "changed": (KEY.replace(b"MII", b"!!!"), None, "is damaged or cut off"),
     "empty": (b" \n", None, "here is empty"),
@@ -212,7 +231,7 @@ NO_KEYS = {
     "ZIP": (b"PK\x03\x04\0\xff", None, "is a ZIP archive"),
     "binary": (b"\x00\xff\xfe\x93" * 20, None, "is binary data"),
     "JSON": (b'{"clientid": "x", "clientsecret": "y"}', None, "is JSON without a key"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.kind("foreign files: what is no usable key")
@@ -231,7 +250,10 @@ NO_CERTIFICATES = {
     "encrypted key": (dump_key(key("leaf"), SECRET), "is an encrypted private key"),
     "request": (make_csr(key("leaf"), LEAF), "is a certificate signing request"),
     "request in base64": (base64.b64encode(make_csr(key("leaf"), LEAF)), "is a certificate signing request"),
-    "public key": (key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "is a public key"),
+    "public key": (
+        key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        "is a public key",
+    ),
     "PKCS #12 of a key": (bundle(key("leaf"), None), "is PKCS #12"),
     "PKCS #12 with a passphrase": (bundle(None, None, *CHAIN, secret=SECRET), "needs a passphrase"),
     "revocation list": (b"-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n", "is PEM of the kind X509 CRL"),
@@ -239,11 +261,11 @@ NO_CERTIFICATES = {
     "cut off before the end line": (PEM.replace(b"-----END", b"-----FIN"), "cannot be read"),
     "changed": (PEM.replace(b"MII", b"!!!"), "cannot be read"),
     "no DER": (b"-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n", "cannot be read"),
-    "long dashes": (TEXT.replace("-----", "\u2013\u2013\u2013").encode(), "lines -----BEGIN"),
+    "four hyphens": (b"----BEGIN CERTIFICATE----\nMIIB\n----END CERTIFICATE----\n", "lines -----BEGIN"),
     "empty": (b"", "here is empty"),
     "SSH": (b"ssh-rsa AAAAB3NzaC1yc2E me@there\n", "is an OpenSSH public key"),
     "text": (b"see the attachment\n", "is text without"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.kind("foreign files: what is no certificate")
@@ -349,12 +371,20 @@ WRONG_FILES = {
     "swapped": ({"key": PEM, "certificate": KEY}, "key is a certificate, and a private key is needed", "Did you swap"),
     "a certificate as the key": ({"key": PEM}, "key is a certificate", "--key"),
     "a key alone": ({"key": KEY}, "key is a private key without a certificate", "--certificate"),
-    "a PKCS #12 of a key alone": ({"key": bundle(key("leaf"), None)}, "key is PKCS #12 without a certificate", "--certificate"),
+    "a PKCS #12 of a key alone": (
+        {"key": bundle(key("leaf"), None)},
+        "key is PKCS #12 without a certificate",
+        "--certificate",
+    ),
     "a key twice": ({"key": KEY, "certificate": KEY}, "certificate is a private key", "certificate"),
-    "a request": ({"key": KEY, "certificate": make_csr(key("leaf"), LEAF)}, "certificate is a certificate signing request", "signed"),
+    "a request": (
+        {"key": KEY, "certificate": make_csr(key("leaf"), LEAF)},
+        "certificate is a certificate signing request",
+        "signed",
+    ),
     "another key": ({"key": dump_key(key("other")), "certificate": PEM}, "belongs to the key in", "this very key"),
     "empty": ({"key": b"", "certificate": PEM}, "key is empty", "Did you swap"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.kind("foreign files: files that do not belong together")
@@ -376,7 +406,7 @@ def test_a_path_that_is_no_file_is_named(name, tmp_path):
         read_identity(tmp_path / name)
 
 
-def test_a_sha1_certificate_is_told_apart_from_a_damaged_store():
+def test_a_file_is_named_by_all_that_it_holds():
     assert identify(PEM) == "a certificate"
     assert identify(KEY + PEM) == "a private key and a certificate"
 
@@ -393,11 +423,11 @@ STEPS = {
     "text around": lambda text: f"Subject: x\n{text}\nthe end\n",
     "indented": lambda text: "".join(f"    {line}\n" for line in text.split("\n")),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
-    "label": lambda text: text.replace(" CERTIFICATE-----", " X509 CERTIFICATE-----"),
+    "label": lambda text: re.sub(r"(BEGIN|END) CERTIFICATE-----", r"\1 X509 CERTIFICATE-----", text),
 }
 
 
-@settings(max_examples=200)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.sampled_from(list(STEPS)), max_size=4), st.sampled_from(list(MARKS)), st.permutations(range(3)))
 def test_any_mix_of_forms_yields_the_same_certificates(steps, mark, order):
     text = dump_certificates(*(CHAIN[place] for place in order)).decode()
@@ -412,6 +442,7 @@ def test_any_mix_of_forms_yields_the_same_certificates(steps, mark, order):
     assert found == tuple(CHAIN[place] for place in order)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(list(STEPS)), max_size=4))
 def test_of_another_text_no_mix_of_forms_yields_any(steps):
     text = TEXT.replace("MII", "AAA")
@@ -421,15 +452,12 @@ def test_of_another_text_no_mix_of_forms_yields_any(steps):
         certificates_in(text.encode(), where="here")
 
 
-@settings(max_examples=300)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300) | st.text(st.sampled_from('-BEGINDRTFCA \nMI0=\\"{}LS0tLS1CRUdJTi')).map(str.encode))
 def test_any_bytes_are_read_or_named(data):
     for read in (certificates_in, ca_certificates, lambda data, **k: keys_in(data, **k, **RED)):
-        with warnings.catch_warnings(action="ignore"):
-            try:
-                read(data, where="here")
-            except UsageError as error:
-                assert error.message
+        with warnings.catch_warnings(action="ignore"), suppress(UsageError):
+            read(data, where="here")
     assert identify(data)
 
 
