@@ -1,6 +1,6 @@
 # Everything here makes .venv as it needs it; python3 with venv and pip is all that must be there.
 .DEFAULT_GOAL := help
-.PHONY: help run docs test test-root test-browser crash soak load fleet fuzz lab lint notebooks bench lock clean
+.PHONY: help run docs test test-root test-browser test-python crash soak load fleet fuzz lab lint notebooks bench lock clean
 
 PYTHON ?= python3
 SECONDS ?= 60
@@ -25,6 +25,9 @@ test-root: .venv/.dev ## as root: the tests that are skipped for an ordinary use
 
 test-browser: .venv/.dev .venv/.browser ## the notebooks and the site (make docs first) in Chromium (BROWSER_FLAGS=--no-skips)
 	$(PYTEST) -n auto --dist worksteal $(BROWSER_FLAGS) tests/browser
+
+test-python: ## as root: every test but those in a browser, with Debian 13's Python in a chroot (SUITE=sid)
+	tools/second-python $(if $(SUITE),--suite $(SUITE))
 
 # What make test runs shortened, in full; docs/reference/proof.md has the figures of one run of each.
 crash: .venv/.dev ## a program killed, or its system calls failed, at each of them; power cuts; cut notebooks (an hour)

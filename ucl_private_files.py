@@ -18,7 +18,8 @@ import pwd
 import secrets
 import shlex
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +27,43 @@ LARGEST_FILE = 16 * 1024 * 1024
 """Bytes. A key, a certificate bundle, a token and a notebook are smaller."""
 MOST_LINKS = 40  # as Linux allows on the way to one file, see path_resolution(7)
 PRIVATE = 0o600
-_BY_OTHERS = 0o022
+_BY_OTHERS, _OF_OTHERS = 0o022, 0o077
+_NOT_OFFERED = {errno.EINVAL, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
+"""How file systems refuse a call that they do not implement: network mounts, FUSE, FAT, folders shared with a host."""
+_NO_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class MissingFeature(OSError):
+    """A file system refused a call that it does not implement. Its ``filename`` is where.
+
+    Args:
+        feature: what it lacks, as a noun, for example ``symbolic links``.
+        cause: the error of the call.
+        path: where it was tried.
+    """
+
+    def __init__(self, feature: str, cause: OSError, path: Path) -> None:
+        super().__init__(cause.errno, f"this file system refuses {feature} ({cause.strerror})", str(path))
+        self.feature = feature
+
+
+@contextmanager
+def needing(feature: str, path: Path) -> Iterator[None]:
+    """Raise :class:`MissingFeature` if the one call of the block is refused as a file system does that lacks it.
+
+    Args:
+        feature: what the call needs, as a noun.
+        path: on the file system.
+
+    Raises:
+        OSError: of the call; see :class:`MissingFeature`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NOT_OFFERED and not isinstance(error, MissingFeature):
+            raise MissingFeature(feature, error, path) from error
+        raise
 
 
 class UnsafePath(Exception):
@@ -233,6 +270,30 @@ def _require_private_mode(folder: Path, status: os.stat_result) -> None:
         raise UnsafePath(folder, problem, remedy, inside_is_safe=_is_protected(status))
 
 
+def closing_command(folder: Path, *below: Path) -> str:
+    """Return one shell command that closes a folder of ours to others as :func:`require_private_folder` wants it.
+
+    It closes the folders above as well, and with ``folder`` all that is in it: whoever opened one file by ``chmod -R``
+    opened the others too. Empty if the modes are as they should be, or if a folder above belongs to another user.
+    """
+    way, target = _way_to(folder)
+    above = [(path, status) for path, status in way if path != target and stat.S_ISDIR(status.st_mode)]
+    loose = [(path, status) for path, status in above if not _is_protected(status)]
+    if any(status.st_uid != os.geteuid() != 0 for _, status in loose):
+        return ""
+    commands = [f"chmod go-w {shlex.join(str(path) for path, _ in loose)}"] if loose else []
+    inside = [path for path in (target, *below) if path is not None and _is_loose(path)]
+    if inside:
+        commands.append(f"chmod -R u=rwX,go= {shlex.quote(str(target))}")
+    return " && ".join(commands)
+
+
+def _is_loose(folder: Path) -> bool:
+    with suppress(OSError):
+        return bool(folder.lstat().st_mode & _BY_OTHERS) and not folder.is_symlink()
+    return False
+
+
 def _as_owner(status: os.stat_result) -> str:
     return "Run" if status.st_uid == os.geteuid() or os.geteuid() == 0 else f"Its owner (user {status.st_uid}) can run"
 
@@ -288,7 +349,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = Tr
     try:
         descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)
+            _set_mode(descriptor, mode, path)
             file.write(data)
             file.flush()
             if durable:
@@ -348,8 +409,31 @@ def open_private(path: Path, flags: int, *, create: bool = True) -> int:
         os.close(descriptor)
         raise _planted_file(path, "is not a regular file")
     if stat.S_IMODE(status.st_mode) != PRIVATE and status.st_uid == os.geteuid():
-        os.fchmod(descriptor, PRIVATE)  # a umask can take more away; and others could hold a lock that they can open
+        try:  # a umask can take more away; and others could hold a lock that they can open
+            _set_mode(descriptor, PRIVATE, path)
+        except BaseException:
+            os.close(descriptor)
+            raise
     return descriptor
+
+
+def _set_mode(file: int | Path, mode: int, path: Path) -> None:
+    """Give an open file, or a folder at ``path``, its mode.
+
+    Some file systems refuse to, and others (CIFS, folders of Windows) report success and change nothing. Both are an
+    error only if other users could then use it: a key must never be readable by others.
+    """
+    if stat.S_IMODE(os.stat(file).st_mode) == mode:  # noqa: PTH116 - `file` may be a descriptor, here and below
+        return
+    refusal: OSError = OSError(errno.ENOTSUP, "chmod changed nothing")
+    try:
+        os.chmod(file, mode)  # noqa: PTH101
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
+        refusal = error
+    if stat.S_IMODE(os.stat(file).st_mode) & _OF_OTHERS & ~mode:  # noqa: PTH116
+        raise MissingFeature("file permissions", refusal, path)
 
 
 def _open(path: Path, flags: int) -> int:
@@ -398,7 +482,7 @@ def make_directory(path: Path) -> None:
         if not path.parent.is_dir():
             make_directory(path.parent)
         path.mkdir(mode=0o700, exist_ok=True)
-        path.chmod(0o700)
+        _set_mode(path, 0o700, path)  # a umask can take more away
     with suppress(PermissionError):  # a folder that we cannot read cannot be synced
         sync_directory(path.parent)  # also if it exists: a run that was killed may have made it just before
 
@@ -419,13 +503,34 @@ def make_private_folder(folder: Path, *below: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Fsync a directory, so that a rename in it survives a power cut.
+    """Fsync a directory, so that a rename in it survives a power cut. See :func:`sync_open_directory`.
 
     Raises:
         OSError: it cannot be opened or synced.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        sync_open_directory(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_open_directory(descriptor: int) -> bool:
+    """Fsync an open directory, if its file system can do that.
+
+    CIFS, vboxsf and some FUSE file systems cannot. They write a rename in their own time, so a power cut can undo the
+    last ones. It cannot leave half a file, since files are still synced. So this is no error; ``ucl doctor`` warns.
+
+    Returns:
+        Whether the directory was synced.
+
+    Raises:
+        OSError: it cannot be synced, for example because the disk fails or is full.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in _NO_SYNC:
+            return False
+        raise
+    return True

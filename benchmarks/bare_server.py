@@ -35,7 +35,7 @@ def answer(stream: ssl.SSLSocket, body: bytes) -> None:
 def main() -> None:
     """Serve."""
     state, length = Path(sys.argv[1]), int(sys.argv[2])
-    handshakes = Handshakes(state / "server.pem", ClientCa(state, "intermediate").pem)
+    handshakes = Handshakes(state, ClientCa(state, "intermediate").pem)
     context = handshakes.context(None, mutual=True)
     sockets = listen(None)
     for one in sockets:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -72,6 +73,19 @@ def deadly(home, name, base, force, again):
     if name == "c1":
         os.kill(os.getpid(), signal.SIGKILL)
     return renew_one(home, name, base, force, again)
+
+
+def ends_its_process(how):
+    """The process ends, or cannot answer any more."""
+    if how.startswith("SIG"):
+        os.kill(os.getpid(), signal.Signals[how])
+    elif how.startswith("exit"):
+        os._exit(int(how.split()[1]))
+    os.close(int(sys.argv[1]))
+
+
+def raises(error):
+    raise error
 
 
 def patient(folder):

@@ -8,6 +8,7 @@ from contract_replay import Landscape, rsa_key
 from cryptography import x509
 
 from ucl_helpers.pending import Pending
+from ucl_helpers.state import Verdict
 
 STEPS = ("configuration", "request", "sign", "decode", "verify", "activate")
 
@@ -34,11 +35,11 @@ def go(procedure, upto="activate", since="configuration"):
 
 
 def tree(folder):
-    """Every file and link below a folder, but for the locks and what is remembered of attempts."""
+    """Every file and link below a folder, but for the locks and what is remembered of attempts and certificates."""
     return {
         str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if (path.is_symlink() or path.is_file()) and path.name not in {"lock", "attempts.json"}
+        if (path.is_symlink() or path.is_file()) and path.name not in {"lock", "attempts.json", "revoked.json"}
     }
 
 
@@ -53,6 +54,13 @@ def aside(connection):
 
 def events(connection):
     return [one["event"] for one in connection.journal()]
+
+
+def judged(connection, status="revoked", mark=None, since=None):
+    """The state file says this of a certificate: of the one in use, unless another is named."""
+    with connection.lock.held():
+        verdict = Verdict(status, since or datetime.now(UTC))
+        connection.judge(mark or connection.current.fingerprint, verdict)
 
 
 @contextmanager

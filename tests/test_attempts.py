@@ -12,11 +12,11 @@ from stored import locked_out
 from ucl_helpers import Establishment, Renewal, attempts, establish, files, renew, rollback, status_of
 from ucl_helpers.attempts import Attempts, looked, remembered
 from ucl_helpers.errors import (
-    AuthenticationFailed,
     Busy,
     HostChanged,
     InvalidSettings,
     NewTokenNeeded,
+    PossibleOutage,
     RateLimited,
     Refused,
     StorageFailed,
@@ -84,7 +84,7 @@ def test_failures_are_counted_until_one_succeeds(due, between):
         failing(due, between, answer=refused)
         assert remembered(due).failures == count
     assert remembered(due).failing_since == since
-    assert remembered(due).last_error.error == "AuthenticationFailed"
+    assert remembered(due).last_error.error == "PossibleOutage"
     assert renew(due).outcome == "renewed"
     known = remembered(due)
     assert (known.failures, known.last_error, known.not_before, known.failing_since) == (0, None, None, None)
@@ -106,7 +106,7 @@ def test_by_steps_it_is_the_same(due, between):
 
 FAILED = ("failing_since", "last_error", "not_before", "generation")
 KINDS = {
-    "refused": (AuthenticationFailed, lambda between: between.on("configuration", refused)),
+    "refused": (PossibleOutage, lambda between: between.on("configuration", refused)),
     "another host": (
         HostChanged,
         lambda between: between.on("configuration", changes(managementPlaneInfo=NEW_PLACE)),
@@ -157,7 +157,7 @@ def test_of_a_rehearsal_nothing_is_remembered(due, between):
     go(renewal, "request")
     renewal.close()
     between.on("configuration", refused)
-    with pytest.raises(AuthenticationFailed):
+    with pytest.raises(PossibleOutage):
         Renewal.begin(due, rehearsal=True).configuration()
     assert not kept(due).exists()
 

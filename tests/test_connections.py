@@ -169,14 +169,6 @@ def test_the_journal_tells_what_happened_and_leaves_out_what_is_no_line(connecti
     assert datetime.fromisoformat(second["time"]).tzinfo == UTC
 
 
-def test_revoked_identities_are_known_by_the_journal(connection):
-    connection.record("revoke-intended", fingerprint="a")
-    assert connection.revoked() == {}
-    connection.record("revoked", fingerprint="b")
-    connection.record("revoked")
-    assert connection.revoked()["b"] == connection.journal()[1]["time"]
-
-
 def test_a_connection_for_practice_follows_its_sandbox_while_it_runs(connection, tmp_path):
     ready = tmp_path / "ready.json"
     install(connection, 0)

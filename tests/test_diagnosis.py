@@ -19,10 +19,12 @@ from ucl_helpers.diagnosis import (
     GRACE,
     certificate_causes,
     clock_note,
+    may_pass,
     refusal_causes,
     transport_error,
 )
 from ucl_helpers.errors import CertificateRejected, ServerNotTrusted, Unreachable
+from ucl_helpers.tls import tls_context
 
 URL = "https://ucl.example/connector/graphql"
 LONG = {"not_before": datetime(2000, 1, 1, tzinfo=UTC), "not_after": datetime(2100, 1, 1, tzinfo=UTC)}
@@ -79,7 +81,9 @@ def hands_shaken(ours, theirs, host):
     return None
 
 
-def meeting(folder, *, chain=(), trusted=CA, host="ucl.example", sent=(), wanted=None, crl=b"", version=None):
+def meeting(
+    folder, *, chain=(), trusted=CA, host="ucl.example", sent=(), wanted=None, crl=b"", version=None, flags=0, ours=None
+):
     """What comes of it when the server has this chain, and wants (or not) a client certificate of a CA."""
     theirs = loaded(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), folder, *(chain or [server()]))
     if wanted:
@@ -87,16 +91,17 @@ def meeting(folder, *, chain=(), trusted=CA, host="ucl.example", sent=(), wanted
         (folder / "wanted.pem").write_bytes(dump_certificates(wanted) + crl)
         theirs.load_verify_locations(folder / "wanted.pem")
         theirs.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF if crl else ssl.VERIFY_DEFAULT
-    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ours = ours or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ours.verify_flags |= flags
     ours.maximum_version = version or ssl.TLSVersion.MAXIMUM_SUPPORTED
     ours.load_verify_locations(cadata=pem(trusted))
     return hands_shaken(loaded(ours, folder, *sent) if sent else ours, theirs, host)
 
 
-def told(error, cert=None, now=NOW):
-    found = transport_error(error, url=URL, request_id="some-id", certificate=cert, now=now)
+def told(error, cert=None, now=NOW, *, accepted=False):
+    found = transport_error(error, url=URL, request_id="some-id", certificate=cert, now=now, accepted=accepted)
     assert URL in found.message
-    assert dict(found.data) == {"url": URL, "request_id": "some-id"}
+    assert dict(found.data) | {"unresolved": True} == {"url": URL, "request_id": "some-id", "unresolved": True}
     return found
 
 
@@ -126,6 +131,86 @@ def test_a_server_that_is_not_trusted_says_why(tmp_path, changed, problem, remed
     assert type(error) is ServerNotTrusted
     assert f"is not trusted: {problem}" in error.message.replace("unsupported", "unsuitable")
     assert remedy in error.remedy
+
+
+def extended(extension, *, critical=False, of=CA, by="root"):
+    """A certificate with one extension more, signed again."""
+    builder = x509.CertificateBuilder(of.issuer, of.subject, of.public_key(), of.serial_number)
+    builder = builder.not_valid_before(of.not_valid_before_utc).not_valid_after(of.not_valid_after_utc)
+    for one in of.extensions:
+        builder = builder.add_extension(one.value, one.critical)
+    return builder.add_extension(extension, critical).sign(key(by), hashes.SHA256())
+
+
+KEY_ID = x509.SubjectKeyIdentifier.from_public_key(key("root").public_key())
+AUTHORITY = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(KEY_ID)
+CONFORMING = extended(KEY_ID)
+UNMARKED = root(ca=None, usage="", **LONG)
+UNMARKED = extended(KEY_ID, of=extended(x509.BasicConstraints(ca=True, path_length=None), of=UNMARKED))
+LAX = {  # as many companies' CAs issue them: what OpenSSL says of it when it is strict
+    "no Authority Key Identifier": ("Missing Authority Key Identifier", server(), CONFORMING),
+    "a CA without Subject Key Identifier": (
+        "Missing Subject Key Identifier",
+        extended(AUTHORITY, of=server()),
+        extended(AUTHORITY),
+    ),
+    "a CA without key usage": (
+        "CA cert does not include key usage extension",
+        extended(AUTHORITY, of=server()),
+        extended(KEY_ID, of=root(usage="", **LONG)),
+    ),
+    "a CA whose basic constraints are not critical": (
+        "Basic Constraints of CA cert not marked critical",
+        extended(AUTHORITY, of=server()),
+        UNMARKED,
+    ),
+}
+
+
+def test_a_strict_client_accepts_a_server_that_keeps_the_rules(tmp_path):
+    chain = [extended(AUTHORITY, of=server())]
+    assert meeting(tmp_path, chain=chain, trusted=CONFORMING, flags=ssl.VERIFY_X509_STRICT) is None
+
+
+@pytest.mark.kind("server certificates: a rule that is broken")
+@pytest.mark.parametrize("rule", LAX)
+def test_a_server_that_breaks_a_rule_is_accepted_by_us_on_every_python(tmp_path, rule):
+    _, leaf, ca = LAX[rule]
+    (tmp_path / "ca.pem").write_text(pem(ca))
+    context = tls_context(tmp_path / "ca.pem", None)
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # ours reads through a socket class that has no BIO
+    plain.verify_flags = context.verify_flags
+    assert meeting(tmp_path, chain=[leaf], trusted=ca, ours=plain) is None
+
+
+@pytest.mark.kind("server certificates: a rule that is broken")
+@pytest.mark.parametrize("rule", LAX)
+def test_a_server_that_a_strict_client_refuses_is_named_as_that(tmp_path, rule):
+    says, leaf, ca = LAX[rule]
+    error = told(meeting(tmp_path, chain=[leaf], trusted=ca, flags=ssl.VERIFY_X509_STRICT))
+    assert type(error) is ServerNotTrusted
+    assert "breaks a rule of RFC 5280" in error.message
+    assert says in error.message
+    assert "issued again" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("trusted", "problem"),
+    [
+        (root(ca=False, usage="key_cert_sign", **LONG), "breaks a rule of RFC 5280 (invalid CA certificate)"),
+        (root(usage="digital_signature", **LONG), "breaks a rule of RFC 5280 ("),
+        (
+            extended(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\5\0"), critical=True),
+            "breaks a rule of RFC 5280 (unhandled critical extension)",
+        ),
+    ],
+    ids=["not a CA", "may not sign", "unknown critical extension"],
+)
+def test_what_no_client_accepts_stays_refused_and_is_named(tmp_path, trusted, problem):
+    error = told(meeting(tmp_path, trusted=trusted))
+    assert type(error) is ServerNotTrusted
+    assert problem in error.message
 
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 mail.example ESMTP\r\n"])
@@ -195,6 +280,55 @@ def test_what_our_certificate_tells_goes_with_the_alert(tmp_path):
     alert = meeting(tmp_path, sent=[client(**PAST)], wanted=CA)
     assert "Likely: the client certificate expired 2001-01-01" in told(alert, client(**PAST)).message
     assert "Likely" not in told(alert, client()).message
+
+
+YOUNG = {"not_before": NOW - timedelta(minutes=1), "not_after": NOW + timedelta(days=90)}
+
+
+@pytest.mark.kind("the right culprit: a certificate that was accepted is not too young")
+@pytest.mark.parametrize(
+    "broken",
+    [
+        ConnectionResetError(104, "Connection reset by peer"),
+        BrokenPipeError(32, "Broken pipe"),
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        EOFError(),
+        ConnectionError("Remote end closed connection without response: disconnected"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_connection_that_drops_does_not_blame_the_age_of_a_certificate_that_was_accepted(broken):
+    assert "gateway's clock may be behind" in told(broken, client(**YOUNG)).message
+    assert "gateway's clock" not in told(broken, client(**YOUNG), accepted=True).message
+
+
+@pytest.mark.kind("outages: causes of a refusal")
+@pytest.mark.parametrize("endpoint", ["certificate", "token"])
+@pytest.mark.parametrize("accepted", [False, True])
+def test_an_empty_400_names_an_outage_first_if_the_certificate_was_accepted(endpoint, accepted):
+    causes = refusal_causes(endpoint, client(**YOUNG), NOW, accepted=accepted)
+    assert len([cause for cause in causes if "outage of UCL" in cause]) == 1
+    assert ("outage" in causes[0]) is (accepted and endpoint == "certificate")
+    assert not any("outage of UCL" in cause for cause in refusal_causes(endpoint, None, NOW, outage=False))
+
+
+@pytest.mark.kind("outages: what may be one")
+@pytest.mark.parametrize(
+    ("endpoint", "status", "body", "validity", "outage"),
+    [
+        ("certificate", 400, b"", YOUNG, True),
+        ("certificate", 400, b" \r\n", YOUNG, True),
+        ("token", 400, b"", None, True),
+        ("certificate", 400, b"{}", YOUNG, False),
+        ("certificate", 401, b"", YOUNG, False),
+        ("certificate", 403, b"", YOUNG, False),
+        ("certificate", 400, b"", PAST, False),
+        ("director", 400, b"", None, False),
+    ],
+)
+def test_an_empty_400_may_be_an_outage_unless_the_certificate_has_expired(endpoint, status, body, validity, outage):
+    certificate = client(**validity) if validity else None
+    assert may_pass(endpoint, status, body, certificate, NOW) is outage
 
 
 # -- no answer ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from ucl_helpers import policy
 from ucl_helpers.automation.monitoring import limits
 from ucl_helpers.models import Validity
-from ucl_helpers.policy import JITTER, due, next_try
+from ucl_helpers.policy import JITTER, due, next_try, refusal_ends
 from ucl_helpers.show import moment, span
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "due.md"
@@ -77,6 +77,11 @@ def last_pauses():
         yield span(left), span(max(at_least_and_most(compute)))
 
 
+def refusals():
+    for left in (30 * DAY, 4 * DAY, DAY, 12 * HOUR, HOUR):
+        yield span(left), span(refusal_ends(START, not_after=START + left) - START)
+
+
 def late():
     for lifetime in LIFETIMES:
         life = lasting(lifetime)
@@ -93,6 +98,7 @@ TABLES = {
     "| failures in a row |": pauses,
     "| left of the certificate |": last_pauses,
     "| lifetime | due after | late after |": late,
+    "| left when it began |": refusals,
 }
 
 

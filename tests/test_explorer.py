@@ -204,7 +204,7 @@ def test_going_back_to_what_ucl_refuses_changes_nothing(connection, sandbox):
     page.press(ALL)
     after = mark(connection)
     page.switch_on("UCL does not know us").press("Go back to it")
-    assert "AuthenticationFailed" in page.shown("History")
+    assert "PossibleOutage" in page.shown("History")
     assert mark(connection) == after
 
 
@@ -230,7 +230,7 @@ def test_faults_that_the_toolkit_survives_by_itself(connection, sandbox, scene):
     ("scene", "at", "error"),
     [
         ("A certificate for another key", "decode", "ChecksFailed"),
-        ("UCL does not know us", "configuration", "AuthenticationFailed"),
+        ("UCL does not know us", "configuration", "PossibleOutage"),
     ],
 )
 def test_faults_that_stop_a_step_which_then_is_done_again(connection, sandbox, scene, at, error):
@@ -495,7 +495,7 @@ def test_practising_keeps_what_there_is_though_ucl_refuses_it(connection, sandbo
     sandbox.faults.set([Fault("http-400-empty", "certificate", "configuration")])
     page.press("Practise")
     assert [one.name for one in mine.generations()][: len(kept)] == kept
-    assert "Refused" in page.shown("") or "NotYetAccepted" in page.shown("")
+    assert "PossibleOutage" in page.shown("")
     assert page.explorer._chooser.widget.children[1] is page.explorer._chooser._result  # where it is seen
 
 

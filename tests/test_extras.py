@@ -114,7 +114,11 @@ MODULES_OF_ITS_OWN = {
     "lab for a simulation": ("numpy", "import ucl_helpers.automation.simulation"),
     "metrics": ("prometheus_client", "import ucl_helpers.automation.metrics"),
     "notify": ("apprise", "from ucl_helpers.automation.notices import _send; _send(None, [], 'failure', {})"),
+    "lab for cards": ("IPython", "import ucl_helpers.views"),
+    "lab for the explorer": ("ipywidgets", "import ucl_helpers.views.explorer"),
     "sandbox": ("graphql", "from ucl_helpers import Home, practice; practice.sandbox_of(Home('home'))"),
+    "sandbox for the workbench": ("graphql", "from ucl_helpers.workbench import Workbench"),
+    "sandbox for its server": ("tornado", "from ucl_helpers.workbench import Workbench"),
 }
 
 
@@ -137,12 +141,26 @@ def test_a_command_advises_it(name, tmp_path):
     assert f"This needs {module}.\nInstall it with: {install_command(name.split()[0])}\n" in ended.stderr
 
 
+@pytest.mark.kind("the right culprit: an extra that is not installed")
 @pytest.mark.parametrize("name", MODULES_OF_ITS_OWN)
 def test_a_function_advises_it(name, tmp_path):
     module, script = MODULES_OF_ITS_OWN[name]
     ended = without(module, script, folder=tmp_path)
     assert ended.returncode == 1
     assert f"This needs {module}. Install it with: {install_command(name.split()[0])}\n" in ended.stderr
+
+
+@pytest.mark.kind("the right culprit: an extra that is not installed")
+@pytest.mark.parametrize("module", ["graphql", "tornado"])
+def test_without_a_command_nothing_is_suggested_that_needs_the_sandbox(tmp_path, module):
+    ended = without(module, "from ucl_helpers.cli import main; main()", folder=tmp_path)
+    assert ended.returncode == 0, ended
+    assert "establish practice" not in ended.stdout
+    assert f"install the extra sandbox:\n  {install_command('sandbox')}" in ended.stdout
+    assert (
+        "establish practice --sandbox"
+        in without("nothing", "from ucl_helpers.cli import main; main()", folder=tmp_path).stdout
+    )
 
 
 def test_the_check_of_the_set_up_advises_it(monkeypatch, tmp_path):

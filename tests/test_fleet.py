@@ -1,7 +1,6 @@
 """Fleets for real: practice connections, processes that are killed, runs that are stopped and gone on with."""
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -49,6 +48,11 @@ def ucl(home):
         yield running
 
 
+@pytest.fixture(autouse=True)
+def finds_tasks_of_tests(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
 @pytest.fixture
 def shell(home):
     return Shell(home.path)
@@ -75,6 +79,10 @@ def renewals(home):
     }
 
 
+def pids_of(workers):
+    return [one.process.pid for one in list(workers.executor._workers.values()) if one.process.poll() is None]
+
+
 def generations(home):
     return {one.name: one.current.name for one in home.connections()}
 
@@ -87,12 +95,9 @@ def test_all_that_is_due_is_renewed_though_workers_are_killed(home):
     killed = []
 
     def kill(name, _):
-        if len(killed) < 3 and (
-            there := multiprocessing.active_children()
-        ):  # one that was killed may not be replaced yet
-            one = there[len(killed) % len(there)]
-            killed.append(one.pid)
-            os.kill(one.pid, signal.SIGKILL)
+        if len(killed) < 3 and (there := pids_of(workers)):  # one that was killed may not be replaced yet
+            killed.append(there[len(killed) % len(there)])
+            os.kill(killed[-1], signal.SIGKILL)
 
     workers = processes(2)
     with alone(home), workers.executor:

@@ -247,8 +247,7 @@ def test_how_it_came_to_be_is_known_also_when_the_journal_is_lost(facts, event, 
     connection = Home(tmp_path / "home").new("prod")
     generation = install(connection, 1, **facts)
     if event:
-        connection.record(event, generation=generation.name, previous="def")
-        connection.record("renewed", generation="000009-of another", previous="ghi")
+        connection.switch(generation, event, "def")
     configure(connection, one="echo $UCL_EVENT $UCL_PREVIOUS_FINGERPRINT")
     run_hooks(connection)
     assert (connection.path / "hooks" / "one.log").read_text().strip() == told
@@ -274,7 +273,7 @@ FAILURES = {
         "did not start: it is not executable; make it so: chmod u+x ",
         None,
     ),
-    "no program": (lambda folder: [script(folder, "\x7f", 0o700)], "did not start: its first line", None),
+    "no program": (lambda folder: [script(folder, "\x7f", 0o700)], "did not start: its first line names no", None),
     "no interpreter": (
         lambda folder: [script(folder, "#!/no/sh\n", 0o700)],
         "did not start: the interpreter /no/sh",

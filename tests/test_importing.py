@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from meddler import answers, lost_on_the_way, refused
 from secrets_watch import CANARY
-from steps import Clock, events, install, tree
+from steps import Clock, events, install, judged, tree
 
 from ucl_helpers import import_identity, read_identity, renew
 from ucl_helpers.crypto import make_key
@@ -213,7 +214,7 @@ def test_a_name_whose_identity_ucl_accepts_is_taken(secure, chain, taken, tmp_pa
 
 
 def test_a_name_whose_identity_was_revoked_is_not(secure, chain, taken, tmp_path):
-    secure.record("revoked", fingerprint=secure.current.fingerprint)
+    judged(secure)
     old = secure.current
     outcome = taken(read_identity(*files(tmp_path, key_bytes(), pem(*chain))))
     assert (outcome.facts["previous_fingerprint"], len(secure.generations())) == (old.fingerprint, 2)
@@ -246,3 +247,17 @@ def test_the_key_is_in_no_representation(chain, tmp_path):
     secret = rsa_key().private_bytes(Encoding.DER, PrivateFormat.PKCS8, serialization.NoEncryption())
     assert base64.b64encode(secret)[40:80].decode() not in repr(identity) + str(identity)
     assert "key" not in repr(identity).split("chain=")[0]
+
+
+def test_what_openssl_does_not_use_is_a_usage_error_and_not_one_of_storage(home, tmp_path):
+    (tmp_path / "k").write_bytes(key_bytes())
+    for command in (
+        "req -x509 -key k -subj /CN=CA -out ca",
+        "req -new -key k -subj /CN=x -out csr",
+        "x509 -req -in csr -CA ca -CAkey k -sha1 -out weak",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    identity = read_identity(tmp_path / "k", tmp_path / "weak")
+    with pytest.raises(UsageError, match=r"cannot be used for TLS: .*weak"):
+        import_identity(home, "prod", identity, "https://localhost:1/connector/graphql")
+    assert tree(home.path) == {}

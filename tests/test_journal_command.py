@@ -26,7 +26,7 @@ def shell(connection):
 def test_each_event_has_a_line_and_the_newest_is_the_last(shell, connection):
     said = shell.ucl("journal", "prod")
     assert (said.code, said.err) == (0, "")
-    first, second, third, last = said.out.splitlines()
+    first, second, third, last, lost = said.out.splitlines()
     assert first.split() == [
         connection.journal()[0]["time"][:19] + "Z",
         *("established", f"fingerprint={MARK[:16]}", "generation=000001-3fa9c1"),
@@ -34,10 +34,11 @@ def test_each_event_has_a_line_and_the_newest_is_the_last(shell, connection):
     assert second.split(maxsplit=2)[2] == r'reason="not what was asked for\\x1b[2J"  count=1'
     assert third == "2026-01-31T10:00:00Z  from elsewhere"
     assert last.split() == ["unknown", "None"]
+    assert lost == "Lines were lost: 1 cannot be read."
 
 
 def test_of_many_the_last_can_be_asked_for(shell):
-    assert len(shell.ucl("journal", "prod", "-n", "2").out.splitlines()) == 2
+    assert len(shell.ucl("journal", "prod", "-n", "2").out.splitlines()) == 2 + 1  # the last says that one is lost
     assert shell.ucl("journal", "prod", "-n", "99").out == shell.ucl("journal", "prod").out
     assert shell.ucl("journal", "prod", "-n", "0").code == 2
 

@@ -3,7 +3,6 @@
 import base64
 import itertools
 import json
-import re
 import ssl
 import warnings
 from contextlib import suppress
@@ -85,6 +84,7 @@ CERTIFICATES = {
     "base64 of PEM, quoted": f'"{B64}"'.encode(),
     "base64 of PEM, URL-safe": base64.urlsafe_b64encode(PEM),
     "base64 twice": base64.b64encode(B64.encode()),
+    "long dashes": TEXT.replace("-----", "\u2013\u2013\u2013").encode(),
     "base64 of text around PEM": base64.b64encode(b"subject=CN\n" + PEM),
     "UCL's answer": json.dumps({"data": {"result": {"certificateChain": B64}}}).encode(),
     "Kubernetes Secret": f"data:\n  tls.crt: {B64}\n  other: eHl6\nkind: Secret\n".encode(),
@@ -95,7 +95,6 @@ CERTIFICATES = {
     "on one line with blanks": TEXT.replace("\n", " ").encode(),
     "glued": TEXT.replace("-----\n-----", "----------").encode(),
     "header of a proxy": header_of_nginx(TEXT).encode(),
-    "long dashes": TEXT.replace("-----", "\u2013\u2013\u2013").encode(),
     "Bag Attributes": b"".join(
         b"Bag Attributes\n    friendlyName: x\nsubject=CN=x\n" + dump_certificates(one) for one in CHAIN
     ),
@@ -231,7 +230,7 @@ NO_KEYS = {
     "ZIP": (b"PK\x03\x04\0\xff", None, "is a ZIP archive"),
     "binary": (b"\x00\xff\xfe\x93" * 20, None, "is binary data"),
     "JSON": (b'{"clientid": "x", "clientsecret": "y"}', None, "is JSON without a key"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.kind("foreign files: what is no usable key")
@@ -261,11 +260,10 @@ NO_CERTIFICATES = {
     "cut off before the end line": (PEM.replace(b"-----END", b"-----FIN"), "cannot be read"),
     "changed": (PEM.replace(b"MII", b"!!!"), "cannot be read"),
     "no DER": (b"-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n", "cannot be read"),
-    "four hyphens": (b"----BEGIN CERTIFICATE----\nMIIB\n----END CERTIFICATE----\n", "lines -----BEGIN"),
     "empty": (b"", "here is empty"),
     "SSH": (b"ssh-rsa AAAAB3NzaC1yc2E me@there\n", "is an OpenSSH public key"),
     "text": (b"see the attachment\n", "is text without"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.kind("foreign files: what is no certificate")
@@ -384,7 +382,7 @@ WRONG_FILES = {
     ),
     "another key": ({"key": dump_key(key("other")), "certificate": PEM}, "belongs to the key in", "this very key"),
     "empty": ({"key": b"", "certificate": PEM}, "key is empty", "Did you swap"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.kind("foreign files: files that do not belong together")
@@ -406,7 +404,7 @@ def test_a_path_that_is_no_file_is_named(name, tmp_path):
         read_identity(tmp_path / name)
 
 
-def test_a_file_is_named_by_all_that_it_holds():
+def test_a_sha1_certificate_is_told_apart_from_a_damaged_store():
     assert identify(PEM) == "a certificate"
     assert identify(KEY + PEM) == "a private key and a certificate"
 
@@ -423,11 +421,13 @@ STEPS = {
     "text around": lambda text: f"Subject: x\n{text}\nthe end\n",
     "indented": lambda text: "".join(f"    {line}\n" for line in text.split("\n")),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
-    "label": lambda text: re.sub(r"(BEGIN|END) CERTIFICATE-----", r"\1 X509 CERTIFICATE-----", text),
+    "label": lambda text: text.replace("N CERTIFICATE-----", "N X509 CERTIFICATE-----").replace(
+        "D CERTIFICATE-----", "D X509 CERTIFICATE-----"
+    ),
 }
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(list(STEPS)), max_size=4), st.sampled_from(list(MARKS)), st.permutations(range(3)))
 def test_any_mix_of_forms_yields_the_same_certificates(steps, mark, order):
     text = dump_certificates(*(CHAIN[place] for place in order)).decode()
@@ -435,14 +435,13 @@ def test_any_mix_of_forms_yields_the_same_certificates(steps, mark, order):
     for step in steps:
         if step == "base64":
             coded += 1
-        if coded < 3 and not (step == "label" and coded):
+        if coded < 3 and not (step in {"label", "JSON"} and coded):
             text = STEPS[step](text)
     encoding, prefix = MARKS[mark]
     found = certificates_in(prefix + text.encode(encoding), where="here")
     assert found == tuple(CHAIN[place] for place in order)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(list(STEPS)), max_size=4))
 def test_of_another_text_no_mix_of_forms_yields_any(steps):
     text = TEXT.replace("MII", "AAA")
@@ -452,7 +451,7 @@ def test_of_another_text_no_mix_of_forms_yields_any(steps):
         certificates_in(text.encode(), where="here")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=300) | st.text(st.sampled_from('-BEGINDRTFCA \nMI0=\\"{}LS0tLS1CRUdJTi')).map(str.encode))
 def test_any_bytes_are_read_or_named(data):
     for read in (certificates_in, ca_certificates, lambda data, **k: keys_in(data, **k, **RED)):

@@ -2,13 +2,13 @@
 
 import pytest
 from meddler import answers, lost_on_the_way, refused
-from steps import Clock, events, go, in_other_hands, install, pending_of, tree
+from steps import Clock, events, go, in_other_hands, install, judged, pending_of, tree
 
 from ucl_helpers import Renewal, forget, renew, revoke, rollback, status_of
 from ucl_helpers.errors import (
-    AuthenticationFailed,
     Busy,
     CertificateRejected,
+    PossibleOutage,
     StorageFailed,
     Unavailable,
     UnknownConnection,
@@ -45,7 +45,7 @@ def test_rolling_back_tries_the_earlier_one_and_switches(secure, between):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "error"), [(refused, AuthenticationFailed), (answers(503), Unavailable), (lost_on_the_way, Unreachable)]
+    ("trouble", "error"), [(refused, PossibleOutage), (answers(503), Unavailable), (lost_on_the_way, Unreachable)]
 )
 def test_what_ucl_does_not_accept_is_not_switched_to(secure, between, trouble, error):
     renewed(secure, 1)
@@ -78,7 +78,7 @@ def test_by_default_the_newest_is_taken_that_is_whole_valid_and_not_revoked(home
         folder.mkdir()
         connection = install(home, ucl, folder, url=between.certificate_secured_connector_url)
     usable, expired, revoked, damaged, current = connection.generations()
-    connection.record("revoked", fingerprint=revoked.fingerprint)
+    judged(connection, mark=revoked.fingerprint)
     (damaged.path / "chain.pem").write_text("gone")
     assert rollback(connection).facts["generation"] == usable.name
     rollback(connection)

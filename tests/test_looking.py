@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from command_line import Shell, environment
-from steps import install
+from steps import install, judged
 from test_record import must_follow_the_schema
 from test_runner import mode
 
@@ -52,7 +52,7 @@ def begun(connection):
 PKCS12 = 'exports.pkcs12 = "env:NOT_SET"'
 CHANGES = {
     "it is not established": lambda one: (one.path / "current").unlink(),
-    "its certificate was revoked": lambda one: one.record("revoked", fingerprint=one.current.fingerprint),
+    "its certificate was revoked": judged,
     "a signing request is under way": sent,
     "it cannot be told": lambda one: (one.path / "current" / "identity.pem").write_text("x"),
     "it cannot be told: ": lambda one: (one.path / "settings.toml").write_text("keep ="),

@@ -26,7 +26,7 @@ WHOLE = Status(
     generation="000042-3fa9c1",
     validity=Validity(START, START + 90 * DAY),
     due=Due(due=True, at=START + 60 * DAY, reason=""),
-    attempts=Attempts(START + 61 * DAY, START + 60 * DAY, START, failures=2),
+    attempts=Attempts(START + 61 * DAY, START + 60 * DAY, START, failures=2, refused_since=START + 60 * DAY),
 )
 
 
@@ -52,6 +52,8 @@ def test_every_gauge_has_its_value():
         "ucl_last_attempt_timestamp_seconds": START.timestamp() + 60 * day,
         "ucl_last_success_timestamp_seconds": START.timestamp(),
         "ucl_renewal_failures": 2,
+        "ucl_refused_since_timestamp_seconds": START.timestamp() + 60 * day,
+        "ucl_refusal_ends_timestamp_seconds": START.timestamp() + 61 * day,
         "ucl_generation_number": 42,
         "ucl_hooks_pending": 0,
         "ucl_metrics_written_timestamp_seconds": START.timestamp() + 61 * day,

@@ -53,6 +53,7 @@ def bare(state, **facts):
         (at(90), "CRITICAL", "prod: expired, valid to 2026-05-30T12:00:00Z"),
         (at(1, revoked=True), "CRITICAL", "prod: revoked"),
         (at(-1), "WARNING", "not yet valid, from 2026-03-01T12:00:00Z"),
+        (bare("refused"), "CRITICAL", "refused"),
         (bare("damaged", problem="key.pem is\nnot whole."), "CRITICAL", "damaged: key.pem is not whole."),
         (bare("not established"), "CRITICAL", "prod: not established"),
         (bare("settings not usable", problem="line 1"), "UNKNOWN", "settings not usable: line 1"),
@@ -64,6 +65,33 @@ def test_the_word_for_each_state(status, word, text):
     assert text in found.text
     assert "\n" not in found.text
     assert "|" not in found.text
+
+
+def refused(days, *, since, error="PossibleOutage"):
+    """At that day of its life, UCL has refused it since another."""
+    status = at(days, failures=1)
+    failed = Failure(error, "Refused.", 3, status.now)
+    return replace(status, attempts=replace(status.attempts, last_error=failed, refused_since=START + since * DAY))
+
+
+@pytest.mark.kind("outages: what monitoring says")
+@pytest.mark.parametrize(
+    ("status", "word", "text"),
+    [
+        (refused(60, since=60), "WARNING", "UCL refuses it, which may be an outage or a loss, since 2026-04-30"),
+        (refused(10.5, since=10), "WARNING", "may be an outage"),  # a forced renewal: nothing is due
+        (refused(60.9, since=60), "WARNING", "29 d 2 h left"),
+        (refused(61, since=60), "CRITICAL", "may be an outage or a loss"),
+        (refused(60.9, since=60, error="Outage"), "WARNING", "UCL is down since"),
+        (refused(61, since=60, error="Outage"), "CRITICAL", "UCL is down since"),
+        (refused(61, since=60, error="AuthenticationFailed"), "CRITICAL", "may be an outage or a loss"),
+        (refused(60.5, since=60, error="Unreachable"), "WARNING", "UCL refuses it"),
+        (refused(82.5, since=82.5), "CRITICAL", "7 d 12 h left"),
+        (refused(90, since=89), "CRITICAL", "expired"),
+    ],
+)
+def test_a_refusal_is_a_warning_first_and_critical_when_it_lasts_or_the_end_is_near(status, word, text):
+    assert (verdict(status).word, text in verdict(status).text) == (word, True), verdict(status).text
 
 
 def test_every_state_is_judged_there():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucl_helpers.policy import LONGEST_ASKED, LONGEST_PAUSE, is_waiting, next_try
+from ucl_helpers.policy import LONGEST_ASKED, LONGEST_PAUSE, is_waiting, next_try, refusal_ends
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -123,3 +123,33 @@ def test_whatever_is_told_there_is_a_next_try_and_it_is_waited_for(failures, lef
     assert NOW <= found <= NOW + LONGEST_ASKED + LONGEST_PAUSE
     assert end is None or end <= NOW or found < end or end - NOW < timedelta(milliseconds=1)
     assert found == NOW or is_waiting(NOW, failed=NOW, not_before=found)
+
+
+# -- for how long a refusal may be an outage ---------------------------------------------------------------------------
+
+
+@pytest.mark.kind("outages: for how long")
+@pytest.mark.parametrize(
+    ("left", "lasts"),
+    [
+        (90 * DAY, DAY),
+        (4 * DAY, DAY),
+        (2 * DAY, 12 * HOUR),
+        (DAY, 6 * HOUR),
+        (HOUR, 15 * MINUTE),
+        (MINUTE, 15 * SECOND),
+        (0 * DAY, 0 * DAY),
+        (-DAY, 0 * DAY),
+    ],
+)
+def test_a_refusal_is_temporary_for_a_quarter_of_what_is_left_and_a_day_at_most(left, lasts):
+    assert refusal_ends(NOW, not_after=NOW + left) == NOW + lasts
+
+
+def test_without_a_certificate_it_is_a_day():
+    assert refusal_ends(NOW, not_after=None) == NOW + DAY
+
+
+@given(st.timedeltas(min_value=SECOND, max_value=4000 * DAY))
+def test_most_of_what_is_left_is_there_when_it_ends(left):
+    assert NOW <= refusal_ends(NOW, not_after=NOW + left) <= NOW + left / 4 + timedelta(microseconds=1)

@@ -21,6 +21,7 @@ from ucl_helpers.automation.notebooks import find_notebook, notebooks_directory
 from ucl_helpers.models import OUTCOME_MIME
 
 SMALL = ("-p", "key_length", "2048")
+PRACTICE = ("--practice",)
 TOKEN = re.compile(r"[A-Za-z0-9_-]{86}==")
 
 
@@ -33,13 +34,14 @@ def changed(name: str, path: Path, change) -> Path:
 
 
 def each_twice(cells):
-    """Every code cell twice in a row, as if somebody had run it again."""
-    again = [copy.deepcopy(cell) for cell in cells]
-    for number, cell in enumerate(again):
+    """Every code cell twice in a row, as if somebody had run it again; parameters would be as declared."""
+    twins = [copy.deepcopy(cell) for cell in cells]
+    for number, cell in enumerate(twins):
         cell["id"] = f"again-{number}"
         cell["metadata"] = {}
-    pairs = zip(cells, again, strict=True)
-    return [one for cell, twin in pairs for one in ([cell, twin] if cell["cell_type"] == "code" else [cell])]
+    again = [cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", ()) for cell in cells]
+    pairs = zip(cells, twins, again, strict=True)
+    return [one for cell, twin, twice in pairs for one in ([cell, twin] if twice else [cell])]
 
 
 def up_to(text):
@@ -97,6 +99,7 @@ class Runs:
         (self.folder / label).mkdir()
         output = self.folder / label / "out.ipynb"
         command = [BIN / "papermill", "--cwd", ".", notebooks_directory() / name, "out.ipynb", *SMALL]
+        command += ["-p", "practice", "true"]
         env = environment(self.shell.home, PATH=f"{BIN}:{environment()['PATH']}")
         done = subprocess.run(command, cwd=self.folder / label, env=env, capture_output=True, text=True, check=False)
         self.done[label] = Done(Said(done.returncode, done.stdout, done.stderr), output)
@@ -108,20 +111,20 @@ def runs(tmp_path_factory):
     names = ("00", "01", "02", "03", "04", "05", "06")
     twice = {name: changed(name, made.folder / f"{name}-twice.ipynb", each_twice) for name in names}
     first = [
-        [("maintain", "02")],
-        [("maintain-too", "02", *SMALL)],  # at once with the first, in a home folder that is not there yet
+        [("maintain", "02", *PRACTICE)],
+        [("maintain-too", "02", *SMALL, *PRACTICE)],  # at once with the first, in a home folder that is not there yet
     ]
     chains = [
         [("start", "00"), ("start-twice", twice["00"])],
-        [("establish", "01"), ("establish-twice", twice["01"], *SMALL)],
-        [("maintain-twice", twice["02"], *SMALL)],
-        [("revoke", "03"), ("revoke-twice", twice["03"])],
+        [("establish", "01", *PRACTICE), ("establish-twice", twice["01"], *SMALL, *PRACTICE)],
+        [("maintain-twice", twice["02"], *SMALL, *PRACTICE)],
+        [("revoke", "03", *PRACTICE), ("revoke-twice", twice["03"], *PRACTICE)],
         [
             *[
-                (*cut, "-p", "connection", "lab")
+                (*cut, "-p", "connection", "lab", *PRACTICE)
                 for cut in made.cuts("e", "01", "establishment.configuration()", "establishment.sign()")
             ],
-            ("lab-established", "01", "-p", "connection", "lab", *SMALL),
+            ("lab-established", "01", "-p", "connection", "lab", *SMALL, *PRACTICE),
             ("lab-established-already", "01", "-p", "connection", "lab", *SMALL),
             ("lab-not-due", "02", "-p", "connection", "lab", "-p", "only_if_due", "true"),
             *[
@@ -134,8 +137,8 @@ def runs(tmp_path_factory):
             ("lab-maintained-no-more", "02", "-p", "connection", "lab", *SMALL),
         ],
         [("unknown-connection", "02", "-p", "connection", "nobody")],
-        [("fleet-twice", twice["04"])],
-        [("explore-twice", twice["05"]), ("explore-nobody", "05", "-p", "connection", "nobody")],
+        [("fleet-twice", twice["04"], *PRACTICE)],
+        [("explore-twice", twice["05"], *PRACTICE), ("explore-nobody", "05", "-p", "connection", "nobody")],
         [("break", "06"), ("break-twice", twice["06"])],
         [("break-without-its-key", changed("06", made.folder / "06-without-its-key.ipynb", loses_the_key))],
     ]
@@ -273,7 +276,7 @@ def test_a_fleet_is_looked_at_and_simulated(runs):
 def test_what_breaks_is_shown_as_it_would_stop_us_and_nothing_of_it_is_left(runs):
     text = text_of(runs.done["break"])
     shown = re.findall(r"^error +(\w+)$", text, re.MULTILINE)
-    assert shown == ["Unreachable", "ChecksFailed", "AuthenticationFailed", "NotYetAccepted", "RateLimited", "Waiting"]
+    assert shown == ["Unreachable", "ChecksFailed", "PossibleOutage", "NotYetAccepted", "RateLimited", "Waiting"]
     assert text.count("reset-after-acting") == 5
     for label in ("break", "break-twice", "break-without-its-key"):
         found = re.findall(r"^identity file +(/.+/ucl-workbench-\w+)/", text_of(runs.done[label]), re.MULTILINE)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from certificates import NOW as SIGNED
 from secrets_watch import command_lines
 from stored import install
 
@@ -19,9 +20,12 @@ from ucl_helpers.automation.notices import notify, what_to_tell
 from ucl_helpers.cli.main import group
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import (
+    AuthenticationFailed,
     Busy,
     DeadlineExceeded,
     HookFailed,
+    Outage,
+    PossibleOutage,
     Refused,
     SecretRedacted,
     StorageFailed,
@@ -152,6 +156,23 @@ def test_what_is_no_failed_attempt_is_told_at_once(what, connection, received):
     assert len(received) == 1
 
 
+@pytest.mark.kind("outages: notices")
+@pytest.mark.parametrize("what", [Outage, PossibleOutage])
+def test_an_outage_is_a_warning_first_and_a_failure_when_it_lasts(what, connection, received):
+    down, lost = what("Refused.", outage="possible"), AuthenticationFailed("Refused.", outage="possible")
+    now = SIGNED + HOUR
+    for hours, error in ((0, down), (1, down), (2, down), (26, down), (27, down), (28, lost)):
+        moment = now + hours * HOUR
+        with suppress(UCLError), connection.lock.held(), counted(connection, lambda moment=moment: moment):
+            raise error
+        notify(connection, error, clock=lambda moment=moment: moment)
+    assert [told["type"] for _, told in received] == ["warning", "failure", "failure"]
+    assert [title.removeprefix("prod: ") for title in titles(received)] == [
+        *[f"failed ({what.__name__})"] * 2,
+        "failed (AuthenticationFailed)",
+    ]
+
+
 def test_it_tells_what_has_to_be_known_and_the_url_to_nobody(connection, server, received, capfd):
     fail(connection, 2)
     notify(connection, DOWN)
@@ -161,7 +182,7 @@ def test_it_tells_what_has_to_be_known_and_the_url_to_nobody(connection, server,
         assert text in told["message"]
     assert (capfd.readouterr(), server.seen) == (("", ""), [])
     kept = [path.read_text() for path in connection.path.glob("*.json*")]
-    assert len(kept) == 3
+    assert len(kept) == 4
     assert not [text for text in kept if SECRET in text]
 
 

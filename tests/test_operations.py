@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from importlib.resources import files
 
@@ -25,7 +25,7 @@ SCHEMAS = {
 }
 CONNECTOR, DIRECTOR = SCHEMAS["schema"], SCHEMAS["director"]
 TEXTS = {name: value for name, value in vars(operations).items() if name.isupper() and isinstance(value, str)}
-OF_DIRECTOR = {"ONE_TIME_TOKEN"}
+OF_DIRECTOR = {"ONE_TIME_TOKEN", "VIEWER"}
 EXCHANGES = {one["name"]: one for one in load("exchanges.json")}
 SIGNED = [name for name, one in EXCHANGES.items() if "certificateChain" in one["responseBody"]]
 TOKEN = "2ClhTW-dMgEWl9yb7j3XqzqHBCS4yvQsTPMfL94PIRu4viPgy0HroCo9BHzSIHzel0DWp67uZbB3QfcDX7__Pg=="
@@ -41,6 +41,26 @@ def test_an_operation_fits_its_schema_and_not_the_other(name):
     document = parse(TEXTS[name])
     assert validate(fits, document) == []
     assert validate(other, document) != []
+
+
+@pytest.mark.kind("outages: when a token expires")
+@pytest.mark.parametrize(
+    ("told", "expires"),
+    [
+        ("2026-11-30T10:00:00Z", datetime(2026, 11, 30, 10, tzinfo=UTC)),
+        ("2026-11-30T10:00:00.123456789Z", datetime(2026, 11, 30, 10, 0, 0, 123456, tzinfo=UTC)),
+        ("2026-11-30T12:00:00+02:00", datetime(2026, 11, 30, 10, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("2026-11-30T10:00:00", None),
+        ("soon", None),
+        (None, None),
+        (5, None),
+    ],
+)
+def test_a_token_says_when_it_expires_if_that_can_be_read(told, expires):
+    raw = json.dumps({"token": TOKEN, "connectorURL": URL, "expiresAt": told})
+    assert read_token(base64.b64encode(raw.encode()).decode()) == OneTimeToken(TOKEN, URL, expires)
 
 
 def test_a_field_that_does_not_exist_would_be_found():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ucl_helpers.automation.parameters import accept, declared, refuse_secret
+from ucl_helpers.automation.parameters import accept, check_parameters, declared, refuse_secret
 from ucl_helpers.errors import SecretFound, UsageError
 
 CELL = """\
@@ -23,10 +23,21 @@ def notebook(source=CELL, tags=("parameters",)):
     }
 
 
+def variables(**given):
+    """A notebook's own, after papermill has injected what is given."""
+    typed = CELL.replace("retries = 3\nanything = None\n", "retries: int = 3\nanything: object = None\n")
+    injected = "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in given.items())
+    found = {"In": ["", "%matplotlib inline", typed, injected, "check_parameters(globals())"]}
+    exec(typed, found)  # noqa: S102
+    exec(injected, found)  # noqa: S102
+    return found
+
+
 def take(**given):
     return accept(declared(notebook()), given)
 
 
+@pytest.mark.kind("success: values that fit their types")
 @pytest.mark.parametrize(
     ("name", "given", "expected"),
     [
@@ -34,6 +45,9 @@ def take(**given):
         ("connection", "1e5", "1e5"),
         ("connection", "None", "None"),
         ("connection", "", ""),
+        ("connection", 123, "123"),
+        ("connection", "0123", "0123"),
+        ("server_ca", 7, "7"),
         ("key_length", "3072", 3072),
         ("key_length", 3072, 3072),
         ("only_if_due", "true", True),
@@ -50,10 +64,13 @@ def take(**given):
     ],
 )
 def test_a_value_becomes_what_the_parameter_declares(name, given, expected):
-    accepted = take(**{name: given})[name]
-    assert (accepted, type(accepted)) == (expected, type(expected))
+    checked = variables(**{name: given})
+    check_parameters(checked)
+    for accepted in (take(**{name: given})[name], checked[name]):
+        assert (accepted, type(accepted)) == (expected, type(expected))
 
 
+@pytest.mark.kind("success: values that do not fit their types")
 @pytest.mark.parametrize(
     ("name", "given"),
     [
@@ -63,8 +80,18 @@ def test_a_value_becomes_what_the_parameter_declares(name, given, expected):
         ("key_length", True),
         ("only_if_due", "yes"),
         ("only_if_due", 1),
-        ("connection", 7),
+        ("only_if_due", 0),
+        ("only_if_due", "no"),
+        ("only_if_due", "0"),
+        ("only_if_due", "off"),
+        ("only_if_due", "False "),
+        ("only_if_due", ""),
+        ("only_if_due", None),
+        ("only_if_due", []),
         ("connection", None),
+        ("connection", True),
+        ("connection", 100000.0),
+        ("connection", ["prod"]),
         ("wait", "soon"),
         ("retries", "few"),
     ],
@@ -72,6 +99,8 @@ def test_a_value_becomes_what_the_parameter_declares(name, given, expected):
 def test_a_value_of_another_type_is_refused(name, given):
     with pytest.raises(UsageError, match=rf"{name}: .* is not "):
         take(**{name: given})
+    with pytest.raises(UsageError, match=rf"{name}: .* is not "):
+        check_parameters(variables(**{name: given}))
 
 
 def test_all_that_is_wrong_is_named_at_once_with_the_names_there_are():
@@ -136,3 +165,24 @@ def test_in_a_headless_run_nobody_is_asked():
 )
 def test_a_reference_to_a_secret_is_taken(name, value):
     refuse_secret(name, value)
+
+
+def test_a_notebook_refuses_a_name_that_papermill_only_warns_of():
+    with pytest.raises(UsageError, match="there is no parameter 'conection'"):
+        check_parameters(variables(conection="prod"))
+    check_parameters(variables(PAPERMILL_INPUT_PATH="in.ipynb"))
+
+
+def test_variables_of_a_person_are_no_parameters():
+    found = variables()
+    found |= {"In": [*found["In"][:3], "other = 5", "# Parameters of mine\nmine = 1"], "other": 5, "mine": 1}
+    check_parameters(found)
+    check_parameters({"other": 5})
+
+
+def test_a_parameters_cell_that_a_person_changed_counts_as_it_is_now():
+    found = variables()
+    found["In"].append("connection: str | None = None  # another type")
+    found["connection"] = None
+    check_parameters(found)
+    assert found["connection"] is None

@@ -9,7 +9,7 @@ from contract_replay import rsa_key
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from meddler import answers, changes, lost_on_the_way_back, refused, signs
-from steps import Clock, aside, events, go, install, pending_of
+from steps import Clock, aside, events, go, install, judged, pending_of
 
 from ucl_helpers import Establishment, Renewal, renew, revoke, rollback, valid_identities
 from ucl_helpers.client import Client
@@ -18,6 +18,7 @@ from ucl_helpers.errors import (
     BadAnswer,
     ChecksFailed,
     NotYetAccepted,
+    PossibleOutage,
     RetryLater,
     SettledElsewhere,
     Unreachable,
@@ -199,10 +200,12 @@ def test_when_it_is_refused_later_on_the_same_csr_is_signed_again(secure, betwee
     renewal = Renewal.begin(secure, clock=ours)
     refused_one = go(renewal, "decode").fingerprint
     clock.set()
-    ours.set(minutes=11)
-    between.on("configuration", refused)
-    with pytest.raises(AuthenticationFailed):
-        renewal.verify()
+    for later, error in [({"minutes": 11}, PossibleOutage), ({"days": 1, "minutes": 12}, AuthenticationFailed)]:
+        ours.set(**later)
+        assert pending_of(secure).answer()
+        between.on("configuration", refused)
+        with pytest.raises(error):
+            renewal.verify()
     assert renew(secure).facts["fingerprint"] != refused_one
     first, second = (call.body["variables"]["csr"] for call in between.seen("sign"))
     assert first == second
@@ -263,11 +266,11 @@ def test_after_another_establishment_it_is_set_aside(secure, home, ucl, between,
 
 @pytest.mark.parametrize(("upto", "waits"), [("request", False), ("sign", True)])
 def test_an_establishment_that_was_signed_is_not_renewed_away(secure, ucl, token, upto, waits):
-    secure.record("revoked", fingerprint=secure.current.fingerprint)
+    judged(secure)
     cut_off = Establishment.begin(secure, token, ca_file=ucl.ca_file)
     go(cut_off, upto)
-    journal = secure.path / "journal.jsonl"
-    journal.write_text("")
+    with secure.lock.held():
+        secure.judge(secure.current.fingerprint, None)
     if waits:
         with pytest.raises(UsageError, match="waits to be finished"):
             renew(secure)

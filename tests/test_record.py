@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from steps import install
 
-from ucl_helpers.automation.record import Record, outcome_path, steps
+from ucl_helpers.automation.record import CellFailed, Record, outcome_path, steps
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.runs import default_output, looked_path, prune
 from ucl_helpers.errors import DeadlineExceeded
@@ -42,6 +42,10 @@ def raised(name, text):
     return {"output_type": "error", "ename": name, "evalue": text, "traceback": []}
 
 
+def failed(name, text, index=0):
+    return CellFailed(index, name, text)
+
+
 def told(*cells, error=None, **parameters):
     record = Record("in.ipynb", parameters, NOW)
     record.end(cells, error, Redactor())
@@ -54,11 +58,14 @@ ENDINGS = [
     ((), None, 0, "done"),
     ((said(outcome="renewed", exitCode=0),), None, 0, "renewed"),
     ((said(outcome="failed", exitCode=3, error="Unreachable", message="no"),), None, 3, "failed"),
-    ((said(outcome="said", exitCode=3), raised("Unreachable", "no")), None, 3, "said"),
-    ((said(outcome="renewed", exitCode=0), raised("ValueError", "later")), None, 1, "failed"),
-    ((raised("ValueError", "at once"),), None, 1, "failed"),
-    ((raised("SystemExit", "0"),), None, 0, "done"),
-    ((raised("SystemExit", "7"),), None, 1, "failed"),
+    ((said(outcome="said", exitCode=3), raised("Unreachable", "no")), failed("Unreachable", "no"), 3, "said"),
+    ((said(outcome="renewed", exitCode=0), raised("ValueError", "later")), failed("ValueError", "later"), 1, "failed"),
+    ((raised("ValueError", "at once"),), failed("ValueError", "at once"), 1, "failed"),
+    ((), failed("ValueError", "unseen"), 1, "failed"),
+    ((raised("ValueError", "only shown"),), None, 0, "done"),
+    ((raised("SystemExit", "0"),), failed("SystemExit", "0"), 0, "done"),
+    ((said(outcome="renewed", exitCode=0),), failed("SystemExit", ""), 0, "renewed"),
+    ((raised("SystemExit", "7"),), failed("SystemExit", "7"), 1, "failed"),
     ((), RuntimeError("Kernel died"), 1, "failed"),
     ((said(outcome="renewed", exitCode=0),), DeadlineExceeded("too long"), 3, "failed"),
     ((raised("KeyboardInterrupt", ""),), KeyboardInterrupt(), 130, "stopped"),
@@ -81,7 +88,7 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEA
         ((said(outcome="renewed", exitCode=0),), None, 14, "renewed", ""),
         (
             (said(outcome="renewed", exitCode=0), raised("ValueError", KEY)),
-            None,
+            failed("ValueError", KEY),
             14,
             "failed",
             "ValueError: [private key",
@@ -103,24 +110,23 @@ def test_a_secret_that_was_taken_out_has_its_own_exit_code_and_hides_no_failure(
     assert "MIIE" not in json.dumps(found)
 
 
-@pytest.mark.parametrize(
-    ("beside", "outcome", "text"),
-    [
-        (said(outcome="renewed", exitCode=0, rule="r"), "renewed", "private key in cell 1, stdout"),
-        (raised("ZeroDivisionError", "by 0"), "failed", "It also failed: ZeroDivisionError: "),
-        (raised("SystemExit", "0"), "done", "private key in cell 1, stdout"),
-    ],
-    ids=["outcome", "error", "exit"],
-)
-def test_what_a_cell_came_to_counts_although_a_secret_condemned_its_outputs(beside, outcome, text):
-    cells = [code({"output_type": "stream", "name": "stdout", "text": KEY}, beside)]
+def test_an_outcome_counts_although_a_secret_condemned_what_was_shown_beside_it():
+    shown = said(outcome="renewed", exitCode=0, rule="r")
+    cells = [code({"output_type": "stream", "name": "stdout", "text": KEY}, shown)]
     record, redactor = Record("in.ipynb", {}, NOW), Redactor()
     redactor.notebook({"metadata": {}, "cells": cells})
     record.end(cells, None, redactor)
     found = record.as_json("out.ipynb")
     must_follow_the_schema(found)
-    assert (found["exitCode"], found["outcome"], text in found["message"]) == (14, outcome, True)
+    assert (found["exitCode"], found["outcome"], found["rule"]) == (14, "renewed", "r")
+    assert "private key in cell 1, stdout" in found["message"]
     assert "MIIE" not in json.dumps([found, cells])
+
+
+@pytest.mark.parametrize(("status", "outcome"), [("completed", "done"), ("pending", "failed"), ("running", "failed")])
+def test_a_cell_that_was_not_executed_fails_the_run(status, outcome):
+    found = told(code(), heading("# Between"), code(status=status))
+    assert (found["outcome"], "cell 3 was not executed" in found.get("message", "")) == (outcome, outcome == "failed")
 
 
 def test_the_last_outcome_counts_with_all_its_facts():
@@ -153,10 +159,10 @@ def test_a_run_that_failed_tells_how_its_connection_stands(tmp_path):
     home = Home(tmp_path / "home")
     with Sandbox() as ucl:
         connection = install(home, ucl, tmp_path)
-    found = told(code(raised("ValueError", "x")), connection=connection.name, home=str(home.path))
+    found = told(code(), error=failed("ValueError", "x"), connection=connection.name, home=str(home.path))
     assert (found["connection"], found["fingerprint"]) == (connection.name, connection.current.fingerprint)
     assert found["notAfter"] > found["dueAt"] > found["notBefore"]
-    assert "fingerprint" not in told(code(raised("ValueError", "x")), connection="other", home=str(home.path))
+    assert "fingerprint" not in told(code(), error=failed("ValueError", "x"), connection="other", home=str(home.path))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 from meddler import changes, lost_on_the_way, lost_on_the_way_back
-from steps import STEPS, Clock, events, go, in_other_hands, install, pending_of, tree
+from steps import STEPS, Clock, events, go, in_other_hands, install, judged, pending_of, tree
 
 from ucl_helpers import Renewal, renew
 from ucl_helpers.crypto import common_name
@@ -14,6 +14,7 @@ from ucl_helpers.errors import (
     Busy,
     CertificateRejected,
     NotYetAccepted,
+    PossibleOutage,
     Refused,
     SettledElsewhere,
     UnknownConnection,
@@ -167,12 +168,16 @@ def test_a_client_that_was_deleted_ends_refused_and_nothing_is_lost(secure, ucl,
     ucl._memory.delete_system_auth(common_name(secure.current.certificate.subject))
     with pytest.raises(NotYetAccepted):
         go(renewal, since="decode")
-    with pytest.raises(AuthenticationFailed) as refusal:
+    with pytest.raises(PossibleOutage):
         renew(secure, clock=Clock(minutes=11))
+    with pytest.raises(AuthenticationFailed) as refusal:
+        renew(secure, clock=Clock(days=1, minutes=1))
     assert refusal.value.exit_code == 4
-    with pytest.raises(AuthenticationFailed, match="client was deleted") as refusal:
+    with pytest.raises(PossibleOutage, match="client was deleted"):
         renew(secure)
-    assert "establish the connection anew" in refusal.value.remedy
+    with pytest.raises(AuthenticationFailed, match="client was deleted") as refusal:
+        renew(secure, clock=Clock(days=1, minutes=1))
+    assert "establish the connection again" in refusal.value.remedy
     assert {path for path in kept if "answer" not in path and path != "pending/chain.pem"} <= set(tree(secure.path))
     assert pending_of(secure).key_path.read_bytes() == kept["pending/key.pem"]
 
@@ -193,7 +198,7 @@ def test_an_expired_certificate_ends_refused_with_the_way_out(home, ucl, clock, 
 
 
 def test_a_revoked_one_is_not_even_tried(secure, between):
-    secure.record("revoked", fingerprint=secure.current.fingerprint)
+    judged(secure)
     with pytest.raises(Refused, match=r"was revoked .* cannot be renewed"):
         Renewal.begin(secure)
     assert between.calls == []

@@ -1,6 +1,8 @@
 """One-time tokens: where they may stand, and what uses them up."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from contract_replay import CONFIGURATION, DEFAULT_TYPE, JSON_TYPE, Answer, Landscape, graphql, send
 
 from ucl_helpers.sandbox import Sandbox
+from ucl_helpers.sandbox.state import State
 
 REFUSED = Answer(400, DEFAULT_TYPE, "")
 
@@ -138,3 +141,65 @@ def test_an_unregistered_application_has_none(landscape: Landscape) -> None:
     token = state.new_system_auth(row["id"])["token"]
     state.unregister(row["id"])
     assert ask(landscape, {"connector-token": token}) == REFUSED
+
+
+def test_many_threads_that_guess_and_make_tokens_at_once(landscape: Landscape) -> None:
+    """The server's thread and the threads of this process share one memory: none is told anything wrong by another."""
+    guessers, makers, rounds = 6, 4, 15
+    barrier = threading.Barrier(guessers + makers)
+
+    def guess(number: int) -> list[int | None]:
+        barrier.wait()
+        return [ask(landscape, {"connector-token": f"{number}-{again}"}).status for again in range(rounds)]
+
+    def make(_: int) -> list[str]:
+        barrier.wait()
+        return [landscape.new_token() for _ in range(50 * rounds)]
+
+    with ThreadPoolExecutor(guessers + makers) as pool:
+        guessed, made = pool.map(guess, range(guessers)), pool.map(make, range(makers))
+        assert {status for statuses in guessed for status in statuses} == {400}
+        tokens = [token for tokens in made for token in tokens]
+    assert len(set(tokens)) == makers * 50 * rounds
+    assert {ask(landscape, {"connector-token": token}).status for token in tokens[:: 50 * rounds]} == {200}
+
+
+def test_many_threads_on_one_memory(tmp_path: Path) -> None:
+    """Without taking turns, Python 3.13 ends this by `InterfaceError: bad parameter or other API misuse`."""
+    threads, rounds = 10, 200
+    barrier = threading.Barrier(threads)
+    with State(tmp_path, lambda: datetime.now(UTC), timedelta(minutes=5)) as state:
+        application = str(state.register("app", None, None, "{}")["id"])
+
+        def work(number: int) -> int:
+            barrier.wait()
+            if number % 2:
+                return sum(state.use_token(f"{number}-{again}") is not None for again in range(rounds))
+            return len({state.new_system_auth(application)["token"] for _ in range(rounds)})
+
+        with ThreadPoolExecutor(threads) as pool:
+            assert list(pool.map(work, range(threads))) == [rounds, 0] * (threads // 2)
+
+
+def test_one_token_that_many_threads_use_at_once_is_used_once(landscape: Landscape) -> None:
+    token, threads = landscape.new_token(), 8
+    barrier = threading.Barrier(threads)
+
+    def use(_: int) -> int | None:
+        barrier.wait()
+        return ask(landscape, {"connector-token": token}).status
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert sorted(pool.map(use, range(threads)), key=str) == [200] + [400] * (threads - 1)
+
+
+def test_threads_agree_on_what_is_made_once(tmp_path: Path) -> None:
+    with State(tmp_path, lambda: datetime.now(UTC), timedelta(minutes=5)) as state:
+        barrier = threading.Barrier(8)
+
+        def tenant(_: int) -> str:
+            barrier.wait()
+            return state.tenant
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len({*pool.map(tenant, range(8)), state.tenant}) == 1

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 from meddler import lost_on_the_way_back
-from steps import Clock, go, install, pending_of, tree
+from steps import Clock, go, install, judged, pending_of, tree
 
 from ucl_helpers import Establishment, Renewal, renew, status_of
 from ucl_helpers.errors import Unreachable
@@ -24,8 +24,8 @@ def test_each_state_of_a_certificate_has_its_word(secure, between, days, word):
 
 
 def test_nothing_is_changed_by_looking(secure):
-    before = tree(secure.path)
     with secure.lock.held():
+        before = tree(secure.path)
         status_of(secure.home.connection("prod"))
     assert tree(secure.path) == before
 
@@ -43,14 +43,14 @@ def test_it_tells_what_is_in_use(secure, between):
 
 
 def test_revoked_goes_before_all_else(secure):
-    secure.record("revoked", fingerprint=secure.current.fingerprint)
+    judged(secure)
     assert status_of(secure).state == status_of(secure, Clock(days=91)).state == "revoked"
-    secure.record("revoked", fingerprint="of another")
+    judged(secure, mark="of another")
     assert status_of(secure).state == "revoked"
 
 
 def test_that_another_one_was_revoked_does_not_count(secure):
-    secure.record("revoked", fingerprint="of another")
+    judged(secure, mark="of another")
     assert status_of(secure).state == "valid"
 
 

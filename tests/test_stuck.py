@@ -81,7 +81,7 @@ def test_a_key_that_is_whole_is_used_again(secure, between):
 @pytest.fixture
 def signed_meanwhile(secure, ucl, between, another):
     """UCL refused it for a while; a new identity was signed and not verified; now UCL accepts both."""
-    between.on("configuration", answers(403), answers(403), passes, answers(503))
+    between.on("configuration", answers(403), answers(403), passes, answers(403), answers(503))
     with pytest.raises(Unavailable):
         establish(secure, another(), ca_file=ucl.ca_file)
     assert pending_of(secure).answer() is not None

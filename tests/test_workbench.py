@@ -197,3 +197,20 @@ def test_a_handshake_that_was_refused_is_not_logged_and_all_else_is(temporary, c
     bench.close()
     logging.getLogger("tornado.general").warning("SSL Error on %s", "a server of somebody else's")
     assert "SSL Error on a server of somebody else's" in caplog.text
+
+
+def test_an_outage_is_a_warning_and_is_over_when_it_is_mended(bench):
+    bench.spoil("outage", after=2)
+    met = views.attempt(renew, bench.connection)
+    assert (met.facts["error"], met.exit_code) == ("Outage", 3)
+    refused, asked = ("configuration", "no", "400 Bad Request"), ("viewer", "no", "502 Bad Gateway")
+    assert bench.calls.rows() == [("configuration", "yes", "200 OK"), ("sign", "yes", "200 OK"), refused, asked]
+    assert {one.name: one.status for one in bench.checked().checks if one.status != "ok"} == {
+        "UCL": "warning",
+        "under way": "warning",
+    }
+    assert bench.checked().ok
+    bench.mend()
+    assert renew(bench.connection).outcome == "renewed"
+    assert bench.calls.rows() == [("configuration", "yes", "200 OK")]
+    assert failed(bench) == []

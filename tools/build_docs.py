@@ -35,7 +35,7 @@ def main() -> None:
     """Build, and end with what came of it."""
     with TemporaryDirectory(prefix="ucl-docs-") as name:
         home = Path(name).resolve() / "home"
-        os.environ["UCL_HOME"] = str(home)
+        os.environ |= {"UCL_HOME": str(home), "UCL_PRACTICE": "1"}
         with shared(home, linger=timedelta(seconds=1)) as sandbox:
             code = build()
         while owner_of(sandbox.state):  # it writes there until its end

@@ -13,7 +13,7 @@ from threading import Event
 import nbformat
 
 from tools.normalise_notebooks import dump, normalise
-from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers.automation.runner import parameters_of, run_notebook
 from ucl_helpers.sandbox import shared
 from ucl_helpers.sandbox.state import owner_of
 
@@ -24,12 +24,15 @@ SHOWN_HOME = "~/.local/share/ucl-helpers"
 def build(notebook: Path, folder: Path) -> str:
     """The text of the executed and normalised notebook; ends the program if it fails."""
     print(notebook.name, flush=True)
-    result = run_notebook(notebook, folder / notebook.name)
+    practice = {"practice": True} if "practice" in parameters_of(notebook) else {}
+    result = run_notebook(notebook, folder / notebook.name, practice)
     if result.exit_code:
         sys.exit(f"{notebook.name} ended with {result.exit_code}: {result.error}")
     home = os.environ["UCL_HOME"]
     literal = {home: SHOWN_HOME, str(folder): "~", str(NOTEBOOKS.parent): ".", str(Path.home()): "~"}
-    return dump(normalise(nbformat.read(result.output, as_version=4), literal))
+    executed = nbformat.read(result.output, as_version=4)
+    executed.cells = [cell for cell in executed.cells if "injected-parameters" not in cell.metadata.get("tags", ())]
+    return dump(normalise(executed, literal))
 
 
 def main() -> None:

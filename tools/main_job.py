@@ -27,7 +27,7 @@ def ucl(*arguments: str) -> Any:
 def run(notebook: str) -> Path:
     """Run a notebook on the practice connection; returns where the executed one lies."""
     print(f"{notebook} …", flush=True)
-    output = Path(ucl("run", notebook, "-p", "connection", NAME)["notebook"])
+    output = Path(ucl("run", notebook, "--practice", "-p", "connection", NAME)["notebook"])
     return output.relative_to(Path.cwd()) if output.is_relative_to(Path.cwd()) else output
 
 

@@ -138,7 +138,7 @@ def _change(folder: Path, group: int, mode: int) -> None:
         try:
             os.fchown(descriptor, _KEEP, group)
             os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
+            files.sync_open_directory(descriptor)
         except PermissionError:
             remedy = f"Let its owner run: chmod a+x {folder}; or choose another home folder."
             raise StorageFailed(f"{folder} is not ours to open to others.", remedy=remedy, path=str(folder)) from None

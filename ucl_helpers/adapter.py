@@ -18,7 +18,9 @@ _TUNNEL_STATUS = re.compile(r"Tunnel connection failed: (\d{3})\b")  # as http.c
 def _no_tunnel(error: Exception) -> NoTunnel:
     status = _TUNNEL_STATUS.search(str(error))
     odd = isinstance(error, HTTPException) and not isinstance(error, ConnectionError)
-    return NoTunnel(int(status[1]) if status else None, type(error).__name__ if odd else None)
+    # A line that begins as HTTP does was cut off; any other is of another protocol.
+    begins = "HTTP/".startswith(str(getattr(error, "line", "")).lstrip("'\"")[:5])
+    return NoTunnel(int(status[1]) if status else None, type(error).__name__ if odd else None, speaks_http=begins)
 
 
 class PlainConnection(HTTPConnection):

@@ -4,8 +4,9 @@
 
     HOME/connections/NAME/attempts.json     0600, no part of a generation, no secret
 
-It is written under the connection's lock and read without. It says when to try again and what to show, and nothing
-rests on it: missing or damaged it says nothing, and neither to read nor to write it ever stops a renewal. Failures
+It is written under the connection's lock and read without. It says when to try again, since when UCL refuses, and what
+to show. Missing or damaged it says nothing, so a refusal begins again; neither to read nor to write it ever stops a
+renewal. Failures
 belong to the generation that was in use: once there is another one they do not count, whoever made it.
 """
 
@@ -26,6 +27,7 @@ from ucl_helpers.policy import is_waiting, next_try
 from ucl_helpers.show import moment
 from ucl_helpers.store import Connection
 
+FILE = "attempts.json"
 MESSAGE_LENGTH, MOST_FAILURES = 500, 1_000_000
 NO_FAILURES = (UsageError, Busy, Waiting)  # they say nothing of UCL, nor of the connection
 
@@ -57,6 +59,8 @@ class Attempts:
         last_error: the last of them.
         not_before: the earliest next try.
         generation: the one in use when it failed; which revision of it does not matter.
+        refused_since: UCL refuses the certificate since then, which may be an outage; None once it has answered.
+        outage_seen: when an outage was last proven by the Director's gateway, since then.
     """
 
     last_looked: datetime | None = None
@@ -67,6 +71,13 @@ class Attempts:
     last_error: Failure | None = None
     not_before: datetime | None = None
     generation: str | None = None
+    refused_since: datetime | None = None
+    outage_seen: datetime | None = None
+
+    @property
+    def unproven_since(self) -> datetime | None:
+        """Since when a refusal has not been explained by a proven outage."""
+        return self.outage_seen or self.refused_since
 
     def next_try(self, now: datetime) -> datetime | None:
         """The moment before which a due run does nothing; None when it need not wait."""
@@ -147,12 +158,22 @@ def counted(connection: Connection, clock: Clock, *, begins: bool = False, rehea
         raise
 
 
+def answered(connection: Connection) -> None:
+    """Remember that UCL has accepted a certificate: a refusal before that has passed. The caller holds the lock."""
+    if (known := remembered(connection)).refused_since:
+        _write(connection, replace(known, refused_since=None, outage_seen=None))
+
+
 def _failed(connection: Connection, tried: Generation | None, error: UCLError, now: datetime) -> None:
     known, not_after = remembered(connection), None
     with suppress(StorageFailed):
         not_after = tried.validity.not_after if tried else None
     failures = min(known.failures + 1, MOST_FAILURES)
-    asked = error.data.get("retry_after") or 0.0
+    asked, outage = error.data.get("retry_after") or 0.0, error.data.get("outage")
+    if outage:
+        known = replace(known, refused_since=min(known.refused_since or now, now))
+    if outage == "proven" and error.data.get("director_status"):
+        known = replace(known, outage_seen=now)
     _write(
         connection,
         replace(
@@ -175,7 +196,7 @@ def _in_use(connection: Connection) -> Generation | None:
 
 
 def _path(connection: Connection) -> Path:
-    return connection.path / "attempts.json"
+    return connection.path / FILE
 
 
 def _write(connection: Connection, attempts: Attempts) -> None:
@@ -200,6 +221,8 @@ def _attempts_from(told: dict[str, Any]) -> Attempts:
         last_error=last,
         not_before=when("not_before"),
         generation=generation if isinstance(generation, str) else None,
+        refused_since=when("refused_since"),
+        outage_seen=when("outage_seen"),
     )
 
 

@@ -16,7 +16,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ucl_helpers.diagnosis import Endpoint, clock_note, refusal_causes, transport_error
+from ucl_helpers.diagnosis import (
+    Endpoint,
+    answered_by_proxy,
+    clock_note,
+    may_pass,
+    refusal_causes,
+    transport_error,
+)
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -45,6 +52,7 @@ MAX_RECEIVED_BYTES = MAX_ANSWER_BYTES + 256 * 1024
 """Of one try: the answer as it comes in, with headers, chunk sizes, and what a proxy says before it."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 PASSING_STATUS = {408, 429, 500, 502, 503, 504}
+_OF_PROXIES = {401, 403, 502, 503, 504}  # also what a proxy answers that looks into TLS
 RETRIED_STATUS = {429, 502, 503, 504}
 WAITS_WHEN_LIMITED: ContextVar[bool] = ContextVar("WAITS_WHEN_LIMITED", default=True)
 """Whether a call answered with 429 waits and tries again by itself. A fleet says no: it slows down as a whole."""
@@ -104,6 +112,7 @@ class Client:
         self._secrets = echoes([one for one in told if len(one) >= _SECRET_LENGTH])
         self._endpoint = endpoint
         self._certificate = credentials.certificate if credentials else None
+        self._accepted = credentials.accepted if credentials else False
         self._retry, self._deadline, self._wait = retry, deadline, wait
         self.context = tls_context(ca_file, credentials)
         import requests
@@ -171,13 +180,17 @@ class Client:
                 certificate=self._certificate,
                 now=datetime.now(UTC),
                 proxy=self._proxy,
+                accepted=self._accepted,
             )
             raise self._told(failure, request_id) from None
         date, difference = server_time(response)
         try:
             result = self._interpret(response, body, date)
         except UCLError as error:
-            raise self._told(error, request_id, clock_note(difference), clock_difference=difference) from None
+            told = self._told(error, request_id, clock_note(difference), clock_difference=difference)
+            foreign = isinstance(error, BadAnswer) or error.data.get("status") in _OF_PROXIES
+            raise answered_by_proxy(told, self._proxy) if self._proxy and foreign else told from None
+        self._accepted = True  # from now on, whatever breaks off is not for a certificate that is too young
         exchange = Exchange(self.url, request_id, operation, dict(variables or {}), result)
         return Answer(result, date, difference or 0.0, exchange)
 
@@ -202,12 +215,15 @@ class Client:
         if status == HTTPStatus.OK:
             return result_of(_json(body, self._masked), where=self.url)
         if status in {401, 403} or (status == HTTPStatus.BAD_REQUEST and not body.strip()):
-            causes = refusal_causes(self._endpoint, self._certificate, date or datetime.now(UTC))
+            now = date or datetime.now(UTC)
+            outage = may_pass(self._endpoint, status, body, self._certificate, now)
+            causes = refusal_causes(self._endpoint, self._certificate, now, accepted=self._accepted, outage=outage)
             raise AuthenticationFailed(
                 "\n- ".join([f"{self.url} refused to authenticate us ({status}).\nIt may mean:", *causes]),
-                remedy=_REMEDIES[self._endpoint],
+                remedy=_TRY_AGAIN[self._endpoint] if outage else _REMEDIES[self._endpoint],
                 causes=causes,
                 status=status,
+                **({"outage": "possible"} if outage else {}),
             )
         if status in PASSING_STATUS:
             limited, after = status == HTTPStatus.TOO_MANY_REQUESTS, retry_after(response)
@@ -222,13 +238,22 @@ class Client:
             result_of(_json(body, self._masked), where=self.url)
         to = self._masked(host_of(response.headers.get("Location", "")))
         where = f" to {to[:100] or 'itself'}, which is not followed" if response.is_redirect else ""
-        raise BadAnswer(f"{self.url} answered {status}{where}.", remedy="Check that it is a Connector's GraphQL URL.")
+        found = f"{self.url} answered {status}{where}."
+        raise BadAnswer(found, remedy="Check that it is a Connector's GraphQL URL.", status=status)
 
 
 _REMEDIES: Mapping[Endpoint, str] = {
     "token": "Get a new one-time token.",
     "certificate": "If it was revoked, expired or its client deleted, establish the connection anew.",
     "director": "Get a fresh bearer and check the tenant.",
+}
+
+
+_TRY_AGAIN: Mapping[Endpoint, str] = {
+    "token": "The token may still be good: trying it once more within its five minutes costs nothing. If it is refused "
+    "again, get a new one-time token.",
+    "certificate": "Wait and try again before you establish the connection again: an outage passes. If it was revoked "
+    "or its client deleted, establish the connection again.",
 }
 
 

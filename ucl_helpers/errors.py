@@ -17,6 +17,8 @@ a server wrote into it.
     │   ├── Unavailable              408, 500, 502, 503, 504
     │   ├── EmptyAnswer              no data and no error: a known bug of the server
     │   ├── NotYetAccepted           the new certificate is refused in its first minutes
+    │   ├── Outage                   UCL is down, and refuses every certificate meanwhile
+    │   ├── PossibleOutage           UCL refuses what it accepted before, as it does in an outage
     │   ├── Waiting                  a renewal is due, has failed, and is not to be tried again yet
     │   └── DeadlineExceeded         a headless run took longer than it may
     ├── Refused                   4  the server understood, and said no
@@ -35,7 +37,8 @@ a server wrote into it.
     ├── NewTokenNeeded           11  the one-time token is gone; key and CSR are kept
     ├── BadAnswer                12  an answer that does not follow the Connector's schema
     ├── HookFailed               13  the certificate is in place; a command that has to know of it failed
-    └── SecretRedacted           14  a notebook showed a secret; the outputs that held it were removed
+    ├── SecretRedacted           14  a notebook showed a secret; the outputs that held it were removed
+    └── OutputLost               15  the command has done its work; its output could not be written
 """
 
 from collections.abc import Mapping
@@ -126,6 +129,14 @@ class EmptyAnswer(RetryLater):
 
 class NotYetAccepted(RetryLater):
     """The new certificate is refused in its first minutes; a gateway's clock may be behind its NotBefore."""
+
+
+class Outage(RetryLater):
+    """UCL is down: it refuses the certificate, as it refuses every one then, and its Director does not answer."""
+
+
+class PossibleOutage(RetryLater):
+    """UCL refuses a certificate or a token that should be good, as it does in an outage; this may pass."""
 
 
 class Waiting(RetryLater):
@@ -224,3 +235,9 @@ class SecretRedacted(UCLError):
     """A notebook showed a secret. The outputs that held it were removed; ``data['redacted']`` says what and where."""
 
     exit_code = 14
+
+
+class OutputLost(UCLError):
+    """A command has done its work, but its standard output could not be written. It need not be repeated."""
+
+    exit_code = 15

@@ -6,11 +6,13 @@ that another token is needed.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Self
 
+from ucl_helpers import outage
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import (
@@ -18,6 +20,9 @@ from ucl_helpers.errors import (
     BadAnswer,
     CertificateRejected,
     NewTokenNeeded,
+    PossibleOutage,
+    Refused,
+    RequestRejected,
     RetryLater,
     ServerNotTrusted,
     UCLError,
@@ -27,6 +32,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates, Verification
 from ucl_helpers.operations import CONFIGURATION, CONFIGURATION_WITH_TOKEN, ONE_TIME_TOKEN, SIGN, token_from
 from ucl_helpers.procedure import STEP_WAIT_SECONDS, Procedure
+from ucl_helpers.show import moment
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import check_url
 
@@ -41,15 +47,28 @@ class DirectorAccess:
     bearer: str = field(repr=False)
     ca_file: Path | None = None
 
-    def one_time_token(self) -> OneTimeToken:
+    def one_time_token(self, clock: Clock = utc_now) -> OneTimeToken:
         """A fresh one-time token (valid for five minutes) and the token endpoint.
 
         Raises:
+            PossibleOutage: the bearer has no scope at all, as when the Director's database is down.
             RetryLater, Refused, ServerNotTrusted, BadAnswer: see :class:`ucl_helpers.client.Client`.
         """
         headers = {"Authorization": f"Bearer {self.bearer}", "Tenant": self.tenant}
         with Client(self.url, "director", ca_file=self.ca_file, headers=headers) as client:
-            return token_from(client.call(ONE_TIME_TOKEN, {"id": self.application_id}).result)
+            try:
+                answer = client.call(ONE_TIME_TOKEN, {"id": self.application_id})
+            except RequestRejected as error:
+                if not any(_NO_SCOPES in text for text in error.data.get("errors", ())):
+                    raise
+                raise PossibleOutage(
+                    f"{error.message} The Director also says this of every bearer while its database is down.",
+                    remedy="Wait and run it again. If it stays so, the bearer has no scopes: get another one.",
+                    **error.data,
+                    outage="possible",
+                ) from None
+        token = token_from(answer.result)
+        return replace(token, expires_at=token.expires_at or clock() + _TOKEN_LIFETIME)
 
 
 class Establishment(Procedure):
@@ -93,6 +112,8 @@ class Establishment(Procedure):
             if establishment._is_signed():  # UCL has another client by now: it is finished, whatever else is accepted
                 establishment.start_key()
                 return establishment
+            if token is not None and not establishment.can_go_on():
+                require_unexpired(token, clock())
             if only_if_needed and is_accepted(connection, clock):
                 until = connection.require_current().validity.not_after
                 establishment.not_needed = NotNeeded(until, "established, and UCL accepts its certificate")
@@ -121,6 +142,16 @@ class Establishment(Procedure):
             raise UsageError("The token's endpoint is not known.", remedy="Give --connector-url.")
         try:
             return self._call(self._token.token, self._token.connector_url, CONFIGURATION_WITH_TOKEN)
+        except AuthenticationFailed as error:
+            if self._token.expires_at is None or not outage.may_be(error):
+                raise
+            raise PossibleOutage(
+                error.message,
+                remedy=f"The token expires at {moment(self._token.expires_at)}. Until then, trying it once more costs "
+                "nothing; if it is refused again, get a new one-time token.",
+                **error.data,
+                token_lost=True,
+            ) from None
         except RetryLater as error:
             if "proxy" in error.data:  # it did not connect, so nothing was sent
                 raise
@@ -149,13 +180,26 @@ class Establishment(Procedure):
         except (ServerNotTrusted, UsageError):
             self.pending.keep_token(token)  # nothing was sent
             raise
-        except (RetryLater, AuthenticationFailed, BadAnswer) as error:
+        except AuthenticationFailed as error:
+            if not outage.may_be(error):
+                raise self._gone(error) from None
+            self.pending.keep_token(token)
+            raise PossibleOutage(
+                error.message,
+                remedy="Key, CSR and token are kept. Run it again within five minutes: trying the token once more "
+                "costs nothing. After that, run it again with a new one-time token.",
+                **error.data,
+                token_lost=True,
+            ) from None
+        except (RetryLater, BadAnswer) as error:
             if "proxy" in error.data:
                 self.pending.keep_token(token)
                 raise
-            raise NewTokenNeeded(
-                f"The signing request went wrong and its token is gone: {error.message}", remedy=_GET_ONE, **error.data
-            ) from None
+            raise self._gone(error) from None
+
+    def _gone(self, error: UCLError) -> NewTokenNeeded:
+        what = f"The signing request went wrong and its token is gone: {error.message}"
+        return NewTokenNeeded(what, remedy=_GET_ONE, **error.data)
 
     def _call(self, token: str, url: str, operation: str, **variables: str) -> Answer:
         headers, ca = {"connector-token": token}, self._server_ca or self.pending.server_ca
@@ -168,6 +212,8 @@ class Establishment(Procedure):
         Raises:
             BadAnswer: UCL names no certificate endpoint, or one that is not https. Nothing was signed.
         """
+        # UCL has just accepted the token, so it is up: what it refused a moment ago may be accepted by now.
+        must_be_needed(self.connection, self._clock)
         told, nothing_done = configuration.certificate_secured_connector_url, "Nothing was signed; report it to UCL."
         if told is None:
             raise BadAnswer("UCL names no certificate endpoint.", remedy=nothing_done)
@@ -175,6 +221,15 @@ class Establishment(Procedure):
             check_url(told, what="The certificate endpoint that UCL names")
         except UsageError as error:
             raise BadAnswer(error.message, remedy=nothing_done) from None
+
+    def _fallback(self) -> None:
+        """None: UCL does not accept the identity in use, or there is none."""
+
+    def _still_refused(self, error: UCLError) -> UCLError:
+        name = self.connection.name
+        anew = f"With a new one-time token, {self.connection.way_back} gives this identity up and begins again."
+        remedy = f"{error.remedy} The new identity is kept, and ucl establish {name} tries it again. {anew}"
+        return type(error)(error.message, remedy=remedy, **error.data, kept=True)
 
     def _new_host(self, _: Configuration) -> None:
         """UCL names the host for the first time, on a call to the endpoint that the user gave: any host is right."""
@@ -194,6 +249,7 @@ class Establishment(Procedure):
         return configuration
 
 
+_NO_SCOPES, _TOKEN_LIFETIME = "insufficient scopes provided [actual=;", timedelta(minutes=5)
 _GET_ONE = "Key and CSR are kept; run it again with a new one-time token."
 
 
@@ -210,25 +266,41 @@ def establish(
     With access to the Director a token that got lost is replaced, once.
     """
     lost: UCLError | None = None
-    by_director = isinstance(access, DirectorAccess)
     with connection.lock.held():
         # What an interrupted run left comes first: its token may be the very one that is given again.
-        for token in chain([None], _tokens(access)):
+        for token in chain([None], _tokens(access, clock)):
+            if token is not None and isinstance(lost, PossibleOutage):
+                connection.pending.keep_token(None)  # it was tried once more; now it is the turn of another one
             try:
                 return Establishment.begin(connection, token, ca_file=ca_file, key_length=key_length, clock=clock).run()
-            except (NewTokenNeeded, RetryLater) as error:
-                if not (isinstance(error, NewTokenNeeded) or (by_director and error.data.get("token_lost"))):
+            except (NewTokenNeeded, RetryLater, Refused) as error:
+                if token is None and access is not None and error.data.get("kept"):
+                    connection.pending.set_aside("UCL refuses it, and there is another way to a token")
+                elif not (isinstance(error, NewTokenNeeded) or error.data.get("token_lost")):
                     raise
                 lost = error
     raise lost or AssertionError("the first try either returns or raises")
 
 
-def _tokens(access: OneTimeToken | DirectorAccess | None) -> Iterator[OneTimeToken]:
+def _tokens(access: OneTimeToken | DirectorAccess | None, clock: Clock) -> Iterator[OneTimeToken]:
     if isinstance(access, DirectorAccess):
-        yield access.one_time_token()
-        yield access.one_time_token()
+        yield access.one_time_token(clock)
+        yield access.one_time_token(clock)
     elif access is not None:
         yield access
+
+
+def require_unexpired(token: OneTimeToken, now: datetime) -> None:
+    """A token that says when it expires is not sent after that.
+
+    Raises:
+        UsageError: it has expired by our clock.
+    """
+    if token.expires_at is not None and token.expires_at <= now:
+        raise UsageError(
+            f"The one-time token expired at {moment(token.expires_at)}; by this machine's clock it is {moment(now)}.",
+            remedy="Get a new one-time token. It was not sent.",
+        )
 
 
 def must_be_needed(connection: Connection, clock: Clock) -> None:
@@ -248,6 +320,7 @@ def is_accepted(connection: Connection, clock: Clock) -> bool:
     """Whether UCL accepts the identity in use; asked by a call, unless it is damaged, expired or was revoked here.
 
     Raises:
+        Outage, PossibleOutage: UCL refuses it, and its Director says that this passes.
         RetryLater, ServerNotTrusted, BadAnswer: UCL could not be asked.
     """
     current = connection.current
@@ -259,6 +332,8 @@ def is_accepted(connection: Connection, clock: Clock) -> bool:
         credentials, ca = current.credentials, current.server_ca
         with Client(connection.url, "certificate", ca_file=ca, credentials=credentials) as client:
             client.call(CONFIGURATION)
-    except (AuthenticationFailed, CertificateRejected):
+    except (AuthenticationFailed, CertificateRejected) as error:
+        if (told := outage.unless_it_passes(error, connection, credentials, ca)) is not error:
+            raise told from None
         return False
     return True

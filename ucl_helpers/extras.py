@@ -43,6 +43,20 @@ def missing(module: str, extra: str) -> UsageError:
     return UsageError(f"This needs {module}.", remedy=f"Install it with: {install_command(extra)}")
 
 
+def missing_for(error: ModuleNotFoundError, extra: str) -> UsageError:
+    """Return the error for an import that failed and belongs to an extra; names the package that is not installed."""
+    return missing((error.name or "a package").partition(".")[0], extra)
+
+
+def is_installed(extra: str) -> bool:
+    """Return whether :func:`require` accepts an extra."""
+    try:
+        require(extra)
+    except UsageError:
+        return False
+    return True
+
+
 def install_command(extra: str) -> str:
     """Return the shell command that installs an extra into the environment of this interpreter.
 
@@ -59,7 +73,7 @@ def install_command(extra: str) -> str:
     marker = f"extra == '{extra}'"
     split = (line.partition(";") for line in installed.requires or ())
     requirements = [name.strip() for name, _, condition in split if condition.strip().replace('"', "'") == marker]
-    return _pip_install(*([name for name in requirements if not _is_installed(name)] or requirements))
+    return _pip_install(*([name for name in requirements if not _is_there(name)] or requirements))
 
 
 def _pip_install(*arguments: str) -> str:
@@ -78,7 +92,7 @@ def _checkout(installed: Distribution) -> str:
     return unquote(urlsplit(source["url"]).path) if editable else ""
 
 
-def _is_installed(requirement: str) -> bool:
+def _is_there(requirement: str) -> bool:
     try:
         distribution(re.split("[<=>]", requirement, maxsplit=1)[0])
     except PackageNotFoundError:

@@ -14,14 +14,24 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import ucl_private_files
 from ucl_helpers.errors import Busy, StorageFailed, UnknownConnection, UsageError
-from ucl_private_files import LARGEST_FILE, UnsafePath, open_private, read_regular, sync_directory, temporary
+from ucl_private_files import (
+    LARGEST_FILE,
+    MissingFeature,
+    UnsafePath,
+    needing,
+    open_private,
+    read_regular,
+    sync_directory,
+    sync_open_directory,
+    temporary,
+)
 
 __all__ = [
     "LARGEST_FILE",
@@ -29,6 +39,7 @@ __all__ = [
     "TEMPORARY",
     "Lock",
     "append_line",
+    "closing_home",
     "make_directory",
     "make_output_folder",
     "make_private_folder",
@@ -42,6 +53,7 @@ __all__ = [
     "storage",
     "sweep",
     "sync_directory",
+    "sync_open_directory",
     "temporary",
     "write",
 ]
@@ -55,9 +67,14 @@ POLL_SECONDS = 0.05
 _ELSEWHERE = "choose another (the home folder: with --home or UCL_HOME)"
 _REMEDIES = {
     errno.ENOSPC: "Make room on the disk, then run it again.",
-    **dict.fromkeys((errno.EACCES, errno.EROFS), f"Give this user access to that place, or {_ELSEWHERE}."),
+    errno.EDQUOT: "Your disk quota is used up: make room, then run it again.",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"Give this user access to that place, or {_ELSEWHERE}."),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), f"A file is where a folder should be: move it, or {_ELSEWHERE}."),
 }
+_OTHER_FILE_SYSTEM = (
+    "Choose a home folder on another file system, for example on a local disk: with --home or UCL_HOME. "
+    "To see all that this file system lacks: ucl doctor"
+)
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
@@ -69,9 +86,10 @@ def storage(what: str, path: Path) -> Iterator[None]:
     except UnsafePath as error:
         raise StorageFailed(f"{error.path} {error.problem}.", remedy=f"{error.remedy}.", path=str(error.path)) from None
     except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "What was there before is untouched.")
         raise StorageFailed(
             f"Could not {what} {path}: {error.strerror or error}.",
-            remedy=_REMEDIES.get(error.errno or 0, "What was there before is untouched."),
+            remedy=_OTHER_FILE_SYSTEM if isinstance(error, MissingFeature) else remedy,
             path=str(path),
         ) from error
 
@@ -166,13 +184,13 @@ def require_private_folder(home: Path, *below: Path) -> bool:
     Raises:
         StorageFailed: names the folder, the problem and a command that solves it.
     """
-    with storage("look at", home), _choosing_home():
+    with storage("look at", home), _choosing_home(home, *below):
         return ucl_private_files.require_private_folder(home, *below)
 
 
-def require_private_below(*folders: Path) -> None:
+def require_private_below(home: Path, *folders: Path) -> None:
     """Refuse these folders below a home folder that was checked; raises as :func:`require_private_folder` does."""
-    with storage("look at", folders[0]), _choosing_home():
+    with storage("look at", home), _choosing_home(home, *folders):
         ucl_private_files.require_private_below(*folders)
 
 
@@ -189,14 +207,27 @@ def make_private_folder(home: Path, *below: Path) -> None:
 
 
 @contextmanager
-def _choosing_home() -> Iterator[None]:
+def _choosing_home(home: Path, *below: Path) -> Iterator[None]:
     """Add to the remedy of a refusal that the user can choose another home folder."""
     try:
         yield
     except UnsafePath as error:
         choice = "a folder in it" if error.inside_is_safe else "another home folder"
-        remedy = f"{error.remedy}; or choose {choice} with --home or UCL_HOME."
+        command = closing_home(home, *below)
+        remedy = f"Run: {command}" if command else error.remedy
+        remedy = f"{remedy}; or choose {choice} with --home or UCL_HOME."
         raise StorageFailed(f"{error.path} {error.problem}.", remedy=remedy, path=str(error.path)) from None
+
+
+def closing_home(home: Path, *below: Path) -> str:
+    """Return one command that closes a home folder and all in it to other users; empty if that is not what is wrong.
+
+    It is also empty for a folder without connections, since a home folder may have been named by mistake (``/tmp``).
+    """
+    with suppress(OSError):
+        if (home / "connections").is_dir():
+            return ucl_private_files.closing_command(home, home / "connections", *below)
+    return ""
 
 
 def require_protected_folder(folder: Path) -> None:
@@ -231,7 +262,7 @@ def point(link: Path, target: str) -> None:
     Raises:
         StorageFailed: the old target stays.
     """
-    with _replacing(link, "switch") as staged:
+    with _replacing(link, "switch") as staged, needing("symbolic links", link):
         staged.symlink_to(target)
 
 
@@ -251,11 +282,12 @@ class Lock:
     """The lock of a connection: one writer at a time, within this process and among all.
 
     ``with lock.held(wait=10):`` may be nested in one thread. ``wait`` is in seconds. ``folders`` are those that its
-    holder writes in, the home folder first: see :func:`require_private_folder`.
+    holder writes in, the home folder first: see :func:`require_private_folder`. ``first`` is called each time that it
+    was taken, before its holder goes on; where it raises, the lock is released.
     """
 
-    def __init__(self, path: Path, *folders: Path) -> None:
-        self.path, self._folders = path, folders
+    def __init__(self, path: Path, *folders: Path, first: Callable[[], None] | None = None) -> None:
+        self.path, self._folders, self._first = path, folders, first
         self._thread = threading.RLock()
         self._descriptor: int | None = None
 
@@ -306,6 +338,11 @@ class Lock:
             if time.monotonic() >= until:
                 raise self._busy()
             time.sleep(POLL_SECONDS)
+        with ExitStack() as undo:
+            undo.callback(os.close, descriptor)
+            if self._first is not None:
+                self._first()
+            undo.pop_all()
         return descriptor
 
     def _try(self) -> int | None:
@@ -320,7 +357,8 @@ class Lock:
                 ) from None
             undo.callback(os.close, descriptor)
             with suppress(BlockingIOError, FileNotFoundError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with needing("locks", self.path):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(descriptor), self.path.stat()):
                     self._tell(descriptor)
                     undo.pop_all()

@@ -48,8 +48,8 @@ _NOT_BASE64 = re.compile(r"[\s\"'>,\\]+")  # stands in the lines of a block that
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{40,}={0,2}")
 _OF_PEM = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/\s]*={0,2}")  # base64 of "-----BEGIN "
 _OF_DER = re.compile(r"MI[A-Za-z0-9+/\s]{100,}={0,2}")
-_WRITTEN_BREAK = re.compile(r"(?<!\\)\\++[rnt]")  # a run of backslashes is looked at once
-_WRITTEN_CHARACTER = re.compile(r"(?<!\\)\\++u00([0-9a-fA-F]{2})")
+_WRITTEN_BREAK = re.compile(r"(?<!\\)\\+[rnt]")  # from the first backslash: else many of them take for ever
+_WRITTEN_CHARACTER = re.compile(r"(?<!\\)\\+u00([0-9a-fA-F]{2})")
 
 _HEADER, _INDEFINITE = 2, 0x80  # bytes of tag and length; the length of BER that ends with a mark (X.690, 8.1.3)
 _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")  # RFC 2315; RFC 7292 begins with a version and one of these
@@ -130,7 +130,7 @@ def _blocks(data: bytes, depth: int) -> Iterator[Block]:
         yield block
     if depth == _DEEPEST:
         return
-    whole = _NOT_BASE64.sub("", text).replace("-", "+").replace("_", "/")
+    whole = "" if found else _NOT_BASE64.sub("", text).replace("-", "+").replace("_", "/")
     if _BASE64.fullmatch(whole):
         yield from _blocks(_decoded(whole), depth + 1)
         return
@@ -138,11 +138,11 @@ def _blocks(data: bytes, depth: int) -> Iterator[Block]:
         found = True
         yield from _blocks(_decoded(match[0]), depth + 1)
     if not found:
-        yield from _bare_blocks(text)
+        yield from _fields(text)
 
 
-def _bare_blocks(text: str) -> Iterator[Block]:
-    """DER as base64 without a marker, in a field of XML or JSON, or between markers that are damaged."""
+def _fields(text: str) -> Iterator[Block]:
+    """Blocks in base64 without a marker, each in a field of XML or JSON."""
     for match in _OF_DER.finditer(text):
         if _is_der(inner := _decoded(match[0])):
             yield from (block for block in map(_classified, elements(inner)) if block.kind != OTHER)
@@ -214,7 +214,7 @@ def _decoded(text: str, *, strict: bool = False) -> bytes:
 def _is_der(data: bytes) -> bool:
     """Whether this is a SEQUENCE in DER or BER; text that begins with the digit 0 is not."""
     is_long = data[1:2] in {b"\x80", b"\x81", b"\x82", b"\x83", b"\x84"}
-    return data[:1] == b"\x30" and len(data) > _HEADER and (is_long or len(data) == data[1] + _HEADER)
+    return data[:1] == b"\x30" and len(data) > 1 and (is_long or len(data) == data[1] + _HEADER)
 
 
 def elements(data: bytes) -> Iterator[bytes]:

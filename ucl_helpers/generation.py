@@ -32,6 +32,7 @@ from ucl_helpers.exports import json_object
 from ucl_helpers.models import Validity, fingerprint
 from ucl_helpers.tls import Credentials
 
+MARK_LENGTH = 12  # digits of the fingerprint in a generation's name
 NAME = re.compile(r"(?P<number>\d{6,})-(?P<mark>[0-9a-f]{12})(\.(?P<revision>[1-9]\d{0,8}))?")
 _PAIRS = (("identity.pem", "identity.pem"), ("key.pem", "chain.pem"), ("key.pem", "certificate.pem"))
 
@@ -52,6 +53,11 @@ class Generation:
     def stem(self) -> str:
         """Its name without the revision: which identity, by which renewal."""
         return self.name.partition(".")[0]
+
+    @property
+    def mark(self) -> str:
+        """The start of the fingerprint, as its folder is named, so that damage hides it from nobody."""
+        return self.stem.partition("-")[2]
 
     @property
     def order(self) -> tuple[int, int, str]:
@@ -95,8 +101,24 @@ class Generation:
 
     @property
     def client_ca(self) -> tuple[x509.Certificate, ...]:
-        """The CA that came with it, or nothing for an import without chain."""
-        return self._certificates("client-ca.pem") if (self.path / "client-ca.pem").exists() else ()
+        """The CA that came with it, or nothing for an import without chain.
+
+        If the file is damaged, this is the rest of the chain, which it repeats: a renewal must not fail for it.
+        """
+        if not (self.path / "client-ca.pem").exists():
+            return ()
+        with suppress(StorageFailed):
+            return self._certificates("client-ca.pem")
+        return self.chain[1:]
+
+    def damage_of(self, name: str) -> StorageFailed | None:
+        """Return what is wrong with a file of certificates; None if all is well, or if it is not there."""
+        try:
+            if (self.path / name).exists():
+                self._certificates(name)
+        except StorageFailed as error:
+            return error
+        return None
 
     @property
     def server_ca(self) -> Path | None:
@@ -114,8 +136,9 @@ class Generation:
 
     @property
     def credentials(self) -> Credentials:
-        """What is shown to the server."""
-        return Credentials(self.path / "chain.pem", self.path / "key.pem", self.certificate, self.passphrase)
+        """What is shown to the server; only what UCL has accepted becomes a generation."""
+        chain, key = self.path / "chain.pem", self.path / "key.pem"
+        return Credentials(chain, key, self.certificate, self.passphrase, accepted=True)
 
     @property
     def usable(self) -> Credentials | None:
@@ -132,7 +155,8 @@ class Generation:
         best = max(chains, key=lambda pair: len(chains[pair]))
         if not chains[best]:
             return None
-        return Credentials(self.path / best[1], self.path / best[0], chains[best][0], self.passphrase)
+        chain, key = self.path / best[1], self.path / best[0]
+        return Credentials(chain, key, chains[best][0], self.passphrase, accepted=True)
 
     def _pair(self, key_file: str, certificate_file: str) -> tuple[x509.Certificate, ...]:
         with suppress(UCLError):

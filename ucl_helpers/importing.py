@@ -124,6 +124,8 @@ def import_identity(
     if mark_of(before) != fingerprint(identity.chain[0]):  # else it is the same one, with another URL or CA
         must_be_needed(connection, clock)
     answer = _try(connection, identity, url, ca_file)
+    if before and mark_of(before) != fingerprint(identity.chain[0]):
+        must_be_needed(connection, clock)  # UCL is up: what it refused a moment ago may be accepted by now
     configuration = configuration_from(answer.result)
     expected = Expected(identity.key.public_key(), subject=None, server_now=answer.date, local_now=clock())
     require(check_identity(identity.chain, expected), what="The imported certificate")

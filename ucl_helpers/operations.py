@@ -49,6 +49,11 @@ mutation {
   result: revokeCertificate
 }"""
 
+VIEWER = """\
+query {
+  result: viewer { id type }
+}"""
+
 ONE_TIME_TOKEN = """\
 mutation ($id: ID!) {
   result: requestOneTimeTokenForApplication(id: $id) { token connectorURL }
@@ -261,10 +266,10 @@ def _from_url(text: str) -> OneTimeToken:
 
 
 def _moment(text: object) -> datetime | None:
-    """A moment (UTC) as the Director writes it; None for anything else, which never stops a token."""
+    """A moment (UTC) as the Director writes it; None for anything else (the year 1 is none), which stops no token."""
     with suppress(ValueError, OverflowError):
         when = datetime.fromisoformat(text) if isinstance(text, str) else None
-        return when.astimezone(UTC) if when and when.tzinfo else None
+        return when.astimezone(UTC) if when and when.tzinfo and when.year > 1 else None
     return None
 
 

@@ -235,10 +235,15 @@ class Pending:
         files.write(self.path / "chain.pem", dump_certificates(*chain))
 
     def credentials(self) -> Credentials:
-        """The kept key and chain for a handshake."""
-        path = self.path / "chain.pem"
+        """The kept key and chain for a handshake; a chain that is lost or damaged is taken from the answer again."""
+        path, answer = self.path / "chain.pem", self.answer()
         with files.storage("read", path):
-            chain = read_certificates(path.read_bytes(), name=str(path))
+            try:
+                chain = read_certificates(path.read_bytes(), name=str(path))
+            except (BadAnswer, FileNotFoundError) as error:
+                if (again := _chain_of(answer)) is None:
+                    raise error from None
+                self.keep_chain(chain := again)
         return Credentials(path, self.key_path, chain[0], self.passphrase)
 
     def signed(self) -> list[Credentials]:
@@ -298,3 +303,9 @@ def prune_aside(connection_path: Path, now: datetime) -> None:
         with suppress(KeyError, ValueError, TypeError):  # damaged: it stays
             if datetime.fromisoformat(one.state["keep_until"]) < now:
                 one.discard()
+
+
+def _chain_of(answer: SignedCertificates | None) -> tuple[x509.Certificate, ...] | None:
+    with suppress(BadAnswer):
+        return decode_certificates(answer.certificate_chain, name="certificateChain") if answer else None
+    return None

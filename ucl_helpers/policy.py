@@ -23,6 +23,7 @@ MIN_INTERVAL = timedelta(hours=1)
 INTERVAL_SHARE = 0.4  # of the lifetime: below half of it less the jitter, so that this stays of a short one
 FIRST_PAUSE, LONGEST_PAUSE, PAUSE_SHARE = timedelta(minutes=1), timedelta(hours=1), 0.1
 LONGEST_ASKED = timedelta(days=1)
+LONGEST_REFUSAL, REFUSAL_SHARE = timedelta(days=1), 0.25
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -106,6 +107,20 @@ def next_try(
     if not_after is not None and (left := not_after - now) > timedelta(0):
         pause, asked = min(pause, left * PAUSE_SHARE), min(asked, left / 2)
     return now + asked + pause
+
+
+def refusal_ends(since: datetime, *, not_after: datetime | None) -> datetime:
+    """From when on (UTC) a refusal that may be an outage no longer counts as a temporary failure.
+
+    It lasts for a quarter of what was left of the certificate when it began, so that most of that is left for a person
+    to act, and for a day at most.
+
+    Args:
+        since: when UCL began to refuse (UTC).
+        not_after: of the certificate that must be replaced in time; None when there is none.
+    """
+    left = LONGEST_REFUSAL if not_after is None else max(not_after - since, timedelta(0)) * REFUSAL_SHARE
+    return since + min(left, LONGEST_REFUSAL)
 
 
 def is_waiting(now: datetime, *, failed: datetime, not_before: datetime) -> bool:

@@ -5,8 +5,10 @@ the ordinary way in: access to a Director, then :func:`ucl_helpers.establishment
 there is something to practise.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from itertools import count
@@ -15,6 +17,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ucl_helpers import files
+from ucl_helpers.automation.attended import is_attended
+from ucl_helpers.automation.parameters import check_parameters
 from ucl_helpers.client import Client
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, UCLError, UnknownConnection, UsageError
@@ -27,6 +31,7 @@ from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.references import resolve
 from ucl_helpers.renewal import renew
 from ucl_helpers.settings import dump_settings
+from ucl_helpers.show import printable
 from ucl_helpers.store import Connection, Home
 from ucl_helpers.texts import text_of
 from ucl_helpers.ways_in import WayIn, access_from
@@ -99,23 +104,46 @@ def director_of(home: Home) -> DirectorAccess:
     return DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
 
 
-def open_connection(name: str = "", home: str | Path | None = None, *, practice: str, **given: str) -> Connection:
+def begin(variables: MutableMapping[str, Any]) -> None:
+    """Begin a notebook: report its errors so that ``ucl run`` can read them, and give its parameters their types.
+
+    Args:
+        variables: the notebook's, ``globals()``.
+
+    Raises:
+        UsageError: see :func:`ucl_helpers.automation.parameters.check_parameters`.
+    """
+    from ucl_helpers import views
+
+    views.report_errors()
+    check_parameters(variables)
+    views.report_errors(str(variables.get("connection") or ""))
+
+
+def open_connection(
+    name: str = "", home: str | Path | None = None, *, practice: str, asked: bool = False, **given: str
+) -> Connection:
     """A connection by name; without one, a practice connection that works.
 
     Args:
         name: of a connection; empty for practice.
         home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
         practice: name of the practice connection, made at the sandbox, or made anew when it no longer works.
+        asked: whether practice was asked for. In a headless run there is none without. A connection that is named, too,
+            must be one for practice, and is made if there is none.
         given: ``key_file``, ``certificate_file``, ``chain_file``, ``ca_file``, ``passphrase`` (a reference) and
             ``connector_url``: when there is no connection ``name`` yet, it is imported from these. Empty texts count
             as not given; once the connection is there, they are not looked at.
 
     Raises:
         UnknownConnection: there is none of this name, and no ``key_file`` to import it from.
+        UsageError: practice was not asked for in a headless run, or was asked for with a real connection.
     """
     folder = Home(home)
     if not name:
-        return _established(folder, _own(folder, practice))
+        must_be_asked_for(asked=asked)
+    if asked or not name:
+        return _established(folder, name or _own(folder, practice))
     if given.get("key_file") and Connection(folder, name).current is None:
         _import(folder, name, given)
     connection = folder.connection(name)
@@ -124,8 +152,25 @@ def open_connection(name: str = "", home: str | Path | None = None, *, practice:
     return connection
 
 
+def must_be_asked_for(*, asked: bool) -> None:
+    """Check that practice is meant.
+
+    Args:
+        asked: whether a parameter asked for it. ``UCL_PRACTICE=1`` in the environment does as well, for programs that
+            run notebooks and take no parameters, as Sphinx does.
+
+    Raises:
+        UsageError: nobody asked for it, and no person runs this notebook.
+    """
+    if not asked and os.environ.get("UCL_PRACTICE") != "1" and not is_attended():
+        raise UsageError(
+            "This run names no connection, and a headless run practises in the sandbox only if you ask for it.",
+            remedy="Name your connection: -p connection NAME. To practise: -p practice True (ucl run: --practice).",
+        )
+
+
 def open_connections(
-    pattern: str = "", home: str | Path | None = None, *, practice: Mapping[str, str]
+    pattern: str = "", home: str | Path | None = None, *, practice: Mapping[str, str], asked: bool = False
 ) -> list[Connection]:
     """The connections of this pattern; without one, practice connections that work.
 
@@ -133,11 +178,15 @@ def open_connections(
         pattern: names with ``*`` and ``?`` in them; empty for practice.
         home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
         practice: names of practice connections, each with the ``renew_before`` that its settings get.
+        asked: whether practice was asked for. In a headless run there is none without.
 
     Raises:
         UnknownConnection: none is named like that.
+        UsageError: practice was not asked for in a headless run, or was asked for with a pattern.
     """
     folder = Home(home)
+    if pattern and asked:
+        raise UsageError("Practice has connections of its own.", remedy="Leave out connections, or practice.")
     if pattern:
         found = [one for one in folder.connections() if fnmatchcase(one.name, pattern)]
         if not found:
@@ -145,6 +194,7 @@ def open_connections(
                 f"No connection in {folder.path} is named like {pattern!r}.", remedy="List them with: ucl status"
             )
         return found
+    must_be_asked_for(asked=asked)
     made = {_established(folder, _own(folder, name)): before for name, before in practice.items()}
     for connection, before in made.items():
         if connection.settings.renew_before is None:
@@ -153,28 +203,36 @@ def open_connections(
     return list(made)
 
 
-def way_in(name: str = "", home: str | Path | None = None, *, practice: str, **given: str) -> WayIn:
+def way_in(
+    name: str = "", home: str | Path | None = None, *, practice: str, asked: bool = False, **given: str
+) -> WayIn:
     """How a connection is to be established: by what is given, or else at the sandbox.
 
     Args:
         name: of the connection; empty for a practice connection that is begun anew.
         home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
         practice: name of that practice connection.
+        asked: whether practice was asked for. In a headless run, no practice connection is made without.
         given: see :func:`ucl_helpers.ways_in.access_from`; and ``ca_file``.
 
     Raises:
-        UsageError: what is given is not whole, or belongs to no ``name``.
+        UsageError: what is given is not whole, or belongs to no ``name``; or practice was not asked for in a headless
+            run, or was asked for with a way into a real UCL or a real connection.
     """
     folder = Home(home)
     ca_file = usable_ca(Path(given["ca_file"])) if given.get("ca_file") else None  # before a token is used up
     access = access_from(given, ca_file, Connection(folder, name) if name else None)
     there = Connection(folder, name) if name or access else None
+    if access and asked:
+        raise UsageError("Practice has a way in of its own.", remedy="Leave out practice, or the way into a real UCL.")
     if there and access:
         if there.is_sandbox:
             raise UsageError(f"{name} is a connection for practice.", remedy="Choose another name.")
         return WayIn(folder.new(name), access, ca_file)
-    if there and there.path.is_dir() and not there.is_sandbox:
+    if there and there.path.is_dir() and not there.is_sandbox and not asked:
         return WayIn(there, None, ca_file)
+    if not (there and there.is_sandbox):
+        must_be_asked_for(asked=asked)
     connection = _practice(folder, name) if name else _anew(_practice(folder, _own(folder, practice)))
     return WayIn(connection, director_of(folder), sandbox_of(folder).ca_file)
 
@@ -193,6 +251,8 @@ def refusal_of(connection: Connection) -> str:
     """What UCL says to a call with the identity in use, when it refuses it."""
     current = connection.require_current()
     ca, credentials = current.server_ca, current.credentials
+    if current.fingerprint in connection.revoked():  # then an outage is not the likeliest cause
+        credentials = replace(credentials, accepted=False)
     with Client(connection.url, "certificate", ca_file=ca, credentials=credentials) as client:
         try:
             client.call(CONFIGURATION)
@@ -221,7 +281,11 @@ def _practice(home: Home, name: str) -> Connection:
     """
     Connection(home, name)  # a name that cannot be one starts no sandbox
     ucl = sandbox_of(home)
-    connection, mark = home.new(name), {"sandbox": str(ucl.state / "ready.json")}
+    connection = home.new(name)
+    ready = ucl.state / "ready.json"
+    if printable(str(ready)) != str(ready):  # a path that is not UTF-8, which settings cannot hold
+        ready = Path(os.path.relpath(ready, connection.path))
+    mark = {"sandbox": str(ready)}
     begun = connection.current is not None or (connection.path / "pending").exists()
     if not begun:
         connection.write_settings(mark)

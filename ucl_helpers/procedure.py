@@ -10,15 +10,18 @@ The law of this file:
 Subclasses say how UCL is asked: with the certificate in use, or with a one-time token.
 """
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from cryptography import x509
 
-from ucl_helpers.attempts import counted
+from ucl_helpers import outage
+from ucl_helpers.attempts import answered, counted
 from ucl_helpers.checks import Expected
 from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock
@@ -28,10 +31,12 @@ from ucl_helpers.errors import (
     BadAnswer,
     CertificateRejected,
     ChecksFailed,
+    NotYetAccepted,
     UCLError,
     UsageError,
 )
 from ucl_helpers.exchange import Exchange
+from ucl_helpers.generation import Generation
 from ucl_helpers.keymaker import KeyMaker
 from ucl_helpers.models import (
     Configuration,
@@ -45,13 +50,16 @@ from ucl_helpers.models import (
 from ucl_helpers.operations import configuration_from, signed_from
 from ucl_helpers.outcomes import facts_of, mark_of, not_needed, outcome_of, warnings_of
 from ucl_helpers.pending import prune_aside
+from ucl_helpers.progress import waiting
 from ucl_helpers.resumption import must_be_ours, open_pending, resume, tidy, trust
+from ucl_helpers.show import span
 from ucl_helpers.store import Connection
-from ucl_helpers.tls import hostname
+from ucl_helpers.tls import Credentials, hostname
 from ucl_helpers.verification import decoded, verify
 
 STEP_WAIT_SECONDS = 10.0
 MAX_REJECTED = 3
+LONGEST_WAIT_FOR_VALIDITY = timedelta(minutes=1)
 Step = TypeVar("Step")
 
 
@@ -62,6 +70,7 @@ class Procedure(ABC):
     done: ClassVar[str]
     idle: ClassVar[str]
     rehearsal = False  # of one nothing is remembered
+    wait: Callable[[float], object] = staticmethod(time.sleep)  # for so many seconds
 
     def __init__(self, connection: Connection, *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
         self.connection = connection
@@ -91,6 +100,10 @@ class Procedure(ABC):
 
     @abstractmethod
     def _new_host(self, configuration: Configuration) -> str | None: ...
+
+    @abstractmethod
+    def _fallback(self) -> Generation | None:
+        """The identity in use if it still works: then one that is signed but not verified may be given up."""
 
     def _known_url(self) -> str | None:
         """A certificate endpoint that is known to work, or None."""
@@ -133,10 +146,23 @@ class Procedure(ABC):
     def verify(self) -> Verification | NotNeeded:
         """Let the new identity answer a ``configuration`` call over a new, full handshake.
 
+        A certificate that becomes valid within a minute, by UCL's clock, is waited for. The lock is free meanwhile,
+        unless the caller holds it.
+
         Raises:
             RetryLater: the answer is kept; the next run only verifies.
         """
+        self._wait_until_valid()
         return self._step("verify", self._verify, after="decode")
+
+    def _wait_until_valid(self) -> None:
+        if self.not_needed is not None or self._outcome is not None or "decode" not in self.results:
+            return
+        identity: Identity = self._results["decode"]
+        ahead = identity.certificate.not_valid_before_utc - self._server_now()
+        if timedelta(0) < ahead <= LONGEST_WAIT_FOR_VALIDITY:
+            with waiting(f"The new certificate is valid in {span(ahead)}, by UCL's clock."):
+                self.wait(ahead.total_seconds())
 
     def activate(self) -> Outcome | NotNeeded:
         """Make the new identity current: one rename."""
@@ -170,7 +196,7 @@ class Procedure(ABC):
                 self._results.pop(name, None)
 
     def _configuration(self) -> Configuration:
-        kept = resume(self.pending, self.kind, self._base, self.bits, self._is_due)
+        kept = resume(self.pending, self.kind, self._base, self.bits, self._is_outdated)
         if kept is None:
             answer = self._ask_configuration()
             self.exchange = answer.exchange
@@ -241,8 +267,12 @@ class Procedure(ABC):
         """The server's clock, by the ``Date`` of its last answer."""
         return self._clock() + timedelta(seconds=self.pending.state.get("clock_difference") or 0.0)
 
-    def _is_due(self, certificate: x509.Certificate) -> bool:
-        return self.connection.due_of(certificate, self._server_now()).due
+    def _is_outdated(self, certificate: x509.Certificate) -> bool:
+        """Whether a signed certificate is of no use any more: expired, or due although another identity works."""
+        now = self._server_now()
+        if now >= certificate.not_valid_after_utc:
+            return True
+        return self._fallback() is not None and self.connection.due_of(certificate, now).due
 
     def _reject(self, error: UCLError) -> None:
         """An answer that is not what was asked for: the same CSR is signed again, a bounded number of times."""
@@ -257,13 +287,43 @@ class Procedure(ABC):
         identity: Identity = self._results["decode"]
         configuration: Configuration = self._results["configuration"]
         told = self.connection.sandbox_url or configuration.certificate_secured_connector_url
+        practice, fallback = self.connection.is_sandbox, self._fallback()
+        director = self.connection.director_url if practice else configuration.director_url
+        not_after = (fallback or identity).certificate.not_valid_after_utc
         try:
-            verification = verify(self.pending, identity, [told, self._known_url()], self._server_now())
+            with self._asking(self.pending.credentials(), self.pending.server_ca, director, not_after):
+                verification = verify(self.pending, identity, [told, self._known_url()], self._server_now())
         except (AuthenticationFailed, CertificateRejected) as error:  # not only for a moment: see verification.py
+            if fallback is None:  # it is all there is: it is tried again for as long as it is valid
+                raise self._still_refused(error) from None
             self._reject(error)
             raise
         self.pending.update(verified=identity.fingerprint, url=verification.url)
         return verification
+
+    def _still_refused(self, error: UCLError) -> UCLError:
+        """What is said of an identity that was signed, is refused, and is kept."""
+        return error
+
+    @contextmanager
+    def _asking(
+        self, credentials: Credentials, ca_file: Path | None, director: str | None, not_after: datetime
+    ) -> Iterator[None]:
+        """Calls at the certificate endpoint: a refusal is judged, an answer remembered."""
+        try:
+            yield
+        except (AuthenticationFailed, NotYetAccepted) as error:
+            raise outage.judged(
+                error,
+                self.connection,
+                credentials,
+                ca_file,
+                director=director,
+                not_after=not_after,
+                now=self._clock(),
+            ) from None
+        if not self.rehearsal:
+            answered(self.connection)
 
     def _activate(self) -> Outcome:
         identity: Identity = self._results["decode"]

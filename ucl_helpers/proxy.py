@@ -34,7 +34,8 @@ def proxy_for(url: str) -> Proxy | None:
         parts = parse_url(text)
         bare = not (parts.query or parts.fragment) and parts.path in {None, "/"} and text.isprintable()
         usable = parts.scheme in {"http", "https"} and bool(parts.host) and parts.port != 0 and bare
-    except LocationParseError:
+        (parts.host or "").encode("idna")  # as a resolver would be asked: it refuses empty labels, and long ones
+    except (LocationParseError, UnicodeError):
         usable = False
     if not usable:
         other = "; socks is not supported" if value.lower().startswith("socks") else ""

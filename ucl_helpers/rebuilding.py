@@ -50,7 +50,7 @@ def export(
         current = connection.require_current()
         if building.differing(current, wanted, readers) or (force and current == before):
             current = _rebuilt(connection, current, _contents(connection, current), force=force)
-            connection.switch(current)
+            connection.switch(current, "exported")
             connection.prune(before)
         there = sorted(set(EXPORTS.values()) & set(current.contents()))
         done = "exported" if replaced or current != before else "nothing-to-export"
@@ -106,7 +106,7 @@ def _is_replaced(connection: Connection, one: Generation, former: Passphrase, le
         return False
     new = _rebuilt(connection, one, contents)
     if is_current:
-        connection.switch(new)
+        connection.switch(new, "exported")
     return True
 
 

@@ -20,9 +20,11 @@ from ucl_helpers.client import Answer, Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import parse_subject, same_subject, subject_text
 from ucl_helpers.errors import CertificateRejected, HostChanged, Refused, SubjectChanged, UsageError
+from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.procedure import STEP_WAIT_SECONDS, Procedure
+from ucl_helpers.show import moment
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import hostname
 
@@ -89,7 +91,7 @@ class Renewal(Procedure):
                 )
             if (when := connection.revoked().get(current.fingerprint)) is not None:
                 raise Refused(
-                    f"The certificate of {connection.name} was revoked {when[:19]}Z and cannot be renewed.",
+                    f"The certificate of {connection.name} was revoked {moment(when)} and cannot be renewed.",
                     remedy=f"Establish the connection anew: {connection.way_back}",
                 )
             sent = state.get("kind") == cls.kind and state.get("sent")
@@ -104,16 +106,32 @@ class Renewal(Procedure):
 
     def _ask_configuration(self) -> Answer:
         try:
-            return self._session().call(CONFIGURATION)
+            answer = self._call(CONFIGURATION)
         except CertificateRejected as error:
             remedy = f"If it has expired or was revoked, establish the connection anew: {self.connection.way_back}"
             raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
+        mark = self.connection.require_current().fingerprint
+        if mark in self.connection.verdicts().having("refused", "doubtful"):  # that was an outage, then
+            self.connection.judge(mark, None)
+        return answer
 
     def _ask_signature(self, csr: str) -> Answer:
         try:
-            return self._session().call(SIGN, {"csr": csr})
+            return self._call(SIGN, csr=csr)
         finally:
             self.close()
+
+    def _call(self, operation: str, **variables: str) -> Answer:
+        current = self.connection.require_current()
+        director, end = self.connection.director_url, current.validity.not_after
+        with self._asking(current.credentials, current.server_ca, director, end):
+            return self._session().call(operation, variables)
+
+    def _fallback(self) -> Generation | None:
+        base = self._previous
+        if base is None or base.validity.not_after <= self._server_now():
+            return None
+        return None if base.fingerprint in self.connection.revoked() else base
 
     def _session(self) -> Client:
         """One TLS connection for configuration and sign, as the identity in use."""

@@ -1,8 +1,9 @@
 """Revocation: UCL refuses a certificate from now on. It is for good, and each certificate is revoked by itself.
 
 A revoked certificate stays cryptographically valid until it expires; it is the Connector that refuses it. Intent is
-journaled before the call: when its answer got lost, an empty 400 on the retry settles it as revoked. Revocations run
-one after another, since parallel ones conflict on the server; the identity in use comes last.
+on disk before the call (``revoked.json``): when its answer got lost, an empty 400 on the retry settles it as revoked,
+unless an outage of UCL is proven. Revocations run one after another, since parallel ones conflict on the server; the
+identity in use comes last.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,10 @@ from ucl_helpers.client import Client
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import (
     BadAnswer,
+    CertificateRejected,
     NotYetAccepted,
+    Outage,
+    PossibleOutage,
     Refused,
     RequestRejected,
     ServerNotTrusted,
@@ -25,8 +29,10 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import Outcome, Validity, fingerprint
 from ucl_helpers.operations import REVOKE
+from ucl_helpers.outage import unless_it_passes
 from ucl_helpers.outcomes import mark_of
 from ucl_helpers.show import Row, Shown, moment
+from ucl_helpers.state import Standing, Verdict
 from ucl_helpers.store import Connection
 from ucl_helpers.tls import Credentials, check_url
 from ucl_helpers.verification import FIRST_MINUTES
@@ -39,6 +45,7 @@ class ValidIdentity:
     fingerprint: str
     where: str
     not_after: datetime
+    is_used: bool  # it came into use once, so UCL has accepted it
     credentials: Credentials = field(repr=False)
 
 
@@ -66,21 +73,42 @@ class ValidIdentities(Sequence[ValidIdentity], Shown):
         return [(one.fingerprint, one.where, moment(one.not_after)) for one in self] or [("none", "", "")]
 
 
-def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIdentities:
-    """Every identity of this connection that UCL may still accept; the one in use is the last."""
+@dataclass(frozen=True)
+class DoubtfulIdentities(ValidIdentities):
+    """Identities that UCL has refused once: another refusal settles that it does not accept them any more."""
+
+    title: ClassVar[str] = "Refused by UCL once, to be asked again"
+
+
+def identities(connection: Connection, clock: Clock = utc_now) -> list[ValidIdentity]:
+    """Every identity of this connection that has not expired and could be revoked; the one in use is the last."""
     now = clock()
     current, found = connection.current, dict[str, ValidIdentity]()
     # The one in use first: another generation may hold the same identity.
     for generation in sorted(connection.generations(), key=lambda one: one != current):
         if (credentials := generation.usable) is not None:  # else it can no more be used than revoked
             where = "in use" if generation == current else f"generation {generation.name}"
-            _add(found, where, credentials)
+            _add(found, where, credentials, is_used=True)
     for pending in [connection.pending, *connection.aside()]:
         for credentials in pending.signed():
-            _add(found, f"signed, never used ({pending.path.name})", credentials)
-    gone = connection.revoked()
-    valid = [one for one in found.values() if now < one.not_after and one.fingerprint not in gone]
-    return ValidIdentities(tuple(sorted(valid, key=lambda one: (one.where == "in use", one.not_after))))
+            _add(found, f"signed, never used ({pending.path.name})", credentials, is_used=False)
+    valid = [one for one in found.values() if now < one.not_after]
+    return sorted(valid, key=lambda one: (one.where == "in use", one.not_after))
+
+
+def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIdentities:
+    """Every identity of this connection that UCL may still accept; the one in use is the last.
+
+    None that UCL has refused is among them, see :func:`doubtful_identities`.
+    """
+    gone = connection.verdicts().having("revoked", "refused", "doubtful")
+    return ValidIdentities(tuple(one for one in identities(connection, clock) if one.fingerprint not in gone))
+
+
+def doubtful_identities(connection: Connection, clock: Clock = utc_now) -> DoubtfulIdentities:
+    """Every identity that UCL has refused once, which an outage of UCL explains as well; the one in use is the last."""
+    doubtful = connection.verdicts().having("doubtful")
+    return DoubtfulIdentities(tuple(one for one in identities(connection, clock) if one.fingerprint in doubtful))
 
 
 def require_consent(connection: Connection, confirm: str) -> None:
@@ -99,26 +127,32 @@ def require_consent(connection: Connection, confirm: str) -> None:
 def revoke(connection: Connection, *, everything: bool = False, clock: Clock = utc_now) -> Outcome:
     """Revoke the identity in use or, with ``everything``, each one that is still valid, the one in use last.
 
+    A refusal stops nothing. UCL does not accept that certificate any more, unless it has an outage. No outage is proven
+    when UCL accepts another certificate in the same run. Without such a proof the first refusal is doubtful, and the
+    next run asks again: then a second refusal settles it.
+
     Raises:
-        RetryLater: no answer; what was revoked is journaled, run it again.
-        Refused: the server said no to the first try, so it may be revoked already, elsewhere; all others were revoked.
+        RetryLater: no answer, an outage of UCL, or refusals that may be one; what was revoked is kept, run it again.
+        Refused: the server or a gateway said no in another way; all others were revoked.
         StorageFailed: the identity in use is damaged, and it alone was to be revoked.
     """
     with connection.lock.held():
         if not everything:
             connection.require_current().check_whole()
-        valid = valid_identities(connection, clock)
-        chosen = valid if everything else [one for one in valid if one.where == "in use"]
-        refusals = [refusal for one in chosen if (refusal := _revoke_one(connection, one, clock()))]
-        if refusals:
-            raise refusals[0]
-        left = [one for one in valid_identities(connection, clock) if one not in chosen]
-    facts = {
-        "revoked": ", ".join(one.fingerprint for one in chosen) or "nothing was left to revoke",
-        "still_valid": _listed(left) or "none",
-        "unsettled": unsettled(connection),
-    }
-    done = chosen or mark_of(connection.current) in connection.revoked()
+        every = [one for one in identities(connection, clock) if everything or one.where == "in use"]
+        settled = connection.verdicts().having("revoked", "refused")
+        run = _Run(connection, clock)
+        if error := run.ask([one for one in every if one.fingerprint not in settled]):
+            raise run.told(error, every)
+        facts = {
+            "revoked": ", ".join(run.revoked) or ("none" if run.refused else "nothing was left to revoke"),
+            "not_accepted": ", ".join(run.refused) or None,
+            "certificates": run.listed(every) or None,
+            "still_valid": _listed(valid_identities(connection, clock)) or "none",
+            "unsettled": unsettled(connection),
+            "to_come_back": _way_back(connection, clock),
+        }
+    done = run.revoked or mark_of(connection.current) in connection.revoked()
     return Outcome("revoked" if done else "nothing-to-revoke", connection.name, facts)
 
 
@@ -131,35 +165,144 @@ def unsettled(connection: Connection) -> str | None:
     return f"a signing request of {', '.join(sent)} was not answered; what came of it is valid until it expires"
 
 
-def _revoke_one(connection: Connection, identity: ValidIdentity, now: datetime) -> Refused | None:
-    # Asked for before and never answered: then a refusal now means that it was done.
-    asked = _last_event(connection, identity.fingerprint) == "revoke-intended"
-    url, ca = _endpoint(connection)
-    how = "answered"
-    try:
-        with Client(url, "certificate", ca_file=ca, credentials=identity.credentials, retry=False) as client:
-            connection.record("revoke-intended", fingerprint=identity.fingerprint)
-            if client.call(REVOKE).result is not True:
-                raise BadAnswer("UCL did not confirm the revocation.", remedy="Run it again.")
-    except RequestRejected as error:  # it may be done all the same: then the next try is refused, which settles it
-        return error
-    except ServerNotTrusted:
-        if not asked:
-            connection.record("revoke-not-sent", fingerprint=identity.fingerprint)
-        raise
-    except Refused as error:
-        if not asked:
-            connection.record("revoke-refused", fingerprint=identity.fingerprint, reason=error.message[:500])
-        if not asked or error.data.get("status") != HTTPStatus.BAD_REQUEST:
-            return error  # a gateway's word settles nothing
-        if now - identity.credentials.certificate.not_valid_before_utc < FIRST_MINUTES:
-            raise NotYetAccepted(
-                f"Revoked, or not accepted yet: the certificate is new. {error.message}",
-                remedy="Run it again when it is ten minutes old; then a refusal means that it was revoked.",
-            ) from None
-        how = "settled by the refusal of a repeated request"
-    connection.record("revoked", fingerprint=identity.fingerprint, how=how)
-    return None
+@dataclass(frozen=True)
+class _Refusal:
+    """UCL did not accept a certificate that was to be revoked; ``before`` is what was known of it."""
+
+    identity: ValidIdentity
+    error: Refused
+    before: Verdict | None
+
+
+class _Run:
+    """Revocations one after another, and what their refusals mean together. The caller holds the lock."""
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self.revoked, self.refused = list[str](), list[str]()
+        self._connection, self._clock = connection, clock
+        self._refusals, self._failed = list[_Refusal](), list[UCLError]()
+        self._outage: Outage | None = None
+        self._accepts = False  # UCL has accepted a certificate in this run, so it has no outage
+
+    def ask(self, chosen: Sequence[ValidIdentity]) -> UCLError | None:
+        """Revoke each of them, then settle the refusals. Return the first problem, or None."""
+        stopped: UCLError | None = None
+        for one in chosen:
+            try:
+                self._revoke(one)
+            except UCLError as error:  # the rest waits: most likely it would fail alike
+                stopped = error
+                break
+        for refusal in self._refusals:
+            self._settle(refusal)
+        return next(iter([*filter(None, [stopped]), *self._failed]), None)
+
+    def listed(self, every: Iterable[ValidIdentity]) -> str:
+        """One line for each identity: whether it is revoked, or not accepted any more."""
+        verdicts = self._connection.verdicts()
+        return "\n".join(
+            f"{one.fingerprint} ({one.where}): {verdicts.get(one.fingerprint, 'still valid')}" for one in every
+        )
+
+    def told(self, error: UCLError, every: Iterable[ValidIdentity]) -> UCLError:
+        """An error that also tells of every identity."""
+        return type(error)(f"{error.message}\n{self.listed(every)}", remedy=error.remedy, **error.data)
+
+    def _revoke(self, one: ValidIdentity) -> None:
+        connection, mark = self._connection, one.fingerprint
+        before = connection.verdicts().get(mark)
+        # Asked for before and never answered: then a refusal now means that it was done.
+        asked = before is not None and before.status == "asked"
+        url, ca = _endpoint(connection)
+        try:
+            with Client(url, "certificate", ca_file=ca, credentials=one.credentials, retry=False) as client:
+                self._keep(one, "asked")
+                connection.record("revoke-intended", fingerprint=mark)
+                if client.call(REVOKE).result is not True:
+                    raise BadAnswer("UCL did not confirm the revocation.", remedy="Run it again.")
+        except RequestRejected as error:  # it may be done all the same: then the next try is refused, which settles it
+            self._accepts = True
+            self._failed.append(error)
+        except ServerNotTrusted:
+            if not asked:
+                connection.judge(mark, before)
+                connection.record("revoke-not-sent", fingerprint=mark)
+            raise
+        except Refused as error:
+            if not asked:
+                connection.judge(mark, before)
+                connection.record("revoke-refused", fingerprint=mark, reason=error.message[:500])
+            self._refusals.append(_Refusal(one, error, before))
+        else:
+            self._accepts = True
+            self._is_revoked(one, "answered")
+
+    def _settle(self, refusal: _Refusal) -> None:
+        one, error, before = refusal.identity, refusal.error, refusal.before
+        asked = before is not None and before.status == "asked"
+        young = self._clock() - one.credentials.certificate.not_valid_before_utc < FIRST_MINUTES
+        if not isinstance(error, CertificateRejected) and error.data.get("status") != HTTPStatus.BAD_REQUEST:
+            self._failed.append(error)  # a gateway's word settles nothing
+        elif isinstance(judged := self._judged(refusal), Outage):
+            self._failed.append(judged)  # it refuses every certificate: that settles nothing
+        elif young and (asked or not one.is_used):
+            self._failed.append(_too_young(error))
+        elif judged is not error:
+            self._failed.append(judged)  # the Director accepts it, so neither is it revoked nor its client deleted
+        elif asked and not isinstance(error, CertificateRejected):
+            self._is_revoked(one, "settled by the refusal of a repeated request")
+        elif self._accepts or (before and before.status == "doubtful"):
+            how = "while it accepted another certificate" if self._accepts else "in two runs"
+            self.refused.append(one.fingerprint)
+            self._keep(one, "refused", f"refused {how}")
+            self._connection.record("not-accepted", fingerprint=one.fingerprint, how=f"refused {how}")
+        else:
+            self._keep(one, "doubtful")
+            self._failed.append(_doubtful(self._connection, error))
+
+    def _judged(self, refusal: _Refusal) -> UCLError:
+        """The error, or what the Director makes of it. An outage that it proves is the same for all."""
+        if self._accepts:
+            return refusal.error
+        if self._outage is None:
+            ca = _endpoint(self._connection)[1]
+            judged = unless_it_passes(refusal.error, self._connection, refusal.identity.credentials, ca)
+            if not isinstance(judged, Outage):
+                return judged
+            self._outage = judged
+        return self._outage
+
+    def _is_revoked(self, one: ValidIdentity, how: str) -> None:
+        self.revoked.append(one.fingerprint)
+        self._keep(one, "revoked", how)
+        self._connection.record("revoked", fingerprint=one.fingerprint, how=how)
+
+    def _keep(self, one: ValidIdentity, status: Standing, how: str = "") -> None:
+        self._connection.judge(one.fingerprint, Verdict(status, self._clock(), how))
+
+
+def _too_young(error: Refused) -> NotYetAccepted:
+    return NotYetAccepted(
+        f"Revoked, or not accepted yet: the certificate is new. {error.message}",
+        remedy="Run it again when it is ten minutes old; then a refusal means that UCL does not accept it.",
+        **error.data,
+    )
+
+
+def _doubtful(connection: Connection, error: Refused) -> PossibleOutage:
+    return PossibleOutage(
+        f"UCL does not accept a certificate of {connection.name} any more, or UCL has an outage. {error.message}",
+        remedy="Run it again in some minutes. If UCL refuses the certificate again, that settles it.",
+        **{**error.data, "outage": "possible"},
+    )
+
+
+def _way_back(connection: Connection, clock: Clock) -> str | None:
+    """The command that brings the connection back, if the identity in use is revoked or not accepted any more."""
+    if mark_of(connection.current) not in connection.verdicts().having("revoked", "refused"):
+        return None
+    usable = connection.usable(clock())
+    return f"ucl rollback {connection.name} (generation {usable[0].name})" if usable else connection.way_back
 
 
 def _endpoint(connection: Connection) -> tuple[str, Path | None]:
@@ -173,16 +316,11 @@ def _endpoint(connection: Connection) -> tuple[str, Path | None]:
         return check_url(newest.facts.get("connectorUrl")), newest.server_ca
 
 
-def _last_event(connection: Connection, wanted: str) -> str | None:
-    events = [one.get("event") for one in connection.journal() if one.get("fingerprint") == wanted]
-    return str(events[-1]) if events else None
-
-
-def _add(found: dict[str, ValidIdentity], where: str, credentials: Credentials) -> None:
+def _add(found: dict[str, ValidIdentity], where: str, credentials: Credentials, *, is_used: bool) -> None:
     certificate = credentials.certificate
     mark = fingerprint(certificate)
     if mark not in found:
-        found[mark] = ValidIdentity(mark, where, Validity.of(certificate).not_after, credentials)
+        found[mark] = ValidIdentity(mark, where, Validity.of(certificate).not_after, is_used, credentials)
 
 
 def _listed(identities: Iterable[ValidIdentity]) -> str:

@@ -1,5 +1,6 @@
 """Where a connection stands, read from disk without a lock and without a call."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,18 +10,23 @@ from typing import Any, ClassVar
 from ucl_helpers.attempts import Attempts, remembered
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.crypto import subject_text
-from ucl_helpers.errors import InvalidSettings, UCLError
+from ucl_helpers.errors import InvalidSettings, Outage, UCLError
+from ucl_helpers.generation import MARK_LENGTH
 from ucl_helpers.hook_state import pending_hooks
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.pending import Pending
-from ucl_helpers.policy import state
+from ucl_helpers.policy import refusal_ends, state
 from ucl_helpers.show import Row, Shown, moment, span
+from ucl_helpers.state import Verdicts
 from ucl_helpers.store import Connection
 
 STATES = (
-    *("valid", "due", "expired", "not yet valid", "revoked"),
+    *("valid", "due", "expired", "not yet valid", "revoked", "refused"),
     *("not established", "settings not usable", "damaged"),
 )
+
+LOST = ("expired", "revoked", "refused")
+"""States of an identity that cannot be renewed."""
 
 STAGES = BEGUN, SENT, SIGNED = "begun", "sent for signing", "signed, to be verified"
 
@@ -43,7 +49,8 @@ class Status(Shown):
 
     ``state`` is one of :data:`ucl_helpers.status.STATES`.
     ``under_way`` is what an interrupted run left, or None; ``attempts`` what is remembered of all runs;
-    ``pending_hooks`` names what the next run will run.
+    ``pending_hooks`` names what the next run will run; ``unusable`` says which generations UCL does not accept, each
+    with what is known of it; ``rollback_to`` is the generation that a rollback would go back to, or None.
     """
 
     name: str
@@ -60,6 +67,8 @@ class Status(Shown):
     problem: str | None = None
     attempts: Attempts = field(default_factory=Attempts)
     pending_hooks: tuple[str, ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    rollback_to: str | None = None
 
     title: ClassVar[str] = "Connection"
 
@@ -74,22 +83,30 @@ class Status(Shown):
 
     def rows(self) -> list[Row]:
         """What there is to tell."""
-        lost = self.state in {"expired", "revoked"}
-        way = "--sandbox" if self.sandbox else "(with a one-time token)"
+        lost = self.state in LOST
         facts = {
             "fingerprint": self.fingerprint,
             "subject": self.subject,
             "valid to": self._left(),
             "renewal due": f"{moment(self.due.at)} ({self.due.reason})" if self.due and not lost else None,
-            "to come back": f"ucl establish {self.name} {way}" if lost else None,
+            "to come back": self._way_back() if lost or self.state == "damaged" else None,
             "certificate endpoint": self.url,
             "generation": self.generation,
+            "not usable": "\n".join(f"{name}: {why}" for name, why in self.unusable.items()),
             "under way": self.pending,
             "failed": self._failed(),
+            "refused": self._refused(),
             "hooks pending": ", ".join(self.pending_hooks),
             "problem": self.problem,
         }
         return [(label, value) for label, value in facts.items() if value]
+
+    def _way_back(self) -> str | None:
+        if self.rollback_to:
+            return f"ucl rollback {self.name} (generation {self.rollback_to})"
+        if self.state == "damaged":  # the doctor knows
+            return None
+        return f"ucl establish {self.name} {'--sandbox' if self.sandbox else '(with a one-time token)'}"
 
     def _left(self) -> str | None:
         if self.validity is None:
@@ -105,6 +122,19 @@ class Status(Shown):
         is_due = self.due is None or self.due.due
         wait = f"; next try not before {moment(again)}" if again and is_due else ""
         return f"{known.failures} in a row{since}, the last: {known.last_error}{wait}"
+
+    @property
+    def refusal_ends(self) -> datetime | None:
+        """From when on (UTC) a refusal that may be an outage counts as a loss; None when UCL does not refuse."""
+        since = self.attempts.refused_since
+        return since and refusal_ends(since, not_after=self.validity.not_after if self.validity else None)
+
+    def _refused(self) -> str | None:
+        if (since := self.attempts.refused_since) is None or (ends := self.refusal_ends) is None:
+            return None
+        if (last := self.attempts.last_error) and last.error == Outage.__name__:
+            return f"since {moment(since)}: UCL is down"
+        return f"since {moment(since)}; it may be an outage of UCL. From {moment(ends)} on it counts as a loss"
 
     def as_json(self) -> dict[str, Any]:
         """For programs; times are ISO 8601, UTC."""
@@ -126,6 +156,8 @@ class Status(Shown):
             "problem": self.problem,
             **self._attempts_as_json(),
             "pendingHooks": list(self.pending_hooks),
+            "unusable": dict(self.unusable),
+            "rollbackTo": self.rollback_to,
         }
 
     def _attempts_as_json(self) -> dict[str, Any]:
@@ -136,6 +168,8 @@ class Status(Shown):
             "lastSuccess": known.last_success,
             "failingSince": known.failing_since,
             "nextTry": known.next_try(self.now),
+            "refusedSince": known.refused_since,
+            "refusalEnds": self.refusal_ends,
         }
         last = known.last_error and {
             "error": known.last_error.error,
@@ -166,7 +200,11 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
         if whole:
             current.check_whole(by_key=False)  # what is public takes no passphrase
         due = connection.due(now)
-        word = state(current.validity, now=now, revoked=current.fingerprint in connection.revoked(), is_due=due.due)
+        verdicts = connection.verdicts()
+        gone = current.fingerprint in verdicts.having("revoked")
+        word = state(current.validity, now=now, revoked=gone, is_due=due.due)
+        if word not in LOST and current.fingerprint in verdicts.having("refused"):
+            word = "refused"
         return Status(
             name,
             word,
@@ -181,11 +219,14 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
             under_way=left,
             attempts=known,
             pending_hooks=tuple(one.name for one in pending_hooks(connection)),
+            unusable=_unusable(connection, verdicts),
+            rollback_to=_rollback_to(connection, now) if word in LOST else None,
         )
     except InvalidSettings as error:
         return Status(name, "settings not usable", now, under_way=left, problem=str(error), attempts=known)
     except UCLError as error:
-        return Status(name, "damaged", now, under_way=left, problem=str(error), attempts=known)
+        to = _rollback_to(connection, now)
+        return Status(name, "damaged", now, under_way=left, problem=str(error), attempts=known, rollback_to=to)
 
 
 def lies_in_plain(connection: Connection) -> bool:
@@ -200,6 +241,19 @@ def _in_plain(folder: Path) -> bool:
     with suppress(OSError):
         return b"ENCRYPTED" not in (folder / "key.pem").read_bytes()[:64]
     return False
+
+
+def _unusable(connection: Connection, verdicts: Verdicts) -> dict[str, str]:
+    """The generations that UCL does not accept, or may not accept, by name, and what is known of each."""
+    known = {mark[:MARK_LENGTH]: f"{one}, {moment(one.since)}" for mark, one in verdicts.items()}
+    found = connection.generations() if known else []
+    return {one.name: known[mark] for one in found if (mark := one.mark) in known}
+
+
+def _rollback_to(connection: Connection, now: datetime) -> str | None:
+    with suppress(UCLError):
+        return next((one.name for one in connection.usable(now)), None)
+    return None
 
 
 def _under_way(pending: Pending) -> UnderWay | None:

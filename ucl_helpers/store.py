@@ -7,7 +7,9 @@
         generations/000007-3fa9c1…/                identity.pem, key.pem, certificate.pem, chain.pem, connection.json …
         generations/000007-3fa9c1….1/              the same identity, its files made anew as settings want them now
         pending/                                   a renewal under way, see pending.py
-        journal.jsonl  settings.toml  lock
+        revoked.json  activation.json  attempts.json  hooks.json      what decides, see state.py
+        journal.jsonl                              a record for people
+        settings.toml  lock
 
 A generation is written whole, fsynced, and made current by renaming one symlink. Whoever reads split files resolves
 ``current`` once and reads there. Readers never lock; whoever calls :meth:`Connection.install` or
@@ -22,29 +24,33 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from platformdirs import user_data_path
 
-from ucl_helpers import access, building, files
+from ucl_helpers import access, building, files, state, takeover
 from ucl_helpers.crypto import common_name
 from ucl_helpers.dumps import no_core_dumps
-from ucl_helpers.errors import StorageFailed, UnknownConnection, UsageError
+from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.exports import Wanted, generation_files, json_object
 from ucl_helpers.generation import NAME, Generation
+from ucl_helpers.hook_state import failures
 from ucl_helpers.journal import Journal
 from ucl_helpers.models import Due, Validity, fingerprint
 from ucl_helpers.passphrases import follow, wanted_by
 from ucl_helpers.pending import Pending, set_aside
 from ucl_helpers.policy import due
 from ucl_helpers.settings import Settings, dump_settings, read_settings
+from ucl_helpers.state import Activation, Verdict, Verdicts
 from ucl_helpers.tls import check_url
 
 if TYPE_CHECKING:
     from ucl_helpers.session import Session
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SOURCES = {"establish": "established", "renew": "renewed", "import": "imported"}
 
 
 class Home:
@@ -83,7 +89,7 @@ class Home:
             Whether the home folder exists. If so, only this user can make what is missing in it, and the answer holds.
         """
         if self._exists:
-            files.require_private_below(*folders)
+            files.require_private_below(self.path, *folders)
         else:
             self._exists = files.require_private_folder(self.path, *folders)
         return self._exists
@@ -134,7 +140,7 @@ class Connection:
         self.location = home.path / "connections" / name
         below = [self.location / folder for folder in ("generations", "pending", "aside")]
         self.folders = (home.path, self.location.parent, self.location, *below)
-        self.lock = files.Lock(self.location / "lock", *self.folders)
+        self.lock = files.Lock(self.location / "lock", *self.folders, first=self._take_over)
         self._is_checked = False
 
     def __repr__(self) -> str:
@@ -179,7 +185,7 @@ class Connection:
             if link.exists() and not link.is_symlink():
                 raise StorageFailed(f"{link} is not a symlink.", remedy="Make it one, to the generation in use.")
             generation = self.path / link.readlink()
-            files.require_private_below(generation)
+            files.require_private_below(self.home.path, generation)
             return Generation(generation, self.passphrase)
         return None
 
@@ -231,6 +237,17 @@ class Connection:
         return check_url(known, what=f"The certificate endpoint of {self.name}")
 
     @property
+    def director_url(self) -> str | None:
+        """The Director that UCL named, or None; a sandbox's own where this connection follows one that has moved."""
+        with suppress(UCLError):
+            current, ready = self.current, self._ready_file()
+            named = current.facts.get("directorUrl") if current else None
+            if ready and urlsplit(named or "").netloc != urlsplit(self.sandbox_url or "").netloc:
+                named = ready.get("directorUrl")
+            return check_url(named) if named else None
+        return None
+
+    @property
     def sandbox_url(self) -> str | None:
         """The certificate endpoint of the sandbox that this connection follows, or None."""
         url = self._ready_file().get("certificateSecuredConnectorUrl")
@@ -275,7 +292,7 @@ class Connection:
     def _ready_file(self) -> Mapping[str, Any]:
         path = self.settings.sandbox
         with suppress(OSError, ValueError):  # no sandbox runs now: the URL last known will say so
-            return (json_object(files.read_regular(Path(path))) if path else None) or {}
+            return (json_object(files.read_regular(self.path / path)) if path else None) or {}
         return {}
 
     def record(self, event: str, **facts: str | float | None) -> None:
@@ -283,12 +300,77 @@ class Connection:
         self._journal.record(event, **facts)
 
     def journal(self) -> list[dict[str, Any]]:
-        """What happened when, oldest first; a line cut off by a crash is left out."""
+        """What happened when, oldest first: for people, nothing is decided by it. Unreadable lines are left out."""
         return self._journal.events()
 
-    def revoked(self) -> dict[str, str]:
-        """Fingerprints of identities known to be revoked → when."""
-        return self._journal.revoked()
+    def lost_events(self) -> str | None:
+        """What the journal knows of lines that were lost, in words; None: nothing. Raises StorageFailed."""
+        return self._journal.lost()
+
+    def verdicts(self) -> Verdicts:
+        """What is known of certificates that UCL does not accept, or may not accept.
+
+        Raises:
+            StorageFailed: ``revoked.json`` is damaged or cannot be read; names a command that replaces it.
+        """
+        known = state.read_verdicts(self.path)
+        return takeover.verdicts_in(takeover.old_events(self.path)) if known is None else known
+
+    def judge(self, fingerprint: str, verdict: Verdict | None) -> None:
+        """Keep what is known of a certificate from now on, None for nothing; the caller holds the lock.
+
+        Raises:
+            StorageFailed: it could not be written, or what is known is damaged.
+        """
+        known = self.verdicts()
+        if known.get(fingerprint) != verdict:
+            state.write_verdicts(self.path, known.changed(fingerprint, verdict))
+
+    def revoked(self) -> dict[str, datetime]:
+        """Fingerprints of the identities that this toolkit has revoked → when (UTC). Raises StorageFailed."""
+        return self.verdicts().having("revoked")
+
+    def refused(self) -> dict[str, datetime]:
+        """Fingerprints of those that UCL does not accept any more, though not revoked here → when. As `revoked`."""
+        return self.verdicts().having("refused")
+
+    def activation_of(self, generation: Generation) -> Activation | None:
+        """How a generation came into use, if it did so last; None: that is not known. Raises StorageFailed."""
+        found = state.read_activation(self.path)
+        if found is None and not state.has_verdicts(self.path):
+            found = takeover.activation_in(takeover.old_events(self.path), generation.name)
+        return found if found and found.generation == generation.name else None
+
+    def hook_failures(self, generation: Generation) -> dict[str, str]:
+        """The hooks whose last run for a generation failed, and why. Raises StorageFailed."""
+        if state.has_verdicts(self.path):
+            return failures(self, generation)
+        return {
+            **takeover.hook_failures_in(takeover.old_events(self.path), generation.name),
+            **failures(self, generation),
+        }
+
+    def usable(self, now: datetime) -> list[Generation]:
+        """The generations that `rollback` can go back to, the newest first: whole, not expired, not refused by UCL.
+
+        Args:
+            now: aware, UTC.
+
+        Raises:
+            StorageFailed: what is known of their certificates is damaged.
+        """
+        current, gone = None, self.verdicts().having("revoked", "refused", "doubtful")
+        with suppress(StorageFailed):
+            current = self.current
+        others = [one for one in reversed(self.generations()) if not (current and one.stem == current.stem)]
+        whole = [one for one in others if one.is_readable]
+        return [one for one in whole if now < one.validity.not_after and one.fingerprint not in gone]
+
+    def _take_over(self) -> None:
+        """What the journal of an earlier version decided is moved into state files, by the first who takes the lock."""
+        if not state.has_verdicts(self.location):
+            link = self.location / "current"
+            takeover.take_over(self.location, link.readlink().name if link.is_symlink() else None)
 
     def install(
         self,
@@ -315,18 +397,26 @@ class Connection:
             contents = {**contents, "connection.json": json.dumps(facts, indent=1).encode()}
             path = self.path / "generations" / f"{number:06d}-{new[:12]}"
             generation = building.write(Generation(path, self.passphrase), contents, readers)
-        self.switch(generation)
+        source, previous = str(facts.get("source")), facts.get("previous")
+        self.switch(generation, _SOURCES.get(source), previous if isinstance(previous, str) else None)
         self.prune(before)
         return generation
 
-    def switch(self, generation: Generation) -> None:
+    def switch(self, generation: Generation, event: str | None = None, previous: str | None = None) -> None:
         """Make a whole generation current: one rename. The caller holds the lock.
+
+        Args:
+            generation: the one to use from now on.
+            event: how it comes into use, for hooks, see :class:`ucl_helpers.state.Activation`; None leaves that open.
+            previous: fingerprint of the certificate in use before.
 
         Raises StorageFailed: it is not whole, or the switch failed; the generation before stays current.
         """
         generation.check_whole()  # an encrypted key is opened for it
         with files.storage("name", generation.path):
             files.sync_directory(generation.path.parent)
+        if event:  # it names its generation, so it says nothing until that is current
+            state.write_activation(self.path, Activation(generation.name, event, previous))
         files.point(self.path / "current", f"generations/{generation.name}")
 
     def prune(self, before: Generation | None = None) -> None:

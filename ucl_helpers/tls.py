@@ -30,13 +30,15 @@ from ucl_helpers.key_files import ca_certificates
 class Credentials:
     """What is shown to the server in the handshake: PEM files, the chain leaf first, and the leaf itself.
 
-    ``passphrase`` is asked for when the key is encrypted, and kept out of every representation.
+    ``passphrase`` is asked for when the key is encrypted, and kept out of every representation. ``accepted`` says that
+    UCL has accepted this certificate before, which decides what a refusal likely means.
     """
 
     certificate_file: Path
     key_file: Path
     certificate: x509.Certificate
     passphrase: Passphrase = field(default=no_passphrase, repr=False, compare=False)
+    accepted: bool = field(default=False, compare=False)
 
 
 def check_url(url: object, *, what: str = "The URL") -> str:
@@ -165,7 +167,7 @@ class _TLSSocket(ssl.SSLSocket):
     def sendall(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().sendall(*args, **kwargs)
-        except ssl.SSLEOFError:
+        except (ssl.SSLEOFError, ConnectionError):  # which of them, depends on the version of OpenSSL and on timing
             self.recv(1)  # a server that refuses us hangs up before we are done; its alert, with the reason, is there
             raise
 
@@ -229,6 +231,9 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
     context.sslsocket_class, context.bounds = _TLSSocket, Bounds()
     context.hostname_checks_common_name = False
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Many companies' CAs leave out what VERIFY_X509_STRICT asks for, such as an Authority Key Identifier. Such a server
+    # is accepted by every Python alike: an upgrade of Python must not end a connection.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     try:
         if ca_file is None:
             context.load_default_certs()

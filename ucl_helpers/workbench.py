@@ -16,16 +16,22 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from ucl_helpers.clock import utc_now
+from ucl_helpers.errors import Outage
 from ucl_helpers.establishment import DirectorAccess, is_accepted
+from ucl_helpers.extras import missing_for
 from ucl_helpers.models import Check
-from ucl_helpers.sandbox import Fault, Sandbox
-from ucl_helpers.sandbox.catalogue import CATALOGUE
-from ucl_helpers.sandbox.listeners import Received
 from ucl_helpers.show import Row, Shown
 from ucl_helpers.status import status_of
 from ucl_helpers.store import Home
 from ucl_helpers.views import Checks
 from ucl_helpers.ways_in import WayIn
+
+try:
+    from ucl_helpers.sandbox import Fault, Sandbox
+    from ucl_helpers.sandbox.catalogue import CATALOGUE, answer_line
+    from ucl_helpers.sandbox.listeners import Received
+except ModuleNotFoundError as error:
+    raise missing_for(error, "sandbox") from None
 
 FOLDER = "ucl-workbench-"  # tools/stand_ins.py knows the folder by this
 
@@ -120,13 +126,19 @@ class Workbench:
         current, status = self.connection.require_current(), status_of(self.connection)
         whole = status.state in {"valid", "due"}
         yield Check("identity in use", "ok" if whole else "failed", "whole", current.name)
-        accepted = is_accepted(self.connection, utc_now)
-        yield Check("UCL", "ok" if accepted else "failed", "accepts it", "it does" if accepted else "refuses it")
+        yield self._ask_ucl()
         under_way = status.pending or "nothing"
         yield Check("under way", "warning" if status.pending else "ok", "nothing", under_way)
         wide = [one.name for one in self.connection.path.rglob("*") if not one.is_symlink() and _mode(one) & 0o077]
         found = ", ".join(wide) or "nothing"
         yield Check("open to others", "failed" if wide else "ok", "nothing", found)
+
+    def _ask_ucl(self) -> Check:
+        try:
+            accepted = is_accepted(self.connection, utc_now)
+        except Outage:
+            return Check("UCL", "warning", "accepts it", "is down, and accepts nothing")
+        return Check("UCL", "ok" if accepted else "failed", "accepts it", "it does" if accepted else "refuses it")
 
     def close(self) -> None:
         """End the sandbox, and remove it and the connection; a second call does nothing."""
@@ -139,7 +151,7 @@ def acted_on(call: Received) -> bool:
 
 
 def _answer(call: Received) -> str:
-    return f"{call.status} {HTTPStatus(call.status).phrase}" if call.status else f"nothing ({call.fault})"
+    return answer_line(call.status) if call.status else f"nothing ({call.fault})"
 
 
 @contextmanager

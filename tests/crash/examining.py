@@ -98,6 +98,7 @@ def remains(connection: Connection, *, aside: bool = False) -> Iterator[str]:
             "generations",
             "lock",
             "attempts.json",
+            "revoked.json",
         }
         if TEMPORARY.fullmatch(path.name) and not emptied:
             yield f"{path.relative_to(home)} was left"
@@ -120,13 +121,12 @@ def is_accepted(connection: Connection, generation: Generation) -> bool:
 
 
 def unsaid(connection: Connection) -> Iterator[str]:
-    """What the server and the journal say of revocation, where they differ in a way that loses something."""
+    """What the server and the state file say of revocation, where they differ in a way that loses something."""
     for one in connection.generations():
-        events = {line["event"] for line in connection.journal() if line.get("fingerprint") == one.fingerprint}
-        accepted = is_accepted(connection, one)
-        if not accepted and not events & {"revoke-intended", "revoked"}:
-            yield f"{one.name} is refused, and the journal does not say why"
-        if accepted and "revoked" in events:
+        verdict, accepted = connection.verdicts().get(one.fingerprint), is_accepted(connection, one)
+        if not accepted and not (verdict and verdict.status in {"asked", "revoked"}):
+            yield f"{one.name} is refused, and revoked.json does not say why"
+        if accepted and verdict and verdict.status == "revoked":
             yield f"{one.name} is said to be revoked, and is accepted"
 
 

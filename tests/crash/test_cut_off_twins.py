@@ -10,7 +10,7 @@ import pytest
 from contract_replay import SIGN, Landscape, csr_pem, encoded, fields_of_subject, graphql, name_of
 from examining import TEMPORARY, damages, remains, unsaid
 from onlookers import Onlookers
-from steps import install
+from steps import install, judged
 from stored import names
 from tracing import UNFIT, calls_in, record, strike
 
@@ -217,13 +217,13 @@ def test_what_was_left_is_found(connection, left):
     assert bool(TEMPORARY.fullmatch((connection.path / left).name)) is left.endswith(".tmp")
 
 
-def test_a_refusal_that_the_journal_does_not_explain_is_found(connection, ground):
+def test_a_refusal_that_no_state_file_explains_is_found(connection, ground):
     ground.ucl._memory.revoke(connection.current.fingerprint, "", connection.current.validity.not_after)
     assert ["is refused" in one for one in unsaid(connection)] == [True]
 
 
 def test_a_revocation_that_the_server_knows_nothing_of_is_found(connection):
-    connection.record("revoked", fingerprint=connection.current.fingerprint)
+    judged(connection)
     assert ["is accepted" in one for one in unsaid(connection)] == [True]
 
 

@@ -25,8 +25,9 @@ def shell(ucl, tmp_path_factory):
 
 
 NAMES = [
-    *("home folder", "connection folder", "access", "secrecy", "settings", "references", "lock"),
-    *("identity in use", "key and certificate", "key at rest", "files", "chain", "validity", "revocation"),
+    *("home folder", "file system", "connection folder", "access", "secrecy", "settings", "references", "lock"),
+    *("state files", "journal", "identity in use", "key and certificate", "key at rest", "files", "chain"),
+    *("validity", "revocation"),
     *("under way", "one-time token", "set aside", "leftovers", "hooks", "other valid certificates"),
     *("certificate endpoint", "proxy", "name resolution", "TCP connection", "TLS handshake", "server trust"),
     *("client certificate", "UCL's answer", "clock", "subject", "URLs"),
@@ -48,12 +49,12 @@ def test_a_fault_is_told_with_its_remedy_and_is_the_exit_code(shell, ucl):
     ucl.faults.set([Fault("http-400-empty", at="certificate")])
     said, told, every = (shell.ucl("doctor", *more) for more in (("prod",), ("prod", "--json"), ("--json",)))
     ucl.faults.clear()
-    assert (said.code, told.code, every.code) == (4, 4, 4)
+    assert (said.code, told.code, every.code) == (3, 3, 3)
     assert said.out.startswith("prod: failed: client certificate\n")
     (bad,) = [one for one in told.json["findings"] if one["status"] == "failed"]
-    assert (bad["name"], bad["remedy"].startswith("ucl establish prod --token prompt")) == ("client certificate", True)
+    assert (bad["name"], bad["remedy"].startswith("ucl doctor prod")) == ("client certificate", True)
     assert f"→ {bad['remedy']}" in said.out
-    assert [(one["name"], one["exitCode"]) for one in every.json] == [(str(shell.home), 0), ("prod", 4)]
+    assert [(one["name"], one["exitCode"]) for one in every.json] == [(str(shell.home), 0), ("prod", 3)]
 
 
 def test_offline_nobody_is_called(shell, ucl):

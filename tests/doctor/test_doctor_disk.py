@@ -40,8 +40,8 @@ def prod(ucl, place):
 
 
 def test_where_nothing_is_wrong_nothing_is_found_changed_or_locked(prod, ucl, proof):
-    before, calls = tree(prod.home.path), len(ucl.requests)
     with prod.lock.held():
+        before, calls = tree(prod.home.path), len(ucl.requests)
         (held,) = bad(diagnose(prod))
     assert held == "lock"
     assert all(one.remedy == "" for one in well(prod))

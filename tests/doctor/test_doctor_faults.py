@@ -27,7 +27,8 @@ NAMED = {
     "server-certificate-wrong-host": (TRUST, "for another host", 5),
     "server-certificate-unknown-ca": (TRUST, "its CA is unknown", 5),
     "server-ca-changed": (TRUST, "its CA is unknown", 5),
-    "http-400-empty": (CERTIFICATE, "refused to authenticate us (400)", 4),
+    "http-400-empty": (CERTIFICATE, "refused to authenticate us (400)", 3),
+    "outage": (CERTIFICATE, "UCL is down", 3),
     "http-401": (CERTIFICATE, "(401)", 4),
     "http-403": (CERTIFICATE, "(403)", 4),
     "http-404": (ANSWER, "answered 404", 12),
@@ -108,7 +109,7 @@ def test_every_fault_of_the_catalogue_is_tried():
 @pytest.mark.parametrize("kind", sorted(NAMED, key=lambda kind: kind in FOR_GOOD))
 def test_a_fault_is_named(prod, ucl, kind, proof):
     name, text, code = NAMED[kind]
-    ucl.faults.set([Fault(kind, at="certificate", value=VALUES.get(kind))])
+    ucl.faults.set([Fault(kind, at="*" if kind == "outage" else "certificate", value=VALUES.get(kind))])
     told = {"status": "warning"} if code == 0 else {"code": code}
     named(prod, name, text, **told, **({"seconds": PATIENCE[kind]} if kind in PATIENCE else {}))
     ucl.faults.clear()

@@ -129,6 +129,7 @@ SEEN = {
     "reset-after-acting": nothing,
     "reset-in-mid-answer": lambda seen: seen.end == "reset" and seen.status == 200 and 0 < len(seen.body) < seen.length,
     "http-400-empty": lambda seen: seen.whole and (seen.status, seen.body) == (400, b""),
+    "outage": lambda seen: seen.whole and (seen.status, seen.body) == (400, b""),
     **{f"http-{number}": status(number) for number in (401, 403, 404, 408, 413, 429, 500, 502, 503, 504)},
     ("http-429", 7): status(429, "7"),
     ("http-503", "Fri, 31 Dec 2049 23:59:59 GMT"): status(503, "Fri, 31 Dec 2049 23:59:59 GMT"),

@@ -51,7 +51,12 @@ WRITING = (
     *("forget prod --even-if-valid --yes", "settings prod --set settings.toml"),
 )
 OF_ALL = ("status", "", "fleet status", "metrics", "doctor --offline", "fleet renew --jobs 1")
-MAKING = ("establish new --sandbox", "settings new --set settings.toml", "sandbox", "run 02_maintain_connection")
+MAKING = (
+    "establish new --sandbox",
+    "settings new --set settings.toml",
+    "sandbox",
+    "run 02_maintain_connection --practice",
+)
 IMPORT = "import other --key key.pem --certificate chain.pem --connector-url {} --ca-file ca.pem"
 USERS = {
     ".": (*READING, *WRITING, *OF_ALL, *MAKING, IMPORT),
@@ -61,7 +66,7 @@ USERS = {
     "connections/prod/pending": (*READING, *WRITING),
     "connections/prod/aside": (*READING, *WRITING),
     "sandbox": ("sandbox", "establish new --sandbox", "establish prod --sandbox"),
-    "runs": ("run 02_maintain_connection", "run 02 -p connection prod --if-due", "fleet renew --jobs 1"),
+    "runs": ("run 02_maintain_connection --practice", "run 02 -p connection prod --if-due", "fleet renew --jobs 1"),
     "fleet": ("fleet renew --jobs 1", "fleet renew --jobs 1 --force"),
     "importing": (IMPORT,),
 }
@@ -202,7 +207,7 @@ def test_without_a_defect_each_command_ends_as_expected(prod, between, capfd, co
 
 def needs_sandbox(command):
     """Whether a command practises. Its sandbox then runs beforehand, and ends with the test."""
-    return "--sandbox" in command or command == "run 02_maintain_connection"
+    return "--sandbox" in command or command == "run 02_maintain_connection --practice"
 
 
 def test_each_exception_among_the_exit_codes_belongs_to_a_command():
@@ -219,7 +224,7 @@ def test_current_leads_into_the_folder_of_generations_alone(prod, tmp_path):
     assert prod.require_current().path == generation
 
 
-TRACED = ("status prod", "export prod", "establish new --sandbox", "sandbox", "run 02_maintain_connection")
+TRACED = ("status prod", "export prod", "establish new --sandbox", "sandbox", "run 02_maintain_connection --practice")
 
 
 def opened_below(home, log, command):

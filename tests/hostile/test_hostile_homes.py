@@ -255,7 +255,7 @@ def test_a_home_that_all_may_write_in_is_refused_with_the_command_that_mends_it(
     asked = len(watched.calls)
     said = stranger.renew()
     assert (said.code, len(watched.calls)) == (10, asked), said
-    subprocess.run(shlex.split(re.search(r"chmod go-w [^;]+", said.err)[0]), check=True)
+    subprocess.run(shlex.split(re.search(r"chmod (go-w|-R u=rwX,go=) [^;]+", said.err)[0]), check=True)
     assert stranger.renew().code == 0
 
 

@@ -172,7 +172,7 @@ MODES = (0o770, 0o702, 0o1777, 0o720)
 
 def mend(error):
     """Run the command that the error names."""
-    found = re.search(r"(chmod go-w|chown -R \d+) .*?(?=; or|$)", error.remedy)
+    found = re.search(r"(chmod go-w|chmod -R u=rwX,go=|chown -R \d+) .*?(?=; or|$)", error.remedy)
     subprocess.run(shlex.split(found[0]), check=True)
 
 

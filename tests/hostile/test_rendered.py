@@ -48,7 +48,7 @@ HARMLESS = "harmless"
 def every_model(text, home):
     """One of each that shows itself, with a text wherever others may have written."""
     checks = (Check(text, "failed", text, text), Check(text, "warning", text, text))
-    identity = ValidIdentity(text, text, NOW, Credentials(Path("x"), Path("x"), certificate()))
+    identity = ValidIdentity(text, text, NOW, True, Credentials(Path("x"), Path("x"), certificate()))
     director, token = DirectorAccess(text, text, text, text), OneTimeToken(text, text)
     error = UCLError(text, remedy=text, errors=[text])
     assertion = AssertionError(Checks(checks))

@@ -166,7 +166,7 @@ def test_a_run_that_is_stuck_before_the_notebook_starts_ends_after_the_second_si
     (modules / "boto3.py").write_text(HANGS_AT_IMPORT)
     for name in ("reached", "never_written"):
         os.mkfifo(tmp_path / name)
-    command = [UCL, "run", "05_explorer", "-o", tmp_path / "out.ipynb"]
+    command = [UCL, "run", "05_explorer", "--practice", "-o", tmp_path / "out.ipynb"]
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     variables = environment(tmp_path / "home", PYTHONPATH=str(modules))
     with subprocess.Popen(command, cwd=tmp_path, env=variables, **options) as process:

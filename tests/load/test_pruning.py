@@ -4,8 +4,8 @@ import pytest
 from stored import grow_old, install
 
 from ucl_helpers import journal, store
-from ucl_helpers.revocation import _last_event
 from ucl_helpers.store import Home
+from ucl_helpers.takeover import old_events, verdicts_in
 
 
 @pytest.fixture
@@ -25,6 +25,10 @@ def marks(connection):
 
 def lines(connection):
     return (connection.path / "journal.jsonl").read_bytes().splitlines()
+
+
+def unnumbered(connection):
+    return [{name: value for name, value in one.items() if name != journal.NUMBER} for one in connection.journal()]
 
 
 def test_years_of_renewals_stay_small(connection, monkeypatch, whole, proof):
@@ -50,13 +54,12 @@ def test_what_tells_of_revocations_is_never_lost(connection, few):
     connection.record("revoke-refused", fingerprint="refused")
     for number in range(20):
         connection.record("renewed", fingerprint=str(number))
-    told, when = lines(connection), connection.revoked()
+    told, known = unnumbered(connection), verdicts_in(old_events(connection.path))
     connection.sweep()
-    assert lines(connection) == [*told[:2], *told[-10:]]
-    assert connection.revoked() == when
-    assert when.keys() == {"gone"}
-    assert _last_event(connection, "perhaps") == "revoke-intended"
-    assert _last_event(connection, "refused") is None
+    assert unnumbered(connection) == [*told[:2], *told[-10:]]
+    assert verdicts_in(old_events(connection.path)) == known
+    assert {mark: one.status for mark, one in known.items()} == {"gone": "revoked", "perhaps": "asked"}
+    assert connection.lost_events() is None
 
 
 def test_without_revocations_only_the_newest_are_kept(connection, few):

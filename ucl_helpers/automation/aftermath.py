@@ -4,7 +4,7 @@ Whoever runs a procedure calls this once it is over and the connection's lock is
 ``ucl run``. A notebook runs its hooks itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,16 +51,19 @@ def after(connection: Connection, outcome: Outcome) -> Aftermath:
     return told
 
 
-def after_error(connection: Connection, error: UCLError) -> None:
+def after_error(
+    connection: Connection, error: UCLError, *, tell: Callable[[Connection, UCLError], object] | None = None
+) -> None:
     """After a failure; hooks that an earlier run has left are run also now.
 
     Args:
         connection: the one whose procedure failed.
         error: what stopped it.
+        tell: sends the notice, in place of :func:`ucl_helpers.automation.notices.notify`.
     """
     with suppress(UCLError):
         run_hooks(connection)
-    notify(connection, error)
+    (tell or notify)(connection, error)
 
 
 def after_run(connection: Connection, told: Mapping[str, Any]) -> None:

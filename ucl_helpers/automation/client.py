@@ -16,11 +16,12 @@ from typing import Any
 
 from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellExecutionError
-from nbformat import ValidationError
+from nbformat import NotebookNode, ValidationError
 from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
 
 from ucl_helpers.automation.kernel import EncryptedKernelManager
+from ucl_helpers.automation.record import CellFailed
 from ucl_helpers.errors import DeadlineExceeded
 from ucl_helpers.show import span
 
@@ -31,8 +32,27 @@ class _Stopped(Exception):
     """The run was told to stop; what a coroutine raises for it, since a loop would end by what stops a run."""
 
 
+class _AllowedError(NotebookNode):
+    """An output of type ``error`` in a cell that did not fail, such as a traceback that the cell shows itself.
+
+    Papermill ends with an error if any output has this type. It reads the attribute, and the file gets the item.
+    """
+
+    @property
+    def output_type(self) -> str:
+        kind = str(self["output_type"])
+        return "allowed-error" if kind == "error" else kind
+
+
 class HeadlessClient(PapermillNotebookClient):
     """Executes a notebook for papermill.
+
+    A cell fails unless the kernel's reply says that it is ``ok``, or the cell is tagged ``raises-exception``. What the
+    cell shows does not count: an exception can be shown in other ways than as an output of type ``error``, or not at
+    all.
+
+    Attributes:
+        failure: what stopped the notebook, if a cell failed.
 
     Args:
         nb_man: papermill's manager, which saves.
@@ -66,6 +86,7 @@ class HeadlessClient(PapermillNotebookClient):
         self._stops, self._note = stops, note
         self._manager: Any = None
         self._heard: Callable[[], object] = lambda: None
+        self.failure: CellFailed | None = None
 
     def stop(self, number: int) -> None:
         """A signal came: what is waited for is given up, at a second one without grace.
@@ -118,11 +139,16 @@ class HeadlessClient(PapermillNotebookClient):
             try:
                 self.execute_cell(cell, index)
             except CellExecutionError as error:
+                self.failure = CellFailed(index, error.ename, error.evalue)
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+                cell.metadata.papermill["exception"] = not self.failure.is_exit  # papermill reads it, too
                 break
             except BaseException as error:
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
                 raise
+            else:
+                allowed: Any = _AllowedError
+                cell.outputs = [allowed(out) if out["output_type"] == "error" else out for out in cell.outputs]
             finally:
                 self.nb_man.cell_complete(cell, cell_index=index)
                 for output in cell.outputs:  # only now: without secrets
@@ -143,6 +169,13 @@ class HeadlessClient(PapermillNotebookClient):
         return await self._unless_ended(executed, seconds, f"in cell {cell_index + 1}", cell_index)
 
     execute_cell = run_sync(async_execute_cell)
+
+    async def _check_raise_for_error(self, cell: Any, cell_index: int, exec_reply: Any) -> None:
+        """Raise an error if the cell failed, or was not executed, which nbclient takes for a success."""
+        status = exec_reply["content"]["status"] if exec_reply else "no reply"
+        if status not in {"ok", "error"}:
+            raise CellExecutionError("", "CellNotExecuted", f"the kernel did not execute this cell ({status})")
+        await super()._check_raise_for_error(cell, cell_index, exec_reply)
 
     async def async_wait_for_reply(self, msg_id: str, cell: Any = None) -> Any:
         """What the kernel answers when all is done; raises what ends the run before."""

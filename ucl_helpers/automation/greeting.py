@@ -7,6 +7,7 @@ pasted into a shell; a word in capitals behind a ``$`` is for the user to fill i
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 
@@ -15,6 +16,7 @@ from ucl_helpers.automation.doctor.kept import Kept
 from ucl_helpers.automation.next_steps import Step, next_step, urgency
 from ucl_helpers.automation.notebooks import PACKAGE
 from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.extras import install_command, is_installed
 from ucl_helpers.show import moment, printable, text_table
 from ucl_helpers.status import Status, status_of
 from ucl_helpers.store import Connection, Home
@@ -51,13 +53,22 @@ def _row(one: Status) -> tuple[str, str, str]:
 
 def _beginning(home: Home) -> Iterator[str]:
     """Ways to a first connection, and to the notebooks."""
-    yield from _told("To practise, in a sandbox of your own:", _commands(home, "practice", practice=True).finish())
+    yield from _practising("To practise, in a sandbox of your own", _commands(home, "practice", practice=True).finish())
     yield from _real(home)
     if (makefile := PACKAGE.parent / "Makefile").exists():
         yield from _told("To read and run all of it as notebooks:", shell("make", "-C", makefile.parent, "lab"))
-    else:
+    elif is_installed("lab") and find_spec("jupyterlab"):
         lab = "ucl notebooks notebooks && jupyter lab notebooks/00_start_here.ipynb"
-        yield from _told("To read and run all of it as notebooks, with the extra lab:", lab)
+        yield from _told("To read and run all of it as notebooks:", lab)
+    else:
+        yield from _told("To read and run all of it as notebooks, first install the extra lab:", install_command("lab"))
+
+
+def _practising(why: str, command: str) -> tuple[str, str]:
+    """A command that needs the sandbox; while that is not installed, the command that installs it."""
+    if is_installed("sandbox"):
+        return _told(f"{why}:", command)
+    return _told(f"{why}, first install the extra sandbox:", install_command("sandbox"))
 
 
 def _real(home: Home) -> Iterator[str]:
@@ -69,8 +80,11 @@ def _real(home: Home) -> Iterator[str]:
 def _next(home: Home, found: Sequence[Status], now: datetime) -> Iterator[str]:
     """What connections need, those first that work the least; if none does, until when, and what else there is."""
     steps = [(one.name, step) for one in found if (step := next_step(one))]
+    practice = {one.name for one in found if one.sandbox}
     for name, step in steps[:MOST]:
-        yield from _told(f"{name}: {step.why}", _command(step, Kept(Connection(home, name), now).commands))
+        command = _command(step, Kept(Connection(home, name), now).commands)
+        calls = name in practice and step.action in {"renew", "finish", "establish"}
+        yield from _practising(f"{name}: {step.why}", command) if calls else _told(f"{name}: {step.why}", command)
     some = _commands(home, found[0].name)
     if len(steps) > MOST:
         yield from _told(f"And {len(steps) - MOST} more:", some.ucl("status"))
@@ -80,7 +94,7 @@ def _next(home: Home, found: Sequence[Status], now: datetime) -> Iterator[str]:
         first = min((one.due.at, one.name) for one in found if one.due)
         yield f"Nothing is to be done before {moment(first[0])}, when {first[1]} is due."
         if found[0].sandbox:
-            yield from _told("To see a renewal now:", some.renew("--force"))
+            yield from _practising("To see a renewal now", some.renew("--force"))
         if all(one.sandbox for one in found):
             yield from _real(home)
 

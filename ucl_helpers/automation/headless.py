@@ -12,19 +12,23 @@ half of it. ``ucl run`` lets it write in a hidden folder, and renames the file a
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from traceback import format_exception
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
+
+from nbformat import from_dict
+from papermill.exceptions import PapermillExecutionError
+from papermill.translators import translate_parameters
 
 from ucl_helpers.automation.client import HeadlessClient
 from ucl_helpers.automation.engine import KERNEL_NAME
 from ucl_helpers.automation.kernel import QUIET, EncryptedKernelManager
-from ucl_helpers.automation.parameters import declared, refuse_secret
-from ucl_helpers.automation.record import Record, outcome_path, write_outcome
+from ucl_helpers.automation.parameters import BUILT_IN, Parameter, declared, refuse_secret, typed
+from ucl_helpers.automation.record import CellFailed, Record, outcome_path, write_outcome
 from ucl_helpers.automation.redaction import Redactor
 from ucl_helpers.automation.redaction.sources import WatchedSecrets
 from ucl_helpers.automation.runner import DEADLINE
@@ -77,6 +81,7 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         source: the file that the notebook was read from, if papermill was given its content.
 
     Raises:
+        UsageError: the notebook does not take these parameters; nothing was written, nothing was run.
         SecretFound: a secret stands in a parameter or in a cell; nothing was written, nothing was run.
         SecretRedacted: the notebook showed a secret; the outputs that held it were removed from all that was written.
         DeadlineExceeded: the run, or a cell, took too long.
@@ -89,14 +94,17 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
     parameters = nb.metadata.papermill.get("parameters", {})
     for name, value in parameters.items():
         refuse_secret(name, value)
-    redactor = Redactor(WatchedSecrets({**_defaults(nb), **parameters}, home))
+    _convert(nb, parameters)
+    defaults = {name: one.default for name, one in _declared(nb).items() if one.default is not None}
+    redactor = Redactor(WatchedSecrets({**defaults, **parameters}, home))
     redactor.refuse_sources(nb.cells)
     record = Record(str(input_path or ""), parameters, datetime.now(UTC))
     manager = RedactingManager(
         nb, redactor, saves_each_cell=output_path is not None, progress_bar=progress_bar, log_output=log_output
     )
+    nb.metadata.papermill = _as_utf8(nb.metadata.papermill)
     stops = [] if stops is None else stops
-    with noted(stops) as note, _Ending(manager, redactor, record, tell):
+    with noted(stops) as note, _Ending(manager, redactor, record, tell) as ending:
         manager.notebook_start()
         client = HeadlessClient(
             manager,
@@ -117,19 +125,25 @@ def run(  # what papermill passes, and ``deadline`` and ``tell``
         )
         with handled(client.stop):
             client.execute()
+        ending.failure = client.failure
     return nb
 
 
 class _Ending:
-    """However the run ends, the notebook is saved and the outcome told; that a secret got out is an error too."""
+    """However the run ends, the notebook is saved and the outcome told; that a secret got out is an error too.
+
+    Attributes:
+        failure: of a cell.
+    """
 
     def __init__(
         self, manager: RedactingManager, redactor: Redactor, record: Record, tell: Callable[[Record], None] | None
     ) -> None:
         self._manager, self._redactor, self._record, self._tell = manager, redactor, record, tell
+        self.failure: CellFailed | None = None
 
-    def __enter__(self) -> None:
-        pass
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -146,15 +160,38 @@ class _Ending:
         ending = error if stopped else failed or error
         if ending is not None:  # whoever shows it shows what led to it as well
             self._redactor.text("".join(format_exception(ending)), "the error of the run")
-        self._record.end(self._manager.nb.cells, ending, self._redactor)
+        failure = _clean(self.failure, self._manager, self._redactor)
+        self._record.end(self._manager.nb.cells, ending or failure, self._redactor)
         if not stopped:
-            ending = self._redactor.error() or ending
+            ending = self._redactor.error() or ending or _unseen(failure, self._manager.nb.cells)
         path = self._manager.path
         if self._tell is not None:
             self._tell(self._record)
         elif path is not None:
             write_outcome(outcome_path(path), self._record.as_json(path))
         return ending
+
+
+def _clean(failure: CellFailed | None, manager: RedactingManager, redactor: Redactor) -> CellFailed | None:
+    """A failure without secrets; if the outputs of its cell gave way to a note, without its text, too."""
+    if failure is None or failure.is_exit:
+        return failure
+    place = f"cell {failure.index + 1}, error"
+    text = redactor.text(failure.text, place)
+    condemned = failure.index in manager.condemned and not text.isdigit()
+    return CellFailed(failure.index, redactor.text(failure.name, place), "[removed]" if condemned else text)
+
+
+def _unseen(failure: CellFailed | None, cells: Sequence[Any]) -> PapermillExecutionError | None:
+    """A failure that papermill would not find, since no output of type ``error`` shows it; else papermill raises it."""
+    if failure is None or failure.is_exit:
+        return None
+    cell = cells[failure.index]
+    shown = [CellFailed(0, out["ename"], out["evalue"]) for out in cell.outputs if out["output_type"] == "error"]
+    if not all(one.is_exit for one in shown):
+        return None
+    where = (failure.index, cell.execution_count, cell.source)
+    return PapermillExecutionError(*where, failure.name, failure.text, traceback=[f"{failure.name}: {failure.text}"])
 
 
 def _completed(manager: RedactingManager) -> UCLError | None:
@@ -166,17 +203,36 @@ def _completed(manager: RedactingManager) -> UCLError | None:
     return None
 
 
+def _convert(nb: Any, parameters: dict[str, Any]) -> None:
+    """Convert the parameters, whose types papermill has guessed, to the types that the notebook declares."""
+    known = _declared(nb)
+    given = {name: value for name, value in parameters.items() if not name.startswith(BUILT_IN)}
+    if known and (converted := typed(known, given)) != given:
+        parameters.update(converted)
+        for cell in nb.cells:
+            if "injected-parameters" in cell.metadata.get("tags", ()):
+                cell.source = translate_parameters(KERNEL_NAME, "python", parameters, "Parameters")
+
+
+def _declared(nb: Any) -> dict[str, Parameter]:
+    with suppress(UsageError):  # they are not Python, which the kernel tells
+        return declared(nb)
+    return {}
+
+
+def _as_utf8(value: Any) -> Any:
+    """The same, with each byte of a path that is not UTF-8 as an escape: no notebook file could hold it otherwise."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list):
+        return [_as_utf8(one) for one in value]
+    return from_dict({name: _as_utf8(one) for name, one in value.items()}) if isinstance(value, dict) else value
+
+
 def _folder(input_path: str | None) -> Path | None:
     """Return the folder that a notebook came from; None if it was not a file."""
     path = Path(input_path or "").absolute()
     return path.parent if input_path and path.is_file() else None
-
-
-def _defaults(nb: Any) -> dict[str, object]:
-    """What the parameters are that were not given."""
-    with suppress(UsageError):  # they are not Python, which the kernel tells
-        return {name: one.default for name, one in declared(nb).items() if one.default is not None}
-    return {}
 
 
 def _duration(given: timedelta | float | str) -> timedelta:

@@ -26,7 +26,7 @@ from ucl_helpers.automation.redaction.sources import WatchedSecrets
 from ucl_helpers.errors import Busy, StorageFailed, UsageError
 from ucl_helpers.generation import Generation
 from ucl_helpers.hook_results import HookResult, HookResults
-from ucl_helpers.hook_state import forget_success, note_success, pending_for, pending_hooks
+from ucl_helpers.hook_state import LOCK, forget_success, note_failure, note_success, pending_for, pending_hooks
 from ucl_helpers.settings import Hook
 from ucl_helpers.show import moment, printable
 from ucl_helpers.store import Connection
@@ -34,7 +34,6 @@ from ucl_helpers.store import Connection
 __all__ = ["pending_hooks", "run_hooks"]
 
 _HANDED_ON = re.compile(r"PATH|HOME|LANG|LC_[A-Z]+|TZ|USER|LOGNAME|TMPDIR")
-_EVENTS = {"established", "renewed", "imported", "rolled-back", "exported"}
 _SOURCES = {"establish": "established", "renew": "renewed", "import": "imported"}
 _LINES, _CHARACTERS, _OTHERS_WRITE = 5, 500, 0o022
 
@@ -59,7 +58,7 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
         return _results(connection, connection.current, {})
     _must_be_safe(connection.path / "settings.toml")
     ran, generation = dict[str, HookResult](), None
-    lock = files.Lock(connection.path / "hooks.lock", *connection.folders)
+    lock = files.Lock(connection.path / LOCK, *connection.folders)
     while (current := connection.current) and current != generation:
         # Whoever brings the next generation meanwhile finds the lock held, and leaves its hooks to this loop.
         generation, busy = current, None
@@ -108,6 +107,7 @@ def _run(connection: Connection, generation: Generation, hook: Hook) -> HookResu
             note_success(connection, generation, hook)
             connection.record("hook-succeeded", **facts)
             return done
+        note_failure(connection, generation, hook, problem)
         connection.record("hook-failed", **facts, problem=problem)
     except StorageFailed as error:  # those that come after it are run all the same
         problem = f"{problem or 'done'}, and that could not be kept: {error.message}"
@@ -156,9 +156,8 @@ def _environment(connection: Connection, generation: Generation) -> dict[str, st
 
 
 def _event(connection: Connection, generation: Generation) -> tuple[str, str]:
-    """How this generation became current, and the fingerprint before it: by the journal, or else by its own facts."""
-    for one in reversed(connection.journal()):
-        if one.get("event") in _EVENTS and one.get("generation") == generation.name:
-            return str(one["event"]), str(one.get("previous") or "")
+    """How this generation became current, and the fingerprint before it; else how it was made, by its own facts."""
+    if activation := connection.activation_of(generation):
+        return activation.event, activation.previous or ""
     source, previous = generation.facts.get("source"), generation.facts.get("previous")
     return _SOURCES.get(str(source), "unknown"), str(previous or "")

@@ -28,6 +28,8 @@ from ucl_helpers.automation.leftovers import hold, sweep
 from ucl_helpers.automation.no_news import what_waits_is_no_news
 from ucl_helpers.automation.printed import Printed
 from ucl_helpers.automation.redaction import Redactor
+from ucl_helpers.errors import StorageFailed
+from ucl_private_files import is_private_folder
 
 QUIET = "--log-level=CRITICAL"  # a kernel that is told to end logs that as an error; why one cannot start, it prints
 
@@ -36,6 +38,9 @@ _SILENT.setLevel(logging.CRITICAL + 1)
 _DIGITS = 640  # any interpreter converts as many to a number
 _POLL_SECONDS = 0.005  # between two looks at whether it has ended
 _PREFIX = "ucl-kernel-"
+_LONGEST_SOCKET = 103  # bytes of the path of a Unix socket on macOS; Linux takes 107
+_ELSEWHERE = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 - mkdtemp makes a private folder in it
+_TRIAL_BYTES = 16 * 1024
 _FOLDER = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
 
 
@@ -84,7 +89,10 @@ class EncryptedKernelManager(AsyncKernelManager):
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
         """What its process prints goes to a file without a name."""
-        self._printed = printed = Printed()
+        folder = Path(self.ip).parent
+        self._printed = printed = Printed(folder)
+        if _temporary_folder() is None:  # the kernel needs one for the name of each cell
+            kw["env"] = {**(kw.get("env") or os.environ), "TMPDIR": str(folder)}
         await super()._async_launch_kernel(kernel_cmd, **{**kw, "stdout": printed.file, "stderr": printed.file})
 
     async def _async_interrupt_kernel(self) -> None:
@@ -120,8 +128,7 @@ class EncryptedKernelManager(AsyncKernelManager):
 
     @default("ip")
     def _in_a_private_folder(self) -> str:
-        sweep(Path(tempfile.gettempdir()), _FOLDER)
-        folder, self._held = hold(lambda: Path(tempfile.mkdtemp(prefix=_PREFIX)))
+        folder, self._held = _folder_for_sockets()
         return str(folder / "kernel")
 
     @default("connection_file")
@@ -139,6 +146,64 @@ class EncryptedKernelManager(AsyncKernelManager):
             self._held = None
 
 
+def _folder_for_sockets() -> tuple[Path, int]:
+    """Make the private folder, and return it with the descriptor that holds it, see :func:`hold`.
+
+    It is in the user's folder for temporary files (``TMPDIR``). If a socket's path would be too long there, or files
+    cannot be made there, it is in the first of some other folders where both work.
+
+    Raises:
+        StorageFailed: it can be made in none of them; says why for each.
+    """
+    problems = []
+    for parent in dict.fromkeys(filter(None, (_temporary_folder(), _runtime_folder(), *_ELSEWHERE))):
+        longest = len(os.fsencode(parent / f"{_PREFIX}xxxxxxxx" / "kernel-99"))
+        if longest > _LONGEST_SOCKET:
+            problems.append(f"{parent}: too long for a socket ({longest} bytes, {_LONGEST_SOCKET} at most)")
+            continue
+        try:
+            sweep(parent, _FOLDER)
+            folder, held = hold(partial(_make_folder, parent))
+            try:
+                (folder / "trial").write_bytes(bytes(_TRIAL_BYTES))  # a full disk lets a folder be made, and no file
+                (folder / "trial").unlink()
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(held)
+                raise
+        except OSError as error:
+            problems.append(f"{parent}: {str(error.strerror or error).lower()}")
+        else:
+            return folder, held
+    told = os.environ.get("TMPDIR")
+    raise StorageFailed(
+        "The notebook's kernel cannot start: no folder can hold its sockets. " + "; ".join(problems) + ".",
+        remedy=f"Set TMPDIR{f' (now {told})' if told else ''} to a folder with a short path that you can write to.",
+    )
+
+
+def _make_folder(parent: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+
+
+def _temporary_folder() -> Path | None:
+    """The user's folder for temporary files, or None if the system offers none that can be used."""
+    try:
+        return Path(tempfile.gettempdir()).absolute()
+    except OSError:
+        return None
+
+
+def _runtime_folder() -> Path | None:
+    """``XDG_RUNTIME_DIR``, if it is a folder that no other user can change."""
+    named = Path(os.environ.get("XDG_RUNTIME_DIR") or "")
+    return named if named.is_absolute() and is_private_folder(named) else None
+
+
 def _unpack(text: bytes | str) -> Any:
-    """Read a kernel's message; a number of very many digits stays text, since converting it can take too long."""
+    """Read a kernel's message; a number of very many digits stays text, since converting it can take too long.
+
+    A byte that is not UTF-8, for example of a path that a cell printed, becomes a replacement character.
+    """
+    text = text.decode(errors="replace") if isinstance(text, bytes) else text
     return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _DIGITS else digits)

@@ -1,7 +1,7 @@
 """The process that executes a notebook's cells: IPython's kernel, fit for a notebook that uses keys.
 
 It is started as ``python -P -m ucl_helpers.automation.kernel_process NOTEBOOK_FOLDER -f CONNECTION_FILE`` and differs
-from ``ipykernel_launcher`` in four points:
+from ``ipykernel_launcher`` in five points:
 
 1. It imports installed modules only. The current folder is not on ``sys.path``. The notebook's own folder is the last
    entry, and only if no other user can write there.
@@ -9,13 +9,15 @@ from ``ipykernel_launcher`` in four points:
 3. It uses no IPython profile, so it runs no start-up files and writes no history.
 4. It sends no more output than the notebook keeps, so that a cell that prints without end fills neither its own memory
    nor that of the process that saves the notebook.
+5. ``exit`` and ``quit`` end a cell as ``sys.exit()`` does. Otherwise the kernel would end a moment after the cell, in
+   the middle of the next one or not.
 """
 
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +139,31 @@ def main() -> None:
     }
     config = Config({"HistoryManager": {"hist_file": ":memory:"}, "CellKernelApp": app_options})
     app: Any = CellKernelApp.instance(config=config)
-    app.initialize([flag, connection_file, *options])
+    with _environment(IPYTHONDIR=str(profile)):  # else IPython makes a folder in HOME, which may not be there
+        app.initialize([flag, connection_file, *options])
     app.shell._tee = _no_copy  # noqa: SLF001 - IPython would keep all that cells print in its history
+    app.shell.ask_exit = sys.exit
     append_to_path(folder)  # only now: IPython removes the current folder from the path when its own folder is set
     app.start()
     # The control thread still answers the request to end, and flushes the streams for that. If ipykernel's clean-up
     # ends the thread that sends before, the flush waits for ten seconds.
     app.control_thread.stop()
     app.control_thread.join()
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set variables of the environment for a block only: programs that cells start do not inherit them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _no_copy(channel: str) -> AbstractContextManager[None]:

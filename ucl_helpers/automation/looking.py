@@ -12,13 +12,16 @@ from typing import Any
 
 from ucl_helpers.attempts import looked, must_not_wait
 from ucl_helpers.automation.record import SCHEMA_VERSION, standing, timestamp
-from ucl_helpers.errors import UCLError, Waiting
+from ucl_helpers.errors import Refused, UCLError, Waiting
 from ucl_helpers.hook_state import pending_hooks
 from ucl_helpers.passphrases import wanted_by
 from ucl_helpers.pending import Pending
 from ucl_helpers.show import moment
 from ucl_helpers.status import lies_in_plain
 from ucl_helpers.store import Connection, Home
+
+REVOKED = "its certificate was revoked"
+"""A reason for a run that would end as the look does: no run brings a revoked certificate back."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def _lost(connection: Connection, _: datetime) -> None:
 
 def _revoked(connection: Connection, _: datetime) -> str | None:
     gone = connection.require_current().fingerprint in connection.revoked()
-    return "its certificate was revoked" if gone else None
+    return REVOKED if gone else None
 
 
 def _under_way(connection: Connection, _: datetime) -> str | None:
@@ -106,7 +109,8 @@ def look(connection: Connection, now: datetime) -> Look:
 def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
     """What ``outcome.json`` says of a run that is not made; None if it is needed, or if no connection is named.
 
-    It is remembered that somebody looked. That a pause is not over is an error, with its exit code.
+    It is remembered that somebody looked. That a pause is not over is an error, with its exit code, and so is that the
+    certificate was revoked: the notebook would end in the same way each time.
 
     Args:
         notebook: what would be run.
@@ -119,13 +123,16 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
     try:
         seen = look(connection, started)
     except Waiting as error:
-        told = {"outcome": "failed", "exitCode": error.exit_code, "error": type(error).__name__}
-        told |= {"message": error.message, "remedy": error.remedy, "nextTry": error.data["not_before"]}
+        told = {**_failed(error), "nextTry": error.data["not_before"]}
     else:
-        if seen.needed or seen.until is None:
+        if seen.needed == REVOKED:
+            looked(connection, started)
+            told = _failed(Refused(f"The certificate of {name} was revoked.", remedy=_establish(connection)))
+        elif seen.needed or seen.until is None:
             return None
-        looked(connection, started)
-        told = {"outcome": "not-due", "exitCode": 0, "notNeededUntil": moment(seen.until), "rule": seen.rule}
+        else:
+            looked(connection, started)
+            told = {"outcome": "not-due", "exitCode": 0, "notNeededUntil": moment(seen.until), "rule": seen.rule}
     ended = datetime.now(UTC)
     return {
         "schemaVersion": SCHEMA_VERSION,
@@ -141,3 +148,12 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
         "source": str(notebook),
         "notebook": None,
     }
+
+
+def _failed(error: UCLError) -> dict[str, Any]:
+    told = {"outcome": "failed", "exitCode": error.exit_code, "error": type(error).__name__}
+    return {**told, "message": error.message, "remedy": error.remedy}
+
+
+def _establish(connection: Connection) -> str:
+    return f"It cannot be renewed. Establish the connection again: {connection.way_back}"

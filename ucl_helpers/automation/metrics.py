@@ -30,6 +30,8 @@ _GAUGES = {
     "ucl_last_attempt_timestamp_seconds": "When a renewal or an establishment last began.",
     "ucl_last_success_timestamp_seconds": "When the newest certificate came into use.",
     "ucl_renewal_failures": "Failed attempts in a row.",
+    "ucl_refused_since_timestamp_seconds": "Since when UCL refuses the certificate, which may be an outage.",
+    "ucl_refusal_ends_timestamp_seconds": "From when on that refusal counts as a loss.",
     "ucl_generation_number": "Number of the generation in use.",
     "ucl_hooks_pending": "Hooks that still have to run for the certificate in use.",
 }
@@ -82,6 +84,8 @@ def _values(status: Status) -> dict[str, float | None]:
         "ucl_last_attempt_timestamp_seconds": _seconds(known.last_attempt),
         "ucl_last_success_timestamp_seconds": _seconds(known.last_success),
         "ucl_renewal_failures": known.failures,
+        "ucl_refused_since_timestamp_seconds": _seconds(known.refused_since),
+        "ucl_refusal_ends_timestamp_seconds": _seconds(status.refusal_ends),
         "ucl_generation_number": int(number) if number.isdecimal() else None,
         "ucl_hooks_pending": hooks_pending(status),
     }

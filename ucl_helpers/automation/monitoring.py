@@ -5,8 +5,9 @@ valid                                  OK
 due, tried in time                     OK
 due, late or with too many failures    WARNING; late is when a quarter of the time from due date to NotAfter has passed
 due, too late                          CRITICAL; when three quarters have
+refused, which may be an outage        WARNING; CRITICAL when it lasts, see :func:`ucl_helpers.policy.refusal_ends`
 not yet valid                          WARNING; a clock is wrong
-expired, revoked, damaged              CRITICAL
+expired, revoked, refused, damaged     CRITICAL
 not established                        CRITICAL
 settings not usable                    UNKNOWN; no renewal is made until they are mended, and none can be said to be due
 =====================================  =========
@@ -21,10 +22,10 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import Outage, UCLError
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.show import moment, printable, span
-from ucl_helpers.status import Status, status_of
+from ucl_helpers.status import LOST, Status, status_of
 from ucl_helpers.store import Home
 
 Word = Literal["OK", "UNKNOWN", "WARNING", "CRITICAL"]
@@ -69,10 +70,12 @@ def _judged(status: Status) -> tuple[Word, str]:
         told = f"{status.state}: {status.problem}" if status.problem else status.state
         return ("UNKNOWN" if status.state == "settings not usable" else "CRITICAL"), told
     left = f"{span(status.validity.not_after - status.now)} left"
-    if status.state in {"expired", "revoked"}:
+    if status.state in LOST:
         return "CRITICAL", f"{status.state}, valid to {moment(status.validity.not_after)}"
     if status.state == "not yet valid":
         return "WARNING", f"not yet valid, from {moment(status.validity.not_before)}"
+    if (since := status.attempts.refused_since) is not None:
+        return _of_refusal(status, since, limits(status.validity, status.due)[1], left)
     if status.state == "valid":
         return "OK", f"valid, {left}, renewal due {moment(status.due.at)}"
     return _of_due(status, status.due, status.validity, left)
@@ -87,6 +90,14 @@ def _of_due(status: Status, due: Due, validity: Validity, left: str) -> tuple[Wo
     if status.now >= late or known.failures >= MANY_FAILURES:
         return "WARNING", told
     return "OK", told
+
+
+def _of_refusal(status: Status, since: datetime, too_late: datetime, left: str) -> tuple[Word, str]:
+    known, ends = status.attempts, status.refusal_ends
+    down = known.last_error is not None and known.last_error.error == Outage.__name__
+    what = "UCL is down" if down else "UCL refuses it, which may be an outage or a loss,"
+    told = f"{what} since {moment(since)}, {left}, failed {known.failures} in a row"
+    return ("CRITICAL" if status.now >= min(ends or too_late, too_late) else "WARNING"), told
 
 
 def _measured(status: Status) -> str:

@@ -5,9 +5,10 @@
     HOME/connections/NAME/notices.json    {"told": {"3": "2026-01-31T06:25:00+00:00"}}
 
 The file says what of a series of failures has been told, by exit code, and when: a failure that lasts is told once,
-then once a day, and then that it is over. URLs hold passwords: they are looked up when there is something to send, and
-go to the process that sends through its standard input. A notice that cannot be sent stops nothing; standard error and
-the journal say so, and the next run tries again.
+then once a day, and then that it is over. An outage of UCL is told as a warning, and once more when it is critical.
+URLs hold passwords: they are looked up when there is something to send, and go to the process that sends through its
+standard input. A notice that cannot be sent stops nothing; standard error and the journal say so, and the next run
+tries again.
 """
 
 import json
@@ -21,12 +22,14 @@ from typing import Literal
 
 from ucl_helpers import files
 from ucl_helpers.attempts import remembered
+from ucl_helpers.automation.monitoring import verdict
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import Busy, HookFailed, UCLError, UsageError, Waiting
+from ucl_helpers.errors import Busy, HookFailed, Outage, PossibleOutage, UCLError, UsageError, Waiting
 from ucl_helpers.exports import json_object
 from ucl_helpers.extras import require
 from ucl_helpers.references import resolve
 from ucl_helpers.show import moment, printable, span
+from ucl_helpers.status import status_of
 from ucl_helpers.store import Connection
 
 Kind = Literal["failure", "reminder", "recovery"]
@@ -36,13 +39,16 @@ _SENDER = (sys.executable, "-P", "-m", "ucl_helpers.automation.sender")
 _TYPES = {"failure": "failure", "reminder": "warning", "recovery": "success"}
 
 
-def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc_now) -> None:
+def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc_now) -> bool:
     """Tell what a run of this connection came to, if somebody wants to know and does not yet.
 
     Args:
         connection: its settings say who is told, and after how many failures.
         error: what stopped the run, or the failed hook; None: all is well.
         clock: our clock, aware, UTC.
+
+    Returns:
+        Whether a notice was sent now.
 
     Raises:
         UsageError: this process holds the connection's lock; it would be held for as long as the network takes.
@@ -55,25 +61,34 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
     try:
         notices = connection.settings.notices
     except UCLError:  # the run tells it
-        return
+        return False
     if not notices.urls:
-        return
+        return False
     try:
         told, now, known = _told(connection), clock(), remembered(connection)
         if error is None and known.failures:  # nothing was tried since
-            return
+            return False
         last = known.last_error.error if known.last_error else ""
-        enough = known.failures >= notices.after_failures or type(error).__name__ != last
-        kind = what_to_tell(told, error, enough=enough, now=now)
-        if kind and _send(connection, notices.urls, kind, _words(connection, kind, error, known.failures, now)):
-            told = {**told, str(error.exit_code): now} if error else {}
+        passes = isinstance(error, Outage | PossibleOutage)
+        critical = passes and verdict(status_of(connection, clock, whole=False)).word == "CRITICAL"
+        enough = critical or known.failures >= notices.after_failures or type(error).__name__ != last
+        kind = what_to_tell(told, error, enough=enough, now=now, critical=critical)
+        words = _words(connection, kind, error, known.failures, now) if kind else {}
+        if kind == "failure" and passes and not critical:
+            words = {**words, "type": "warning"}
+        if kind and _send(connection, notices.urls, kind, words):
+            told = {**told, _matter(error, critical=critical): now} if error else {}
             text = json.dumps({"told": {code: at.isoformat(timespec="seconds") for code, at in told.items()}})
             files.write(connection.path / "notices.json", text.encode())
+            return True
     except UCLError as problem:
         _warn(connection, str(problem))
+    return False
 
 
-def what_to_tell(told: Mapping[str, datetime], error: UCLError | None, *, enough: bool, now: datetime) -> Kind | None:
+def what_to_tell(
+    told: Mapping[str, datetime], error: UCLError | None, *, enough: bool, now: datetime, critical: bool = False
+) -> Kind | None:
     """What has to be told, or None. Pure.
 
     Args:
@@ -81,14 +96,20 @@ def what_to_tell(told: Mapping[str, datetime], error: UCLError | None, *, enough
         error: of this run, or None. That another process is at work, or a pause is not over, is no failure.
         enough: whether so many attempts in a row have failed that it is to be told, or this was something else.
         now: the moment to judge.
+        critical: whether a failure that passes by itself has lasted too long for that.
     """
     if error is None:
         return "recovery" if told else None
     if isinstance(error, Busy | Waiting):
         return None
-    if (at := told.get(str(error.exit_code))) is None:
+    if (at := told.get(_matter(error, critical=critical))) is None:
         return "failure" if enough else None
     return "reminder" if abs(now - at) >= REMIND_AFTER else None
+
+
+def _matter(error: UCLError, *, critical: bool) -> str:
+    """What an error is told as, once and then once a day."""
+    return f"{error.exit_code}{' critical' if critical else ''}"
 
 
 def _told(connection: Connection) -> dict[str, datetime]:

@@ -2,11 +2,16 @@
 
 The cell holds literals with a type each (``key_length: int = 4096  # RSA bits``). A value that comes as text, from a
 command line, becomes what the parameter declares: a ``str`` stays a string, also when it reads ``1e5`` or ``True``.
+Papermill reads such texts as numbers before anybody can ask for the type. So an ``int`` becomes text again, and other
+values for a ``str`` are refused, since ``1e5`` cannot be told from ``100000.0`` any more.
+
+:func:`typed` is the one rule. ``ucl run`` and the engine ``ucl`` apply it before anything runs, and a notebook applies
+it itself, by :func:`check_parameters`, whatever runs it.
 """
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +27,9 @@ REFERENCE = re.compile(r"(env:|file:).+")
 NONE = "None"
 WORDS = {"true": True, "false": False}
 NUMBERS: Mapping[str, type[int] | type[float]] = {"int": int, "float": float}
+BUILT_IN = "PAPERMILL_"
+"""Names that begin so are papermill's own (``--inject-paths``)."""
+_INJECTED = "# Parameters\n"
 KNOWN = {"bool", "int", "float", "str", NONE}
 
 
@@ -51,9 +59,12 @@ class Parameter:
         if isinstance(value, str):
             return self._from_text(value)
         kind = NONE if value is None else type(value).__name__
-        if kind not in self.types and not (kind == "int" and "float" in self.types):
-            raise ValueError(f"{value!r} is not {self.wanted}")
-        return value
+        if kind in self.types or (kind == "int" and "float" in self.types):
+            return value
+        if kind == "int" and "str" in self.types:
+            return str(value)
+        hint = " (papermill passes a text as it is with -r instead of -p)" if "str" in self.types else ""
+        raise ValueError(f"{value!r} is not {self.wanted}{hint}")
 
     @property
     def wanted(self) -> str:
@@ -94,16 +105,26 @@ def declared(notebook: Mapping[str, Any]) -> dict[str, Parameter]:
 
 
 def accept(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
+    """The values given, as the types declared, none of them a secret.
+
+    Raises:
+        UsageError: see :func:`typed`.
+        SecretFound: a value is, or holds, a secret. Values would be written into the executed notebook.
+    """
+    for name, value in given.items():
+        refuse_secret(name, value)
+    return typed(known, given)
+
+
+def typed(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
     """The values given, as the types declared.
 
     Raises:
         UsageError: a name is not known, or a value is not of its type; everything that is wrong is named at once.
-        SecretFound: a value is, or holds, a secret. Values would be written into the executed notebook.
     """
     wrong: list[str] = []
     accepted: dict[str, object] = {}
     for name, value in given.items():
-        refuse_secret(name, value)
         if name not in known:
             wrong.append(f"there is no parameter {name!r}")
             continue
@@ -119,6 +140,72 @@ def accept(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[
             known=sorted(known),
         )
     return accepted
+
+
+def require_connection(known: Mapping[str, Parameter], values: Mapping[str, object], notebook: str) -> None:
+    """Check that a headless run is told which connection it is for, or that it is to practise.
+
+    A notebook without the parameter ``practice`` may give an empty ``connection`` a meaning of its own, unless the
+    name is given and empty, as an unset variable of a shell is, or the notebook is to run only if something is due.
+
+    Args:
+        known: what the notebook declares.
+        values: what it is given.
+        notebook: its name.
+
+    Raises:
+        UsageError: it is told neither.
+    """
+    if values.get("practice"):
+        return
+    for name in ("connection", "connections"):
+        if name in known and str(values.get(name, known[name].default) or "").strip():
+            return
+        if name in known and (name in values or "practice" in known or values.get("only_if_due")):
+            raise UsageError(
+                f"{notebook} has to be told a connection, and the parameter {name} is empty.",
+                remedy=f"Name it: -p {name} NAME. To practise in the sandbox: --practice.",
+            )
+
+
+def check_parameters(variables: MutableMapping[str, Any]) -> None:
+    """Convert the parameters of the notebook that calls this to their types, in place.
+
+    The kernel knows no tags. So the declarations are found by their form: the last cell so far that holds nothing but
+    literals with a type each. Papermill's own cell begins with a comment of its own.
+
+    Args:
+        variables: the notebook's, ``globals()``; IPython keeps the executed cells there as ``In``.
+
+    Raises:
+        UsageError: a value is not of its type, or papermill was given a name that the notebook does not have.
+    """
+    known, injected = dict[str, Parameter](), set[str]()
+    for source in variables.get("In", ()):
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # magics, for instance
+            statements = ast.parse(source).body
+            if source.startswith(_INJECTED):
+                injected = set(_assigned(statements))
+            elif statements and all(map(_is_declaration, statements)):
+                known = {one.name: one for statement in statements if (one := _parameter(statement))}
+    if known:
+        names = [name for name in variables if name in known or (name in injected and not name.startswith(BUILT_IN))]
+        variables.update(typed(known, {name: variables[name] for name in names}))
+
+
+def _is_declaration(statement: ast.stmt) -> bool:
+    with suppress(ValueError, TypeError):
+        if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            ast.literal_eval(statement.value)
+            return True
+    return False
+
+
+def _assigned(statements: list[ast.stmt]) -> Iterator[str]:
+    for statement in statements:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                yield name
 
 
 def refuse_secret(name: str, value: object) -> None:

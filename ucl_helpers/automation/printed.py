@@ -15,12 +15,15 @@ class Printed:
     What stands there when the process was told to end is passed on once it has; not what it prints later: libraries
     that are torn down complain, and nothing is wrong.
 
+    Args:
+        folder: where there is room for it.
+
     Attributes:
         file: its descriptor.
     """
 
-    def __init__(self) -> None:
-        self.file, path = tempfile.mkstemp(prefix="ucl-printed-")
+    def __init__(self, folder: Path) -> None:
+        self.file, path = tempfile.mkstemp(prefix="ucl-printed-", dir=folder)
         Path(path).unlink()
         self._last: int | None = None
         self._open = True

@@ -23,8 +23,23 @@ from ucl_helpers.store import Connection, Home
 SCHEMA_VERSION = 1
 INTERRUPTED, STOPPED = 130, "stopped"
 _HEADING = re.compile(r"^#{1,3} +(.+?) *$", re.MULTILINE)
-_EXITS = {("SystemExit", ""), ("SystemExit", "0")}
 Cells = Sequence[Mapping[str, Any]]
+
+
+class CellFailed(Exception):
+    """A cell raised an exception, or was not executed.
+
+    Attributes:
+        index: of the cell, from 0.
+        name: of the exception's class.
+        text: of the exception.
+        is_exit: it is ``sys.exit()`` or ``sys.exit(0)``: as papermill has it, the notebook ends itself and succeeds.
+    """
+
+    def __init__(self, index: int, name: str, text: str) -> None:
+        super().__init__(f"{name}: {text}")
+        self.index, self.name, self.text = index, name, text
+        self.is_exit = (name, text) in {("SystemExit", ""), ("SystemExit", "0")}
 
 
 @dataclass
@@ -44,7 +59,13 @@ class Record:
     told: dict[str, Any] = field(default_factory=dict)
 
     def end(self, cells: Cells, error: BaseException | None, redactor: Redactor) -> None:
-        """Read off the executed cells, and off what ended the run if that was something else, what it came to."""
+        """Work out what the run came to.
+
+        Args:
+            cells: as they were executed.
+            error: what ended the run: the failure of a cell, or something else; None if all cells were executed.
+            redactor: takes secrets out.
+        """
         ended = datetime.now(UTC)
         outcome = outcome_of(cells)
         told = redactor.value(_ending(cells, outcome, error), "outcome")
@@ -149,11 +170,24 @@ def _ending(cells: Cells, outcome: Mapping[str, Any], error: BaseException | Non
     if isinstance(error, UCLError):
         told = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy or None}
         return {"outcome": "failed", "exitCode": error.exit_code, **told}
-    failed = (type(error).__name__, str(error)) if error is not None else _failed(cells)
-    told = {"error": failed[0], "message": failed[1]} if failed else {}
-    if failed and not outcome.get("exitCode"):
-        return {"outcome": "failed", "exitCode": 1, **told}
-    return {"outcome": "done", "exitCode": 0, **told, **outcome}
+    unrun = [number for number, cell in enumerate(cells, 1) if _is_unrun(cell)]
+    if isinstance(error, CellFailed) and error.is_exit:
+        rest = f"; cells after it were not run: {len(unrun)}" if unrun else ""
+        return {"outcome": "done", "exitCode": 0, "message": f"Cell {error.index + 1} ended the run{rest}.", **outcome}
+    if error is None and unrun:
+        error = CellFailed(unrun[0] - 1, "CellNotExecuted", f"cell {unrun[0]} was not executed")
+    if error is None:
+        return {"outcome": "done", "exitCode": 0, **outcome}
+    name, text = (error.name, error.text) if isinstance(error, CellFailed) else (type(error).__name__, str(error))
+    if outcome.get("exitCode"):
+        return {"outcome": "failed", "error": name, "message": text, **outcome}
+    return {"outcome": "failed", "exitCode": 1, "error": name, "message": text}
+
+
+def _is_unrun(cell: Mapping[str, Any]) -> bool:
+    """Whether a code cell was never begun."""
+    status = cell["metadata"].get("papermill", {}).get("status")
+    return cell["cell_type"] == "code" and status not in {"completed", "failed"}
 
 
 def _with_secrets(told: Mapping[str, Any], found: SecretRedacted) -> dict[str, Any]:
@@ -161,13 +195,6 @@ def _with_secrets(told: Mapping[str, Any], found: SecretRedacted) -> dict[str, A
     also = f" It also failed: {told.get('error')}: {told.get('message')}" if told["exitCode"] else ""
     message, remedy = found.message + also, found.remedy
     return {"exitCode": found.exit_code, "error": type(found).__name__, "message": message, "remedy": remedy}
-
-
-def _failed(cells: Cells) -> tuple[str, str] | None:
-    """Name and text of the error that stopped the notebook, as papermill judges it."""
-    outputs = [output for cell in cells for output in cell.get("outputs", ()) if output["output_type"] == "error"]
-    found = [(one["ename"], one["evalue"]) for one in outputs if (one["ename"], one["evalue"]) not in _EXITS]
-    return found[-1] if found else None
 
 
 def timestamp(at: datetime) -> str:

@@ -23,6 +23,7 @@ from ucl_helpers.automation.record import Record, outcome_path, write_outcome
 from ucl_helpers.automation.signals import noted
 from ucl_helpers.errors import UsageError
 from ucl_helpers.files import make_output_folder, read_regular, storage, write
+from ucl_helpers.show import printable
 
 if TYPE_CHECKING:
     from ucl_helpers.automation.kernel import EncryptedKernelManager
@@ -138,7 +139,7 @@ def _keep(working: Path, output: Path, records: Sequence[Record]) -> dict[str, A
     try:
         if (working / output.name).exists():
             executed = json.loads(read_regular(working / output.name, LARGEST_NOTEBOOK))
-            executed["metadata"]["papermill"]["output_path"] = str(output)
+            executed["metadata"]["papermill"]["output_path"] = printable(str(output))
             write(output, (json.dumps(executed, indent=1, ensure_ascii=False) + "\n").encode())
         told = records[-1].as_json(output) if records else {}
         if told:

@@ -8,7 +8,7 @@ import click
 
 from ucl_helpers.automation.aftermath import after, after_error
 from ucl_helpers.cli.common import complain, show
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import OutputLost, UCLError
 from ucl_helpers.models import Outcome
 from ucl_helpers.store import Connection
 
@@ -35,6 +35,8 @@ def telling(connection: Connection) -> Iterator[None]:
     """An error in the block is told to who wants to know; it goes on its way all the same."""
     try:
         yield
+    except OutputLost:
+        raise  # nothing is wrong with the connection
     except UCLError as error:
         after_error(connection, error)
         raise

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ucl_helpers.errors import UCLError, UsageError, explained_by
+from ucl_helpers.errors import OutputLost, UCLError, UsageError, explained_by
 from ucl_helpers.extras import require
 from ucl_helpers.models import Outcome
 from ucl_helpers.policy import parse_duration
@@ -36,6 +36,7 @@ Exit codes:
   12  an answer that does not follow the Connector's schema
   13  a hook failed; the certificate is in place
   14  a notebook showed a secret; the outputs that held it were removed
+  15  the command has done its work; its output could not be written
  130  interrupted
  143  terminated
 """
@@ -69,8 +70,29 @@ def open_by_name(home: Home, name: str) -> Connection:
 
 
 def show(outcome: Outcome, *, json_output: bool) -> None:
-    """Print what a procedure came to."""
-    click.echo(json.dumps(outcome.as_json(), indent=1) if json_output else str(outcome))
+    """Print what a procedure came to; see :func:`say`."""
+    text = json.dumps(outcome.as_json(), indent=1) if json_output else str(outcome)
+    say(text, outcome.exit_code, done=f"{outcome.connection}: {outcome.outcome}.")
+
+
+def say(text: str, exit_code: int, *, done: str = "") -> None:
+    """Print what a command came to.
+
+    Args:
+        text: for standard output.
+        exit_code: what the command is about to end with. If it is not 0, it stays so if the text cannot be written.
+        done: what was done, in words, for an error that says that the text could not be written.
+
+    Raises:
+        OutputLost: the text could not be written.
+    """
+    try:
+        click.echo(text)
+    except OutputLost as lost:
+        error = OutputLost(f"{done} {lost.message}".strip(), remedy=lost.remedy)
+        if not exit_code:
+            raise error from None
+        complain(error, error.exit_code, json_output=False)
 
 
 def complain(error: UCLError, exit_code: int, *, json_output: bool) -> None:

@@ -84,7 +84,7 @@ def _refuse_practice(home: Home, name: str) -> None:
         )
 
 
-_LEFT = {"generations", "lock", "attempts.json", "journal.jsonl"}
+_LEFT = {"generations", "lock", "attempts.json", "revoked.json", "journal.jsonl"}
 
 
 @contextmanager

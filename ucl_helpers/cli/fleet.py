@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ucl_helpers.cli.common import FILE, Duration, as_json, with_home
+from ucl_helpers.cli.common import FILE, Duration, as_json, say, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.errors import UsageError
 from ucl_helpers.extras import require
@@ -118,7 +118,8 @@ def renew_command(
             outcome = renew_fleet(planned, workers, rate=rate or DEFAULT_RATE, patience=seconds, progress=progress)
     make_output_folder(output.parent)
     write(output, (json.dumps(outcome.as_json(), indent=1) + "\n").encode())
-    click.echo(json.dumps(outcome.as_json(), indent=1) if json_output else f"{outcome}\noutcome  {output}")
+    text = json.dumps(outcome.as_json(), indent=1) if json_output else f"{outcome}\noutcome  {output}"
+    say(text, outcome.exit_code, done="The run of the fleet has ended.")
     click.get_current_context().exit(outcome.exit_code)
 
 

@@ -5,7 +5,7 @@ import json
 import click
 
 from ucl_helpers.automation.hooks import run_hooks
-from ucl_helpers.cli.common import as_json, complain, with_home
+from ucl_helpers.cli.common import as_json, complain, say, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.store import Home
 
@@ -27,7 +27,7 @@ def hooks_command(name: str, home: Home, *, everything: bool, json_output: bool)
     its command has changed since. Every renewal runs what is pending, also one that is not due.
     """
     results = run_hooks(home.connection(name), everything=everything)
-    click.echo(json.dumps(results.as_json(), indent=1) if json_output else str(results))
+    say(json.dumps(results.as_json(), indent=1) if json_output else str(results), results.exit_code)
     if results.error and not json_output:
         complain(results.error, results.exit_code, json_output=False)
     click.get_current_context().exit(results.exit_code)

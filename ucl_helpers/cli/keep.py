@@ -5,13 +5,13 @@ import json
 import click
 
 from ucl_helpers.cli.after import finish, telling
-from ucl_helpers.cli.common import as_json, confirm, open_by_name, show, with_home
+from ucl_helpers.cli.common import as_json, confirm, open_by_name, say, show, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.errors import UsageError
 from ucl_helpers.lifecycle import forget, rollback
 from ucl_helpers.models import NotNeeded, Outcome
 from ucl_helpers.renewal import Renewal, renew
-from ucl_helpers.revocation import revoke, valid_identities
+from ucl_helpers.revocation import doubtful_identities, revoke, valid_identities
 from ucl_helpers.show import moment, text_table
 from ucl_helpers.status import status_of
 from ucl_helpers.store import Home
@@ -124,7 +124,7 @@ def status_command(name: str | None, home: Home, *, check: bool, json_output: bo
         from ucl_helpers.automation.monitoring import check_home
 
         report = check_home(home, name)
-        click.echo(json.dumps(report.as_json(), indent=1) if json_output else str(report))
+        say(json.dumps(report.as_json(), indent=1) if json_output else str(report), report.exit_code)
         click.get_current_context().exit(report.exit_code)
     if name is not None:
         status = status_of(home.connection(name))
@@ -187,15 +187,22 @@ def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_o
       ucl revoke prod
       ucl revoke prod --all --yes --json
 
-    UCL refuses a revoked certificate from then on, so the connection can only be established anew, with a one-time
-    token. Each certificate is revoked by itself: renewing does not revoke the one before. Cryptographically a
-    revoked certificate stays valid until it expires; others that trust its CA are not told.
+    UCL refuses a revoked certificate from then on. Each certificate is revoked by itself: renewing does not revoke
+    the previous one, and `ucl rollback` goes back to it. After --all the connection can only be established again,
+    with a one-time token. Cryptographically a revoked certificate stays valid until it expires; others that trust
+    its CA are not told.
+
+    For a certificate that UCL refuses already, for example because its client was deleted, the answer is "UCL does
+    not accept it any more". An outage of UCL looks the same. So where nothing rules that out, the exit code is 3 the
+    first time, and 0 when UCL refuses it in the next run as well.
     """
     connection = open_by_name(home, name)
-    valid = valid_identities(connection)
+    valid, doubtful = valid_identities(connection), doubtful_identities(connection)
     if not json_output:
         click.echo(str(valid), err=True)
-    if valid:
+        if doubtful:
+            click.echo(str(doubtful), err=True)
+    if valid or doubtful:
         which = "all of them" if everything else "the one in use"
         confirm(f"Revoke {which}? This cannot be undone", yes=yes)
     show(revoke(connection, everything=everything), json_output=json_output)

@@ -12,8 +12,9 @@ import click
 from ucl_helpers import __version__
 from ucl_helpers.cli import completion, connect, doctor, explain, files, fleet, hooks, keep, tools, watch
 from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
+from ucl_helpers.cli.streams import guard_streams
 from ucl_helpers.dumps import no_dumps_at_all
-from ucl_helpers.errors import StorageFailed, UCLError, UsageError
+from ucl_helpers.errors import OutputLost, StorageFailed, UCLError, UsageError
 from ucl_helpers.progress import listen
 from ucl_helpers.store import Home
 
@@ -63,6 +64,7 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run ``ucl`` and end with its exit code."""
     no_dumps_at_all()
     _open_standard_streams()
+    guard_streams()
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -106,8 +108,10 @@ def _open_standard_streams() -> None:
 def _end(error: UCLError, given: list[str], code: int | None = None) -> int:
     code = error.exit_code if code is None else code
     try:
-        complain(error, code, json_output="--json" in given)
-    except OSError:  # nobody can be told
+        complain(error, code, json_output="--json" in given and not isinstance(error, OutputLost))
+    except OutputLost:  # then for people, on standard error
+        complain(error, code, json_output=False)
+    except OSError:  # its reader has gone
         _silence()
     return code
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ucl_helpers.cli.after import telling
-from ucl_helpers.cli.common import FILE, Duration, as_json, with_home
+from ucl_helpers.cli.common import FILE, Duration, as_json, say, with_home
 from ucl_helpers.cli.completion import notebooks
 from ucl_helpers.errors import UCLError, UsageError, explained_by
 from ucl_helpers.extras import require
 from ucl_helpers.files import make_output_folder
 from ucl_helpers.show import printable
-from ucl_helpers.store import Home
+from ucl_helpers.store import Connection, Home
 
 if TYPE_CHECKING:
     from ucl_helpers.automation.runner import RunResult
@@ -43,6 +43,7 @@ class _Run(click.Command):
 @click.option(*_PARAMETER, "given", type=(str, str), multiple=True, metavar="NAME VALUE", help="Or NAME=VALUE.")
 @click.option("-o", "--output", type=FILE, help="The executed notebook [default: HOME/runs/…].")
 @click.option("--if-due", is_flag=True, help="Only if something is to be done; a look on disk tells.")
+@click.option("--practice", is_flag=True, help="Practise in the sandbox: with NOTEBOOK's own connection, or the named.")
 @click.option("--deadline", type=Duration(), default="1h", show_default=True, help="It may take so long.")
 @click.option("--kernel", is_flag=True, hidden=True, expose_value=False, help="Changes nothing: a kernel always runs.")
 @with_home
@@ -52,6 +53,7 @@ def run_command(
     given: tuple[tuple[str, str], ...],
     output: Path | None,
     if_due: bool,
+    practice: bool,
     deadline: timedelta,
     home: Home,
     *,
@@ -61,19 +63,21 @@ def run_command(
 
     \b
     Examples:
-      ucl run 02_maintain_connection
+      ucl run 02_maintain_connection --practice
       ucl run 02_maintain_connection -p connection prod --if-due
       ucl run 02_maintain_connection -p connection prod --deadline 10m
 
     The executed notebook is written (0600) also when it fails, and X.outcome.json beside X.ipynb says what came of it;
     the exit code is that of its outcome. If ucl finds a secret in the outputs of a cell, a note replaces all of them.
-    The parameter home, if the notebook has it, is set to --home unless it is given.
+    The parameter home, if the notebook has it, is set to --home unless it is given. A notebook that can practise needs
+    a connection, or --practice.
 
     A Jupyter kernel of this interpreter executes the cells, over encrypted Unix sockets in a private folder.
     """
     require("run")
-    with _told(home, dict(given)):
-        _run(notebook, dict(given), output, home, deadline, if_due=if_due, json_output=json_output)
+    values = dict(given) | ({"practice": "true"} if practice else {})
+    with _told(home, values):
+        _run(notebook, values, output, home, deadline, if_due=if_due, json_output=json_output)
 
 
 def _run(
@@ -88,7 +92,7 @@ def _run(
 ) -> None:
     from ucl_helpers.automation.looking import nothing_to_do
     from ucl_helpers.automation.notebooks import find_notebook
-    from ucl_helpers.automation.parameters import accept
+    from ucl_helpers.automation.parameters import accept, require_connection
     from ucl_helpers.automation.record import outcome_path, write_outcome
     from ucl_helpers.automation.runner import RunResult, parameters_of, run_notebook
     from ucl_helpers.automation.runs import default_output, looked_path, prune
@@ -98,18 +102,18 @@ def _run(
     if if_due and "only_if_due" not in known:
         message = f"--if-due needs a notebook with the parameter only_if_due, and {path.name} has none."
         raise UsageError(message, remedy="Run it without --if-due.")
-    if output and output.suffix != ".ipynb":
-        raise UsageError(f"{output} is no name of a notebook.", remedy="Let it end in .ipynb.")
-    if output and output.resolve() == path.resolve():
-        raise UsageError(f"{output} is the notebook that is to be run.", remedy="Name another file for the output.")
+    _check_output(output, path)
     values = {**({"home": str(home.path)} if "home" in known else {}), **given}
     if if_due:
         values["only_if_due"] = "true"
-        if told := nothing_to_do(path, accept(known, values)):
-            kept = outcome_path(output) if output else looked_path(runs, path, told["connection"])
-            make_output_folder(kept.parent)
-            write_outcome(kept, told)
-            _end(RunResult(kept, told), values, json_output=json_output)
+    accepted = accept(known, values)
+    require_connection(known, accepted, path.name)
+    _refuse_real(accepted)
+    if if_due and (told := nothing_to_do(path, accepted)):
+        kept = outcome_path(output) if output else looked_path(runs, path, told["connection"])
+        make_output_folder(kept.parent)
+        write_outcome(kept, told)
+        _end(RunResult(kept, told), values, json_output=json_output)
     executed = output or default_output(runs, path, now)
     try:
         result = run_notebook(path, executed, values, deadline=deadline, home=home.path)
@@ -122,6 +126,21 @@ def _run(
         raise
     prune(runs, now)
     _end(result, values, json_output=json_output)
+
+
+def _check_output(output: Path | None, notebook: Path) -> None:
+    if output and output.suffix != ".ipynb":
+        raise UsageError(f"{output} is no name of a notebook.", remedy="Let it end in .ipynb.")
+    if output and output.resolve() == notebook.resolve():
+        raise UsageError(f"{output} is the notebook that is to be run.", remedy="Name another file for the output.")
+
+
+def _refuse_real(accepted: Mapping[str, Any]) -> None:
+    """Refuse to practise with a connection that is a real one, before anything looks at it."""
+    if accepted.get("practice") and (name := accepted.get("connection")):
+        there = Connection(Home(accepted.get("home") or None), name)
+        if there.path.is_dir() and not there.is_sandbox:
+            raise UsageError(f"{name} is a real connection, not one for practice.", remedy="Leave out --practice.")
 
 
 def _told(home: Home, given: Mapping[str, str]) -> AbstractContextManager[None]:
@@ -138,8 +157,10 @@ def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -
     told = result.told
     with suppress(UCLError):  # it names no connection, or none that is there
         after_run(Home(values.get("home") or None).connection(str(told["connection"])), told)
+    label = told["connection"] or Path(told["source"]).stem
+    done = f"{label}: {told['outcome']}."
     if json_output:
-        click.echo(json.dumps(told, indent=1))
+        say(json.dumps(told, indent=1), result.exit_code, done=done)
     else:
         if result.error:
             click.echo(printable(result.error), err=True)
@@ -147,7 +168,7 @@ def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -
                 click.secho(explained, err=True, dim=True)
         until = f" until {told['notNeededUntil']} ({told['rule']})" if "notNeededUntil" in told else ""
         notebook = f"\nexecuted notebook  {told['notebook']}" if told["notebook"] else ""
-        click.echo(printable(f"{told['connection'] or Path(told['source']).stem}: {told['outcome']}{until}{notebook}"))
+        say(printable(f"{label}: {told['outcome']}{until}{notebook}"), result.exit_code, done=done)
     click.get_current_context().exit(result.exit_code)
 
 

@@ -10,6 +10,7 @@ from ucl_helpers.cli.common import FILE, as_json, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.clock import moment_from, utc_now
 from ucl_helpers.extras import require
+from ucl_helpers.journal import NUMBER
 from ucl_helpers.show import moment, printable, text_table
 from ucl_helpers.status import status_of
 from ucl_helpers.store import Home
@@ -58,20 +59,25 @@ def journal_command(name: str, last: int | None, home: Home, *, json_output: boo
       ucl journal prod -n 20
       ucl journal prod --json
 
-    With --json it is a list of objects, as they stand in the journal.
+    With --json it is a list of objects, as they stand in the journal. Nothing is decided by the journal, so it may be
+    rotated or removed. If lines were lost and that can be noticed, the last line says so (with --json on standard
+    error).
     """
-    events = home.connection(name).journal()
+    connection = home.connection(name)
+    events, lost = connection.journal(), connection.lost_events()
     chosen = events[-last:] if last else events
     if json_output:
         click.echo(json.dumps(chosen, indent=1))
     elif chosen:
         click.echo(text_table([_line(one) for one in chosen]))
     else:
-        click.echo(f"Nothing has happened to {name} yet.")
+        click.echo(f"Nothing has happened to {name} yet." if lost is None else f"The journal of {name} has no events.")
+    if lost is not None:
+        click.echo(f"Lines were lost: {lost}.", err=json_output)
 
 
 def _line(event: dict[str, Any]) -> tuple[str, str, str]:
-    told = {name: value for name, value in event.items() if name not in {"time", "event"} and value is not None}
+    told = {name: value for name, value in event.items() if name not in {"time", "event", NUMBER} and value is not None}
     facts = "  ".join(f"{name}={_short(name, value)}" for name, value in told.items())
     when = moment_from(event.get("time"))
     return moment(when) if when else "unknown", printable(str(event.get("event"))), facts

@@ -25,7 +25,7 @@ CaLayout = Literal["root", "intermediate"]
 
 # Far apart: how old a state folder gets and how long certificates are valid is the user's choice.
 _CA_FROM, _CA_UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC)
-_SERVER_ROOT, _SERVER_LIFETIME = "server-root.pem", timedelta(days=365)
+_SERVER_ROOT, _SERVER_LIFETIME, _BACKDATED = "server-root.pem", timedelta(days=365), timedelta(days=1)
 _LOOPBACK: tuple[x509.GeneralName, ...] = (
     x509.DNSName("localhost"),
     x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")),
@@ -154,23 +154,26 @@ def _with_subject(
     return x509.load_der_x509_certificate(element(SEQUENCE, tbs + parts[_ALGORITHM_PLACE] + signature))
 
 
-def make_server_certificate(folder: Path, now: datetime) -> tuple[Path, Path]:
+def make_server_certificate(folder: Path, *times: datetime) -> tuple[Path, Path]:
     """Makes the listeners' certificate anew.
+
+    Args:
+        folder: The state folder.
+        times: All of them are within its validity, the first day of it and the last year of it aside.
 
     Returns:
         The file with certificate and key, and the file with the CA certificate that a client has to trust.
     """
     authority = Authority.load_or_create(folder / _SERVER_ROOT, "Sandbox Server Root", ec_key=True)
     server, ca = folder / "server.pem", folder / "server-ca.pem"
-    _issue_server_certificate(server, authority, now - timedelta(days=1), now + _SERVER_LIFETIME)
+    _issue_server_certificate(server, authority, min(times) - _BACKDATED, max(times) + _SERVER_LIFETIME)
     write_file(ca, authority.pem)
     return server, ca
 
 
-def change_server_ca(folder: Path, now: datetime) -> tuple[Path, Path]:
-    """Makes a new server CA and a certificate of it; from now on the folder has no other."""
+def change_server_ca(folder: Path) -> None:
+    """Removes the server CA: the next certificate is of a new one, and the folder has no other."""
     (folder / _SERVER_ROOT).unlink(missing_ok=True)
-    return make_server_certificate(folder, now)
 
 
 def make_wrong_server_certificate(folder: Path, now: datetime, wrong: str) -> Path:

@@ -67,14 +67,28 @@ _TRANSPORT = {
 }
 
 _RETRY_AFTER = "Retry-After: seconds or an HTTP date (none)"
+_FORMER_PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
+
+
+def answer_line(status: int) -> str:
+    """Return a status with its words, as Go's servers say them: Python's own differ since version 3.13."""
+    return f"{status} {_FORMER_PHRASES.get(status) or HTTPStatus(status).phrase}"
+
+
 _REDIRECT, _REDIRECTS = "the status (307)", (301, 302, 303, 307, 308)
 _ACTED_ON = {500, 504}  # broken, or given up on by a gateway, while the answer was on its way
 _HTTP = {
     "http-400-empty": Kind("http", "400 with an empty body, as for a failed authentication"),
+    "outage": Kind(
+        "http",
+        "the Director or its database is down: each endpoint answers as the real ones do then",
+        value="what is down: process or database (process)",
+        values=("process", "database"),
+    ),
     **{
         f"http-{status}": Kind(
             "http",
-            f"{status} {HTTPStatus(status).phrase}",
+            answer_line(status),
             acted=status in _ACTED_ON,
             value=_RETRY_AFTER if status in {429, 503} else "",
         )

@@ -14,21 +14,26 @@ from typing import Any, NoReturn
 from ucl_helpers.sandbox.api import Api, ApiError, Fault, ResolveInfo
 from ucl_helpers.sandbox.director_types import as_application, as_auth, as_page, as_token, offset_of
 from ucl_helpers.sandbox.landscape import ClientCertificate, Landscape, authenticate_certificate
-from ucl_helpers.sandbox.state import NotUniqueError
+from ucl_helpers.sandbox.state import NotUniqueError, normalised
 from ucl_helpers.sandbox.transport import JSON, Request, Response, respond
 
-_NAME_LIMIT = 256
+_NAME_LIMIT = 100
 _PAGE_LIMIT = 200
 
 
 @dataclass(frozen=True)
 class _Caller:
-    """Who asks, and whether in the name of the tenant. Without `id` the certificate has been refused."""
+    """Who asks, and whether in the name of the tenant.
+
+    Without `id` the certificate has been refused. Without `scopes` the user's tenant, and so what it may do there,
+    could not be looked up.
+    """
 
     type: str
     id: str | None
     tenant: bool
     suggest_token: bool
+    scopes: bool = True
 
 
 class Director:
@@ -51,8 +56,8 @@ class Director:
             _present,
         )
 
-    def by_bearer(self, request: Request) -> Response:
-        """Answers a user, who has to show the bearer token and to name the tenant."""
+    def by_bearer(self, request: Request, *, database: bool = True) -> Response:
+        """Answers a user, who has to show the bearer token and to name the tenant; `database`: whether that is up."""
         bearer = request.headers.get("Authorization", "")
         if not bearer:
             return _refusal(400, "Unauthorized [reason=invalid bearer token]", "Unauthorized", 26)
@@ -60,16 +65,17 @@ class Director:
             reason = "token contains an invalid number of segments"
             return _refusal(401, f"Unauthorized [reason={reason}]", "Unauthorized", 26)
         tenant = request.headers.get("Tenant", "")
-        if tenant not in {"", self._state.tenant}:
+        if database and tenant not in {"", self._state.tenant}:
             return _unknown_tenant(tenant)
-        return respond(self._api, request, _Caller("USER", self._state.user, bool(tenant), _suggested(request)))
+        caller = _Caller("USER", self._state.user, bool(tenant), _suggested(request), database)
+        return respond(self._api, request, caller)
 
-    def by_certificate(self, request: Request, certificate: ClientCertificate) -> Response:
-        """Answers an application, whose tenant goes without saying."""
+    def by_certificate(self, request: Request, certificate: ClientCertificate, *, database: bool = True) -> Response:
+        """Answers an application, whose tenant goes without saying; `database`: whether that is up."""
         tenant = request.headers.get("Tenant", "")
-        if tenant not in {"", self._state.tenant}:
+        if database and tenant not in {"", self._state.tenant}:
             return _unknown_tenant(tenant)
-        client = authenticate_certificate(self._state, certificate)
+        client = authenticate_certificate(self._state, certificate) if database else None
         if client is not None:
             self._state.connected(client.application_id)
         id_ = client.application_id if client else None
@@ -90,26 +96,27 @@ class Director:
         self, _: object, info: ResolveInfo, first: int | None = None, after: str | None = None
     ) -> dict[str, Any]:
         _in_tenant(info)
-        size = _PAGE_LIMIT if first is None else first
-        if not 1 <= size <= _PAGE_LIMIT:
-            _fail(f"Invalid data [page size must be between 1 and {_PAGE_LIMIT}]", "InvalidData", 22)
+        if first is None:
+            _fail("Invalid data [reason=missing required parameter 'first']", "InvalidData", 22)
+        if not 1 <= first <= _PAGE_LIMIT:
+            _fail(f"Invalid data [reason=page size must be between 1 and {_PAGE_LIMIT}]", "InvalidData", 22)
         try:
             offset = offset_of(after or "")
         except ValueError:
             _internal_error()
-        rows, total = self._state.applications(size, offset)
+        rows, total = self._state.applications(first, offset)
         return as_page(self._landscape, rows, total, offset, after or "")
 
     def _register(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
         _in_tenant(info)
         given = arguments["in"]
         name: str = given["name"]
-        if not name.strip():
+        if not name:
             _fail("Invalid data ApplicationRegisterInput [name=cannot be blank]", "InvalidData", 22)
         if len(name) > _NAME_LIMIT:
             reason = f"name=the length must be between 1 and {_NAME_LIMIT}"
             _fail(f"Invalid data ApplicationRegisterInput [{reason}]", "InvalidData", 22)
-        labels = {**(given.get("labels") or {}), "managed": "false", "name": f"mp-{name}"}
+        labels = {**(given.get("labels") or {}), "managed": "false", "name": normalised(name)}
         try:
             row = self._state.register(name, given.get("providerName"), given.get("description"), json.dumps(labels))
         except NotUniqueError:
@@ -142,7 +149,7 @@ class Director:
     def _delete_auth(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
         _in_tenant(info)
         row = self._state.delete_system_auth(_uuid(arguments["authID"])) or _not_found("systemAuth")
-        return as_auth(self._landscape.urls, row)
+        return as_auth(self._landscape, row)
 
 
 def _labels(application: dict[str, Any], _: ResolveInfo, key: str | None = None) -> dict[str, Any]:
@@ -164,6 +171,9 @@ def _known(info: ResolveInfo) -> _Caller:
 
 def _in_tenant(info: ResolveInfo) -> _Caller:
     caller = _known(info)
+    if not caller.scopes:
+        required = "application:write" if info.parent_type.name == "Mutation" else "application:read"
+        _fail(f"insufficient scopes provided [actual=; required={required}]", "InsufficientScopes", 23)
     if not caller.tenant:
         _fail("Tenant is required", "TenantRequired", 24)
     return caller

@@ -13,7 +13,7 @@ _CURSOR_PREFIX = "sandbox:"
 
 
 def as_application(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
-    """An `Application`."""
+    """An `Application`; the fields that are not in it are null."""
     return {
         "id": row["id"],
         "name": row["name"],
@@ -21,10 +21,8 @@ def as_application(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
         "description": row["description"],
         "labels": json.loads(row["labels"]),
         "status": {"condition": row["condition"], "timestamp": _seconds(row["changed_at"])},
-        "auths": [as_auth(landscape.urls, auth) for auth in landscape.state.system_auths(row["id"])],
+        "auths": [as_auth(landscape, auth) for auth in landscape.state.system_auths(row["id"])],
         "createdAt": _seconds(row["created_at"]),
-        "updatedAt": None,
-        "deletedAt": None,
     }
 
 
@@ -50,10 +48,17 @@ def offset_of(cursor: str) -> int:
     return int(text.removeprefix(_CURSOR_PREFIX))
 
 
-def as_auth(urls: Urls, row: sqlite3.Row) -> dict[str, Any]:
+def as_auth(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
     """An `AppSystemAuth`; its certificates are not listed, and it has no other credential."""
-    token = as_token(urls, row, suggested=False) if row["token"] else None
-    return {"id": row["id"], "auth": {"credential": None, "oneTimeToken": token, "certCommonName": ""}}
+    token = as_token(landscape.urls, row, suggested=False) if row["token"] else None
+    return {
+        "__typename": "AppSystemAuth",
+        "id": row["id"],
+        "auth": {"oneTimeToken": token, "certCommonName": ""},
+        "type": "APPLICATION",
+        "tenantId": landscape.state.internal_tenant,
+        "referenceObjectId": row["application_id"],
+    }
 
 
 def as_token(urls: Urls, row: sqlite3.Row, *, suggested: bool) -> dict[str, Any]:

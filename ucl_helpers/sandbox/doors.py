@@ -6,17 +6,20 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from tornado.netutil import add_accept_handler
 
-from ucl_helpers.sandbox.ca import change_server_ca, make_wrong_server_certificate
+from ucl_helpers.sandbox.ca import change_server_ca, make_server_certificate, make_wrong_server_certificate
 from ucl_helpers.sandbox.faults import Fault
 from ucl_helpers.sandbox.ports import bound_like
+from ucl_private_files import read_regular
 
 _BACKLOG = 128
+_RENEWED_BEFORE = timedelta(days=30)
 _SHOWN = "server-certificate-"
 _DEFAULT_ALERT = "internal_error"
 _REASONS = {
@@ -95,14 +98,24 @@ class Door:
 class Handshakes:
     """The TLS contexts of the listeners: the right ones, and those of faults.
 
+    The listeners' certificate is made here, and made anew a month before it expires. It is valid by the system's clock,
+    by which clients go, and by the sandbox's.
+
     Args:
-        server_certificate: The file with the listeners' certificate and key; its folder is the state folder.
+        folder: The state folder.
         client_ca: The certificates that a client's certificate may come from, as PEM.
+        clock: Gives the sandbox's time (aware).
+
+    Attributes:
+        ca_file: The CA certificate that verifies the listeners.
     """
 
-    def __init__(self, server_certificate: Path, client_ca: bytes) -> None:
-        self._certificate, self._client_ca = server_certificate, client_ca.decode()
+    def __init__(
+        self, folder: Path, client_ca: bytes, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._folder, self._client_ca, self._clock = folder, client_ca.decode(), clock
         self._contexts: dict[tuple[Fault | None, bool], ssl.SSLContext] = {}
+        self._make_certificate()
 
     def context(self, fault: Fault | None, *, mutual: bool) -> ssl.SSLContext:
         """The context for a new connection; `mutual` asks the client for a certificate.
@@ -110,8 +123,10 @@ class Handshakes:
         A fault that is not of the handshake gets the right one. When the server's CA changes, it does so here.
         """
         if fault is not None and fault.kind == "server-ca-changed":
-            self._certificate, _ = change_server_ca(self._certificate.parent, datetime.now(UTC))
-            self._contexts.clear()
+            change_server_ca(self._folder)
+            self._make_certificate()
+        elif not self._since <= min(times := self._times()) <= max(times) < self._until - _RENEWED_BEFORE:
+            self._make_certificate()
         if fault is not None and fault.kind != "tls-alert" and not fault.kind.startswith(_SHOWN):
             fault = None
         key = fault, mutual
@@ -119,11 +134,21 @@ class Handshakes:
             self._contexts[key] = self._make(fault, mutual=mutual)
         return self._contexts[key]
 
+    def _times(self) -> tuple[datetime, datetime]:
+        return datetime.now(UTC), self._clock()
+
+    def _make_certificate(self) -> None:
+        """Makes the listeners' certificate anew, for the connections that come from now on."""
+        self._certificate, self.ca_file = make_server_certificate(self._folder, *self._times())
+        made = x509.load_pem_x509_certificate(read_regular(self._certificate, follow=False))
+        self._since, self._until = made.not_valid_before_utc, made.not_valid_after_utc
+        self._contexts.clear()
+
     def _make(self, fault: Fault | None, *, mutual: bool) -> ssl.SSLContext:
         certificate = self._certificate
         if fault is not None and fault.kind.startswith(_SHOWN):
             wrong = fault.kind.removeprefix(_SHOWN)
-            certificate = make_wrong_server_certificate(certificate.parent, datetime.now(UTC), wrong)
+            certificate = make_wrong_server_certificate(self._folder, datetime.now(UTC), wrong)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(certificate)

@@ -25,7 +25,7 @@ __all__ = ["CATALOGUE", "NAMED", "Family", "Fault", "Faults", "FaultsError", "Ki
 
 ANY = "*"
 LISTENERS = ("director", "token", "certificate")
-OPERATIONS = ("configuration", "sign", "revoke", "token")
+OPERATIONS = ("configuration", "sign", "revoke", "token", "viewer")
 WIRE: tuple[Family, ...] = ("transport", "http", "graphql")
 CERTIFICATES: tuple[Family, ...] = ("certificate",)
 URLS: tuple[Family, ...] = ("url",)
@@ -44,10 +44,12 @@ class Fault:
     Attributes:
         kind: A name of the `CATALOGUE`.
         at: The listener: "director", "token", "certificate", or "*" for each.
-        operation: "configuration", "sign", "revoke", "token" (the Director's), or "*" for each.
+        operation: "configuration", "sign", "revoke", "token" or "viewer" (the Director's), or "*" for each.
         probability: Of each occasion, above 0 and at most 1.
         times: How often it strikes at most; None for no limit.
         value: What the kind says it means.
+        after: How many of its occasions pass first. For example, `Fault("outage", after=2)` begins at the third call
+            and lasts until it is cleared.
 
     Raises:
         FaultsError: There is no such fault.
@@ -59,6 +61,7 @@ class Fault:
     probability: float = 1.0
     times: int | None = None
     value: str | float | None = None
+    after: int = 0
 
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, CATALOGUE)
@@ -70,6 +73,8 @@ class Fault:
             raise FaultsError(f"probability is {self.probability}, and not above 0 and at most 1")
         if self.times is not None and (type(self.times) is not int or self.times < 1):
             raise FaultsError(f"times is {self.times!r}, and not a whole number above 0")
+        if type(self.after) is not int or self.after < 0:
+            raise FaultsError(f"after is {self.after!r}, and not a whole number from 0")
         what = CATALOGUE[self.kind]
         if self.value is not None:
             _check_value(self.kind, what, self.value)
@@ -77,8 +82,8 @@ class Fault:
             raise FaultsError(f"{self.kind} strikes before the operation is known: operation must be {ANY}")
         if self.operation not in {ANY, _OF_FAMILY.get(what.family, self.operation)}:
             raise FaultsError(f"{self.kind} strikes at {_OF_FAMILY[what.family]} only")
-        if what.switch and (self.probability != 1 or self.times is not None):
-            raise FaultsError(f"{self.kind} is on or off: it has no probability and no times")
+        if what.switch and (self.probability != 1 or self.times is not None or self.after):
+            raise FaultsError(f"{self.kind} is on or off: it has no probability, no times and no after")
 
     def as_json(self) -> dict[str, Any]:
         """What differs from the default, as a plan's JSON has it."""
@@ -142,17 +147,28 @@ class Faults:
             families: Only faults of these.
         """
         with self._lock:
-            for place, fault in enumerate(self._plan):
-                kind = CATALOGUE[fault.kind]
-                if kind.switch or kind.blind != (operation is None) or kind.family not in families:
-                    continue
-                if fault.at not in {ANY, at} or fault.operation not in {ANY, operation}:
-                    continue
-                limit = 1 if kind.once else fault.times
+            for place in self._ready(at, operation, families):
+                fault = self._plan[place]
+                limit = 1 if CATALOGUE[fault.kind].once else fault.times
                 if (limit is None or self._counts[place] < limit) and self._chance() < fault.probability:
                     self._counts[place] += 1
                     return fault
         return None
+
+    def _ready(self, at: str, operation: str | None, families: Collection[Family]) -> list[int]:
+        """The places of the faults that may strike on this occasion; those that begin later count it instead."""
+        ready = []
+        for place, fault in enumerate(self._plan):
+            kind = CATALOGUE[fault.kind]
+            if kind.switch or kind.blind != (operation is None) or kind.family not in families:
+                continue
+            if fault.at not in {ANY, at} or fault.operation not in {ANY, operation}:
+                continue
+            if self._passed[place] < fault.after:
+                self._passed[place] += 1
+            else:
+                ready.append(place)
+        return ready
 
     def refuses(self, at: str) -> bool:
         """Whether nobody is to listen at this listener."""
@@ -170,7 +186,7 @@ class Faults:
 
     def _begin(self, plan: Iterable[Fault], seed: int) -> None:
         self._plan, self._seed = tuple(plan), seed
-        self._counts, self._draws = [0] * len(self._plan), 0
+        self._counts, self._passed, self._draws = [0] * len(self._plan), [0] * len(self._plan), 0
 
     def _chance(self) -> float:
         """The next number from 0 to 1 of this seed: the same on every machine and in every version of Python."""
@@ -203,7 +219,17 @@ def lost_answer(probability: float = 1.0) -> tuple[Fault, ...]:
     return (Fault("reset-after-acting", "certificate", "sign", probability=probability, times=1),)
 
 
-NAMED: Mapping[str, Callable[..., tuple[Fault, ...]]] = {"grumpy": grumpy, "away": away, "lost-answer": lost_answer}
+def database_down(probability: float = 1.0) -> tuple[Fault, ...]:
+    """An outage of the Director's database; the Director itself still answers."""
+    return (Fault("outage", probability=probability, value="database"),)
+
+
+NAMED: Mapping[str, Callable[..., tuple[Fault, ...]]] = {
+    "grumpy": grumpy,
+    "away": away,
+    "lost-answer": lost_answer,
+    "database-down": database_down,
+}
 _USUAL = {"grumpy": GRUMPY_PROBABILITY}
 
 

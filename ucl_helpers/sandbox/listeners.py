@@ -30,6 +30,7 @@ from ucl_helpers.sandbox.director import Director
 from ucl_helpers.sandbox.doors import Door, Handshakes, in_loop
 from ucl_helpers.sandbox.faults import Fault
 from ucl_helpers.sandbox.landscape import ClientCertificate, Landscape
+from ucl_helpers.sandbox.outage import during_outage
 from ucl_helpers.sandbox.spoil import Place, Script, abort, operation_of, play, reset, spoil
 from ucl_helpers.sandbox.transport import Request, Response
 
@@ -73,11 +74,13 @@ class Listeners:
 
     Args:
         landscape: What to serve.
-        server_certificate: The file with the listeners' certificate and key.
-        client_ca: The certificates that a client's certificate may come from, as PEM.
+        folder: The state folder.
+
+    Attributes:
+        ca_file: The CA certificate that verifies the listeners.
     """
 
-    def __init__(self, landscape: Landscape, server_certificate: Path, client_ca: bytes) -> None:
+    def __init__(self, landscape: Landscape, folder: Path) -> None:
         self.received: deque[Received] = deque(maxlen=_LOG_LENGTH)
         self._clock, self._faults, self._limit = landscape.clock, landscape.faults, landscape.limit
         self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
@@ -85,7 +88,8 @@ class Listeners:
         self._numbers = itertools.count(1)
         self._servers: list[HTTPServer] = []
         self._doors: dict[str, Door] = {}
-        self._handshakes = Handshakes(server_certificate, client_ca)
+        self._handshakes = Handshakes(folder, landscape.ca.pem, landscape.clock)
+        self.ca_file = self._handshakes.ca_file
         self._connector, self._director = Connector(landscape), Director(landscape)
         self._control: Route = lambda request, _: by_control(landscape.faults, landscape.state.bearer, request)
         self._shown: Route = lambda request, _: limit_by_control(landscape.limit, landscape.state.bearer, request)
@@ -159,6 +163,9 @@ class Listeners:
             fault = None if refusal else self._faults.draw(name, operation)
         if fault is None:
             response: Response | Script = refusal or route(request, raw)
+        elif fault.kind == "outage":
+            director = partial(self._without_database, name, raw) if raw.path == DIRECTOR_PATH else None
+            response = during_outage(fault.value, request, director)
         else:
             place = Place(stream.socket.getsockname()[1], raw.path)
             response = spoil(fault, place, partial(route, request, raw), self._head)
@@ -171,6 +178,12 @@ class Listeners:
         else:
             self._played.add(stream)
             self._keep(play(stream, response))
+
+    def _without_database(self, name: str, raw: HTTPServerRequest, request: Request) -> Response:
+        """What the Director answers while its database is down."""
+        if name == "director":
+            return self._director.by_bearer(request, database=False)
+        return self._director.by_certificate(request, self._peer(raw), database=False)
 
     def _let_in(self, name: str, server: HTTPServer, connection: socket.socket, address: Any) -> None:
         """Begins the handshake with who has connected, or what a fault makes of it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ucl_helpers.sandbox.access import Access
-from ucl_helpers.sandbox.ca import CaLayout, ClientCa, make_server_certificate
+from ucl_helpers.sandbox.ca import CaLayout, ClientCa
 from ucl_helpers.sandbox.faults import Faults
 from ucl_helpers.sandbox.landscape import Landscape, Urls
 from ucl_helpers.sandbox.limit import Limit
@@ -112,12 +112,11 @@ class Sandbox:
         memory = stack.enter_context(State(folder, self._clock, self._token_lifetime))
         self._check_layout(memory)
         ca = ClientCa(folder, self._ca_layout)
-        server_certificate, ca_file = make_server_certificate(folder, datetime.now(UTC))
         sockets = _open_sockets(stack, memory)
         ports = [opened[0].getsockname()[1] for opened in sockets]
         urls = _urls(*ports)
         landscape = Landscape(memory, ca, self._clock, self._validity, urls, self._faults, self._limit)
-        listeners = Listeners(landscape, server_certificate, ca.pem)
+        listeners = Listeners(landscape, folder)
         stack.enter_context(_serving(listeners, sockets))
         running = RunningSandbox(
             pid=os.getpid(),
@@ -127,7 +126,7 @@ class Sandbox:
             application_id=_default_application(memory),
             connector_url=urls.connector,
             certificate_secured_connector_url=urls.certificate_connector,
-            ca_file=ca_file,
+            ca_file=listeners.ca_file,
             state=folder,
             faults=self._faults,
             limit=self._limit,

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from tornado.iostream import IOStream, StreamClosedError
 
-from ucl_helpers.sandbox.catalogue import CATALOGUE
+from ucl_helpers.sandbox.catalogue import CATALOGUE, answer_line
 from ucl_helpers.sandbox.faults import Fault
 from ucl_helpers.sandbox.transport import JSON, Request, Response
 
@@ -27,6 +27,7 @@ _WORDS = {
     "revokeCertificate": "revoke",
     "requestOneTimeTokenForApplication": "token",
     "configuration": "configuration",
+    "viewer": "viewer",
 }
 _MEGABYTE, _PIECE = 1_000_000, 64 * 1024
 _OPENING, _CLOSING = b'{"data":{"result":', b"}}"
@@ -114,9 +115,9 @@ def _by_http(fault: Fault, place: Place, answer: Response) -> Response:
                 "redirect-to-http": f"http://localhost:{place.port}{place.path}",
             }[fault.kind]
             return Response(int(fault.value or 307), headers={"Location": location})
-    status = HTTPStatus(int(fault.kind.removeprefix("http-")))
+    status = int(fault.kind.removeprefix("http-"))
     headers = {} if fault.value is None else {"Retry-After": str(fault.value)}
-    return Response(status, f"{status.value} {status.phrase}\n".encode(), "text/plain", headers)
+    return Response(status, f"{answer_line(status)}\n".encode(), "text/plain", headers)
 
 
 def _in_graphql(fault: Fault, answer: Response, head_of: Callable[[Response], bytes]) -> Response | Script:

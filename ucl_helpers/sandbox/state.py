@@ -8,6 +8,7 @@ carry it, and so that nothing is half done when the process is killed.
 import base64
 import fcntl
 import os
+import re
 import secrets
 import sqlite3
 import threading
@@ -37,6 +38,7 @@ CREATE TRIGGER IF NOT EXISTS touch AFTER UPDATE OF token, used_at ON system_auth
     UPDATE system_auths SET touched = (SELECT 1 + max(touched) FROM system_auths) WHERE id = new.id;
 END;
 """
+_PREFIX = "mp-"
 _LOCK, _LOCK_ATTEMPTS, _LOCK_PAUSE = "lock", 10, 0.02
 
 
@@ -54,7 +56,18 @@ def refusing_unsafe_paths() -> Iterator[None]:
 
 
 class NotUniqueError(Exception):
-    """An application of that name is registered already."""
+    """An application of that name, or of one that is the same when normalised, is registered already."""
+
+
+def normalised(name: str) -> str:
+    """An application's name as the Director compares it: `mp-`, then lower case with one hyphen for all else."""
+    if name.startswith(_PREFIX) and _plain(name) == name:
+        return name
+    return _plain(_PREFIX + name)
+
+
+def _plain(text: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", text.lower()).removesuffix("-")
 
 
 def timestamp(moment: datetime) -> str:
@@ -132,9 +145,12 @@ class State:
         # SQLite opens the database and the files beside it by their names, and follows symlinks.
         require_regular_or_missing(*(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", "-journal")))
         os.close(open_private(path, os.O_RDWR))
-        # One connection for the server's thread and the user's: SQLite is built to serialise their statements.
+        # One connection for the server's thread and the user's. SQLite serialises what they execute, but the `sqlite3`
+        # module hands one thread the prepared statement that another is still fetching from: so one at a time.
+        self._turn = threading.Lock()
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
+        self._db.create_function("normalised", 1, normalised, deterministic=True)
         for pragma in ("journal_mode = WAL", "foreign_keys = ON", "busy_timeout = 5000"):
             self._db.execute(f"PRAGMA {pragma}").close()
         self._db.executescript(_SCHEMA).close()
@@ -143,10 +159,12 @@ class State:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._db.close()
+        with self._turn:
+            self._db.close()
 
     def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        return self._db.execute(sql, values).fetchall()
+        with self._turn:
+            return self._db.execute(sql, values).fetchall()
 
     def _row(self, sql: str, *values: object) -> sqlite3.Row | None:
         rows = self._rows(sql, *values)
@@ -159,12 +177,12 @@ class State:
 
     def remember(self, name: str, make: Callable[[], str]) -> str:
         """Returns a value that is made once and kept."""
-        row = self._row("SELECT value FROM meta WHERE name = ?", name)
-        if row is not None:
-            return str(row["value"])
-        value = make()
-        self.replace(name, value)
-        return value
+        sql = "SELECT value FROM meta WHERE name = ?"
+        row = self._row(sql, name)
+        if row is None:
+            self._rows("INSERT OR IGNORE INTO meta VALUES (?, ?)", name, make())
+            row = self._rows(sql, name)[0]  # another thread may have been first
+        return str(row["value"])
 
     def replace(self, name: str, value: str) -> None:
         """Keeps another value."""
@@ -174,6 +192,11 @@ class State:
     def tenant(self) -> str:
         """The external id of the one tenant."""
         return self.remember("tenant", lambda: str(uuid.uuid4()))
+
+    @property
+    def internal_tenant(self) -> str:
+        """The id of the one tenant that the Director names in its answers."""
+        return self.remember("internal_tenant", lambda: str(uuid.uuid4()))
 
     @property
     def user(self) -> str:
@@ -194,13 +217,14 @@ class State:
             NotUniqueError: Its name is taken.
         """
         now = self._now()
-        try:
-            return self._rows(
-                "INSERT INTO applications VALUES (?, ?, ?, ?, ?, 'INITIAL', ?, ?) RETURNING *",
-                *(str(uuid.uuid4()), name, provider, description, labels, now, now),
-            )[0]
-        except sqlite3.IntegrityError as error:
-            raise NotUniqueError(name) from error
+        row = self._row(
+            "INSERT INTO applications SELECT ?, ?, ?, ?, ?, 'INITIAL', ?, ?"
+            " WHERE NOT EXISTS (SELECT 1 FROM applications WHERE normalised(name) = ?) RETURNING *",
+            *(str(uuid.uuid4()), name, provider, description, labels, now, now, normalised(name)),
+        )
+        if row is None:
+            raise NotUniqueError(name)
+        return row
 
     def application(self, id_: str) -> sqlite3.Row | None:
         """Finds an application by id."""

@@ -4,12 +4,17 @@ Importing it in a notebook is enough: from then on all that the toolkit returns 
 a cell waits for.
 """
 
-from ucl_helpers.views.cards import certificate, html_of, show_as_cards
-from ucl_helpers.views.checked import Checks, checked
-from ucl_helpers.views.errors import attempt, report_errors
-from ucl_helpers.views.fleet import Overview, overview
-from ucl_helpers.views.setup import check_setup
-from ucl_helpers.views.waits import show_waits
+from ucl_helpers.extras import missing_for
+
+try:
+    from ucl_helpers.views.cards import certificate, html_of, show_as_cards
+    from ucl_helpers.views.checked import Checks, checked
+    from ucl_helpers.views.errors import attempt, report_errors
+    from ucl_helpers.views.fleet import Overview, overview
+    from ucl_helpers.views.setup import check_setup
+    from ucl_helpers.views.waits import show_waits
+except ModuleNotFoundError as error:  # IPython and what comes with it
+    raise missing_for(error, "lab") from None
 
 __all__ = [
     "Checks",

@@ -13,7 +13,13 @@ from ucl_helpers.views.charts import scale
 from ucl_helpers.views.drawing import FINE, GREY, INK, LATE, Axes, Picture, beside, picture
 
 MOST = 20
-_LOOKS = {"in use": FINE, "kept": {**FINE, "color": GREY}, "expired": {**FINE, "color": GREY}, "revoked": LATE}
+_LOOKS = {
+    "in use": FINE,
+    "kept": {**FINE, "color": GREY},
+    "expired": {**FINE, "color": GREY},
+    "revoked": LATE,
+    "refused": LATE,
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def history(connection: Connection, clock: Clock = utc_now) -> Picture:
 
 
 def _kept(connection: Connection, now: datetime) -> Iterator[Kept]:
-    current, revoked = connection.current, connection.revoked()
+    current, verdicts = connection.current, connection.verdicts()
     for one in connection.generations():
         number = one.name.partition("-")[0]
         try:
@@ -66,7 +72,11 @@ def _kept(connection: Connection, now: datetime) -> Iterator[Kept]:
         except UCLError:
             yield Kept(number, "damaged", None)
             continue
-        state = "revoked" if mark in revoked else "in use" if current and one.name == current.name else "kept"
+        known = verdicts.get(mark)
+        if known and known.status in {"revoked", "refused"}:
+            state: str = known.status
+        else:
+            state = "in use" if current and one.name == current.name else "kept"
         yield Kept(number, "expired" if state == "kept" and life.not_after < now else state, life)
 
 

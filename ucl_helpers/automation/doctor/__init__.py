@@ -5,7 +5,7 @@ way to UCL and at what UCL says. It changes nothing, takes no lock and signs not
 not told as another fault.
 """
 
-from ucl_helpers.automation.doctor.examination import diagnose, diagnose_home
+from ucl_helpers.automation.doctor.examination import diagnose, diagnose_home, diagnose_way
 from ucl_helpers.automation.doctor.findings import Diagnoses, Diagnosis, Finding
 
-__all__ = ["Diagnoses", "Diagnosis", "Finding", "diagnose", "diagnose_home"]
+__all__ = ["Diagnoses", "Diagnosis", "Finding", "diagnose", "diagnose_home", "diagnose_way"]

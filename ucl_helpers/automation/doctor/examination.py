@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
-from ucl_helpers.automation.doctor import folders, protection, reach, unfinished
-from ucl_helpers.automation.doctor.findings import Diagnoses, Diagnosis, Finding, skipped
+from ucl_helpers.automation.doctor import file_system, folders, protection, reach, unfinished
+from ucl_helpers.automation.doctor.findings import Diagnoses, Diagnosis, Finding, failed, skipped
 from ucl_helpers.automation.doctor.kept import Kept, guarded
 from ucl_helpers.automation.doctor.locks import NAME, locks
 from ucl_helpers.automation.doctor.reach import Reach
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.errors import KeyLocked, UCLError, UnknownConnection
+from ucl_helpers.errors import KeyLocked, StorageFailed, UCLError, UnknownConnection
 from ucl_helpers.generation import Generation
 from ucl_helpers.store import Connection, Home
+from ucl_helpers.tls import hostname
 
 
 def diagnose(
@@ -34,21 +36,50 @@ def diagnose(
     return Diagnosis(connection.name, _Examination(connection, clock).findings(offline=offline, seconds=seconds))
 
 
+def diagnose_way(
+    home: Home, url: str, *, ca_file: Path | None = None, clock: Clock = utc_now, seconds: float = reach.SECONDS
+) -> Diagnosis:
+    """Look at the home folder and at the way to a URL of UCL, before a connection is established or imported.
+
+    Args:
+        home: where the connection will be.
+        url: of the Connector (either endpoint) or of the Director. It is called once, without a token or certificate.
+        ca_file: PEM of what verifies the server; None for the system's CAs.
+        clock: our clock, aware, UTC.
+        seconds: for each step of the way.
+    """
+    way = reach.Way(url, ca_file, clock, seconds)
+    way.look()
+    return Diagnosis(hostname(url) or "the URL", [*_findings_of(home), *way.findings()])
+
+
+def _findings_of(home: Home) -> list[Finding]:
+    """What there is to say of the home folder."""
+    itself = guarded("home folder", lambda: folders.home_folder(home))
+    offered = guarded(file_system.NAME, lambda: file_system.file_system(home))
+    lacking = next((one for one in (itself, offered) if one.status == "failed"), None)
+    holding = skipped(NAME, f"see {lacking.name}") if lacking else guarded(NAME, lambda: locks(home))
+    return [offered, itself, holding] if _explains(offered) else [itself, offered, holding]
+
+
 def diagnose_home(
     home: Home, *, offline: bool = False, clock: Clock = utc_now, seconds: float = reach.SECONDS
 ) -> Diagnoses:
     """Look at the home folder and at every connection in it. Arguments are those of :func:`diagnose`."""
-    itself = guarded("home folder", lambda: folders.home_folder(home))
-    bad = itself.status == "failed"
-    holding = skipped(NAME, f"see {itself.name}") if bad else guarded(NAME, lambda: locks(home))
-    found = [Diagnosis(str(home.path), [itself, holding])]
+    itself = _findings_of(home)
+    found = [Diagnosis(str(home.path), itself)]
     try:
         connections = home.connections()
     except (UCLError, OSError):
         connections = []
-    if bad:
+    if any(one.name == "home folder" and one.status == "failed" for one in itself):
         return Diagnoses(found)
     return Diagnoses([*found, *(diagnose(one, offline=offline, clock=clock, seconds=seconds) for one in connections)])
+
+
+def _explains(offered: Finding) -> bool:
+    """Whether the file system is to be named first: if it keeps no permissions, no ``chmod`` closes the home folder."""
+    return offered.status == "failed" and "file permissions" in offered.found
 
 
 def _may_be_there(connection: Connection) -> bool:
@@ -73,7 +104,9 @@ class _Examination:
     def findings(self, *, offline: bool, seconds: float) -> list[Finding]:
         """From near to far."""
         connection = self._connection
-        self._look("home folder", lambda: folders.home_folder(connection.home))
+        offered = guarded(file_system.NAME, lambda: file_system.file_system(connection.home))
+        itself = guarded("home folder", lambda: folders.home_folder(connection.home))
+        self._found += [offered, itself] if _explains(offered) else [itself, offered]
         self._look("connection folder", lambda: folders.connection_folder(connection))
         if not folders.may_be_read(connection.location):
             self._blocked = next((one.name for one in self._found if one.status == "failed"), "connection folder")
@@ -85,6 +118,8 @@ class _Examination:
         self._look("settings", kept.settings_file)
         self._look("references", lambda: protection.references(kept))
         self._look("lock", lambda: folders.lock(connection, self._clock()))
+        self._look("state files", kept.state_files)
+        self._look("journal", kept.journal)
         self._look("identity in use", kept.identity, needed=True)
         if kept.current is None:
             self._blocked = self._blocked or "identity in use"
@@ -119,7 +154,12 @@ class _Examination:
         if not why and kept.practice and kept.sandbox_url() is None:
             why = f"its sandbox does not run now; it starts with: {kept.commands.renew()}"
         if why:
-            return [skipped(name, why) for name in reach.NAMES], self._clock()
+            damaged = None if self._blocked else current.damage_of("server-ca.pem")
+            trust = damaged and failed(
+                "server trust", damaged.message, kept.commands.again(ca="$SERVER_CA_FILE"), StorageFailed
+            )
+            unseen = {name: skipped(name, why) for name in reach.NAMES} | ({trust.name: trust} if trust else {})
+            return list(unseen.values()), self._clock()
         far = Reach(
             kept.sandbox_url() or str(current.facts["connectorUrl"]), current, kept.commands, self._clock, seconds
         )

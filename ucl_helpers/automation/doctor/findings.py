@@ -159,7 +159,8 @@ class Commands:
     def __init__(
         self, connection: Connection, *, practice: bool, url: str | None, server_ca: Path | None, waiting: bool = False
     ) -> None:
-        self.name, self.path, self._practice = connection.name, connection.location, practice
+        self.connection, self._practice = connection, practice
+        self.name, self.path = connection.name, connection.location
         self._home, self._url, self._server_ca, self._waiting = connection.home, url, server_ca, waiting
         self.passphrase: str | None = None  # a reference: what encrypted keys of ours are opened with
 
@@ -172,6 +173,10 @@ class Commands:
         """Renew it, or go on with a renewal."""
         insisting = ("--force",) if self._waiting and "--force" not in options else ()
         return self.ucl("renew", self.name, *insisting, *options)
+
+    def look_again(self) -> str:
+        """Ask the doctor once more."""
+        return self.ucl("doctor", self.name)
 
     def finish(self) -> str:
         """Go on with an establishment that was cut off."""

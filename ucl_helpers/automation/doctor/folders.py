@@ -192,12 +192,20 @@ def _folder_problem(name: str, path: Path) -> Finding | None:
     elif os.statvfs(path).f_flag & os.ST_RDONLY:
         found, mend = f"{path} is on a read-only file system", "Choose another home folder: --home or UCL_HOME."
     elif told.st_mode & WRITE:
-        found, mend = f"others may change {path}", shell("chmod", "go-w", path)
+        found, mend = f"others may change {path}", _closing(path)
     elif not may(path, os.R_OK | os.W_OK | os.X_OK):
         found, mend = f"we may not write to {path}", shell("chmod", "u+rwx", path)
     else:
         return None
     return failed(name, found, mend, StorageFailed)
+
+
+def _closing(path: Path) -> str:
+    """One command that closes a folder: the home folder with all that is in it, if the folder belongs to one."""
+    for home in (path, path.parent, path.parent.parent):
+        if command := files.closing_home(home, path):
+            return command
+    return shell("chmod", "go-w", path)
 
 
 def _foreign(name: str, one: Path, path: Path) -> Finding:

@@ -11,6 +11,8 @@ from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from ucl_helpers import hook_state, state
+from ucl_helpers.attempts import FILE as ATTEMPTS_FILE
 from ucl_helpers.attempts import remembered
 from ucl_helpers.automation.doctor.findings import Commands, Finding, failed, ok, shell, skipped, warning
 from ucl_helpers.checks import TOLERANCE, Expected, check_identity
@@ -141,6 +143,8 @@ class Kept:
         if not _is_leaf(current):
             found = f"{current.path / 'certificate.pem'} is not the first certificate of chain.pem"
             return failed(name, found, self._from_chain(), StorageFailed)
+        if (damage := current.damage_of("client-ca.pem")) is not None:  # it repeats the chain: it can be made again
+            return failed(name, damage.message, self.commands.ucl("export", self.name, "--force"), StorageFailed)
         return ok(name, f"they belong together, SHA-256 {current.fingerprint}")
 
     def chain(self, current: Generation, now: datetime) -> Finding:
@@ -182,11 +186,34 @@ class Kept:
         return ok(name, f"{period}; due {moment(when.at)}")
 
     def revocation(self, current: Generation) -> Finding:
-        """The journal does not know it as revoked."""
-        when = self.connection.revoked().get(current.fingerprint)
-        if when is not None:
-            return failed("revocation", f"revoked {when[:19]}Z", self.commands.establish(), Refused)
-        return ok("revocation", "not revoked by this toolkit")
+        """Neither did this toolkit revoke it, nor did UCL refuse it when it was to be revoked."""
+        name, verdict = "revocation", self.connection.verdicts().get(current.fingerprint)
+        if verdict is None:
+            return ok(name, "not revoked by this toolkit")
+        found = f"{verdict}, {moment(verdict.since)}"
+        if verdict.status in {"revoked", "refused"}:
+            return failed(name, found, self._another(), Refused)
+        return warning(name, found, f"{self.commands.ucl('revoke', self.name)} --all")
+
+    def state_files(self) -> Finding:
+        """What decides can be read."""
+        name, folder = "state files", self.connection.path
+        try:
+            self.connection.verdicts()
+        except StorageFailed as error:
+            path = folder / state.REVOKED_FILE
+            return failed(name, error.message, shell("mv", path, f"{path}.damaged"), StorageFailed)
+        if damaged := state.damaged_files(folder, (state.ACTIVATION_FILE, hook_state.FILE, ATTEMPTS_FILE)):
+            found = f"{', '.join(map(str, damaged))}: damaged, so nothing in it counts"
+            return warning(name, found, shell("rm", *damaged))
+        return ok(name, "all can be read" if state.has_verdicts(folder) else "none yet: the journal counts until then")
+
+    def journal(self) -> Finding:
+        """The record for people is whole, as far as that can be noticed. Nothing is decided by it."""
+        name = "journal"
+        if lost := self.connection.lost_events():
+            return warning(name, f"lines were lost: {lost}", "Nothing now; no decision depends on it.")
+        return ok(name, f"{len(self.connection.journal())} events")
 
     def _from_chain(self) -> str:
         folder = self.connection.path / "current"
@@ -206,14 +233,19 @@ class Kept:
             and fingerprint(left.certificate) not in gone
         ):
             return self.commands.again(left.key_file, left.certificate_file)
-        if any(fingerprint(one.certificate) not in gone for one in self.whole() if one != self.current):
-            return self.commands.ucl("rollback", self.name)
+        return self._another()
+
+    def _another(self) -> str:
+        """What brings back a connection whose identity in use is gone: an earlier one, or a new one."""
+        with suppress(UCLError):
+            if self.connection.usable(self.now):
+                return self.commands.ucl("rollback", self.name)
         return self.commands.establish()
 
     def revoked(self) -> set[str]:
-        """Fingerprints that the journal knows as revoked."""
+        """Fingerprints of the certificates that UCL does not accept, or may not accept."""
         with suppress(UCLError):
-            return set(self.connection.revoked())
+            return set(self.connection.verdicts().having("revoked", "refused", "doubtful"))
         return set()
 
     def whole(self) -> list[Generation]:

@@ -1,7 +1,8 @@
 """What a doctor looks at beyond this machine: the way to UCL, its server, and what it says to the identity in use.
 
-One ``configuration`` call, without a one-time token; nothing is signed. Before it a connection is opened that says
-nothing, so that each step of the way shows by itself.
+:class:`Reach` does so for a connection, :class:`Way` for a URL before there is one. One ``configuration`` call, without
+a one-time token; nothing is signed. Before it a connection is opened that says nothing, so that each step of the way
+shows by itself.
 """
 
 import errno
@@ -10,7 +11,8 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from requests.adapters import HTTPAdapter
@@ -18,14 +20,16 @@ from requests.adapters import HTTPAdapter
 from ucl_helpers.adapter import PlainConnection
 from ucl_helpers.automation.doctor.findings import Commands, Finding, failed, ok, skipped, warning
 from ucl_helpers.checks import TOLERANCE
-from ucl_helpers.client import MAX_RECEIVED_BYTES, Client
+from ucl_helpers.client import MAX_RECEIVED_BYTES, Answer, Client
 from ucl_helpers.clock import Clock
 from ucl_helpers.crypto import parse_subject, same_subject, subject_text
-from ucl_helpers.diagnosis import NoTunnel, transport_error
+from ucl_helpers.diagnosis import Endpoint, NoTunnel, transport_error
 from ucl_helpers.errors import (
     AuthenticationFailed,
     CertificateRejected,
     HostChanged,
+    RequestRejected,
+    RetryLater,
     ServerNotTrusted,
     StorageFailed,
     SubjectChanged,
@@ -36,6 +40,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.generation import Generation
 from ucl_helpers.models import Configuration, Proxy
 from ucl_helpers.operations import CONFIGURATION, configuration_from
+from ucl_helpers.outage import judged
 from ucl_helpers.proxy import proxy_for
 from ucl_helpers.show import span
 from ucl_helpers.tls import Bounds, Credentials, check_url, hostname, is_loopback, tls_context
@@ -44,7 +49,10 @@ NAMES = (
     *("certificate endpoint", "proxy", "name resolution", "TCP connection", "TLS handshake", "server trust"),
     *("client certificate", "UCL's answer", "clock", "subject", "URLs"),
 )
+WAY = ("URL", *NAMES[1:6], "UCL's answer", "clock")
+"""What is looked at where there is no identity yet."""
 SECONDS = 15.0
+SYSTEM = "the system's CAs"
 _VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _OTHER_CA = ("its CA is unknown", "self-signed", "cannot be verified")
 _OTHER_HOST = ("for another host", "for another address")
@@ -62,10 +70,12 @@ class Reach:
     found: dict[str, Finding] = field(default_factory=dict)
     ahead: float | None = None  # seconds, UCL's clock minus ours
 
+    names: ClassVar[tuple[str, ...]] = NAMES
+
     def look(self) -> None:
         """Go as far as one comes."""
         try:
-            self._say(ok("certificate endpoint", check_url(self.url)))
+            self._say(ok(self.names[0], check_url(self.url)))
             self._probe()
             self._call()
         except UCLError as error:
@@ -74,8 +84,24 @@ class Reach:
             self._say(_clock(self.ahead))
 
     def findings(self, why: str = "not reached") -> list[Finding]:
-        """All of :data:`NAMES`, in their order."""
-        return [self.found.get(name) or skipped(name, why) for name in NAMES]
+        """All of ``names``, in their order."""
+        return [self.found.get(name) or skipped(name, why) for name in self.names]
+
+    @property
+    def _server_ca(self) -> Path | None:
+        """What verifies the server, or None for the system's trust."""
+        return self.generation.server_ca
+
+    @property
+    def _credentials(self) -> Credentials | None:
+        """The identity that is shown to the server."""
+        return self.generation.credentials
+
+    def _by_another_url(self) -> str:
+        return self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
+
+    def _by_another_ca(self) -> str:
+        return self.commands.again(ca="$SERVER_CA_FILE")
 
     @property
     def server_now(self) -> datetime:
@@ -100,7 +126,7 @@ class Reach:
             connection.connect()
             self._say(ok("TCP connection", f"{near[0]}:{near[1]} answers"))
             if proxy is None or proxy.scheme == "http":
-                self._say(ok("TLS handshake", self._handshake(connection.sock, self.generation.credentials)))
+                self._say(ok("TLS handshake", self._handshake(connection.sock, self._credentials)))
         except NoTunnel as error:
             now = self.clock()
             raise transport_error(error, url=self.url, request_id="", certificate=None, now=now, proxy=proxy) from None
@@ -132,7 +158,7 @@ class Reach:
 
     def _handshake(self, connection: socket.socket, shown: Credentials | None, **limits: ssl.TLSVersion) -> str:
         """Shake hands and hang up; says what was agreed on."""
-        context = tls_context(self.generation.server_ca, shown)
+        context = tls_context(self._server_ca, shown)
         for name, version in limits.items():
             setattr(context, name, version)
         try:
@@ -142,7 +168,10 @@ class Reach:
                 return f"{tls.version()}, {(tls.cipher() or ('?',))[0]}"
         except OSError as error:
             leaf, now = shown.certificate if shown else None, self.clock()
-            raise transport_error(error, url=self.url, request_id="", certificate=leaf, now=now) from None
+            accepted = shown.accepted if shown else False
+            raise transport_error(
+                error, url=self.url, request_id="", certificate=leaf, now=now, accepted=accepted
+            ) from None
 
     def _opinion(self, shown: Credentials | None) -> UCLError | None:
         """What the server says to a certificate, or to none: in a handshake of TLS 1.2 it says so at once."""
@@ -159,10 +188,7 @@ class Reach:
         return None
 
     def _call(self) -> None:
-        ca, credentials = self.generation.server_ca, self.generation.credentials
-        options: dict[str, Any] = {"ca_file": ca, "credentials": credentials, "retry": False, "deadline": self.seconds}
-        with Client(self.url, "certificate", **options) as client:
-            answer = client.call(CONFIGURATION)
+        answer = self._asked("certificate")
         self._way_is_fine()
         self._say(ok("client certificate", "UCL accepts it"))
         if answer.date is not None:
@@ -172,19 +198,26 @@ class Reach:
         for finding in (ok("UCL's answer", "a configuration"), *told):
             self._say(finding)
 
+    def _asked(self, endpoint: Endpoint) -> Answer:
+        ca, credentials = self._server_ca, self._credentials
+        options: dict[str, Any] = {"ca_file": ca, "credentials": credentials, "retry": False, "deadline": self.seconds}
+        with Client(self.url, endpoint, **options) as client:
+            return client.call(CONFIGURATION)
+
     def _way_is_fine(self) -> None:
         if self._proxy_text:
             self._say(ok("proxy", self._proxy_text))
         self._say(ok("TLS handshake", "done"))
-        verified = "the connection's server-ca.pem" if self.generation.server_ca else "the system's CAs"
-        self._say(ok("server trust", f"verified by {verified}"))
+        self._say(ok("server trust", f"verified by {self._trusted if self._server_ca else SYSTEM}"))
+
+    _trusted = "the connection's server-ca.pem"
 
     def _blame(self, error: UCLError) -> None:
         """Put an error where it belongs, and what came before it as well."""
         if (difference := error.data.get("clock_difference")) is not None:
             self.ahead = (datetime.now(UTC) - self.clock()).total_seconds() + difference
         if isinstance(error, Unreachable) and "TLS handshake" in self.found:
-            opinion = self._opinion(self.generation.credentials)  # with TLS 1.3 a server may just hang up on it
+            opinion = self._opinion(self._credentials)  # with TLS 1.3 a server may just hang up on it
             error = opinion if isinstance(opinion, CertificateRejected) else error
         if isinstance(error, CertificateRejected | AuthenticationFailed):
             self._way_is_fine()
@@ -202,31 +235,47 @@ class Reach:
     def _place(self, error: UCLError) -> tuple[str, str]:
         """Where on the way an error is, and what mends it."""
         if isinstance(error, _At):
-            other = self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
-            return error.where, error.remedy or f"Check network and firewall; or, if UCL's URL has changed: {other}"
+            other = f"Check network and firewall; or, if UCL's URL has changed: {self._by_another_url()}"
+            return error.where, error.remedy or other
         if "variable" in error.data:
             return "proxy", error.remedy
         if isinstance(error, UsageError):
-            return "certificate endpoint", self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
+            return self.names[0], self._by_another_url()
         if isinstance(error, StorageFailed):
-            return "server trust", self.commands.again(ca="$SERVER_CA_FILE")
+            return "server trust", self._by_another_ca()
         if isinstance(error, ServerNotTrusted) and "speaks no TLS" not in error.message:
             return "server trust", self._trust(error)
         return ("UCL's answer" if "TLS handshake" in self.found else "TLS handshake"), error.remedy
 
     def _trust(self, error: ServerNotTrusted) -> str:
         if any(text in error.message for text in _OTHER_CA):
-            return self.commands.again(ca="$SERVER_CA_FILE")
+            return self._by_another_ca()
         if any(text in error.message for text in _OTHER_HOST):
-            return self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
+            return self._by_another_url()
         return error.remedy
 
     def _refused(self, error: UCLError) -> Finding:
         name = "client certificate"
         if isinstance(error, AuthenticationFailed) and self._opinion(None) is None:
             found = "the server wants none, so this is not the certificate-secured Connector URL"
-            return failed(name, found, self.commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL"), type(error))
-        return failed(name, error.message, self.commands.establish(), type(error))
+            return failed(name, found, self._by_another_url(), type(error))
+        told = self._judged(error)
+        if isinstance(told, RetryLater):  # an outage passes: it is too early to establish the connection again
+            return failed(name, f"{told.message}\n{told.remedy}", self.commands.look_again(), type(told))
+        return failed(name, told.message, self.commands.establish(), type(told))
+
+    def _judged(self, error: UCLError) -> UCLError:
+        """A refusal, or the outage that it is or may be."""
+        connection, current = self.commands.connection, self.generation
+        return judged(
+            error,
+            connection,
+            current.credentials,
+            current.server_ca,
+            director=connection.director_url,
+            not_after=current.validity.not_after,
+            now=self.clock(),
+        )
 
     def _subject(self, configuration: Configuration) -> Finding:
         used = self.generation.certificate.subject
@@ -253,6 +302,49 @@ class Reach:
         if changed:
             return warning("URLs", "; ".join(changed), self.commands.renew("--force"))
         return ok("URLs", "those that UCL names")
+
+
+class Way(Reach):
+    """The way to a URL of UCL before there is an identity: network, proxy, TLS and trust.
+
+    The call shows no certificate and no token, so that UCL refuses it. That it answers is what counts.
+    """
+
+    names: ClassVar[tuple[str, ...]] = WAY
+    _trusted = "the CA file"
+
+    def __init__(self, url: str, ca_file: Path | None, clock: Clock, seconds: float = SECONDS) -> None:
+        self.url, self._ca_file, self.clock, self.seconds, self.found = url, ca_file, clock, seconds, {}
+
+    @property
+    def _server_ca(self) -> Path | None:
+        return self._ca_file
+
+    @property
+    def _credentials(self) -> None:
+        return None
+
+    def _by_another_url(self) -> str:
+        return "Check the URL (--url): copy it again from UCL."
+
+    def _by_another_ca(self) -> str:
+        return "Give the CA of the server as a PEM file: --ca-file"
+
+    def _call(self) -> None:
+        found = "it answers"
+        try:
+            answer = self._asked("token")
+        except RequestRejected:
+            found = "it answers, with an error of GraphQL"
+        else:
+            if answer.date is not None:
+                self.ahead = (answer.date - self.clock()).total_seconds()
+        self._way_is_fine()
+        self._say(ok("UCL's answer", found))
+
+    def _refused(self, error: UCLError) -> Finding:
+        wanted = "a client certificate" if isinstance(error, CertificateRejected) else "a token or a certificate"
+        return ok("UCL's answer", f"it answers, and wants {wanted}, as it should")
 
 
 class _At(UCLError):

@@ -6,7 +6,7 @@ from datetime import datetime
 from ucl_helpers.automation.doctor import folders
 from ucl_helpers.automation.doctor.findings import Finding, failed, ok, shell, skipped, warning
 from ucl_helpers.automation.doctor.kept import Kept
-from ucl_helpers.errors import HookFailed, KeyLocked, NewTokenNeeded, RetryLater, UCLError
+from ucl_helpers.errors import HookFailed, KeyLocked, NewTokenNeeded, RetryLater, StorageFailed, UCLError
 from ucl_helpers.hook_state import pending_for
 from ucl_helpers.models import Validity, fingerprint
 from ucl_helpers.pending import Pending
@@ -16,7 +16,11 @@ from ucl_helpers.tls import Credentials
 
 def under_way(kept: Kept, now: datetime) -> Finding:
     """A renewal or an establishment that was cut off: how far it came, and what the next run does."""
-    name, told, pending = "under way", kept.pending.state, kept.pending
+    name, pending = "under way", kept.pending
+    if inside := [one for one in pending.path.glob("[!.]*") if one.is_dir()]:
+        found = f"a folder is where a file should be: {', '.join(map(str, inside))}"
+        return failed(name, found, shell("rm", "-r", *inside), StorageFailed)
+    told = pending.state
     if not told:
         return ok(name, "nothing")
     if told["kind"] == "damaged":
@@ -93,10 +97,8 @@ def hooks(kept: Kept) -> Finding:
     pending = [one.name for one in pending_for(kept.connection, kept.current, configured)]
     if not pending:
         return ok(name, f"{len(configured)}, all have succeeded for this generation")
-    last = {
-        str(one.get("hook")): one for one in kept.connection.journal() if one.get("generation") == kept.current.name
-    }
-    problems = {one: last[one]["problem"] for one in pending if last.get(one, {}).get("event") == "hook-failed"}
+    failures = kept.connection.hook_failures(kept.current)
+    problems = {one: failures[one] for one in pending if one in failures}
     mend = kept.commands.ucl("hooks", kept.name)
     if problems:
         found = "; ".join(f"{one} failed: {problem}" for one, problem in problems.items())

@@ -1,29 +1,27 @@
-"""Who does the work: anything that is a :class:`concurrent.futures.Executor`, and processes of this machine.
+"""Who renews: any :class:`concurrent.futures.Executor`, and processes of this machine.
 
-Each process is a pool of its own: when one is killed, the work of no other is lost, and whose fault it was is plain.
-They are started afresh, never forked from a process that holds locks. Ctrl-C and SIGTERM are the coordinator's
-business: it starts nothing more, and what is under way is finished. When the coordinator itself is gone, a process
-finishes what it has in hand and ends.
+Each process has a thread of this one, which gives it tasks over a pair of sockets and waits for what they come to. When
+a process is killed, the socket ends, and that is the task's result: the worker is lost. The next task gets another
+process. Nothing is forked from a process that holds locks.
+
+Ctrl-C and SIGTERM are the coordinator's business: it starts nothing more, and what is under way is finished. When the
+coordinator itself is gone, a process finishes what it has in hand and ends.
 """
 
-import multiprocessing
-import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection, wait
-from queue import SimpleQueue
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from ucl_helpers.dumps import no_dumps_at_all
-
 Told = TypeVar("Told")
-_A_MOMENT = 0.5
-_WORKING = threading.Lock()  # a process does one thing at a time
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_COMMAND = (sys.executable, "-P", "-m", "ucl_helpers.automation.fleet.worker")
 
 
 @dataclass(frozen=True)
@@ -41,98 +39,98 @@ class Workers:
     lost: tuple[type[BaseException], ...] = (BrokenExecutor,)
 
 
+class _Worker:
+    """A process that does one task after the other."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            descriptor = theirs.fileno()
+            self.process = subprocess.Popen(
+                [*_COMMAND, str(descriptor)], pass_fds=[descriptor], stdin=subprocess.DEVNULL
+            )
+            self._tasks = Connection(ours.detach())
+
+    def do(self, *task: object) -> tuple[Any, Exception | None]:
+        """Give it a task, and wait for the result or the error.
+
+        Raises:
+            EOFError, OSError: the process is lost.
+        """
+        self._tasks.send(task)
+        answer: tuple[Any, Exception | None] = self._tasks.recv()
+        return answer
+
+    def end(self) -> None:
+        """Tell it that there are no more tasks, and wait until it has ended."""
+        self._tasks.close()
+        self.process.wait()
+
+
 class Processes(Executor):
-    """So many processes of this machine; at most so many tasks may be under way.
+    """So many processes of this machine, each started with its first task.
 
     Args:
-        jobs: 1 or more.
+        jobs: 1 or more; so many tasks are under way at most.
     """
 
     def __init__(self, jobs: int) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._told, self._stop = self._context.Pipe(duplex=False)  # closed: nobody waits for what is in hand
-        self._context.set_forkserver_preload(["ucl_helpers.automation.fleet.task"])
-        _start_servers()
-        self._pools = [self._pool() for _ in range(jobs)]
-        self._idle: SimpleQueue[int] = SimpleQueue()
-        for number in range(jobs):
-            self._idle.put(number)
+        self._threads = ThreadPoolExecutor(jobs, initializer=_leave_signals_to_the_coordinator)
+        self._workers: dict[int, _Worker] = {}  # by thread
+        self._lock, self._stopped = threading.Lock(), False
 
     def submit(self, task: Callable[..., Told], /, *args: Any, **kwargs: Any) -> Future[Told]:
-        """Give a task to a process that is idle; waits for one if need be."""
-        number = self._idle.get()
-        try:
-            future = self._pools[number].submit(_work, task, *args, **kwargs)
-        except BrokenExecutor:  # it was killed while it had nothing to do
-            self._replace(number)
-            future = self._pools[number].submit(_work, task, *args, **kwargs)
-        future.add_done_callback(partial(self._back, number))
-        return future
+        """Give a task to a process that is idle, or the next one that is."""
+        return self._threads.submit(self._do, task, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes: with ``wait`` once they have finished what they have in hand, else at once."""
-        if not wait:
-            self._stop.close()
-        for pool in self._pools:
-            pool.shutdown(wait=True, cancel_futures=cancel_futures)
-        self._stop.close()
-        self._told.close()
+        with self._lock:
+            self._stopped = self._stopped or not wait
+            for worker in self._workers.values() if self._stopped else ():
+                worker.process.kill()
+        self._threads.shutdown(wait=True, cancel_futures=cancel_futures)
+        for worker in self._workers.values():
+            worker.end()
+        self._workers.clear()
 
-    def _back(self, number: int, future: Future[Any]) -> None:
-        if not future.cancelled() and isinstance(future.exception(), BrokenExecutor):
-            self._replace(number)
-        self._idle.put(number)
+    def _do(self, task: Callable[..., Told], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Told:
+        try:
+            told, error = self._worker().do(task, args, kwargs)
+        except (EOFError, OSError):
+            self._lose()
+            raise BrokenExecutor("The process was lost with a task in hand.") from None
+        if error:
+            raise error
+        return told  # type: ignore[no-any-return]
 
-    def _replace(self, number: int) -> None:
-        self._pools[number].shutdown(wait=False)
-        _start_servers()
-        self._pools[number] = self._pool()
+    def _worker(self) -> _Worker:
+        """Return this thread's process; another one if it was killed while it had nothing to do."""
+        worker = self._workers.get(threading.get_ident())
+        if worker and worker.process.poll() is not None:
+            self._lose()
+            worker = None
+        with self._lock:
+            if self._stopped:
+                raise BrokenExecutor("No process is started any more.")
+            if not worker:
+                worker = self._workers[threading.get_ident()] = _Worker()
+            return worker
 
-    def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin, initargs=(self._told,))
+    def _lose(self) -> None:
+        """Forget this thread's process. It is killed first: it may live, and only have lost its socket."""
+        with self._lock:
+            worker = self._workers.pop(threading.get_ident(), None)
+        if worker:
+            worker.process.kill()
+            worker.end()
 
 
-def _start_servers() -> None:
-    """Start the two interpreters that multiprocessing needs, unless they run.
-
-    It would start them without ``-P``, so they would import modules from the current folder. They read
-    ``PYTHONSAFEPATH`` when they start; the processes of the pools are forked from them.
-    """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        resource_tracker.ensure_running()
-        forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+def _leave_signals_to_the_coordinator() -> None:
+    """Let no signal end a process before it has its own handlers: it is started with the signals of this thread."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def processes(jobs: int) -> Workers:
     """So many processes of this machine."""
     return Workers(Processes(jobs), lambda: jobs)
-
-
-def _begin(stop: Connection) -> None:
-    """What a process does first."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # not SIG_IGN, which hooks would inherit
-        signal.signal(number, lambda *_: None)
-    no_dumps_at_all()
-    threading.Thread(target=_end, args=(stop,), daemon=True).start()
-
-
-def _end(stop: Connection) -> None:
-    """When the parent is gone, end after what is in hand: the pool would wait for ever; when it says stop, at once."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        wait([parent.sentinel, stop])
-        if wait([parent.sentinel], timeout=_A_MOMENT):  # its death closes both, one after the other
-            with _WORKING:
-                os._exit(0)
-        os._exit(1)
-
-
-def _work(task: Callable[..., Told], *args: Any, **kwargs: Any) -> Told:
-    with _WORKING:
-        return task(*args, **kwargs)

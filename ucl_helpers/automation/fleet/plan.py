@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ucl_helpers import files
 from ucl_helpers.attempts import looked
+from ucl_helpers.automation.fleet.breaker import endpoint_of
 from ucl_helpers.automation.fleet.task import Result, not_due
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.errors import UsageError
@@ -36,6 +37,7 @@ class Plan:
     Attributes:
         bases: connections to renew, each with the generation that it has now, or had when a forced run began.
         settled: those that need nobody.
+        endpoints: the certificate endpoint of each connection that is to be renewed, where it is known.
         practice: whether one of them follows the sandbox of the home folder.
         continued: when the forced run that is gone on with began (UTC), or None.
     """
@@ -44,6 +46,7 @@ class Plan:
     force: bool
     bases: Mapping[str, str | None]
     settled: Mapping[str, Result] = field(default_factory=dict)
+    endpoints: Mapping[str, str] = field(default_factory=dict)
     practice: bool = False
     continued: datetime | None = None
 
@@ -124,7 +127,8 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
         idle = {one.name: not_due(one.fingerprint) for one in found if not _has_work(home, one)}
         for name in idle:
             looked(Connection(home, name), clock())
-        return Plan(home, force, {one.name: one.generation for one in found if one.name not in idle}, idle, practice)
+        found = [one for one in found if one.name not in idle]
+        return Plan(home, force, {one.name: one.generation for one in found}, idle, _endpoints(found), practice)
     now, began = clock(), None
     bases = {one.name: one.generation for one in found}
     if (earlier := _earlier(home, patterns, now)) is not None:
@@ -133,7 +137,11 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
     elif bases:
         note = {"began": now.isoformat(), "patterns": list(patterns), "bases": bases}
         files.write(_note(home), json.dumps(note).encode())
-    return Plan(home, force, bases, practice=practice, continued=began)
+    return Plan(home, force, bases, endpoints=_endpoints(found), practice=practice, continued=began)
+
+
+def _endpoints(found: Sequence[Status]) -> dict[str, str]:
+    return {one.name: endpoint for one in found if (endpoint := endpoint_of(one.url))}
 
 
 def _names(home: Home) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -23,6 +23,25 @@ _MEANING = {
 
 
 @dataclass(frozen=True)
+class EndpointFailed:
+    """A certificate endpoint that failed for several connections alike, so that it was not asked any more.
+
+    Attributes:
+        silent: it does not answer; otherwise it refuses each connection that was tried.
+        failed: names of connections that were tried in vain.
+        left: names of connections that were not tried, or not again.
+    """
+
+    silent: bool
+    failed: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        how = "does not answer" if self.silent else "refuses each connection that was tried"
+        return f"{how}: {len(self.failed)} failed, {len(self.left)} not tried"
+
+
+@dataclass(frozen=True)
 class FleetOutcome(Shown):
     """What a run came to.
 
@@ -33,6 +52,7 @@ class FleetOutcome(Shown):
         limited: how often UCL answered 429.
         repeated: renewals that were begun again, after a 429, a worker that was lost, or another process' lock.
         lost: how often a worker was lost with a renewal in hand.
+        endpoints: those that failed for several connections alike, as ``https://host:port``.
         stopped: ``interrupted``, ``terminated``, ``no workers``, ``told to wait``, or None.
         stop_code: the exit code that goes with ``stopped``.
     """
@@ -44,6 +64,7 @@ class FleetOutcome(Shown):
     limited: int = 0
     repeated: int = 0
     lost: int = 0
+    endpoints: Mapping[str, EndpointFailed] = field(default_factory=dict)
     stopped: str | None = None
     stop_code: int = 0
 
@@ -81,15 +102,26 @@ class FleetOutcome(Shown):
         return f"{told}; stopped: {self.stopped}" if self.stopped else told
 
     def rows(self) -> list[Row]:
-        """Counts by outcome, then failures, of many only the first."""
+        """Counts by outcome; each endpoint that failed, once; then other failures, of many only the first."""
         rows = [(str(count), word, _MEANING[word]) for word, count in self.counts.items() if count]
+        rows += [(endpoint, *self._example(failed)) for endpoint, failed in self.endpoints.items()]
+        of_endpoints = {name for one in self.endpoints.values() for name in (*one.failed, *one.left)}
+        others = {name: one for name, one in self.failures.items() if name not in of_endpoints}
         told = [
             (name, f"{one['exitCode']} {error['class']}", f"{error['message']}\n{error['remedy']}".strip())
-            for name, one in list(self.failures.items())[:SHOWN_FAILURES]
+            for name, one in list(others.items())[:SHOWN_FAILURES]
             if (error := one["error"])
         ]
-        more = len(self.failures) - len(told)
+        more = len(others) - len(told)
         return [*rows, *told, *([("…", f"{more} more", "all of them are in the outcome file")] if more else [])]
+
+    def _example(self, endpoint: EndpointFailed) -> tuple[str, str]:
+        """Return the error of one connection, and how many are in the same case."""
+        name = endpoint.failed[-1]
+        result = self.results[name]
+        error = result["error"] or {"class": "", "message": "", "remedy": ""}
+        text = f"{str(endpoint).capitalize()}. Run it again later. For {name}:\n{error['message']}"
+        return f"{result['exitCode']} {error['class']}", text
 
     def as_json(self) -> dict[str, Any]:
         """For programs, by ``docs/reference/fleet-outcome.schema.json``; times are ISO 8601, UTC."""
@@ -105,6 +137,10 @@ class FleetOutcome(Shown):
             "answers429": self.limited,
             "repeated": self.repeated,
             "workersLost": self.lost,
+            "endpoints": {
+                name: {"answers": not one.silent, "failed": list(one.failed), "left": list(one.left)}
+                for name, one in self.endpoints.items()
+            },
             "connections": {
                 name: {key: one[key] for key in ("outcome", "fingerprint", "exitCode", "error", "seconds")}
                 for name, one in sorted(self.results.items())

@@ -6,7 +6,9 @@ The law of this file:
 2.  A failure stops nobody else. What passes is tried again in this run, each connection :data:`ATTEMPTS` times at
     most: after 429, after another process' lock, after a worker was lost.
 3.  SIGINT and SIGTERM start nothing more, and what is under way is finished; a second one waits for nothing.
-4.  Without workers it waits for some time, and then leaves what is left to the next run; as when UCL answers 429 and
+4.  An endpoint that fails for several connections alike is not asked any more in this run, see
+    :mod:`ucl_helpers.automation.fleet.breaker`; connections of other endpoints go on.
+5.  Without workers it waits for some time, and then leaves what is left to the next run; as when UCL answers 429 and
     wants to hear nothing for longer than :data:`LONGEST_WAIT`.
 
 Everything that happens comes through one queue: a renewal that came back, or a signal.
@@ -17,17 +19,18 @@ import itertools
 import queue
 import signal
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from ucl_helpers.automation.fleet.breaker import Breaker, endpoint_of
 from ucl_helpers.automation.fleet.executors import Workers
 from ucl_helpers.automation.fleet.pacing import DEFAULT_RATE, Pace
 from ucl_helpers.automation.fleet.plan import Plan
-from ucl_helpers.automation.fleet.report import FleetOutcome
-from ucl_helpers.automation.fleet.task import FAILED, LEFT, Result, failure, left, renew_one
+from ucl_helpers.automation.fleet.report import EndpointFailed, FleetOutcome
+from ucl_helpers.automation.fleet.task import FAILED, LEFT, RENEWED, Result, failure, left, not_tried, renew_one
 from ucl_helpers.automation.signals import handled
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Busy, RetryLater, SettledElsewhere
@@ -67,7 +70,7 @@ def renew_fleet(
     run = _Run(plan, workers, Pace(rate, now=time.monotonic()), patience, progress, task)
     with run.signals():
         outcome = run.outcome()
-    if not outcome.stopped:
+    if not outcome.counts[LEFT]:
         plan.done()
     return outcome
 
@@ -82,7 +85,7 @@ class _Run:
     task: Task
     results: dict[str, Result] = field(default_factory=dict)
     under_way: dict[Future[Result], tuple[str, float]] = field(default_factory=dict)
-    later: list[tuple[float, int, str]] = field(default_factory=list)
+    later: list[tuple[float, int, str, Result]] = field(default_factory=list)
     attempts: Counter[str] = field(default_factory=Counter)
     signalled: list[int] = field(default_factory=list)
     stopped: str | None = None
@@ -92,6 +95,7 @@ class _Run:
         self.results.update(self.plan.settled)
         self.waiting = deque(self.plan.bases)
         self.happened: queue.SimpleQueue[Future[Result] | int] = queue.SimpleQueue()
+        self.breakers: defaultdict[str, Breaker] = defaultdict(Breaker)  # by endpoint
         self._order = itertools.count()
         self._seen = time.monotonic()  # when there was a worker, or nothing to do
 
@@ -108,7 +112,7 @@ class _Run:
             self.workers.executor.shutdown(wait=False)
         for name in self.plan.bases:
             self.results.setdefault(name, left())
-        if all(one["outcome"] != LEFT for one in self.results.values()):
+        if all(one["outcome"] != LEFT or one["error"] for one in self.results.values()):
             self.stopped = None
         code = 128 + self.signalled[0] if self.signalled else RetryLater.exit_code
         return FleetOutcome(
@@ -119,6 +123,7 @@ class _Run:
             limited=self.pace.limited,
             repeated=sum(count - 1 for count in self.attempts.values()),
             lost=self.lost,
+            endpoints=self._endpoints_that_failed(),
             stopped=self.stopped,
             stop_code=code if self.stopped else 0,
         )
@@ -135,7 +140,8 @@ class _Run:
             self.stopped = "no workers"
             return
         while self.waiting and len(self.under_way) < capacity and not self.pace.delay(now := time.monotonic()):
-            if not self._begin(self.waiting.popleft(), now):
+            suspected = any(one.is_suspected and not one.is_open for one in self.breakers.values())
+            if not self._begin(self.waiting.pop() if suspected else self.waiting.popleft(), now):
                 break
 
     def _begin(self, name: str, now: float) -> bool:
@@ -180,6 +186,7 @@ class _Run:
             return
         result = failure(error) if error else future.result()
         after = result["retryAfter"]
+        self._judge_endpoint(name, result, started, now)
         if result["limited"]:
             self.pace.slow_down(now, started=started, retry_after=after)
             after = after or 0.0
@@ -192,12 +199,42 @@ class _Run:
         else:
             self._settle(name, result)
 
+    def _judge_endpoint(self, name: str, result: Result, started: float, now: float) -> None:
+        """Leave out all that is left of an endpoint if this was one failure too many."""
+        where = self.plan.endpoints.get(name, "")
+        endpoint = endpoint_of(result["url"]) if result["verdict"] else where
+        if not endpoint:
+            return
+        breaker = self.breakers[endpoint]
+        breaker.came(name, result["verdict"], renewed=result["outcome"] == RENEWED, started=started, now=now)
+        if not breaker.is_open:
+            return
+        tried = {one: earlier for _, _, one, earlier in self.later}
+        for other in [*self.waiting, *tried]:
+            if self.plan.endpoints.get(other) == endpoint:
+                self._settle(other, tried.get(other) or not_tried(endpoint))
+        self.waiting = deque(one for one in self.waiting if one not in self.results)
+        self.later = [one for one in self.later if one[2] not in self.results]
+        heapq.heapify(self.later)
+
+    def _endpoints_that_failed(self) -> dict[str, EndpointFailed]:
+        found = {}
+        for endpoint in sorted(one for one, breaker in self.breakers.items() if breaker.is_open):
+            breaker = self.breakers[endpoint]
+            failed = [name for name in sorted(breaker.failed) if self.results[name]["outcome"] == FAILED]
+            left = [name for name, one in sorted(self.results.items()) if one["outcome"] == LEFT and one["error"]]
+            here = [name for name in left if self.plan.endpoints.get(name) == endpoint]
+            found[endpoint] = EndpointFailed(breaker.is_silent, tuple(failed), tuple(here))
+        return found
+
     def _again(self, name: str, when: float, result: Result) -> None:
-        """Try it once more, unless it has been tried often enough."""
-        if self.attempts[name] >= ATTEMPTS or self.stopped:
+        """Try it once more, unless it has been tried often enough, or its endpoint fails."""
+        endpoint = self.plan.endpoints.get(name, "")
+        fails = endpoint in self.breakers and self.breakers[endpoint].is_open
+        if self.attempts[name] >= ATTEMPTS or self.stopped or fails:
             self._settle(name, result)
         else:
-            heapq.heappush(self.later, (when, next(self._order), name))
+            heapq.heappush(self.later, (when, next(self._order), name, result))
 
     def _settle(self, name: str, result: Result) -> None:
         self.results[name] = result
@@ -209,5 +246,5 @@ class _Run:
 
 
 def _lost(name: str) -> Result:
-    remedy = "Nothing is lost; run it again, and look why workers end."
-    return failure(RetryLater(f"The worker that had {name} in hand was lost.", remedy=remedy))
+    remedy = f"Nothing is lost: ucl status {name} shows what is pending, and the next run resumes it."
+    return failure(RetryLater(f"The worker that renewed {name} was lost (killed, or short of memory).", remedy=remedy))

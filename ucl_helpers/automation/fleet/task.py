@@ -9,9 +9,11 @@ import time
 from typing import TypedDict
 
 from ucl_helpers.automation.aftermath import after, after_error
+from ucl_helpers.automation.fleet.breaker import Verdict, verdict
+from ucl_helpers.automation.fleet.notices import is_over, notify_once
 from ucl_helpers.client import WAITS_WHEN_LIMITED
 from ucl_helpers.clock import utc_now
-from ucl_helpers.errors import RateLimited, StorageFailed, UCLError, Waiting
+from ucl_helpers.errors import RateLimited, RetryLater, StorageFailed, UCLError, Waiting
 from ucl_helpers.renewal import Renewal, renew
 from ucl_helpers.store import Connection, Home
 
@@ -31,6 +33,8 @@ class Result(TypedDict):
         seconds: how long it took, on the worker.
         retryAfter: seconds after which UCL wants to be asked again, or None.
         limited: whether UCL answered 429.
+        verdict: what the error says of the endpoint, see :mod:`ucl_helpers.automation.fleet.breaker`.
+        url: the one that was called when it failed, or None.
     """
 
     outcome: str
@@ -40,6 +44,8 @@ class Result(TypedDict):
     seconds: float
     retryAfter: float | None
     limited: bool
+    verdict: Verdict | None
+    url: str | None
 
 
 def renew_one(home: str, name: str, base: str | None, force: bool = False, again: bool = False) -> Result:
@@ -75,8 +81,10 @@ def _renewed(connection: Connection, base: str | None, *, force: bool, again: bo
             insists = not before and (force or (again and _has_work(connection)))
             outcome = renew(connection, only_if_due=not insists)  # also settles what an attempt left
     except UCLError as error:
-        after_error(connection, error)
+        after_error(connection, error, tell=notify_once)
         raise
+    if outcome.outcome == RENEWED:
+        is_over(connection)
     done = RENEWED_BEFORE if before and outcome.outcome == NOT_DUE else outcome.outcome
     mark, wrong = outcome.facts.get("fingerprint"), after(connection, outcome).error
     told = failure(wrong) if wrong else _result(done)
@@ -105,12 +113,21 @@ def failure(error: BaseException) -> Result:
         "error": told,
         "retryAfter": after,
         "limited": isinstance(error, RateLimited),
+        "verdict": verdict(error),
+        "url": error.data.get("url"),
     }
 
 
 def left() -> Result:
     """What is told of a connection that a stopped run has not done."""
     return _result(LEFT)
+
+
+def not_tried(endpoint: str) -> Result:
+    """What is told of a connection whose endpoint failed for others, so that it was not asked."""
+    remedy = "Nothing of this connection has changed. The next run tries it."
+    error = RetryLater(f"Not tried: {endpoint} fails for other connections too.", remedy=remedy)
+    return {**failure(error), "outcome": LEFT}
 
 
 def not_due(fingerprint: str | None) -> Result:
@@ -127,4 +144,6 @@ def _result(outcome: str) -> Result:
         "seconds": 0.0,
         "retryAfter": None,
         "limited": False,
+        "verdict": None,
+        "url": None,
     }

@@ -15,6 +15,11 @@ Voilà asks for no password by default, so every user of the machine can press t
 It is a layer of its own, above all the others but `cli`, since it shows all of them.
 """
 
-from ucl_helpers.views.explorer.page import Explorer, explore
+from ucl_helpers.extras import missing_for
+
+try:
+    from ucl_helpers.views.explorer.page import Explorer, explore
+except ModuleNotFoundError as error:  # ipywidgets
+    raise missing_for(error, "lab") from None
 
 __all__ = ["Explorer", "explore"]

@@ -82,7 +82,7 @@ class Chooser:
 
     def _practise(self) -> None:
         self._result.fill(
-            lambda: self._take(practice.open_connection(home=self.desk.home.path, practice=PRACTICE).name)
+            lambda: self._take(practice.open_connection(home=self.desk.home.path, practice=PRACTICE, asked=True).name)
         )
 
     def _import(self) -> None:
@@ -94,7 +94,7 @@ class Chooser:
             raise UsageError("Name and key are needed to import a connection.", remedy="Fill them in.")
         if Connection(self.desk.home, name).current is not None:
             raise UsageError(f"{name} is there already.", remedy="Choose it above, or choose another name.")
-        return self._take(practice.open_connection(name, self.desk.home.path, practice="", **given).name)
+        return self._take(practice.open_connection(name, self.desk.home.path, practice="", asked=False, **given).name)
 
     def _take(self, name: str) -> object:
         self.desk.name = name

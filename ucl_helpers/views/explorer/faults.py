@@ -4,7 +4,6 @@ It has a thread of its own, so that a fault can be taken back while a step waits
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from ipywidgets import Dropdown, HBox, Layout
@@ -83,9 +82,10 @@ class FaultsPanel(Panel):
 
     def _may(self) -> bool:
         """The faults are those of this home's sandbox; a connection may follow another one."""
-        ready = self.desk.connection.settings.sandbox if self.desk.is_chosen else None
+        if not self.desk.is_chosen or (ready := self.desk.connection.settings.sandbox) is None:
+            return False
         own = self.desk.home.path / "sandbox" / "ready.json"
-        return ready is not None and Path(ready).resolve() == own.resolve()
+        return (self.desk.connection.path / ready).resolve() == own.resolve()
 
     def _may_own(self) -> bool:
         return self._may() and self._scene.value == OWN

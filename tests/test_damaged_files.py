@@ -1,0 +1,73 @@
+"""Whatever file of a connection is damaged: a renewal goes through, or the doctor names it with a command."""
+
+import pytest
+from steps import go, install
+
+from ucl_helpers import Renewal, renew
+from ucl_helpers.automation.doctor import diagnose
+from ucl_helpers.errors import UCLError
+
+pytest_plugins = ["procedure_fixtures"]
+
+GENERATION = ("identity.pem", "key.pem", "certificate.pem", "chain.pem", "client-ca.pem", "server-ca.pem")
+FILES = [
+    *(f"current/{name}" for name in (*GENERATION, "connection.json")),
+    *(f"pending/{name}" for name in ("key.pem", "csr.pem", "answer.json", "chain.pem", "state.json", "server-ca.pem")),
+    *("settings.toml", "attempts.json", "hooks.json", "journal.jsonl"),
+]
+DAMAGE = {
+    "empty": b"",
+    "zeros": bytes(300),  # as some file systems leave a file after a power cut
+    "half": b"-----BEGIN CERTIFICATE-----\nMIIB",
+    "a folder": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def without_a_proxy(monkeypatch):
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def prod(home, ucl, between, tmp_path):
+    return install(home, ucl, tmp_path)
+
+
+def damaged(path, content):
+    path = path.resolve()
+    if path.exists():
+        path.unlink()
+    if content is None:
+        path.mkdir(mode=0o700)
+    else:
+        path.write_bytes(content)
+        path.chmod(0o600)
+
+
+@pytest.mark.kind("the right culprit: a damaged file of a connection")
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", FILES)
+def test_a_renewal_goes_through_or_the_doctor_names_the_file(prod, name, damage):
+    connection = prod
+    if name.startswith("pending/"):
+        go(Renewal.begin(connection), "sign")
+    damaged(connection.path / name, DAMAGE[damage])
+    offline = diagnose(connection, offline=True)
+    outcome, error = None, None
+    try:
+        outcome = renew(connection).outcome
+    except UCLError as caught:
+        error = caught
+    if error is None:
+        assert outcome == "renewed"
+        return
+    assert error.exit_code in {2, 10}, error
+    assert offline.exit_code, f"{error}\n{offline}"
+    assert offline.worst.remedy, offline
+    assert "Mend that" not in offline.worst.remedy, offline
+
+
+def test_without_damage_it_goes_through_and_nothing_is_named(prod):
+    assert diagnose(prod, offline=True).exit_code == 0
+    assert renew(prod).outcome == "renewed"

@@ -1,0 +1,229 @@
+"""Certificates that UCL refuses already: revoked by other means, or their client or application deleted at UCL."""
+
+import pytest
+from command_line import Shell
+from steps import Clock, judged
+
+from ucl_helpers import Establishment, forget, renew, revoke, rollback, status_of, valid_identities
+from ucl_helpers.automation.doctor import diagnose
+from ucl_helpers.crypto import common_name
+from ucl_helpers.errors import Outage, PossibleOutage, UsageError
+from ucl_helpers.models import OneTimeToken
+from ucl_helpers.revocation import doubtful_identities
+from ucl_helpers.sandbox import Fault, Sandbox
+from ucl_helpers.status import STATES
+from ucl_helpers.store import Home
+from ucl_helpers.views.history import history
+
+GONE = "UCL does not accept it any more"
+DOUBT = f"{GONE}, or UCL has an outage"
+
+
+@pytest.fixture
+def ucl():
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def prod(home, ucl):
+    """Two generations of one client, the second in use."""
+    connection = home.new("prod")
+    connection.write_settings({"key_length": 2048})
+    Establishment.begin(connection, OneTimeToken(ucl.one_time_token(), ucl.connector_url), ca_file=ucl.ca_file).run()
+    renew(connection)
+    return connection
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def shell(home):
+    return Shell(home.path)
+
+
+def revoked_elsewhere(ucl, generation):
+    certificate = generation.certificate
+    ucl._memory.revoke(generation.fingerprint, common_name(certificate.subject), generation.validity.not_after)
+
+
+def all_revoked(ucl, connection):
+    for one in connection.generations():
+        revoked_elsewhere(ucl, one)
+
+
+def client_deleted(ucl, connection):
+    ucl._memory.delete_system_auth(common_name(connection.current.certificate.subject))
+
+
+def application_unregistered(ucl, connection):
+    ucl._memory.unregister(ucl.application_id)
+
+
+MEANS = [all_revoked, client_deleted, application_unregistered]
+
+
+@pytest.mark.kind("revoked elsewhere: by other means, for every certificate")
+@pytest.mark.parametrize("gone", MEANS)
+def test_every_certificate_is_told_of_and_a_repeat_ends_well(prod, ucl, shell, gone):
+    gone(ucl, prod)
+    first, second = prod.generations()
+    said = shell.ucl("revoke", "prod", "--all", "--yes")
+    assert said.code == 3
+    for where in (f"{first.fingerprint} (generation {first.name})", f"{second.fingerprint} (in use)"):
+        assert f"{where}: {DOUBT}" in said.err
+    assert [list(valid_identities(prod)), len(doubtful_identities(prod))] == [[], 2]
+    with pytest.raises(UsageError, match="UCL has refused 2 identities of prod once"):
+        forget(prod)
+    again = shell.ucl("revoke", "prod", "--all", "--yes")
+    assert again.code == 0
+    for where in (f"{first.fingerprint} (generation {first.name})", f"{second.fingerprint} (in use)"):
+        assert f"{where}: {GONE}\n" in again.out
+    assert "still valid   none\n" in again.out
+    calls = len(ucl.requests)
+    third = shell.ucl("revoke", "prod", "--all", "--yes", "--json")
+    assert (third.code, third.json["stillValid"], third.json["outcome"]) == (0, "none", "nothing-to-revoke")
+    assert third.json["certificates"].count(GONE) == 2
+    assert len(ucl.requests) == calls  # it is settled, so nobody is asked
+    assert shell.ucl("forget", "prod", "--yes").code == 0
+    assert not prod.path.exists()
+
+
+def test_without_any_of_them_all_are_revoked_at_once(prod, ucl, shell):
+    """The twin."""
+    said = shell.ucl("revoke", "prod", "--all", "--yes")
+    assert (said.code, said.out.count("): revoked\n")) == (0, 2)
+    assert all(ucl._memory.is_revoked(one.fingerprint) for one in prod.generations())
+
+
+@pytest.mark.kind("revoked elsewhere: one of two, so that no outage explains it")
+@pytest.mark.parametrize("which", [0, 1], ids=["the earlier one", "the one in use"])
+def test_another_that_is_accepted_proves_that_there_is_no_outage(prod, ucl, which):
+    refused, other = prod.generations()[which], prod.generations()[1 - which]
+    revoked_elsewhere(ucl, refused)
+    outcome = revoke(prod, everything=True)
+    assert (outcome.facts["revoked"], outcome.facts["not_accepted"]) == (other.fingerprint, refused.fingerprint)
+    assert outcome.facts["still_valid"] == "none"
+    assert (prod.revoked().keys(), prod.refused().keys()) == ({other.fingerprint}, {refused.fingerprint})
+    assert revoke(prod, everything=True).exit_code == 0
+    forget(prod)
+
+
+# -- an outage looks the same ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.kind("revoked elsewhere: outages that are not taken for it")
+@pytest.mark.parametrize("before", [None, "asked", "doubtful"])
+def test_a_proven_outage_settles_nothing(prod, ucl, before):
+    marks = [one.fingerprint for one in prod.generations()]
+    for mark in marks:
+        if before:
+            judged(prod, before, mark)
+    ucl.faults.set([Fault("outage", value="process")])
+    for _ in range(3):
+        with pytest.raises(Outage):
+            revoke(prod, everything=True)
+    assert {prod.verdicts().get(mark) and prod.verdicts()[mark].status for mark in marks} == {before}
+    ucl.faults.clear()
+    assert revoke(prod, everything=True).facts["revoked"] == ", ".join(marks)
+    assert all(map(ucl._memory.is_revoked, marks))
+
+
+def test_an_outage_that_is_not_proven_is_asked_about_again(prod, ucl):
+    """The Director's database is down: its answer is that for a certificate that was revoked."""
+    ucl.faults.set([Fault("outage", value="database")])
+    with pytest.raises(PossibleOutage, match="or UCL has an outage") as raised:
+        revoke(prod, everything=True)
+    assert (raised.value.exit_code, len(doubtful_identities(prod))) == (3, 2)
+    assert prod.revoked() == {}
+    ucl.faults.clear()
+    assert revoke(prod, everything=True).facts["not_accepted"] is None
+    assert all(ucl._memory.is_revoked(one.fingerprint) for one in prod.generations())
+
+
+@pytest.mark.parametrize("status", ["doubtful", "refused"])
+def test_what_ucl_accepts_after_all_is_valid_again(prod, status):
+    judged(prod, status)
+    assert list(valid_identities(prod))[-1].where != "in use"
+    renew(prod)
+    assert len(valid_identities(prod)) == 3
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_gateways_word_settles_nothing(prod, ucl, code):
+    ucl.faults.set([Fault(f"http-{code}", operation="revoke", times=4)])
+    for _ in range(2):
+        with pytest.raises(Exception, match=f"{code}"):
+            revoke(prod, everything=True)
+    assert (prod.verdicts().certificates, len(valid_identities(prod))) == ({}, 2)
+
+
+# -- the way back ------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_revocation_the_way_back_by_rollback_is_named(prod, shell):
+    first, second = prod.generations()
+    said = shell.ucl("revoke", "prod", "--yes")
+    assert f"to come back  ucl rollback prod (generation {first.name})\n" in said.out
+    status = shell.ucl("status", "prod").out
+    assert f"ucl rollback prod (generation {first.name})\n" in status
+    assert f"{second.name}: revoked, " in status
+    assert diagnose(prod, offline=True)["revocation"].remedy.startswith("ucl rollback prod")
+    assert shell.ucl(*["rollback", "prod"]).code == 0
+    assert status_of(prod).state == "valid"
+    assert f"{second.name}: revoked, " in shell.ucl("status", "prod").out
+
+
+def test_where_it_would_not_work_establishing_is_named(prod, ucl, shell):
+    """The twin."""
+    judged(prod, "revoked", prod.generations()[0].fingerprint)
+    assert "rollback" not in shell.ucl("revoke", "prod", "--yes").out
+    assert "ucl establish prod" in shell.ucl("status", "prod").out
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [("revoked", "revoked"), ("refused", GONE), ("doubtful", DOUBT), ("asked", "its revocation was")],
+)
+def test_rollback_and_status_say_which_generations_are_not_usable(prod, shell, status, told):
+    first, second = prod.generations()
+    for one in (first, second):
+        judged(prod, status, one.fingerprint)
+    seen, said = shell.ucl("status", "prod"), shell.ucl("rollback", "prod")
+    assert f"{second.name}: {told}" in seen.out
+    assert seen.out.count(told) >= 2
+    if status == "asked":  # it may still be accepted: that is tried
+        assert said.code == 0
+    else:
+        assert (said.code, f"{first.name} ({told}" in said.err) == (2, True)
+
+
+def test_a_generation_that_was_revoked_is_not_even_tried(prod, ucl):
+    judged(prod, "revoked", prod.generations()[0].fingerprint)
+    calls = len(ucl.requests)
+    with pytest.raises(UsageError, match=r"Generation 000001-\w+ of prod was revoked 20"):
+        rollback(prod, "1")
+    assert len(ucl.requests) == calls
+
+
+def test_one_that_was_refused_is_tried_when_it_is_named(prod):
+    judged(prod, "refused", prod.generations()[0].fingerprint)
+    assert rollback(prod, "1").outcome == "rolled-back"
+    assert prod.verdicts().certificates == {}
+
+
+@pytest.mark.parametrize(("status", "word"), [("revoked", "revoked"), ("refused", "refused"), ("doubtful", "valid")])
+def test_the_state_of_one_that_is_refused_is_its_own(prod, status, word):
+    judged(prod, status)
+    assert (status_of(prod).state, word in STATES) == (word, True)
+    assert (f"000002      {word}" in str(history(prod))) is (word != "valid")
+
+
+def test_what_has_expired_is_not_asked_about(prod, ucl):
+    client_deleted(ucl, prod)
+    calls = len(ucl.requests)
+    assert revoke(prod, everything=True, clock=Clock(days=100)).outcome == "nothing-to-revoke"
+    assert len(ucl.requests) == calls
