@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -246,3 +247,17 @@ def test_the_key_is_in_no_representation(chain, tmp_path):
     secret = rsa_key().private_bytes(Encoding.DER, PrivateFormat.PKCS8, serialization.NoEncryption())
     assert base64.b64encode(secret)[40:80].decode() not in repr(identity) + str(identity)
     assert "key" not in repr(identity).split("chain=")[0]
+
+
+def test_what_openssl_does_not_use_is_a_usage_error_and_not_one_of_storage(home, tmp_path):
+    (tmp_path / "k").write_bytes(key_bytes())
+    for command in (
+        "req -x509 -key k -subj /CN=CA -out ca",
+        "req -new -key k -subj /CN=x -out csr",
+        "x509 -req -in csr -CA ca -CAkey k -sha1 -out weak",
+    ):
+        subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    identity = read_identity(tmp_path / "k", tmp_path / "weak")
+    with pytest.raises(UsageError, match=r"cannot be used for TLS: .*weak"):
+        import_identity(home, "prod", identity, "https://localhost:1/connector/graphql")
+    assert tree(home.path) == {}

@@ -160,7 +160,7 @@ def test_a_real_connection_is_not_practised_with(home, real):
 
 
 def test_a_practice_connection_is_not_established_for_real(home, tmp_path, monkeypatch):
-    monkeypatch.setenv("T", "s3cr3t")
+    monkeypatch.setenv("T", f"{'s3cr3t':-<86}==")
     given = {"token": "env:T", "connector_url": "https://localhost/"}
     practice.practise(home, "lab", 2048)
     with pytest.raises(UsageError, match="lab is a connection for practice"):
@@ -169,7 +169,7 @@ def test_a_practice_connection_is_not_established_for_real(home, tmp_path, monke
 
 
 def test_a_way_in_without_a_name_is_a_usage_error(home, monkeypatch):
-    monkeypatch.setenv("T", "s3cr3t")
+    monkeypatch.setenv("T", f"{'s3cr3t':-<86}==")
     with pytest.raises(UsageError, match="cannot name a connection"):
         practice.way_in("", home.path, practice="try", token="env:T", connector_url="https://localhost/")
     assert home.connections() == []

@@ -183,7 +183,7 @@ def read_bearer(text: str) -> str:
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{86}={0,2}")  # 64 bytes; a double click selects no "=" at the end
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 _HEADER_OF_TOKEN = re.compile(r"\"?((connector-)?token|rawEncoded|raw)\"?\s*[:=]\s*|Bearer\s+", re.IGNORECASE)
-_HEADER_OF_BEARER = re.compile(r"^\s*(authorization\s*:\s*)?(bearer\s+)?", re.IGNORECASE)
+_HEADER_OF_BEARER = re.compile(r"^\s*(authorization\s*:\s*)?(bearer(\s+|$))?", re.IGNORECASE)
 _TOKEN_FIELDS = ("token", "rawEncoded", "raw", "legacyConnectorURL")
 _NO_TOKEN = (
     (re.compile(r"(env|file):"), "is a reference itself: give that reference in place of the one that led to it"),

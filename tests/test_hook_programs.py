@@ -1,0 +1,80 @@
+"""Scripts that cannot be run are named for the reason, where the system says only "No such file or directory"."""
+
+import shlex
+import subprocess
+from datetime import timedelta
+
+import pytest
+
+from ucl_helpers.automation import child
+
+PATH = {"PATH": "/usr/bin:/bin"}
+SCRIPTS = {
+    "CR LF": (b"#!/bin/sh\r\nexit 0\r\n", 0o700, "it has Windows line ends (CR LF)"),
+    "CR LF and env": (b"#!/usr/bin/env sh\r\nexit 0\r\n", 0o700, "it has Windows line ends (CR LF)"),
+    "CR LF and an argument": (b"#!/bin/sh -e\r\nexit 0\r\n", 0o700, "it has Windows line ends (CR LF)"),
+    "CR LF after the first line": (b"#!/bin/sh\nif true; then\r\n  exit 0\r\nfi\r\n", 0o700, "Windows line ends"),
+    "no interpreter": (b"#!/no/such/sh\n", 0o700, "the interpreter /no/such/sh that its first line names is not there"),
+    "no interpreter for env": (b"#!/usr/bin/env no-such-sh\n", 0o700, "the interpreter no-such-sh that its first line"),
+    "not executable": (b"#!/bin/sh\n", 0o600, "it is not executable; make it so: chmod u+x"),
+    "no first line": (b"exit 0\n", 0o700, "its first line names no interpreter"),
+    "empty": (b"", 0o700, "the file is empty"),
+    "byte order mark": (b"\xef\xbb\xbf#!/bin/sh\nexit 0\n", 0o700, "begins with a byte order mark"),
+    "UTF-16": ("#!/bin/sh\nexit 0\n".encode("utf-16"), 0o700, "UTF-16"),
+    "of another system": (b"MZ\x90\0" + b"\0" * 100, 0o700, "it was built for another system"),
+}
+
+
+def run(*command):
+    return child.run(command, PATH, timedelta(seconds=30)).problem
+
+
+def script(folder, data, mode):
+    path = folder / "my hook"
+    path.write_bytes(data)
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.kind("foreign files: scripts that cannot be run")
+@pytest.mark.parametrize(("data", "mode", "says"), SCRIPTS.values(), ids=SCRIPTS)
+def test_a_script_that_cannot_be_run_is_named(data, mode, says, tmp_path):
+    assert says in run(str(script(tmp_path, data, mode)))
+
+
+@pytest.mark.kind("foreign files: scripts that cannot be run")
+@pytest.mark.parametrize("name", ["CR LF", "CR LF and env", "CR LF after the first line"])
+def test_the_command_that_is_named_converts_it(name, tmp_path):
+    data, mode, _ = SCRIPTS[name]
+    path = script(tmp_path, data, mode)
+    _, _, command = run(str(path)).rpartition("convert it: ")
+    assert shlex.split(command)[-1] == str(path)
+    subprocess.run(command, shell=True, check=True)  # noqa: S602 - as a user would paste it
+    assert run(str(path)) == ""
+
+
+@pytest.mark.kind("foreign files: scripts that cannot be run")
+def test_a_script_given_to_a_shell_is_looked_at_as_well(tmp_path):
+    path = script(tmp_path, b"#!/bin/sh\nif true; then\r\n  exit 0\r\nfi\r\n", 0o600)
+    assert "Windows line ends" in run("sh", str(path))
+
+
+@pytest.mark.kind("foreign files: scripts that cannot be run")
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("no-such-program", "No such file or directory in /usr/bin:/bin"),
+        ("./hook", "give the whole path"),
+        ("/no/such/hook", "No such file or directory"),
+        ("{}", "it is a folder"),
+        ("{}/link", "it is a symlink to a file that is not there"),
+    ],
+)
+def test_a_program_that_is_not_there_is_named(command, says, tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    assert says in run(command.format(tmp_path))
+
+
+def test_a_script_that_fails_by_itself_is_not_explained(tmp_path):
+    assert run(str(script(tmp_path, b"#!/bin/sh\nexit 3\n", 0o700))) == "exit code 3"
+    assert run(str(script(tmp_path, b"#!/bin/sh\nexit 0\n", 0o700))) == ""
