@@ -274,12 +274,13 @@ def closing_command(folder: Path, *below: Path) -> str:
     """Return one shell command that closes a folder of ours to others as :func:`require_private_folder` wants it.
 
     It closes the folders above as well, and with ``folder`` all that is in it: whoever opened one file by ``chmod -R``
-    opened the others too. Empty if the modes are as they should be, or if a folder above belongs to another user.
+    opened the others too. Empty if the modes are as they should be, or if the folder or one above is another user's.
     """
     way, target = _way_to(folder)
     above = [(path, status) for path, status in way if path != target and stat.S_ISDIR(status.st_mode)]
     loose = [(path, status) for path, status in above if not _is_protected(status)]
-    if any(status.st_uid != os.geteuid() != 0 for _, status in loose):
+    ours = [status for path, status in way if path == target]
+    if any(status.st_uid != os.geteuid() != 0 for status in (*ours, *(status for _, status in loose))):
         return ""
     commands = [f"chmod go-w {shlex.join(str(path) for path, _ in loose)}"] if loose else []
     inside = [path for path in (target, *below) if path is not None and _is_loose(path)]

@@ -431,7 +431,6 @@ STEPS = {
     "glued": lambda text: text.replace("-----\n-----", "----------"),
     "one line": lambda text: text.replace("\n", " "),
     "written": lambda text: text.replace("\n", "\\n"),
-    "JSON": lambda text: json.dumps({"a": "x", "b": text}),
     "text around": lambda text: f"Subject: x\n{text}\nthe end\n",
     "indented": lambda text: "".join(f"    {line}\n" for line in text.split("\n")),
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
@@ -449,7 +448,7 @@ def test_any_mix_of_forms_yields_the_same_certificates(steps, mark, order):
     for step in steps:
         if step == "base64":
             coded += 1
-        if coded < 3 and not (step in {"label", "JSON"} and coded):
+        if coded < 3 and not (step == "label" and coded):
             text = STEPS[step](text)
     encoding, prefix = MARKS[mark]
     found = certificates_in(prefix + text.encode(encoding), where="here")

@@ -56,7 +56,7 @@ def diagnose_way(
 def _findings_of(home: Home) -> list[Finding]:
     """What there is to say of the home folder."""
     itself = guarded("home folder", lambda: folders.home_folder(home))
-    offered = guarded(file_system.NAME, lambda: file_system.file_system(home))
+    offered = guarded(file_system.NAME, lambda: file_system.file_system(home, home.path / "connections"))
     lacking = next((one for one in (itself, offered) if one.status == "failed"), None)
     holding = skipped(NAME, f"see {lacking.name}") if lacking else guarded(NAME, lambda: locks(home))
     return [offered, itself, holding] if _explains(offered) else [itself, offered, holding]
@@ -104,7 +104,7 @@ class _Examination:
     def findings(self, *, offline: bool, seconds: float) -> list[Finding]:
         """From near to far."""
         connection = self._connection
-        offered = guarded(file_system.NAME, lambda: file_system.file_system(connection.home))
+        offered = guarded(file_system.NAME, lambda: file_system.file_system(connection.home, *connection.folders[1:]))
         itself = guarded("home folder", lambda: folders.home_folder(connection.home))
         self._found += [offered, itself] if _explains(offered) else [itself, offered]
         self._look("connection folder", lambda: folders.connection_folder(connection))

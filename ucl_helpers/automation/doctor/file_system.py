@@ -14,21 +14,23 @@ from pathlib import Path
 
 from ucl_helpers import files
 from ucl_helpers.automation.doctor.findings import Finding, failed, ok, skipped, warning
-from ucl_helpers.automation.doctor.folders import may
+from ucl_helpers.automation.doctor.folders import may, privacy
 from ucl_helpers.errors import StorageFailed
 from ucl_helpers.store import Home
-from ucl_private_files import is_private_folder
 
 NAME = "file system"
 MOVE = "Choose a home folder on another file system: --home or UCL_HOME."
 _SYNC = "fsync of folders"
 
 
-def file_system(home: Home) -> Finding:
-    """Try each feature in the home folder; of those that are missing, each is named with the system's answer."""
+def file_system(home: Home, *below: Path) -> Finding:
+    """Try each feature in the home folder; of those that are missing, each is named with the system's answer.
+
+    Nothing is tried, and so nothing is written, if others can change it or one of the folders ``below``.
+    """
     if not home.path.is_dir() or not may(home.path, os.W_OK | os.X_OK):
         return skipped(NAME, f"{home.path} is not there, or cannot be written")
-    if not is_private_folder(home.path):
+    if privacy(NAME, home.path, *below) is not None:
         return skipped(NAME, "see home folder")
     folder = files.temporary(home.path / "doctor")
     folder.mkdir(mode=0o700)
