@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_BY_HAND = {"jupyter-nbconvert", "jupyter-execute", "nbconvert", "nbclient"}
+_BY_HAND = {"jupyter-nbconvert", "jupyter-execute", "nbconvert", "nbclient", "voila"}
 _WORDS = 3  # of a command line: interpreter, -m, program
 
 
@@ -15,7 +15,7 @@ def is_attended() -> bool:
 
     JupyterLab and others with a person in front of them allow input (``allow_stdin`` of Jupyter's protocol). Papermill,
     ``ucl run`` and services that run notebooks do not. ``jupyter nbconvert --execute`` and ``jupyter execute`` do not
-    either, but they take no parameters, so no connection can have been meant: they count as a person's.
+    either, but they take no parameters, so no connection can have been meant: they count as a person's, as Voilà does.
     """
     ipython: Any = sys.modules.get("IPython")
     kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython else None
