@@ -101,7 +101,7 @@ def closed(tmp_path):
     ids=lambda arguments: " ".join(arguments[:2]),
 )
 def test_a_home_folder_that_cannot_be_made_is_told_and_how_to_choose_another(arguments, closed):
-    said = Shell(closed / "home", started_by=BOUNDED).ucl(*arguments, T="x")
+    said = Shell(closed / "home", started_by=BOUNDED).ucl(*arguments, T="x" * 86 + "==")
     assert (said.code, said.out, "Permission denied" in said.err) == (10, "", True)
     assert ELSEWHERE in said.err or str(closed) in said.err
     assert Shell(closed / "home", started_by=BOUNDED).ucl().code == 0

@@ -159,7 +159,8 @@ def test_what_is_no_failed_attempt_is_told_at_once(what, connection, received):
 @pytest.mark.kind("outages: notices")
 @pytest.mark.parametrize("what", [Outage, PossibleOutage])
 def test_an_outage_is_a_warning_first_and_a_failure_when_it_lasts(what, connection, received):
-    down, lost = what("Refused.", outage="possible"), AuthenticationFailed("Refused.", outage="possible")
+    facts = {"outage": "possible", "endpoint": "certificate"}
+    down, lost = what("Refused.", **facts), AuthenticationFailed("Refused.", **facts)
     now = SIGNED + HOUR
     for hours, error in ((0, down), (1, down), (2, down), (26, down), (27, down), (28, lost)):
         moment = now + hours * HOUR

@@ -24,6 +24,7 @@ from ucl_helpers.errors import (
     Unreachable,
     UsageError,
 )
+from ucl_helpers.key_files import ca_certificates
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.pending import set_aside
@@ -109,11 +110,12 @@ def test_what_cannot_be_read_any_more_is_set_aside_too(secure, damaged):
 def test_what_verifies_the_server_follows_the_connection(secure, tmp_path):
     """A renewal has it from the generation in use; to go on with an establishment it need not be given again."""
     pending, other = left_by(secure, "request"), tmp_path / "other.pem"
-    other.write_bytes(b"another CA")
+    another = (secure.current.path / "client-ca.pem").read_bytes()
+    other.write_bytes(another)
     trust(pending, "establish", None)
     assert pending.server_ca.read_bytes() == secure.current.server_ca.read_bytes()
     trust(pending, "renew", other)
-    assert pending.server_ca.read_bytes() == b"another CA"
+    assert ca_certificates(pending.server_ca.read_bytes(), where="") == ca_certificates(another, where="")
     trust(pending, "renew", None)
     assert pending.server_ca is None
 

@@ -177,7 +177,9 @@ def _require_loadable(staged: Pending) -> None:
     try:
         tls_context(None, staged.credentials())
     except StorageFailed as error:
-        reason = error.message.rpartition("used: ")[2]
+        _, refused, reason = error.message.rpartition("used: ")
+        if not refused:  # the files could not be read, which is no fault of what is in them
+            raise
         raise UsageError(
             f"Key and certificate cannot be used for TLS: {reason}",
             remedy="Establish a connection with a new key instead; how: ucl establish --help",

@@ -236,12 +236,12 @@ class Pending:
 
     def credentials(self) -> Credentials:
         """The kept key and chain for a handshake; a chain that is lost or damaged is taken from the answer again."""
-        path, answer = self.path / "chain.pem", self.answer()
+        path = self.path / "chain.pem"
         with files.storage("read", path):
             try:
                 chain = read_certificates(path.read_bytes(), name=str(path))
             except (BadAnswer, FileNotFoundError) as error:
-                if (again := _chain_of(answer)) is None:
+                if (again := _chain_of(self.answer())) is None:
                     raise error from None
                 self.keep_chain(chain := again)
         return Credentials(path, self.key_path, chain[0], self.passphrase)
