@@ -67,7 +67,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r".*\[[^\]]*"),
     # inner workings that a public method takes or returns
     (r"py:.*", r"ucl_helpers\.(access\.Readers|exchange\.Exchange|exports\.Wanted|pending\.Pending|tls\.Credentials)"),
-    (r"py:.*", r"ucl_helpers\.(building\.prune|show\.Shown|status\.UnderWay)"),
+    (r"py:.*", r"ucl_helpers\.(building\.prune|formats|outage\.judged|show\.Shown|status\.UnderWay)"),
+    (r"py:.*", r"ucl_helpers\.(revocation\.doubtful_identities|state\.(Activation|Verdicts?))"),
     (r"py:.*", r"ucl_helpers\.views\.(markup\.Html|explorer\.page\.Explorer)"),
     # have a page of their own: docs/reference/settings.md, due.md
     (r"py:.*", r"ucl_helpers\.(attempts\.Attempts|settings\.Settings)"),

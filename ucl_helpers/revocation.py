@@ -103,7 +103,7 @@ def identities(connection: Connection, clock: Clock = utc_now) -> list[ValidIden
 def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIdentities:
     """Every identity of this connection that UCL may still accept; the one in use is the last.
 
-    None that UCL has refused is among them, see :func:`doubtful_identities`.
+    None that UCL has refused is among them, see :func:`ucl_helpers.revocation.doubtful_identities`.
     """
     gone = connection.verdicts().having("revoked", "refused", "doubtful")
     return ValidIdentities(tuple(one for one in identities(connection, clock) if one.fingerprint not in gone))
