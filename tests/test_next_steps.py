@@ -28,6 +28,7 @@ WANTED = {
     "expired": "establish",
     "not yet valid": "doctor",
     "revoked": "establish",
+    "refused": "doctor",
     "not established": "establish",
     "settings not usable": "settings",
     "damaged": "doctor",

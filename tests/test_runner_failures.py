@@ -308,7 +308,8 @@ def test_a_process_that_cannot_be_started_is_a_storage_error_and_leaves_nothing_
     before = open_files()
     with pytest.raises(StorageFailed, match="No such file"):
         run_notebook(notebook, tmp_path / "out.ipynb")
-    assert (open_files(), list(tmp_path.iterdir())) == (before, [notebook])
+    outcome = tmp_path / "out.outcome.json"
+    assert (open_files(), sorted(tmp_path.iterdir())) == (before, sorted([notebook, outcome]))
     monkeypatch.undo()
     assert printed(run_notebook(notebook, tmp_path / "out.ipynb").output) == "now\n"
     assert open_files() == before

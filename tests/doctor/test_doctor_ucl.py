@@ -67,7 +67,7 @@ def test_a_server_with_a_certificate_that_will_not_do(served, ucl, tmp_path, fau
 @pytest.mark.parametrize("text", ["", "no PEM"])
 def test_a_ca_file_that_is_none(secure, ucl, text, count):
     (secure.current.path / "server-ca.pem").write_text(text)
-    finding = named(secure, "server trust", "server-ca.pem cannot be used", code=10)
+    finding = named(secure, "server trust", "CA file cannot be used", code=10)
     mended(finding, secure, SERVER_CA_FILE=str(ucl.ca_file))
     count(mended=1)
 

@@ -4,6 +4,7 @@ r"""What is to be done next for a connection, by its status. Pure.
 settings not usable                                  ``settings``: let the user edit them
 damaged; what is under way cannot be read            ``doctor``: it finds the command that mends it
 not yet valid                                        ``doctor``: a clock is wrong
+refused                                              ``doctor``: it asks UCL again, and names the way back
 an establishment is signed, to be verified           ``finish`` it: that takes no token
 expired, revoked, not established                    ``establish`` it, which takes a one-time token
 due, or a renewal was sent for signing               ``renew``, and not wait for the next try where it has just failed …
@@ -46,6 +47,8 @@ def next_step(status: Status) -> Step | None:
         return Step("doctor", "what is under way cannot be read")
     if left and left.procedure == "establish" and left.stage == SIGNED:
         return Step("finish", f"under way: {left}")
+    if status.state == "refused":
+        return Step("doctor", "UCL refused it when it was to be revoked")
     if status.state in {"expired", "revoked", "not established"}:
         since = f" {moment(status.validity.not_after)}" if status.state == "expired" and status.validity else ""
         return Step("establish", f"{status.state}{since}")
