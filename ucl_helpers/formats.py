@@ -47,7 +47,7 @@ _LABELS = {
 _LEGACY = re.compile(r"\s*Proc-Type:\s*4,ENCRYPTED\s+DEK-Info:\s*([A-Za-z0-9-]+,[0-9A-Fa-f]+)\s+(.*)", re.DOTALL)
 _NOT_BASE64 = re.compile(r"[\s\"'>,\\]+")  # stands in the lines of a block that was quoted, indented or replied to
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{40,}={0,2}")
-_OF_PEM = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/\s]*={0,2}")  # base64 of "-----BEGIN "
+_RUN = re.compile(r"[A-Za-z0-9+/]{20,}(?:\s+[A-Za-z0-9+/]{20,})*(?:\s+[A-Za-z0-9+/]+)?={0,2}")  # lines of base64
 _OF_DER = re.compile(r"MI[A-Za-z0-9+/\s]{100,}={0,2}")
 _WRITTEN_BREAK = re.compile(r"(?<!\\)\\+[rnt]")  # from the first backslash: else many of them take for ever
 _WRITTEN_CHARACTER = re.compile(r"(?<!\\)\\+u00([0-9a-fA-F]{2})")
@@ -133,9 +133,12 @@ def _blocks(data: bytes, depth: int) -> Iterator[Block]:
         if not found and (inner := _of_whole_text(text, depth)):
             yield from inner
             return
-        for match in _OF_PEM.finditer(text):
-            found = True
-            yield from _blocks(_decoded(match[0]), depth + 1)
+        for run in _RUN.finditer(text):
+            inner = _decoded(run[0])
+            if not _is_der(inner):  # a block's own body is DER, as is what _bare_blocks looks for
+                for block in filter(_is_usable, _blocks(inner, depth + 1)):
+                    found = True
+                    yield block
         if not found:
             yield from _bare_blocks(text)
 
@@ -146,7 +149,12 @@ def _of_whole_text(text: str, depth: int) -> list[Block]:
     if not _BASE64.fullmatch(whole):
         return []
     found = list(islice(_blocks(_decoded(whole), depth + 1), MOST_BLOCKS))
-    return found if any(block.kind in _IN_WORDS or block.label for block in found) else []
+    return found if any(map(_is_usable, found)) else []
+
+
+def _is_usable(block: Block) -> bool:
+    """Whether decoding yielded more than bytes that happen to look like DER."""
+    return bool(block.kind in _IN_WORDS or block.label)
 
 
 def _bare_blocks(text: str) -> Iterator[Block]:
