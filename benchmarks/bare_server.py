@@ -12,9 +12,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from ucl_helpers.sandbox.ca import ClientCa
-from ucl_helpers.sandbox.doors import Handshakes
-from ucl_helpers.sandbox.ports import listen
+from ucl_sandbox.ca import ClientCa
+from ucl_sandbox.doors import Handshakes
+from ucl_sandbox.ports import listen
 
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 

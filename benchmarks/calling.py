@@ -18,8 +18,8 @@ from pathlib import Path
 from benchmarks.measuring import Result, in_turn
 from benchmarks.serving import Bench, bench
 from benchmarks.talking import called, connected, tls
-from ucl_helpers.client import Client
 from ucl_helpers.operations import CONFIGURATION
+from ucl_helpers.wire.client import Client
 
 LIMIT, CALLS = 1.3, 20  # so many calls a figure: one takes milliseconds
 FRESH, KEPT = "over a new TLS connection", "over a kept one"

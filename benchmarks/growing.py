@@ -32,11 +32,11 @@ from benchmarks.homes import with_history
 from benchmarks.measuring import Result, process
 from benchmarks.serving import UCL, bench
 from ucl_helpers import Connection
-from ucl_helpers.automation.fleet.plan import plan
-from ucl_helpers.automation.fleet.standing import standing
-from ucl_helpers.automation.simulation import Fleet, simulate
-from ucl_helpers.renewal import Renewal
-from ucl_helpers.status import status_of
+from ucl_helpers.connection.status import status_of
+from ucl_helpers.fleet.plan import plan
+from ucl_helpers.fleet.simulation import Fleet, simulate
+from ucl_helpers.fleet.status import standing
+from ucl_helpers.procedures.renewal import Renewal
 
 LINEAR, FLAT, FITTED, MOST_ROUNDS = 1.1, 0.1, 3, 3
 MOST_RUNS = 9  # of what is left when a run of one cell is taken off, a third is chance

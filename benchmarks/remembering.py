@@ -12,7 +12,7 @@ from benchmarks.renewing import NOTEBOOK
 from benchmarks.serving import CONNECTION, bench
 from benchmarks.starting import THEIRS
 
-OURS = "import ucl_helpers.cli.main, ucl_helpers.cli.keep, ucl_helpers.adapter"
+OURS = "import ucl_helpers.cli.main, ucl_helpers.cli.keep, ucl_helpers.wire.adapter"
 LIMIT, MOST_PAIRS = 1.2, 5  # it hardly differs from one time to the next
 
 

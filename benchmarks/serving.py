@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ucl_helpers import Connection, DirectorAccess, Home, establish
-from ucl_helpers.sandbox.access import Access, fields_of
+from ucl_sandbox.access import Access, fields_of
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL, UCL = Path(__file__).with_name("tutorial.sh"), Path(sys.executable).with_name("ucl")
@@ -105,7 +105,7 @@ def sandbox(state: Path) -> Iterator[Access]:
     """A sandbox in a process of its own, for as long as the block runs."""
     ready = state / "to-measure.json"
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", "ucl_helpers.sandbox", "--state", str(state), "--ready-file", str(ready)]
+    command = [sys.executable, "-m", "ucl_sandbox", "--state", str(state), "--ready-file", str(ready)]
     with (
         os.fdopen(reading, "rb") as told,
         subprocess.Popen([*command, "--notify", str(writing)], pass_fds=[writing], stderr=subprocess.DEVNULL) as served,

@@ -14,7 +14,7 @@ from benchmarks.measuring import Result, in_turn, process
 
 MILLION, LIMIT, MIB, MOST_PAIRS = 1_000_000, 3, 2**20, 15
 OURS = """
-from ucl_helpers.automation.simulation import Fleet, simulate
+from ucl_helpers.fleet.simulation import Fleet, simulate
 print(simulate(Fleet(MILLION)).renewals.sum())
 """
 HASHED = 'np.array([int.from_bytes(sha256(b"1/%d" % one).digest()[:8]) for one in range(MILLION)], np.uint64) / 2.0**64'

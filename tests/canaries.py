@@ -26,7 +26,7 @@ import base64, json, logging, os, subprocess, sys, warnings
 from pathlib import Path
 from urllib.parse import quote
 from IPython.display import HTML, JSON, Javascript, Markdown, display, update_display
-from ucl_helpers.references import resolve
+from ucl_helpers.connection.references import resolve
 key = Path(key_file).read_text()
 secrets = [key, resolve(token, what="token"), resolve(bearer, what="bearer")]
 """

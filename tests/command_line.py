@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from contract_replay import CONFIGURATION, SIGN, graphql
 
-from ucl_helpers.sandbox import RunningSandbox
+from ucl_sandbox import RunningSandbox
 
 BIN = Path(sys.executable).parent
 UCL = str(BIN / "ucl")

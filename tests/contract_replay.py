@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from ucl_helpers.sandbox import Access
+from ucl_sandbox import Access
 
 DATA = Path(__file__).parent / "data" / "contract"
 CONFIGURATION = (

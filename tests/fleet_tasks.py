@@ -9,9 +9,9 @@ from pathlib import Path
 
 from processes import wait_until
 
-from ucl_helpers.automation.fleet.executors import Processes
-from ucl_helpers.automation.fleet.task import failure, left, not_due, renew_one
 from ucl_helpers.errors import Busy, RateLimited, Refused, RetryLater, Unreachable
+from ucl_helpers.fleet.executors import Processes
+from ucl_helpers.fleet.task import failure, left, not_due, renew_one
 
 ASKED = Counter()
 WRONG = {

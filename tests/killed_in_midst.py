@@ -10,9 +10,9 @@ import os
 import signal
 from pathlib import Path
 
-from ucl_helpers.pending import Pending
-from ucl_helpers.procedure import Procedure
-from ucl_helpers.store import Connection
+from ucl_helpers.connection.pending import Pending
+from ucl_helpers.connection.store import Connection
+from ucl_helpers.procedures.procedure import Procedure
 
 POINTS = (
     (Pending, "begin", "after"),

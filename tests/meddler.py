@@ -27,7 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from secrets_watch import CANARY
 
 from ucl_helpers.models import fingerprint
-from ucl_helpers.sandbox import RunningSandbox
+from ucl_sandbox import RunningSandbox
 
 _CLIENT_AUTH = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 _DIGITAL_SIGNATURE = x509.KeyUsage(True, *[False] * 8)

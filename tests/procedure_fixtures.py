@@ -8,12 +8,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from meddler import Meddler
 from steps import Clock, install
 
-from ucl_helpers import client, crypto, keymaker
+from ucl_helpers import crypto
+from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import make_key
-from ucl_helpers.establishment import DirectorAccess
 from ucl_helpers.models import OneTimeToken
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.procedures import keymaker
+from ucl_helpers.procedures.establishment import DirectorAccess
+from ucl_helpers.wire import client
+from ucl_sandbox import Sandbox
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from time import monotonic
 
 from contract_replay import JSON_TYPE, graphql, send, trusting
 
-from ucl_helpers.sandbox import Access, shared
-from ucl_helpers.sandbox.state import owner_of
+from ucl_sandbox import Access, shared
+from ucl_sandbox.state import owner_of
 
 DEADLINE = 60
 TOKEN = "mutation ($id: ID!) { result: requestOneTimeTokenForApplication(id: $id) { token } }"

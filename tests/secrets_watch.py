@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ucl_helpers import sandbox
-from ucl_helpers.sandbox import state
+import ucl_sandbox as sandbox
+from ucl_sandbox import state
 
 CANARY = "canary-passphrase-4fd1c2"  # what tests use as a passphrase
 _LOOKS = re.compile(r"PRIVATE KEY-----\s+[A-Za-z0-9+/]{16}|(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{86}==|" + CANARY)

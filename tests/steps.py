@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from contract_replay import Landscape, rsa_key
 from cryptography import x509
 
-from ucl_helpers.pending import Pending
-from ucl_helpers.state import Verdict
+from ucl_helpers.connection.pending import Pending
+from ucl_helpers.connection.state import Verdict
 
 STEPS = ("configuration", "request", "sign", "decode", "verify", "activate")
 

@@ -4,11 +4,11 @@ from certificates import NOW
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from stored import chain, identity_pem, key_of
 
-from ucl_helpers import files
+from ucl_helpers.connection import files
+from ucl_helpers.connection.pending import set_aside
 from ucl_helpers.crypto import dump_key
 from ucl_helpers.models import fingerprint
-from ucl_helpers.pending import set_aside
-from ucl_helpers.revocation import valid_identities
+from ucl_helpers.procedures.revocation import valid_identities
 
 
 def now():

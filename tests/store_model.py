@@ -14,14 +14,15 @@ from hypothesis.stateful import precondition, rule
 from store_laws import StoreLaws, mark, now
 from stored import KilledError, chain, grow_old, install, key_of, killed_after, names
 
-from ucl_helpers import crypto, files
+from ucl_helpers import crypto
+from ucl_helpers.connection import files
+from ucl_helpers.connection.pending import Pending, prune_aside, set_aside
+from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import dump_certificates, encode, make_csr, parse_subject
 from ucl_helpers.errors import StorageFailed, UsageError
-from ucl_helpers.lifecycle import _choose
 from ucl_helpers.models import Configuration, SignedCertificates
-from ucl_helpers.pending import Pending, prune_aside, set_aside
-from ucl_helpers.resumption import tidy
-from ucl_helpers.store import Home
+from ucl_helpers.procedures.lifecycle import _choose
+from ucl_helpers.procedures.resumption import tidy
 
 KEEP = 2
 EXPIRY, NEVER = NOW + 90 * DAY, NOW + 36_500 * DAY

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ucl_helpers.automation.metrics import render
-from ucl_helpers.automation.monitoring import CRITICAL_SHARE, MANY_FAILURES, WARNING_SHARE
-from ucl_helpers.status import STATES
+from ucl_helpers.connection.status import STATES
+from ucl_helpers.operate.metrics import render
+from ucl_helpers.operate.monitoring import CRITICAL_SHARE, MANY_FAILURES, WARNING_SHARE
 
 FOLDER = Path(__file__).parent.parent / "deploy" / "prometheus"
 RULES = yaml.safe_load((FOLDER / "ucl.rules.yml").read_text("utf-8"))

@@ -9,8 +9,9 @@ from meddler import Reply, changes, lost_on_the_way_back, refused
 from steps import Clock, go, in_other_hands, pending_of, tree
 from stored import locked_out
 
-from ucl_helpers import Establishment, Renewal, attempts, establish, files, renew, rollback, status_of
-from ucl_helpers.attempts import Attempts, looked, remembered
+from ucl_helpers import Establishment, Renewal, establish, renew, rollback, status_of
+from ucl_helpers.connection import attempts, files
+from ucl_helpers.connection.attempts import Attempts, looked, remembered
 from ucl_helpers.errors import (
     Busy,
     HostChanged,
@@ -26,7 +27,7 @@ from ucl_helpers.errors import (
     Unreachable,
     Waiting,
 )
-from ucl_helpers.rebuilding import export
+from ucl_helpers.procedures.rebuilding import export
 
 pytest_plugins = ["procedure_fixtures"]
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -11,8 +11,8 @@ from papermill.exceptions import PapermillExecutionError
 from test_record import must_follow_the_schema
 from test_runner import write_notebook
 
-from ucl_helpers.automation.runner import run_notebook
 from ucl_helpers.errors import SecretRedacted
+from ucl_helpers.headless.runner import run_notebook
 
 HANDLED = """
 def handle(shell, kind, error, trace, tb_offset=None):

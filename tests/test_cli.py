@@ -8,10 +8,10 @@ import pytest
 from command_line import BITS, Shell, made_by_hand, tool
 from secrets_watch import CANARY
 
-from ucl_helpers.establishment import Establishment
+from ucl_helpers.connection.store import Home
 from ucl_helpers.models import OneTimeToken
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.procedures.establishment import Establishment
+from ucl_sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from command_line import Shell
 from secrets_watch import CANARY
 from stored import install
 
-from ucl_helpers.settings import parse_settings
-from ucl_helpers.store import Home
+from ucl_helpers.connection.settings import parse_settings
+from ucl_helpers.connection.store import Home
 
 SETTINGS = '[exports]\npkcs12 = "env:P12"\ncombined = true\n'
 

@@ -6,10 +6,10 @@ import shutil
 import pytest
 from command_line import BITS, Shell, made_by_hand
 
-from ucl_helpers.hook_state import pending_hooks
+from ucl_helpers.connection.hook_state import pending_hooks
+from ucl_helpers.connection.store import Home
 from ucl_helpers.models import OUTCOME_MIME
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_sandbox import Sandbox
 
 HOOK = """
 [[hooks]]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from command_line import BITS, UCL, Shell, environment
 
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
+from ucl_sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from command_line import BITS, UCL, Shell, environment
 from cryptography import x509
 from test_runner import mode, printed, write_notebook
 
-from ucl_helpers import Home, files
-from ucl_helpers.automation.notebooks import notebooks_directory
-from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers import Home
+from ucl_helpers.connection import files
 from ucl_helpers.crypto import dump_key, make_key
+from ucl_helpers.headless.notebooks import notebooks_directory
+from ucl_helpers.headless.runner import run_notebook
 from ucl_private_files import write_file
 
 OURS = sorted(path.name for path in notebooks_directory().glob("*.ipynb"))

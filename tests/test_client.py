@@ -8,7 +8,6 @@ from email.utils import format_datetime
 import pytest
 from tls_servers import QUERY, Cut, Stage, answer, result, serving
 
-from ucl_helpers.client import BACKOFF_SECONDS, Client
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -21,6 +20,7 @@ from ucl_helpers.errors import (
     Unavailable,
     UsageError,
 )
+from ucl_helpers.wire.client import BACKOFF_SECONDS, Client
 
 TOKEN = "c3VyZWx5LW5vdC10by1iZS1zaG93bg=="
 ERRORS = {"errors": [{"message": "CSR: wrong OU"}], "data": None}

@@ -6,9 +6,9 @@ import json
 import pytest
 from tls_servers import Cut, Drip, Stage, answer, result
 
-from ucl_helpers import client as module
-from ucl_helpers.client import MAX_ANSWER_BYTES
 from ucl_helpers.errors import BadAnswer, RequestRejected, Unreachable
+from ucl_helpers.wire import client as module
+from ucl_helpers.wire.client import MAX_ANSWER_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from contract_replay import Established, Landscape, rsa_key
 from cryptography import x509
 from tls_servers import HOUR, QUERY, Authority, ec_key, proxying, result, serving
 
-from ucl_helpers.client import Client
 from ucl_helpers.errors import (
     AuthenticationFailed,
     CertificateRejected,
@@ -18,9 +17,10 @@ from ucl_helpers.errors import (
     Unreachable,
 )
 from ucl_helpers.operations import CONFIGURATION, REVOKE
-from ucl_helpers.proxy import proxy_for
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.tls import Credentials, is_loopback, tls_context
+from ucl_helpers.wire.client import Client
+from ucl_helpers.wire.proxy import proxy_for
+from ucl_helpers.wire.tls import Credentials, is_loopback, tls_context
+from ucl_sandbox import Sandbox
 
 
 class Clock:

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from stored import URL, install, locked_out, names
 
-from ucl_helpers import files
+from ucl_helpers.connection import files
+from ucl_helpers.connection.settings import Settings
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import InvalidSettings, StorageFailed, UnknownConnection, UsageError
-from ucl_helpers.settings import Settings
-from ucl_helpers.store import Connection, Home
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from contract_replay import (
     trusting,
 )
 
-from ucl_helpers.sandbox import Sandbox
+from ucl_sandbox import Sandbox
 
 CASES = {case["name"]: case for case in load("cases.json")}
 INLINE_CSR = re.compile(r'(csr: ")[^"]*(")')

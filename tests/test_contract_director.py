@@ -18,7 +18,7 @@ import pytest
 from contract_csrs import plain
 from contract_replay import JSON_TYPE, Answer, Established, Landscape, encoded, graphql, load, send
 
-from ucl_helpers.sandbox import Sandbox
+from ucl_sandbox import Sandbox
 
 CASES = load("director-cases.json")
 OUT_OF_SCOPE = {

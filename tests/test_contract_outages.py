@@ -24,7 +24,7 @@ from contract_replay import (
     send,
 )
 
-from ucl_helpers.sandbox import Fault, FaultsError, Sandbox, read_plan
+from ucl_sandbox import Fault, FaultsError, Sandbox, read_plan
 
 pytestmark = pytest.mark.kind("outages: recorded answers of the real stack")
 CASES = load("outages.json")

@@ -114,8 +114,8 @@ INSIDE = {
 def test_an_answer_inside_tls_may_be_the_proxys_if_there_is_one(tmp_path, monkeypatch, name, through):
     from tls_servers import QUERY, proxying
 
-    from ucl_helpers.client import Client
     from ucl_helpers.errors import UCLError
+    from ucl_helpers.wire.client import Client
 
     for variable in ("https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(variable, raising=False)

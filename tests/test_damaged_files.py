@@ -4,8 +4,8 @@ import pytest
 from steps import go, install
 
 from ucl_helpers import Renewal, renew
-from ucl_helpers.automation.doctor import diagnose
 from ucl_helpers.errors import UCLError
+from ucl_helpers.operate.doctor import diagnose
 
 pytest_plugins = ["procedure_fixtures"]
 

@@ -137,7 +137,7 @@ def test_an_alert_that_stays_leads_to_another_signature(secure, between, monkeyp
     go(Renewal.begin(secure), "decode")
     rejected = CertificateRejected("no", remedy="")
     with monkeypatch.context() as patched:
-        patched.setattr("ucl_helpers.procedure.verify", lambda *_: (_ for _ in ()).throw(rejected))
+        patched.setattr("ucl_helpers.procedures.procedure.verify", lambda *_: (_ for _ in ()).throw(rejected))
         with pytest.raises(CertificateRejected):
             renew(secure)
     assert renew(secure).outcome == "renewed"

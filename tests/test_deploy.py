@@ -15,8 +15,8 @@ import pytest
 import yaml
 from test_readme import wrong
 
+from ucl_helpers.connection.files import make_directory, require_private_folder
 from ucl_helpers.errors import Busy, RetryLater, StorageFailed
-from ucl_helpers.files import make_directory, require_private_folder
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

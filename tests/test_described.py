@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import settings as bounded
 from hypothesis import strategies as st
 
-from ucl_helpers.described import ENTRIES, plain, text_of
-from ucl_helpers.settings import Access, Exports, Hook, Notices, Settings, parse_settings
+from ucl_helpers.connection.described import ENTRIES, plain, text_of
+from ucl_helpers.connection.settings import Access, Exports, Hook, Notices, Settings, parse_settings
 
 PAGE = (Path(__file__).parent.parent / "docs" / "reference" / "settings.md").read_text("utf-8")
 TABLES = {"files": Access(), "exports": Exports(), "notices": Notices(), "hooks": Hook("name", ("true",))}

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ucl_helpers.crypto import dump_certificates, dump_key, parse_subject
-from ucl_helpers.diagnosis import (
+from ucl_helpers.errors import CertificateRejected, ServerNotTrusted, Unreachable
+from ucl_helpers.wire.diagnosis import (
     GRACE,
     certificate_causes,
     clock_note,
@@ -23,8 +24,7 @@ from ucl_helpers.diagnosis import (
     refusal_causes,
     transport_error,
 )
-from ucl_helpers.errors import CertificateRejected, ServerNotTrusted, Unreachable
-from ucl_helpers.tls import tls_context
+from ucl_helpers.wire.tls import tls_context
 
 URL = "https://ucl.example/connector/graphql"
 LONG = {"not_before": datetime(2000, 1, 1, tzinfo=UTC), "not_after": datetime(2100, 1, 1, tzinfo=UTC)}

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from ucl_helpers import policy
-from ucl_helpers.automation.monitoring import limits
 from ucl_helpers.models import Validity
+from ucl_helpers.operate.monitoring import limits
 from ucl_helpers.policy import JITTER, due, next_try, refusal_ends
-from ucl_helpers.show import moment, span
+from ucl_helpers.tables import moment, span
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "due.md"
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

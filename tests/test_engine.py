@@ -17,13 +17,13 @@ from test_record import must_follow_the_schema
 from test_redaction import ONE_TIME, PEM
 from test_runner import mode, printed, write_notebook
 
-from ucl_helpers.automation.bounds import Bounds, cut
-from ucl_helpers.automation.redaction import Redactor
-from ucl_helpers.automation.runner import run_notebook
-from ucl_helpers.automation.saving import RedactingManager, local_path
+from ucl_helpers.connection.files import write
 from ucl_helpers.crypto import dump_key, make_key
 from ucl_helpers.errors import SecretFound, UsageError
-from ucl_helpers.files import write
+from ucl_helpers.headless.bounds import Bounds, cut
+from ucl_helpers.headless.redaction import Redactor
+from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.saving import RedactingManager, local_path
 from ucl_helpers.models import OUTCOME_MIME
 
 OURS = {"engine_name": "ucl", "kernel_name": "python3", "language": "python", "progress_bar": False}
@@ -73,7 +73,7 @@ def test_a_secret_in_a_cell_is_refused_before_anything_is_run(tmp_path):
 
 
 def test_papermill_loads_nothing_by_the_engine_in_runs_that_use_another():
-    script = "import sys, ucl_helpers.automation.engine\nprint(*sys.modules)"
+    script = "import sys, ucl_helpers.headless.engine\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"papermill", "nbclient", "nbformat", "jupyter_client", "IPython"} & set(loaded)
 
@@ -128,8 +128,8 @@ def test_plain_papermill_that_is_told_to_stop_interrupts_the_cell_and_saves_what
 PATIENT = """
 import sys
 from pathlib import Path
-import ucl_helpers.automation.client as client
-from ucl_helpers.automation.runner import run_notebook
+import ucl_helpers.headless.client as client
+from ucl_helpers.headless.runner import run_notebook
 client.GRACE_SECONDS = 1e6
 run_notebook(Path("in.ipynb"), Path("out.ipynb"))
 """
@@ -162,7 +162,7 @@ def test_when_a_second_signal_comes_a_cell_gets_no_more_grace(tmp_path):
 WITHIN_A_LOOP = """
 import asyncio, sys
 from pathlib import Path
-from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers.headless.runner import run_notebook
 
 async def scene():
     run_notebook(Path("in.ipynb"), Path("out.ipynb"))
@@ -187,8 +187,8 @@ def test_a_run_that_is_started_where_a_loop_runs_can_be_stopped_too(sent, code, 
 TOO_LATE = """
 import asyncio, sys
 from pathlib import Path
-from ucl_helpers.automation.client import HeadlessClient
-from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers.headless.client import HeadlessClient
+from ucl_helpers.headless.runner import run_notebook
 
 async def until(client, running, seconds, stops, real=HeadlessClient._until):
     waits.append(seconds)

@@ -11,7 +11,6 @@ from meddler import answers, lost_on_the_way, lost_on_the_way_back, passes
 from steps import STEPS, Clock, aside, events, go, install, pending_of, tree
 
 from ucl_helpers import Establishment, establish, renew, revoke
-from ucl_helpers.client import Client
 from ucl_helpers.crypto import common_name
 from ucl_helpers.errors import (
     AuthenticationFailed,
@@ -25,6 +24,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import NotNeeded, OneTimeToken
 from ucl_helpers.operations import CONFIGURATION_WITH_TOKEN, read_token
+from ucl_helpers.wire.client import Client
 
 pytest_plugins = ["procedure_fixtures"]
 
@@ -118,7 +118,7 @@ def test_the_kept_token_is_private_and_goes_when_it_is_used(new, ucl, token):
 @pytest.mark.parametrize("operation", ["configuration", "sign"])
 @pytest.mark.parametrize("trouble", [lost_on_the_way_back, lost_on_the_way, answers(503), answers(429), answers(200)])
 def test_no_token_is_ever_sent_twice(new, ucl, between, director, *, monkeypatch, operation, trouble):
-    monkeypatch.setattr("ucl_helpers.client.BACKOFF_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("ucl_helpers.wire.client.BACKOFF_SECONDS", (0.0, 0.0))
     between.on(operation, trouble)
     establish(new, director, ca_file=ucl.ca_file)
     assert set(tokens_sent(between).values()) == {1}
@@ -132,7 +132,7 @@ def test_a_token_alone_that_may_have_arrived_is_not_sent_again(new, ucl, between
 
 
 def test_by_certificate_the_same_trouble_is_met_by_asking_again(new, ucl, between, director, monkeypatch):
-    monkeypatch.setattr("ucl_helpers.client.BACKOFF_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("ucl_helpers.wire.client.BACKOFF_SECONDS", (0.0, 0.0))
     between.on("configuration", passes, lost_on_the_way_back)
     assert establish(new, director, ca_file=ucl.ca_file).outcome == "established"
     assert len(between.seen("configuration")) == 3

@@ -10,13 +10,13 @@ from ipywidgets import Button, Checkbox, Text, Widget
 from processes import wait_until
 
 from ucl_helpers import forget, practice
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
-from ucl_helpers.sandbox import Fault, Sandbox
-from ucl_helpers.store import Home
 from ucl_helpers.views.explorer import explore
 from ucl_helpers.views.explorer.faults import OWN, SCENES
 from ucl_helpers.views.explorer.steps import STEPS
 from ucl_helpers.views.explorer.work import Pane, Work
+from ucl_sandbox import Fault, Sandbox
 
 ALL = "All that is left"
 
@@ -515,7 +515,7 @@ def test_after_a_wrong_certificate_step_3_is_next_and_after_a_third_step_1(conne
 
 
 def test_a_new_subject_is_consented_to(connection, monkeypatch):
-    monkeypatch.setattr("ucl_helpers.renewal.same_subject", lambda *_: False)
+    monkeypatch.setattr("ucl_helpers.procedures.renewal.same_subject", lambda *_: False)
     before, page = mark(connection), Page(connection)
     consent = page.control("Accept the new subject", Checkbox)
     assert consent.layout.display == "none"

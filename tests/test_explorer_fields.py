@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from ipywidgets import HTML, Label, Widget
 
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
 from ucl_helpers.views.explorer import explore
 from ucl_helpers.views.explorer.fields import LONGEST, Form
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 from kubernetes_validate import ValidationError, validate
 from secrets_watch import CANARY
 
+from ucl_helpers.connection.exports import Wanted, differing, generation_files
 from ucl_helpers.crypto import dump_certificates, dump_key, load_key
-from ucl_helpers.exports import Wanted, differing, generation_files
 from ucl_helpers.models import fingerprint
 
 SECRET, OTHER = CANARY.encode(), b"another passphrase"

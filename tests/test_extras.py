@@ -111,14 +111,14 @@ COMMANDS = {
 }
 MODULES_OF_ITS_OWN = {
     "lab": ("matplotlib", "import ucl_helpers.views.charts"),
-    "lab for a simulation": ("numpy", "import ucl_helpers.automation.simulation"),
-    "metrics": ("prometheus_client", "import ucl_helpers.automation.metrics"),
-    "notify": ("apprise", "from ucl_helpers.automation.notices import _send; _send(None, [], 'failure', {})"),
+    "lab for a simulation": ("numpy", "import ucl_helpers.fleet.simulation"),
+    "metrics": ("prometheus_client", "import ucl_helpers.operate.metrics"),
+    "notify": ("apprise", "from ucl_helpers.operate.notices import _send; _send(None, [], 'failure', {})"),
     "lab for cards": ("IPython", "import ucl_helpers.views"),
     "lab for the explorer": ("ipywidgets", "import ucl_helpers.views.explorer"),
     "sandbox": ("graphql", "from ucl_helpers import Home, practice; practice.sandbox_of(Home('home'))"),
-    "sandbox for the workbench": ("graphql", "from ucl_helpers.workbench import Workbench"),
-    "sandbox for its server": ("tornado", "from ucl_helpers.workbench import Workbench"),
+    "sandbox for the workbench": ("graphql", "from ucl_helpers.practice.fault_lab import Workbench"),
+    "sandbox for its server": ("tornado", "from ucl_helpers.practice.fault_lab import Workbench"),
 }
 
 
@@ -226,7 +226,7 @@ def test_advice_by_name_would_be_found(text):
         "pip install dist/ucl_helpers-0.1.0-py3-none-any.whl",
         "COPY dist/ucl_helpers-*.whl /tmp/\nRUN pip install /tmp/ucl_helpers-*.whl",
         "image: registry.example/ucl-helpers:0.1.0",
-        "python -m ucl_helpers.sandbox",
+        "python -m ucl_sandbox",
     ],
 )
 def test_a_file_or_a_folder_is_no_name(text):

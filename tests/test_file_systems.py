@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from command_line import Shell
 
-from ucl_helpers.sandbox import Sandbox
+from ucl_sandbox import Sandbox
 
 SHIM = """
 import errno, fcntl, os, stat

@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from ucl_helpers import files
+from ucl_helpers.connection import files
 from ucl_helpers.errors import Busy, StorageFailed
 
 
@@ -176,7 +176,7 @@ def test_a_switch_is_one_rename(tmp_path):
 STUCK = """
 import os, shutil, sys, threading
 from pathlib import Path
-from ucl_helpers import files
+from ucl_helpers.connection import files
 
 def stuck(*_):
     print("here", flush=True)

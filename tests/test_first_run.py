@@ -221,9 +221,7 @@ sys.meta_path.insert(0, Waits())
 """
 
 
-@pytest.mark.parametrize(
-    ("module", "code"), [("cryptography", -signal.SIGINT), ("ucl_helpers.automation.greeting", 130)]
-)
+@pytest.mark.parametrize(("module", "code"), [("cryptography", -signal.SIGINT), ("ucl_helpers.operate.greeting", 130)])
 def test_ctrl_c_ends_it_while_it_is_loaded_and_afterwards(module, code, tmp_path):
     """The first module is imported before ``ucl`` has begun; there the traceback is Python's own."""
     (tmp_path / "sitecustomize.py").write_text(WAITS)

@@ -15,19 +15,19 @@ from processes import wait_until
 from steps import pending_of
 
 from tools.make_fleet import make_fleet
-from ucl_helpers.attempts import remembered
-from ucl_helpers.automation.fleet.executors import processes
-from ucl_helpers.automation.fleet.plan import alone, plan, statuses
-from ucl_helpers.automation.fleet.run import ATTEMPTS, renew_fleet
-from ucl_helpers.automation.fleet.scheduler import Scheduler
-from ucl_helpers.automation.fleet.task import renew_one
-from ucl_helpers.automation.hooks import run_hooks
 from ucl_helpers.clock import utc_now
+from ucl_helpers.connection.attempts import remembered
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Busy, UsageError
-from ucl_helpers.rebuilding import export
-from ucl_helpers.renewal import Renewal
-from ucl_helpers.sandbox import Fault, Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.fleet.executors import processes
+from ucl_helpers.fleet.plan import alone, plan, statuses
+from ucl_helpers.fleet.run import ATTEMPTS, renew_fleet
+from ucl_helpers.fleet.scheduler import Scheduler
+from ucl_helpers.fleet.task import renew_one
+from ucl_helpers.operate.hooks import run_hooks
+from ucl_helpers.procedures.rebuilding import export
+from ucl_helpers.procedures.renewal import Renewal
+from ucl_sandbox import Fault, Sandbox
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "reference" / "fleet-outcome.schema.json"
 NAMES = [f"c{number}" for number in range(8)]

@@ -15,13 +15,9 @@ from fleet_tasks import renewed
 from steps import pending_of
 
 from tools.make_fleet import make_fleet
-from ucl_helpers.attempts import counted, remembered
-from ucl_helpers.automation.fleet.breaker import ALIKE, CONFIRMED, Breaker, endpoint_of, verdict
-from ucl_helpers.automation.fleet.executors import Workers
-from ucl_helpers.automation.fleet.plan import Plan, alone, plan
-from ucl_helpers.automation.fleet.run import renew_fleet
-from ucl_helpers.automation.fleet.task import failure
 from ucl_helpers.clock import utc_now
+from ucl_helpers.connection.attempts import counted, remembered
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -38,8 +34,12 @@ from ucl_helpers.errors import (
     UsageError,
     Waiting,
 )
-from ucl_helpers.sandbox import Fault, Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.fleet.breaker import ALIKE, CONFIRMED, Breaker, endpoint_of, verdict
+from ucl_helpers.fleet.executors import Workers
+from ucl_helpers.fleet.plan import Plan, alone, plan
+from ucl_helpers.fleet.run import renew_fleet
+from ucl_helpers.fleet.task import failure
+from ucl_sandbox import Fault, Sandbox
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "reference" / "fleet-outcome.schema.json"
 NAMES = [f"c{number:03d}" for number in range(200)]

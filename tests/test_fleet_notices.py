@@ -11,11 +11,11 @@ from command_line import Shell
 from test_notices import Receiver
 
 from tools.make_fleet import make_fleet
-from ucl_helpers.automation import notices
-from ucl_helpers.automation.fleet.notices import is_over, notify_once
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import AuthenticationFailed, Outage, StorageFailed, Unavailable, Unreachable
-from ucl_helpers.sandbox import Fault, Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.fleet.notices import is_over, notify_once
+from ucl_helpers.operate import notices
+from ucl_sandbox import Fault, Sandbox
 
 NAMES = [f"c{number}" for number in range(6)]
 OUTAGE, DISK = Unavailable("Down.", status=502), StorageFailed("Full.")

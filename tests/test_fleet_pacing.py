@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ucl_helpers.automation.fleet.pacing import CALLS, LEAST_SHARE, STEP_SECONDS, UNKNOWN_PAUSE, Pace
+from ucl_helpers.fleet.pacing import CALLS, LEAST_SHARE, STEP_SECONDS, UNKNOWN_PAUSE, Pace
 
 
 def starts(pace, until, now=0.0):

@@ -12,8 +12,8 @@ from command_line import environment
 from fleet_tasks import WRONG, ends_its_process, patient, raises
 from processes import wait_until
 
-from ucl_helpers.automation.fleet import executors
-from ucl_helpers.automation.fleet.executors import Processes
+from ucl_helpers.fleet import executors
+from ucl_helpers.fleet.executors import Processes
 
 ALONE = "import sys; from fleet_tasks import patient_alone; patient_alone(sys.argv[1])"
 
@@ -93,7 +93,7 @@ def test_a_signal_to_all_leaves_what_is_in_hand_to_be_finished(one, tmp_path, nu
 def test_they_start_in_safe_path_mode_and_with_nothing_to_tell(one):
     pid = one.submit(os.getpid).result()
     _, *options, descriptor = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
-    assert options == ["-P", "-m", "ucl_helpers.automation.fleet.worker"]
+    assert options == ["-P", "-m", "ucl_helpers.fleet.worker"]
     assert descriptor.isdigit()
 
 

@@ -10,15 +10,15 @@ import fleet_tasks
 import pytest
 from fleet_tasks import ASKED, by_name, renewed, well
 
-from ucl_helpers.automation.fleet import run
-from ucl_helpers.automation.fleet.executors import Workers
-from ucl_helpers.automation.fleet.pacing import Pace
-from ucl_helpers.automation.fleet.plan import Plan
-from ucl_helpers.automation.fleet.report import SHOWN_FAILURES, FleetOutcome
-from ucl_helpers.automation.fleet.run import ATTEMPTS, renew_fleet
-from ucl_helpers.automation.fleet.task import failure, left
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import ChecksFailed, Refused, RetryLater, StorageFailed
-from ucl_helpers.store import Home
+from ucl_helpers.fleet import run
+from ucl_helpers.fleet.executors import Workers
+from ucl_helpers.fleet.pacing import Pace
+from ucl_helpers.fleet.plan import Plan
+from ucl_helpers.fleet.report import SHOWN_FAILURES, FleetOutcome
+from ucl_helpers.fleet.run import ATTEMPTS, renew_fleet
+from ucl_helpers.fleet.task import failure, left
 
 FAST = 1e6
 

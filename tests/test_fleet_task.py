@@ -4,9 +4,9 @@ import pytest
 from meddler import answers, lost_on_the_way_back
 from steps import pending_of
 
-from ucl_helpers.automation.fleet.task import renew_one
 from ucl_helpers.errors import UCLError
-from ucl_helpers.renewal import renew
+from ucl_helpers.fleet.task import renew_one
+from ucl_helpers.procedures.renewal import renew
 
 pytest_plugins = ["procedure_fixtures"]
 

@@ -11,13 +11,13 @@ import pytest
 from command_line import BITS, BOUNDED, Shell, needs_bounds
 from steps import Clock, install
 
-from ucl_helpers.attempts import counted
-from ucl_helpers.automation.greeting import MOST, greeting
 from ucl_helpers.cli.main import group
 from ucl_helpers.clock import utc_now
+from ucl_helpers.connection.attempts import counted
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Unreachable
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.operate.greeting import MOST, greeting
+from ucl_sandbox import Sandbox
 
 NOT_OURS = {"make", "cd", "jupyter"}
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from ucl_helpers.automation import child
+from ucl_helpers.operate import child
 
 PATH = {"PATH": "/usr/bin:/bin"}
 SCRIPTS = {

@@ -16,13 +16,13 @@ from steps import events
 from stored import identity_pem, install
 from test_lock import holding, let_go
 
-from ucl_helpers.automation import child
-from ucl_helpers.automation.hooks import pending_hooks, run_hooks
+from ucl_helpers.connection.status import status_of
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import HookFailed, StorageFailed, UsageError
 from ucl_helpers.models import Outcome
-from ucl_helpers.show import moment
-from ucl_helpers.status import status_of
-from ucl_helpers.store import Home
+from ucl_helpers.operate import child
+from ucl_helpers.operate.hooks import pending_hooks, run_hooks
+from ucl_helpers.tables import moment
 
 SH = ("sh", "-c")
 
@@ -419,7 +419,9 @@ def test_what_ended_by_itself_may_leave_a_daemon_which_holds_nothing_of_ours(con
 @pytest.mark.parametrize(("sign", "code"), [("TERM", 143), ("HUP", 129)])
 def test_a_run_that_is_told_to_end_ends_its_hook_first(sign, code, connection, tmp_path):
     configure(connection, one=f"echo $$ > {tmp_path}/hook; kill -{sign} $PPID; exec sleep 1000")
-    script = "import sys; from ucl_helpers.store import Home; from ucl_helpers.automation.hooks import run_hooks\n"
+    script = (
+        "import sys; from ucl_helpers.connection.store import Home; from ucl_helpers.operate.hooks import run_hooks\n"
+    )
     script += "run_hooks(Home(sys.argv[1]).connection('prod'))"
     done = subprocess.run([sys.executable, "-c", script, connection.home.path], env=environment(), check=False)
     assert done.returncode == code

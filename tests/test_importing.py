@@ -17,6 +17,7 @@ from secrets_watch import CANARY
 from steps import Clock, events, install, judged, tree
 
 from ucl_helpers import import_identity, read_identity, renew
+from ucl_helpers.connection.pending import Pending
 from ucl_helpers.crypto import make_key
 from ucl_helpers.errors import (
     AuthenticationFailed,
@@ -28,7 +29,6 @@ from ucl_helpers.errors import (
     Unreachable,
     UsageError,
 )
-from ucl_helpers.pending import Pending
 
 pytest_plugins = ["procedure_fixtures"]
 

@@ -3,7 +3,7 @@
 import pytest
 from command_line import Shell
 
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
 
 MARK = "3fa9c1" * 10
 

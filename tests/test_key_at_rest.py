@@ -5,16 +5,16 @@ from contract_replay import rsa_key
 from secrets_watch import CANARY
 from steps import go
 
-from ucl_helpers.automation.doctor import diagnose
+from ucl_helpers.connection.status import status_of
 from ucl_helpers.crypto import dump_key, is_sealed
 from ucl_helpers.errors import InvalidSettings, KeyLocked
-from ucl_helpers.establishment import Establishment, establish
-from ucl_helpers.importing import import_identity, read_identity
-from ucl_helpers.lifecycle import forget, rollback
-from ucl_helpers.rebuilding import export
-from ucl_helpers.renewal import Renewal, renew
-from ucl_helpers.revocation import revoke, valid_identities
-from ucl_helpers.status import status_of
+from ucl_helpers.operate.doctor import diagnose
+from ucl_helpers.procedures.establishment import Establishment, establish
+from ucl_helpers.procedures.importing import import_identity, read_identity
+from ucl_helpers.procedures.lifecycle import forget, rollback
+from ucl_helpers.procedures.rebuilding import export
+from ucl_helpers.procedures.renewal import Renewal, renew
+from ucl_helpers.procedures.revocation import revoke, valid_identities
 
 pytest_plugins = ["procedure_fixtures"]
 

@@ -27,10 +27,10 @@ from secrets_watch import CANARY
 
 from ucl_helpers.crypto import dump_certificates, dump_key, make_csr
 from ucl_helpers.errors import UsageError
-from ucl_helpers.formats import blocks, identify
-from ucl_helpers.importing import read_identity, usable_ca
-from ucl_helpers.key_files import ca_certificates, ca_pem, certificates_in, keys_in
-from ucl_helpers.tls import tls_context
+from ucl_helpers.formats.blocks import blocks, identify
+from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_in, keys_in
+from ucl_helpers.procedures.importing import read_identity, usable_ca
+from ucl_helpers.wire.tls import tls_context
 
 CHAIN = (certificate(), intermediate(), root())
 PEM = dump_certificates(*CHAIN)

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from ucl_helpers import files
+from ucl_helpers.connection import files
+from ucl_helpers.connection.files import Lock
 from ucl_helpers.errors import Busy, StorageFailed, UnknownConnection
-from ucl_helpers.files import Lock
 
 HOLD = """
 import sys
 from pathlib import Path
-from ucl_helpers.files import Lock
+from ucl_helpers.connection.files import Lock
 with Lock(Path(sys.argv[1])).held():
     print("held", flush=True)
     sys.stdin.read()
@@ -24,7 +24,7 @@ with Lock(Path(sys.argv[1])).held():
 COUNT = """
 import sys
 from pathlib import Path
-from ucl_helpers.files import Lock
+from ucl_helpers.connection.files import Lock
 lock, counter = Lock(Path(sys.argv[1])), Path(sys.argv[2])
 for _ in range(40):
     with lock.held(wait=60):

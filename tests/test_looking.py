@@ -12,14 +12,14 @@ from steps import install, judged
 from test_record import must_follow_the_schema
 from test_runner import mode
 
-from ucl_helpers.attempts import counted
-from ucl_helpers.automation.looking import look, nothing_to_do
-from ucl_helpers.automation.notebooks import find_notebook
 from ucl_helpers.clock import utc_now
+from ucl_helpers.connection.attempts import counted
+from ucl_helpers.connection.pending import Pending
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Unreachable
-from ucl_helpers.pending import Pending
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.headless.notebooks import find_notebook
+from ucl_helpers.operate.due_check import look, nothing_to_do
+from ucl_sandbox import Sandbox
 
 NOW = datetime.now(UTC)
 

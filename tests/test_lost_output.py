@@ -8,7 +8,7 @@ import pytest
 from command_line import BITS, UCL, Shell, environment
 from test_runner import write_notebook
 
-from ucl_helpers.sandbox import Sandbox
+from ucl_sandbox import Sandbox
 
 FULL = Path("/dev/full")
 LOST = 15

@@ -7,8 +7,8 @@ import pytest
 from command_line import BIN, Shell, curl, environment, made_by_hand, tool
 from contract_replay import CONFIGURATION, graphql
 
-from ucl_helpers.automation.notebooks import notebooks_directory
-from ucl_helpers.sandbox import RunningSandbox, Sandbox
+from ucl_helpers.headless.notebooks import notebooks_directory
+from ucl_sandbox import RunningSandbox, Sandbox
 
 
 @pytest.fixture(scope="module")

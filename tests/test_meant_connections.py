@@ -11,11 +11,11 @@ from papermill.exceptions import PapermillExecutionError
 from steps import install
 from test_runner import write_notebook
 
-from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
+from ucl_helpers.headless.runner import run_notebook
 from ucl_helpers.practice import must_be_asked_for
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_sandbox import Sandbox
 
 PARAMETERS = """\
 connection: str = ""  # name

@@ -9,13 +9,13 @@ from command_line import Shell
 from prometheus_client.parser import text_string_to_metric_families
 from stored import install
 
-from ucl_helpers.attempts import Attempts
-from ucl_helpers.automation import metrics
-from ucl_helpers.automation.metrics import render, write_textfile
+from ucl_helpers.connection.attempts import Attempts
+from ucl_helpers.connection.status import STATES, Status
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import StorageFailed, UsageError
 from ucl_helpers.models import Due, Validity
-from ucl_helpers.status import STATES, Status
-from ucl_helpers.store import Home
+from ucl_helpers.operate import metrics
+from ucl_helpers.operate.metrics import render, write_textfile
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

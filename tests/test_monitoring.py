@@ -9,14 +9,14 @@ import pytest
 from command_line import Shell
 from stored import install
 
-from ucl_helpers.attempts import Attempts, Failure
-from ucl_helpers.automation import monitoring
-from ucl_helpers.automation.monitoring import Report, check_home, verdict
+from ucl_helpers.connection.attempts import Attempts, Failure
+from ucl_helpers.connection.status import STATES, Status
+from ucl_helpers.connection.store import Home
 from ucl_helpers.models import Validity
+from ucl_helpers.operate import monitoring
+from ucl_helpers.operate.monitoring import Report, check_home, verdict
 from ucl_helpers.policy import due
 from ucl_helpers.policy import state as word_of
-from ucl_helpers.status import STATES, Status
-from ucl_helpers.store import Home
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from ucl_helpers.automation.metrics import render
-from ucl_helpers.status import STATES
+from ucl_helpers.connection.status import STATES
+from ucl_helpers.operate.metrics import render
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "reference" / "monitoring.md").read_text("utf-8")

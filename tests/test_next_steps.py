@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ucl_helpers.attempts import Attempts, Failure
-from ucl_helpers.automation.next_steps import next_step, urgency
+from ucl_helpers.connection.attempts import Attempts, Failure
+from ucl_helpers.connection.status import BEGUN, SENT, SIGNED, STAGES, STATES, Status, UnderWay
 from ucl_helpers.errors import Busy, ChecksFailed, Refused, RetryLater
 from ucl_helpers.models import Due, Validity
-from ucl_helpers.status import BEGUN, SENT, SIGNED, STAGES, STATES, Status, UnderWay
+from ucl_helpers.operate.next_steps import next_step, urgency
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 DAY = timedelta(days=1)

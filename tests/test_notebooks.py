@@ -17,7 +17,7 @@ import pytest
 from command_line import BIN, Said, Shell, environment, tool
 from test_record import must_follow_the_schema
 
-from ucl_helpers.automation.notebooks import find_notebook, notebooks_directory
+from ucl_helpers.headless.notebooks import find_notebook, notebooks_directory
 from ucl_helpers.models import OUTCOME_MIME
 
 SMALL = ("-p", "key_length", "2048")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ucl_helpers.automation.signals import handled, noted, stopped_by
+from ucl_helpers.headless.signals import handled, noted, stopped_by
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -68,7 +68,7 @@ def test_in_another_thread_nothing_is_changed():
 
 STUCK = """
 import os, signal, sys
-from ucl_helpers.automation import signals
+from ucl_helpers.headless import signals
 signals.END_SECONDS = float(sys.argv[1])
 with signals.noted([]):
     print("ready", flush=True)

@@ -13,12 +13,10 @@ from certificates import NOW as SIGNED
 from secrets_watch import command_lines
 from stored import install
 
-from ucl_helpers.attempts import counted, remembered
-from ucl_helpers.automation import notices
-from ucl_helpers.automation.aftermath import after, after_error, after_run
-from ucl_helpers.automation.notices import notify, what_to_tell
 from ucl_helpers.cli.main import group
 from ucl_helpers.clock import utc_now
+from ucl_helpers.connection.attempts import counted, remembered
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import (
     AuthenticationFailed,
     Busy,
@@ -37,7 +35,9 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.extras import install_command
 from ucl_helpers.models import Outcome
-from ucl_helpers.store import Home
+from ucl_helpers.operate import notices
+from ucl_helpers.operate.after_run import after, after_error, after_run
+from ucl_helpers.operate.notices import notify, what_to_tell
 
 SECRET = "canary-in-a-url"
 DOWN = Unreachable("UCL cannot be reached.", remedy="Run it again later.")
@@ -281,7 +281,7 @@ def told(monkeypatch):
     def note(connection, error):
         calls.append(type(error).__name__)
 
-    monkeypatch.setattr("ucl_helpers.automation.aftermath.notify", note)
+    monkeypatch.setattr("ucl_helpers.operate.after_run.notify", note)
     return calls
 
 

@@ -20,8 +20,7 @@ from ucl_helpers.models import Configuration, OneTimeToken, SignedCertificates
 from ucl_helpers.operations import configuration_from, read_token, result_of, signed_from, token_from
 
 SCHEMAS = {
-    name: build_schema(files("ucl_helpers.sandbox").joinpath(f"{name}.graphql").read_text())
-    for name in ("schema", "director")
+    name: build_schema(files("ucl_sandbox").joinpath(f"{name}.graphql").read_text()) for name in ("schema", "director")
 }
 CONNECTOR, DIRECTOR = SCHEMAS["schema"], SCHEMAS["director"]
 TEXTS = {name: value for name, value in vars(operations).items() if name.isupper() and isinstance(value, str)}

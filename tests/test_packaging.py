@@ -20,8 +20,8 @@ WANTED = [
     "ucl_private_files.py",
     "ucl_helpers/errors.md",
     "ucl_helpers/py.typed",
-    "ucl_helpers/sandbox/schema.graphql",
-    "ucl_helpers/sandbox/director.graphql",
+    "ucl_sandbox/schema.graphql",
+    "ucl_sandbox/director.graphql",
 ]
 SHIPPED = ("ucl_helpers/", "ucl_helpers-", "ucl_private_files.py")
 
@@ -108,7 +108,7 @@ PLANTED = [
     "notebooks/02_maintain_connection-Copy1.ipynb",
     "notebooks/prod",
     "ucl_helpers/.ucl/key.pem",
-    "ucl_helpers/sandbox/state/ca.json",
+    "ucl_sandbox/state/ca.json",
     "ucl_helpers/my identity.p12",
     "docs/reference/prod.pem",
     "docs/tutorial/ucl-app.key",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ucl_helpers.automation.parameters import accept, check_parameters, declared, refuse_secret
 from ucl_helpers.errors import SecretFound, UsageError
+from ucl_helpers.headless.parameters import accept, check_parameters, declared, refuse_secret
 
 CELL = """\
 connection: str = "practice"  # a name of your choice, e.g. a=b

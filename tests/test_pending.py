@@ -8,11 +8,11 @@ import pytest
 from certificates import NOW, certificate, intermediate, key, root
 from stored import locked_out, names
 
-from ucl_helpers import files
+from ucl_helpers.connection import files
+from ucl_helpers.connection.pending import Pending, prune_aside, set_aside
 from ucl_helpers.crypto import dump_certificates, dump_key, make_csr, parse_subject
 from ucl_helpers.errors import StorageFailed
 from ucl_helpers.models import Configuration, SignedCertificates
-from ucl_helpers.pending import Pending, prune_aside, set_aside
 
 TOKEN = "one-time-token"
 SUBJECT = "O=Org,C=DE,CN=client"

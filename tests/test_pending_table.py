@@ -12,7 +12,7 @@ from meddler import answers, changes, lost_on_the_way_back, refused, signs
 from steps import Clock, aside, events, go, install, judged, pending_of
 
 from ucl_helpers import Establishment, Renewal, renew, revoke, rollback, valid_identities
-from ucl_helpers.client import Client
+from ucl_helpers.connection.pending import set_aside
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -24,11 +24,11 @@ from ucl_helpers.errors import (
     Unreachable,
     UsageError,
 )
-from ucl_helpers.key_files import ca_certificates
+from ucl_helpers.formats.key_files import ca_certificates
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.pending import set_aside
-from ucl_helpers.resumption import trust
+from ucl_helpers.procedures.resumption import trust
+from ucl_helpers.wire.client import Client
 
 pytest_plugins = ["procedure_fixtures"]
 STRANGER = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stranger")])

@@ -9,15 +9,15 @@ import pytest
 from command_line import UCL, environment
 
 from ucl_helpers import practice, revoke, status_of
-from ucl_helpers.client import Client
 from ucl_helpers.clock import utc_now
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import ServerNotTrusted, UCLError, UnknownConnection, UsageError
-from ucl_helpers.establishment import establish, is_accepted
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import REVOKE
-from ucl_helpers.renewal import Renewal
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.procedures.establishment import establish, is_accepted
+from ucl_helpers.procedures.renewal import Renewal
+from ucl_helpers.wire.client import Client
+from ucl_sandbox import Sandbox
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import DURATIONS, JUNK, SETTINGS, SUBJECTS, TOKENS, UNITS, URLS, in_three_forms, written
 
+from ucl_helpers.connection.settings import Settings, dump_settings, parse_settings
 from ucl_helpers.crypto import (
     decode_certificates,
     dump_certificates,
@@ -29,7 +30,6 @@ from ucl_helpers.errors import BadAnswer, InvalidSettings, UCLError
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import configuration_from, read_token, result_of, signed_from, token_from
 from ucl_helpers.policy import parse_duration
-from ucl_helpers.settings import Settings, dump_settings, parse_settings
 
 settings.register_profile("same every time", derandomize=True, deadline=None, max_examples=200)
 settings.load_profile("same every time")

@@ -13,7 +13,7 @@ from contract_replay import Landscape
 
 from ucl_helpers.cli.common import EXIT_CODES
 from ucl_helpers.cli.main import group
-from ucl_helpers.sandbox import Sandbox
+from ucl_sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

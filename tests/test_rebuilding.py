@@ -9,15 +9,15 @@ from secrets_watch import CANARY
 from stored import KilledError, chain, grow_old, install, key_of, killed_after, names
 
 from ucl_helpers import crypto
+from ucl_helpers.connection.status import status_of
+from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import is_sealed, load_key, make_csr, parse_subject
 from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed
-from ucl_helpers.lifecycle import _choose
 from ucl_helpers.models import Configuration
-from ucl_helpers.outcomes import mark_of
-from ucl_helpers.rebuilding import export, protect
-from ucl_helpers.revocation import valid_identities
-from ucl_helpers.status import status_of
-from ucl_helpers.store import Home
+from ucl_helpers.procedures.lifecycle import _choose
+from ucl_helpers.procedures.outcomes import mark_of
+from ucl_helpers.procedures.rebuilding import export, protect
+from ucl_helpers.procedures.revocation import valid_identities
 
 ASKED = Configuration("O=Org,CN=client", "rsa2048", None, None)
 ENCRYPTED = 'key_passphrase = "env:KEY"\n'

@@ -8,13 +8,13 @@ import jsonschema
 import pytest
 from steps import install
 
-from ucl_helpers.automation.record import CellFailed, Record, outcome_path, steps
-from ucl_helpers.automation.redaction import Redactor
-from ucl_helpers.automation.runs import default_output, looked_path, prune
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import DeadlineExceeded
+from ucl_helpers.headless.record import CellFailed, Record, outcome_path, steps
+from ucl_helpers.headless.redaction import Redactor
+from ucl_helpers.headless.runs import default_output, looked_path, prune
 from ucl_helpers.models import OUTCOME_MIME
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_sandbox import Sandbox
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs/reference/outcome.schema.json").read_text())
 NOW = datetime(2026, 1, 31, 23, 59, 59, 5, tzinfo=UTC)

@@ -8,10 +8,10 @@ import nbformat
 import pytest
 from test_secret_search import KEY_BEGINS, ONE_TIME, OPAQUE, PEM, RSA
 
-from ucl_helpers.automation.notebooks import notebooks_directory
-from ucl_helpers.automation.redaction import Find, Redactor
-from ucl_helpers.automation.redaction.matcher import KEY, TOKEN, KnownSecrets
 from ucl_helpers.errors import SecretFound
+from ucl_helpers.headless.notebooks import notebooks_directory
+from ucl_helpers.headless.redaction import Find, Redactor
+from ucl_helpers.headless.redaction.matcher import KEY, TOKEN, KnownSecrets
 from ucl_helpers.models import OUTCOME_MIME
 
 NUMBERS = RSA.private_numbers()
@@ -219,7 +219,7 @@ def test_cells_that_are_not_named_are_left_until_more_is_known():
 
 def test_a_cell_that_has_not_changed_is_not_searched_again(monkeypatch):
     searched = []
-    monkeypatch.setattr("ucl_helpers.automation.redaction.find_secret", lambda text, _: searched.append(text))
+    monkeypatch.setattr("ucl_helpers.headless.redaction.find_secret", lambda text, _: searched.append(text))
     redactor, notebook = Redactor(), notebook_with(stream("x" * 100))
     redactor.notebook(notebook)
     redactor.notebook(notebook)

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
+from ucl_helpers.connection.references import resolve
 from ucl_helpers.errors import UsageError
-from ucl_helpers.references import resolve
 
 SECRET = "hunter2-not-to-be-shown"
 
@@ -81,7 +81,7 @@ def test_what_is_no_reference_is_refused_unseen(reference):
 
 ASK = """
 from ucl_helpers.errors import UsageError
-from ucl_helpers.references import resolve
+from ucl_helpers.connection.references import resolve
 try:
     print("got", len(resolve("prompt", what="passphrase")))
 except UsageError as error:

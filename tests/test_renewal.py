@@ -155,7 +155,7 @@ def test_a_lost_answer_is_repaired_with_the_same_key_and_csr(secure, between, lo
 
 
 def test_a_connection_that_breaks_is_made_again_at_once(secure, between, monkeypatch):
-    monkeypatch.setattr("ucl_helpers.client.BACKOFF_SECONDS", (0.0,))
+    monkeypatch.setattr("ucl_helpers.wire.client.BACKOFF_SECONDS", (0.0,))
     between.on("sign", lost_on_the_way_back)
     assert renew(secure).outcome == "renewed"
     assert len(between.seen("sign")) == 2
@@ -254,7 +254,7 @@ def test_what_was_set_aside_meanwhile_is_not_gone_on_with(secure):
 
 
 def test_a_step_waits_for_nobody_long_and_says_who_is_at_work(secure, monkeypatch):
-    monkeypatch.setattr("ucl_helpers.procedure.STEP_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("ucl_helpers.procedures.procedure.STEP_WAIT_SECONDS", 0.05)
     renewal = Renewal.begin(secure)
     with in_other_hands(secure):
         for attempt in (renewal.configuration, lambda: renew(secure)):

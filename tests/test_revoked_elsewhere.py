@@ -8,9 +8,9 @@ from command_line import Shell
 from steps import Clock, judged
 
 from ucl_helpers import Establishment, forget, renew, revoke, rollback, status_of, valid_identities
-from ucl_helpers.automation.doctor import diagnose
-from ucl_helpers.automation.fleet.plan import plan
-from ucl_helpers.automation.looking import look
+from ucl_helpers.connection.state import BY_REFUSAL, Verdict
+from ucl_helpers.connection.status import STATES
+from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import common_name
 from ucl_helpers.errors import (
     AuthenticationFailed,
@@ -21,15 +21,15 @@ from ucl_helpers.errors import (
     UsageError,
     Waiting,
 )
-from ucl_helpers.establishment import must_be_needed
-from ucl_helpers.importing import import_identity, read_identity
+from ucl_helpers.fleet.plan import plan
 from ucl_helpers.models import OneTimeToken
-from ucl_helpers.revocation import doubtful_identities
-from ucl_helpers.sandbox import Fault, Sandbox
-from ucl_helpers.state import BY_REFUSAL, Verdict
-from ucl_helpers.status import STATES
-from ucl_helpers.store import Home
+from ucl_helpers.operate.doctor import diagnose
+from ucl_helpers.operate.due_check import look
+from ucl_helpers.procedures.establishment import must_be_needed
+from ucl_helpers.procedures.importing import import_identity, read_identity
+from ucl_helpers.procedures.revocation import doubtful_identities
 from ucl_helpers.views.history import history
+from ucl_sandbox import Fault, Sandbox
 
 GONE = "UCL does not accept it any more"
 DOUBT = f"{GONE}, or UCL has an outage"

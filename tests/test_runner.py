@@ -10,10 +10,10 @@ import papermill
 import pytest
 from nbclient.exceptions import DeadKernelError
 
-from ucl_helpers.automation import notebooks
-from ucl_helpers.automation.notebooks import copy_notebooks, find_notebook
-from ucl_helpers.automation.runner import run_notebook
 from ucl_helpers.errors import SecretFound, UsageError
+from ucl_helpers.headless import notebooks
+from ucl_helpers.headless.notebooks import copy_notebooks, find_notebook
+from ucl_helpers.headless.runner import run_notebook
 
 PARAMETERS = 'name: str = "practice"  # whose\nnumber: int = 1  # how many\n'
 CONNECTION = """
@@ -139,7 +139,7 @@ def test_a_kernel_that_dies_is_an_error_and_what_it_did_is_saved(tmp_path):
 RUN = """
 import sys
 from pathlib import Path
-from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers.headless.runner import run_notebook
 run_notebook(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

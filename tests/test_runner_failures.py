@@ -17,10 +17,10 @@ import zmq
 from papermill.iorw import LocalHandler
 from test_runner import outcome, printed, write_notebook
 
-from ucl_helpers.automation.kernel import EncryptedKernelManager
-from ucl_helpers.automation.runner import parameters_of, run_notebook
-from ucl_helpers.automation.saving import RedactingManager
 from ucl_helpers.errors import StorageFailed, UsageError
+from ucl_helpers.headless.kernel import EncryptedKernelManager
+from ucl_helpers.headless.runner import parameters_of, run_notebook
+from ucl_helpers.headless.saving import RedactingManager
 
 LAUNCHER = "import sys\nsys.exit('the kernel cannot start')\n"
 

@@ -14,8 +14,8 @@ from contract_replay import CONFIGURATION, JSON_TYPE, Landscape, graphql, rsa_ke
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ucl_helpers.sandbox import RunningSandbox, Sandbox, SandboxError
-from ucl_helpers.sandbox.ports import _candidates
+from ucl_sandbox import RunningSandbox, Sandbox, SandboxError
+from ucl_sandbox.ports import _candidates
 
 REVOKE = graphql("mutation { result: revokeCertificate }")
 

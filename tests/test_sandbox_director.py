@@ -9,8 +9,8 @@ import json
 import pytest
 from contract_replay import CONFIGURATION, JSON_TYPE, Landscape, graphql, send
 
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.state import normalised
+from ucl_sandbox import Sandbox
+from ucl_sandbox.state import normalised
 
 pytestmark = pytest.mark.kind("the sandbox for real clients: fields, names, pages, deletes")
 SCALARS = (

@@ -9,10 +9,10 @@ import pytest
 from contract_replay import SIGN, Landscape
 from tornado.httputil import HTTPHeaders
 
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.connector import Connector
-from ucl_helpers.sandbox.landscape import Client
-from ucl_helpers.sandbox.transport import DEFAULT_TYPE, JSON, Request, Response, respond
+from ucl_sandbox import Sandbox
+from ucl_sandbox.connector import Connector
+from ucl_sandbox.landscape import Client
+from ucl_sandbox.transport import DEFAULT_TYPE, JSON, Request, Response, respond
 
 FIELD = "configuration{token{token}}"
 PARSE, VALIDATION = "GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"

@@ -5,9 +5,9 @@ import json
 import pytest
 from contract_replay import CONFIGURATION, JSON_TYPE, graphql, send, trusting
 
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.control import LIMIT_PATH
-from ucl_helpers.sandbox.limit import Limit
+from ucl_sandbox import Sandbox
+from ucl_sandbox.control import LIMIT_PATH
+from ucl_sandbox.limit import Limit
 
 
 class Clock:

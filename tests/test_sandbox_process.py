@@ -23,11 +23,11 @@ from urllib.parse import urlsplit
 import pytest
 from contract_replay import CONFIGURATION, JSON_TYPE, Landscape, graphql, send, trusting
 
-from ucl_helpers.sandbox import Access, SandboxError, SharedSandbox, join, shared
-from ucl_helpers.sandbox.__main__ import duration
-from ucl_helpers.sandbox.access import fields_of
-from ucl_helpers.sandbox.doors import in_plain_words
-from ucl_helpers.sandbox.state import owner_of
+from ucl_sandbox import Access, SandboxError, SharedSandbox, join, shared
+from ucl_sandbox.__main__ import duration
+from ucl_sandbox.access import fields_of
+from ucl_sandbox.doors import in_plain_words
+from ucl_sandbox.state import owner_of
 
 KEYS = {
     "pid", "directorUrl", "directorToken", "tenant", "applicationId", "connectorUrl",
@@ -52,7 +52,7 @@ def answers(access: Access) -> bool:
 def process(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     """Runs a sandbox until it is ready, which it says through a pipe."""
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", "ucl_helpers.sandbox", *map(str, arguments), "--notify", str(writing)]
+    command = [sys.executable, "-m", "ucl_sandbox", *map(str, arguments), "--notify", str(writing)]
     with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.PIPE, text=True) as running:
         os.close(writing)
         try:
@@ -169,7 +169,7 @@ USER = """
 import sys
 from datetime import timedelta
 from pathlib import Path
-from ucl_helpers.sandbox import join
+from ucl_sandbox import join
 sandbox = join(Path(sys.argv[1]), linger=timedelta(seconds=1))
 print(sandbox.pid, sandbox.connector_url, flush=True)
 sys.stdin.read()

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from requests.adapters import HTTPAdapter
 
-from ucl_helpers.sandbox import Fault, Sandbox
+from ucl_sandbox import Fault, Sandbox
 
 pytestmark = pytest.mark.kind("server certificates: RFC 5280, and renewed in time")
 REFUSED = Answer(400, DEFAULT_TYPE, "")

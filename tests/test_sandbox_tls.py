@@ -25,7 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ucl_helpers.sandbox import Sandbox
+from ucl_sandbox import Sandbox
 
 NOW = datetime.now(UTC)
 CONFIGURE = graphql(CONFIGURATION)

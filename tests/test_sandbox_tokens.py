@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from contract_replay import CONFIGURATION, DEFAULT_TYPE, JSON_TYPE, Answer, Landscape, graphql, send
 
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.state import State
+from ucl_sandbox import Sandbox
+from ucl_sandbox.state import State
 
 REFUSED = Answer(400, DEFAULT_TYPE, "")
 

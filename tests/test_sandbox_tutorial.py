@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from contract_replay import Landscape
 
-from ucl_helpers.sandbox import RunningSandbox, Sandbox
+from ucl_sandbox import RunningSandbox, Sandbox
 
 JSON_HEADER = ("-H", "Content-Type: application/json")
 QUERY = (

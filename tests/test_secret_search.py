@@ -27,10 +27,10 @@ from cryptography.hazmat.primitives.serialization import (
 from display_forms import FORMS, Key, NotInstalled
 from trying import TOO_DEAR, dearer
 
-import ucl_helpers.automation.redaction
-from ucl_helpers.automation.redaction.matcher import BEARER, KEY, TOKEN, KnownSecrets
-from ucl_helpers.automation.redaction.search import find_secret
+import ucl_helpers.headless.redaction
 from ucl_helpers.crypto import dump_key
+from ucl_helpers.headless.redaction.matcher import BEARER, KEY, TOKEN, KnownSecrets
+from ucl_helpers.headless.redaction.search import find_secret
 
 RSA, EC = key("leaf"), key("ec")
 PEM = dump_key(RSA).decode()
@@ -420,7 +420,7 @@ def test_only_lines_of_code_are_counted_as_code():
 
 
 def test_the_search_has_fewer_lines_of_code_than_before_and_its_matching_is_explained(proof):
-    files = Path(ucl_helpers.automation.redaction.__file__).parent.glob("*.py")
+    files = Path(ucl_helpers.headless.redaction.__file__).parent.glob("*.py")
     code, explained = map(sum, zip(*(lines_of(path.read_text()) for path in files), strict=True))
     proof("search", "lines of code of the search (no comments, docstrings or blank lines)", code)
     proof("search", "lines of code of the search at commit 476826d, before", CODE_BEFORE)

@@ -7,12 +7,12 @@ from certificates import certificate, intermediate, key
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from test_secret_search import EC, OPAQUE, PEM, private
 
-from ucl_helpers.automation.redaction import Redactor, sources
-from ucl_helpers.automation.redaction.search import find_secret
-from ucl_helpers.automation.redaction.sources import WatchedSecrets
+from ucl_helpers.connection.files import write
+from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import dump_bundle, dump_certificates, dump_key, load_key, make_key
-from ucl_helpers.files import write
-from ucl_helpers.store import Home
+from ucl_helpers.headless.redaction import Redactor, sources
+from ucl_helpers.headless.redaction.search import find_secret
+from ucl_helpers.headless.redaction.sources import WatchedSecrets
 
 PROTECTION = BestAvailableEncryption(b"a passphrase of some length")
 LINE = PEM.splitlines()[15]  # without a mark: found only if it is known

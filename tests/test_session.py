@@ -20,13 +20,15 @@ from requests.auth import HTTPBasicAuth
 from steps import install
 from tls_servers import HOUR, Authority, accepting, answer, proxying
 
-from ucl_helpers import client, crypto, keymaker, renew, revoke
-from ucl_helpers import session as session_module
-from ucl_helpers.adapter import Adapter
+from ucl_helpers import crypto, renew, revoke
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.rebuilding import export
-from ucl_helpers.store import Home
+from ucl_helpers.procedures import keymaker
+from ucl_helpers.procedures.rebuilding import export
+from ucl_helpers.wire import client
+from ucl_helpers.wire import session as session_module
+from ucl_helpers.wire.adapter import Adapter
 
 pytest_plugins = ["procedure_fixtures"]
 RENEWALS, THREADS, PATIENCE = 10, 3, 120
@@ -347,7 +349,7 @@ def test_a_new_one_that_is_damaged_stops_nobody_and_is_told_once(connection, ucl
         for name in ("key.pem", "chain.pem", "server-ca.pem"):
             kept.with_suffix(f".{name}").write_bytes((new.path / name).read_bytes())
         damage(new.path, tmp_path)
-        with caplog.at_level(logging.WARNING, "ucl_helpers.session"):
+        with caplog.at_level(logging.WARNING, "ucl_helpers.wire.session"):
             assert [ask(session).status_code for _ in range(2)] == [200, 200]
         (record,) = caplog.records
         assert f"goes on with generation {old.name}. " in record.getMessage()
@@ -366,9 +368,9 @@ def test_once_the_old_one_has_expired_damage_is_raised(connection, ucl, tmp_path
     with connection.session() as session:
         end = session.generation.validity.not_after
         (again(connection, ucl, tmp_path).path / "key.pem").unlink()
-        monkeypatch.setattr("ucl_helpers.session.utc_now", lambda: end - HOUR)
+        monkeypatch.setattr("ucl_helpers.wire.session.utc_now", lambda: end - HOUR)
         assert at_ucl(connection)(session).status_code == 200
-        monkeypatch.setattr("ucl_helpers.session.utc_now", lambda: end)
+        monkeypatch.setattr("ucl_helpers.wire.session.utc_now", lambda: end)
         with pytest.raises(StorageFailed, match="Key and certificate in"):
             at_ucl(connection)(session)
 

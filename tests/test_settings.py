@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from ucl_helpers import settings as module
-from ucl_helpers.described import ENTRIES
+from ucl_helpers.connection import settings as module
+from ucl_helpers.connection.described import ENTRIES
+from ucl_helpers.connection.settings import Access, Exports, Hook, Notices, Settings, dump_settings, parse_settings
+from ucl_helpers.connection.toml_tables import line_of
 from ucl_helpers.errors import InvalidSettings
-from ucl_helpers.settings import Access, Exports, Hook, Notices, Settings, dump_settings, parse_settings
-from ucl_helpers.tables import line_of
 
 
 def test_an_empty_file_means_the_defaults():

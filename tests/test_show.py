@@ -7,10 +7,8 @@ from html.parser import HTMLParser
 import pytest
 from certificates import CA, NOW, certificate, checks, key
 
+from ucl_helpers.connection.exports import generation_files
 from ucl_helpers.crypto import dump_certificates, dump_key, load_key, read_certificates
-from ucl_helpers.exchange import Exchange
-from ucl_helpers.exports import generation_files
-from ucl_helpers.hook_results import HookResult, HookResults
 from ucl_helpers.models import (
     OUTCOME_MIME,
     Configuration,
@@ -24,7 +22,9 @@ from ucl_helpers.models import (
     Validity,
     Verification,
 )
-from ucl_helpers.show import html_table, moment, printable, span, text_table
+from ucl_helpers.operate.hook_results import HookResult, HookResults
+from ucl_helpers.tables import html_table, moment, printable, span, text_table
+from ucl_helpers.wire.exchange import Exchange
 
 TOKEN = "2ClhTW-dMgEWl9yb7j3XqzqHBCS4yvQsTPMfL94PIRu4viPgy0HroCo9BHzSIHzel0DWp67uZbB3QfcDX7__Pg=="
 URL = "https://ucl.example/connector/graphql"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ucl_helpers.automation import simulation
-from ucl_helpers.automation.simulation import BEGINNING, DAY, HOUR, Fleet, Years, beginnings, rests, simulate
 from ucl_helpers.errors import UsageError
+from ucl_helpers.fleet import simulation
+from ucl_helpers.fleet.simulation import BEGINNING, DAY, HOUR, Fleet, Years, beginnings, rests, simulate
 from ucl_helpers.models import Validity
 from ucl_helpers.policy import due
 

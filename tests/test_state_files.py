@@ -9,12 +9,12 @@ from command_line import Shell
 from steps import Clock, events, judged
 
 from ucl_helpers import Establishment, forget, renew, revoke, rollback, status_of, valid_identities
-from ucl_helpers.automation.doctor import diagnose
-from ucl_helpers.automation.hooks import run_hooks
-from ucl_helpers.automation.looking import look
-from ucl_helpers.automation.monitoring import verdict
 from ucl_helpers.errors import StorageFailed
 from ucl_helpers.models import OneTimeToken
+from ucl_helpers.operate.doctor import diagnose
+from ucl_helpers.operate.due_check import look
+from ucl_helpers.operate.hooks import run_hooks
+from ucl_helpers.operate.monitoring import verdict
 
 pytest_plugins = ["procedure_fixtures"]
 

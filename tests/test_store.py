@@ -3,11 +3,11 @@
 import pytest
 from stored import FILES, chain, grow_old, identity_pem, install, key_of, names
 
-from ucl_helpers import files
+from ucl_helpers.connection import files
+from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import StorageFailed
-from ucl_helpers.generation import Generation
 from ucl_helpers.models import fingerprint
-from ucl_helpers.store import Home
 
 
 @pytest.fixture

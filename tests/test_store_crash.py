@@ -10,14 +10,14 @@ from pathlib import Path
 
 from stored import chain, grow_old, identity_pem, install, names
 
+from ucl_helpers.connection.store import Home
 from ucl_helpers.models import fingerprint
-from ucl_helpers.store import Home
 
 KILLED = """
 import itertools, os, shutil, signal, sys
 from pathlib import Path
 from stored import chain, install, key_of
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
 
 base, copies = map(Path, sys.argv[1:])
 key_of(1), chain(1)

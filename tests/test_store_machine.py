@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from store_model import StoreMachine
 
-from ucl_helpers import files
+from ucl_helpers.connection import files
+from ucl_helpers.connection.pending import Pending
+from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import StorageFailed
-from ucl_helpers.pending import Pending
-from ucl_helpers.store import Connection
 
 
 def run(examples, steps):

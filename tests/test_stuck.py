@@ -17,10 +17,10 @@ from ucl_helpers import (
     rollback,
     valid_identities,
 )
-from ucl_helpers.automation.doctor import diagnose, diagnose_home
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.crypto import dump_key
 from ucl_helpers.errors import BadAnswer, NewTokenNeeded, Unavailable, Unreachable, UsageError
-from ucl_helpers.store import Connection, Home
+from ucl_helpers.operate.doctor import diagnose, diagnose_home
 
 pytest_plugins = ["procedure_fixtures"]
 

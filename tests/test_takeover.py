@@ -19,14 +19,15 @@ from command_line import Shell
 from stored import KilledError, killed_after
 from tracing import UNFIT, record, strike
 
-from ucl_helpers import status_of, takeover, valid_identities
-from ucl_helpers.attempts import remembered
-from ucl_helpers.automation.doctor import diagnose
-from ucl_helpers.automation.hooks import run_hooks
+from ucl_helpers import status_of, valid_identities
+from ucl_helpers.connection import takeover
+from ucl_helpers.connection.attempts import remembered
+from ucl_helpers.connection.files import Lock
+from ucl_helpers.connection.state import Activation
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Busy, StorageFailed
-from ucl_helpers.files import Lock
-from ucl_helpers.state import Activation
-from ucl_helpers.store import Home
+from ucl_helpers.operate.doctor import diagnose
+from ucl_helpers.operate.hooks import run_hooks
 
 PREVIOUS = Path(__file__).parent / "data" / "home-of-the-previous-version.tar.gz"
 NOW = datetime(2026, 12, 2, tzinfo=UTC)
@@ -195,7 +196,10 @@ def test_cut_off_at_any_change_of_the_disk_it_is_finished_by_the_next(prod, chan
 @pytest.mark.skipif(bool(UNFIT), reason=UNFIT)
 def test_killed_before_any_system_call_it_is_finished_by_the_next(tmp_path, whole, proof):
     """By the real program: SIGKILL at each call that makes or changes one of the files."""
-    script = "import sys; from ucl_helpers.store import *\nwith Home(sys.argv[1]).connection('prod').lock.held(): pass"
+    script = (
+        "import sys; from ucl_helpers.connection.store import *\n"
+        "with Home(sys.argv[1]).connection('prod').lock.held(): pass"
+    )
     command, home = [sys.executable, "-P", "-c", script], tmp_path / "recorded"
     unpacked(home)
     calls = record([*command, str(home)], {}, home)

@@ -14,15 +14,15 @@ from stored import locked_out
 
 from ucl_helpers import Renewal, status_of, views
 from ucl_helpers.clock import utc_now
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import ChecksFailed, RateLimited, UsageError
-from ucl_helpers.establishment import Establishment
-from ucl_helpers.hook_results import HookResult, HookResults
 from ucl_helpers.models import Check, Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.operate.hook_results import HookResult, HookResults
+from ucl_helpers.procedures.establishment import Establishment
 from ucl_helpers.views import setup
 from ucl_helpers.views.checked import Checks, checked
 from ucl_helpers.views.errors import broken, failure
+from ucl_sandbox import Sandbox
 
 GOOD = Check("subject", "ok", "CN", "CN")
 WARNING = Check("clock", "warning", "0 s", "400 s")

@@ -10,10 +10,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from test_show import HOSTILE, MODELS, TOKEN
 
 from ucl_helpers import Renewal, renew, revoke, status_of, views
+from ucl_helpers.connection.status import Status
 from ucl_helpers.errors import RateLimited
 from ucl_helpers.models import Check, Due, Identity, Outcome, Validity, fingerprint
-from ucl_helpers.show import printable
-from ucl_helpers.status import Status
+from ucl_helpers.tables import printable
 from ucl_helpers.views.bars import Part, bar, parts
 from ucl_helpers.views.cards import chain, html_of
 from ucl_helpers.views.errors import failure

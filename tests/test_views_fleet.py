@@ -12,12 +12,12 @@ import matplotlib as mpl
 import pytest
 
 from ucl_helpers import views
-from ucl_helpers.automation.simulation import DAY, HOUR, Fleet, simulate
+from ucl_helpers.connection.status import Status
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
+from ucl_helpers.fleet.simulation import DAY, HOUR, Fleet, simulate
 from ucl_helpers.models import Validity
 from ucl_helpers.policy import due, state
-from ucl_helpers.status import Status
-from ucl_helpers.store import Home
 from ucl_helpers.views import charts, drawing
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

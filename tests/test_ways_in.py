@@ -7,9 +7,9 @@ import pytest
 from steps import go, pending_of
 
 from ucl_helpers.errors import NewTokenNeeded, ServerNotTrusted, Unreachable, UsageError
-from ucl_helpers.establishment import DirectorAccess
 from ucl_helpers.models import NotNeeded, OneTimeToken
-from ucl_helpers.ways_in import WayIn, access_from
+from ucl_helpers.procedures.enrolment import WayIn, access_from
+from ucl_helpers.procedures.establishment import DirectorAccess
 
 pytest_plugins = ["procedure_fixtures"]
 URL = "https://ucl.example/connector/graphql"

@@ -12,9 +12,9 @@ from command_line import environment
 from ucl_helpers import renew, views
 from ucl_helpers.models import Check
 from ucl_helpers.operations import CONFIGURATION, REVOKE
-from ucl_helpers.renewal import Renewal
-from ucl_helpers.sandbox import FaultsError
-from ucl_helpers.workbench import FOLDER, Workbench
+from ucl_helpers.practice.fault_lab import FOLDER, Workbench
+from ucl_helpers.procedures.renewal import Renewal
+from ucl_sandbox import FaultsError
 
 LOST = {"kind": "reset-after-acting", "operation": "sign"}
 
@@ -101,7 +101,7 @@ def test_who_was_revoked_comes_in_again_by_the_way_in_as_another_client(bench):
 
 
 def test_calls_tell_what_was_acted_on_and_what_was_answered(bench, monkeypatch):
-    monkeypatch.setattr("ucl_helpers.client.BACKOFF_SECONDS", (0.0,))
+    monkeypatch.setattr("ucl_helpers.wire.client.BACKOFF_SECONDS", (0.0,))
     bench.spoil(**LOST, times=1)
     assert renew(bench.connection).outcome == "renewed"
     lost, answered = ("sign", "yes", "nothing (reset-after-acting)"), ("sign", "yes", "200 OK")
@@ -167,7 +167,7 @@ def test_nothing_is_left_of_one_that_nobody_refers_to(temporary):
 @pytest.mark.parametrize("ending", ["", "raise SystemExit(3)", "1 / 0"])
 def test_nothing_is_left_when_the_process_ends_and_nobodys_home_is_touched(ending, tmp_path):
     (place := tmp_path / "tmp").mkdir()
-    script = f"import os\nfrom ucl_helpers.workbench import Workbench\nbench = Workbench()\n{ending}"
+    script = f"import os\nfrom ucl_helpers.practice.fault_lab import Workbench\nbench = Workbench()\n{ending}"
     script = script.replace("bench = Workbench()", "bench = Workbench()\nprint(len(os.listdir(os.environ['TMPDIR'])))")
     variables = environment(tmp_path / "home", TMPDIR=str(place))
     done = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=False)

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ucl_helpers.client import Client
 from ucl_helpers.errors import UCLError
+from ucl_helpers.wire.client import Client
 
 QUERY = "query { result: viewer { id } }"
 NOW = datetime.now(UTC)

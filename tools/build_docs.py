@@ -15,8 +15,8 @@ from threading import Event
 
 from sphinx.cmd.build import main as sphinx
 
-from ucl_helpers.sandbox import shared
-from ucl_helpers.sandbox.state import owner_of
+from ucl_sandbox import shared
+from ucl_sandbox.state import owner_of
 
 ROOT = Path(__file__).parent.parent
 SITE, DOCTREES, EXECUTED = (ROOT / "build" / name for name in ("site", "doctrees", "jupyter_execute"))

@@ -13,9 +13,9 @@ from threading import Event
 import nbformat
 
 from tools.normalise_notebooks import dump, normalise
-from ucl_helpers.automation.runner import parameters_of, run_notebook
-from ucl_helpers.sandbox import shared
-from ucl_helpers.sandbox.state import owner_of
+from ucl_helpers.headless.runner import parameters_of, run_notebook
+from ucl_sandbox import shared
+from ucl_sandbox.state import owner_of
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 SHOWN_HOME = "~/.local/share/ucl-helpers"

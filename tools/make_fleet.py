@@ -23,15 +23,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from ucl_helpers import crypto, files
+from ucl_helpers import crypto
+from ucl_helpers.connection import files
+from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import encode, make_csr, make_key, parse_subject
 from ucl_helpers.models import fingerprint
 from ucl_helpers.policy import parse_duration
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.ca import ClientCa
-from ucl_helpers.sandbox.csr import ExpectedSubject, accept
-from ucl_helpers.sandbox.state import timestamp
-from ucl_helpers.store import Home
+from ucl_sandbox import Sandbox
+from ucl_sandbox.ca import ClientCa
+from ucl_sandbox.csr import ExpectedSubject, accept
+from ucl_sandbox.state import timestamp
 
 KEYS, BITS, BATCH = 32, 2048, 50
 Client = tuple[str, str]  # name of the connection, id at the sandbox

@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Any
 
 from tools.normalise_notebooks import normalise
-from ucl_helpers.automation.parameters import PRIVATE_KEY, refuse_secret
 from ucl_helpers.errors import SecretFound
+from ucl_helpers.headless.parameters import PRIVATE_KEY, refuse_secret
 
 Notebook = Mapping[str, Any]
 Cell = Mapping[str, Any]

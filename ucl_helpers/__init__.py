@@ -12,17 +12,17 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
+    from ucl_helpers.connection.references import resolve
+    from ucl_helpers.connection.status import Status, status_of
+    from ucl_helpers.connection.store import Connection, Home
     from ucl_helpers.errors import UCLError
-    from ucl_helpers.establishment import DirectorAccess, Establishment, establish
-    from ucl_helpers.importing import import_identity, read_identity
-    from ucl_helpers.lifecycle import forget, rollback
     from ucl_helpers.models import Outcome
     from ucl_helpers.operations import read_token
-    from ucl_helpers.references import resolve
-    from ucl_helpers.renewal import Renewal, renew
-    from ucl_helpers.revocation import require_consent, revoke, valid_identities
-    from ucl_helpers.status import Status, status_of
-    from ucl_helpers.store import Connection, Home
+    from ucl_helpers.procedures.establishment import DirectorAccess, Establishment, establish
+    from ucl_helpers.procedures.importing import import_identity, read_identity
+    from ucl_helpers.procedures.lifecycle import forget, rollback
+    from ucl_helpers.procedures.renewal import Renewal, renew
+    from ucl_helpers.procedures.revocation import require_consent, revoke, valid_identities
 
 __version__ = "0.1.0"
 
@@ -51,16 +51,16 @@ __all__ = [
 
 _MODULES = {
     "errors": ["UCLError"],
-    "establishment": ["DirectorAccess", "Establishment", "establish"],
-    "importing": ["import_identity", "read_identity"],
-    "lifecycle": ["forget", "rollback"],
+    "procedures.establishment": ["DirectorAccess", "Establishment", "establish"],
+    "procedures.importing": ["import_identity", "read_identity"],
+    "procedures.lifecycle": ["forget", "rollback"],
     "models": ["Outcome"],
     "operations": ["read_token"],
-    "references": ["resolve"],
-    "renewal": ["Renewal", "renew"],
-    "revocation": ["require_consent", "revoke", "valid_identities"],
-    "status": ["Status", "status_of"],
-    "store": ["Connection", "Home"],
+    "connection.references": ["resolve"],
+    "procedures.renewal": ["Renewal", "renew"],
+    "procedures.revocation": ["require_consent", "revoke", "valid_identities"],
+    "connection.status": ["Status", "status_of"],
+    "connection.store": ["Connection", "Home"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -24,7 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ucl_helpers.crypto import common_name, public_key_of, same_subject, subject_text
 from ucl_helpers.errors import ChecksFailed
 from ucl_helpers.models import Check, Due, Status, Validity, fingerprint
-from ucl_helpers.show import moment, span
+from ucl_helpers.tables import moment, span
 
 TOLERANCE = timedelta(minutes=5)
 WEAK_HASHES = {"md5", "sha1"}

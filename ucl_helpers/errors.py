@@ -44,7 +44,7 @@ a server wrote into it.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ucl_helpers.show import printable
+from ucl_helpers.tables import printable
 
 
 class UCLError(Exception):

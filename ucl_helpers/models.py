@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from ucl_helpers.show import Row, Shown, moment, span
+from ucl_helpers.tables import Row, Shown, moment, span
 
 OUTCOME_MIME = "application/vnd.ucl.outcome+json"
 """How a notebook's outcome reaches the program that runs it."""

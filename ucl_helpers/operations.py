@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ucl_helpers.errors import BadAnswer, EmptyAnswer, RequestRejected, UsageError
+from ucl_helpers.formats.texts import unwrapped, without_blanks
 from ucl_helpers.models import Configuration, OneTimeToken, SignedCertificates
-from ucl_helpers.texts import unwrapped, without_blanks
 
 CONFIGURATION = """\
 query {

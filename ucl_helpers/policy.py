@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.models import Due, Validity
-from ucl_helpers.show import span
+from ucl_helpers.tables import span
 
 SHORT_LIFETIME = timedelta(days=10)
 JITTER = 0.05

@@ -1,185 +1,93 @@
-"""Reading a TOML table by a table of readers, one for each key that may stand in it; errors know where. Pure.
-
-A reader takes what TOML made of a value and returns what is meant, or raises :class:`UsageError`, which never repeats a
-text: at a wrong place it may be a secret. :class:`WrongValue` carries the way to the value: keys of tables, and numbers
-in lists; :func:`line_of` says on which line that is.
-"""
+"""One way to show facts: as an HTML table in a notebook, as aligned text anywhere else. Pure."""
 
 import re
-import tomllib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from datetime import timedelta
-from itertools import takewhile
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from html import escape
+from itertools import zip_longest
+from typing import Any, ClassVar
 
-from ucl_helpers.errors import UsageError
-from ucl_helpers.policy import parse_duration
-
-Reader = Callable[[Any], Any]
-Path = tuple[str | int, ...]
-
-
-class WrongValue(UsageError):
-    """A value that is not allowed, and the way to it."""
-
-    def __init__(self, path: Path, message: str, remedy: str) -> None:
-        super().__init__(message, remedy=remedy)
-        self.path = path
+Row = Sequence[str]
+UNITS_SHOWN = 2
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    r"|[\ud800-\udfff\U000e0000-\U000e0fff]"
+)
 
 
-def read_table(table: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """The values of a table, each by its reader.
+def printable(text: str) -> str:
+    r"""The text with what a terminal or an encoder would trip over as escapes, such as ``\x1b`` and ``\ud800``.
 
-    Raises:
-        WrongValue: a key that has no reader, or a value that its reader does not take.
+    Control characters other than newline and tab, marks that turn the direction of writing or cannot be seen, lone
+    surrogates.
     """
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in readers:
-            raise WrongValue((key,), "there is no such setting.", f"Known: {', '.join(readers)}.")
-        values[key] = _within(key, readers[key], value)
-    return values
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def _within(part: str | int, reader: Reader, value: Any) -> Any:
-    try:
-        return reader(value)
-    except WrongValue as wrong:
-        raise WrongValue((part, *wrong.path), wrong.message, wrong.remedy) from None
-    except ValueError:
-        raise WrongValue((part,), "the number is too long to be shown.", "Mend that line.") from None
-    except UsageError as error:
-        raise WrongValue((part,), error.message, error.remedy) from None
+def text_table(rows: Sequence[Row]) -> str:
+    """Rows of cells as text in aligned columns."""
+    if not rows:
+        return ""
+    flat = [line for row in rows for line in _lines(row)]
+    widths = [max(len(row[column]) for row in flat) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in flat)
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def what_it_is(value: object) -> str:
-    """A value as errors name it: a number as it is, of everything else only what kind it is of."""
-    if isinstance(value, bool | int | float):
-        return str(value).lower()
-    kinds: dict[type, str] = {str: "a text", list: "a list", dict: "a table"}
-    return kinds.get(type(value), "a date or time") if value or not isinstance(value, list) else "an empty list"
+def _lines(row: Row) -> list[Row]:
+    """A row as rows of single lines: a cell of several lines goes on below itself."""
+    return list(zip_longest(*(printable(cell).split("\n") for cell in row), fillvalue=""))
 
 
-def table_of(kind: type[Any], readers: Mapping[str, Reader], *needed: str) -> Reader:
-    """A table as a ``kind``, in which the ``needed`` keys must stand."""
+def html_table(title: str, header: Row, rows: Sequence[Row]) -> str:
+    """A captioned HTML table; every cell is escaped, since some came over the wire, and is no formula to MathJax."""
 
-    def read(value: object) -> Any:
-        known = f"Known in it: {', '.join(readers)}."
-        if not isinstance(value, dict):
-            raise UsageError(f"{what_it_is(value)} is not a table.", remedy=known)
-        values = read_table(value, readers)
-        if missing := [one for one in needed if one not in value]:
-            raise UsageError(f"{' and '.join(missing)} must be given.", remedy=known)
-        return kind(**values)
+    def cells(row: Row, tag: str) -> str:
+        style = "text-align:left;white-space:pre-wrap"
+        return "".join(f'<{tag} style="{style}">{escape(printable(cell))}</{tag}>' for cell in row)
 
-    return read
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    caption = f'<caption style="text-align:left"><b>{escape(printable(title))}</b></caption>'
+    head = f"{caption}<thead><tr>{cells(header, 'th')}</tr></thead>"
+    return f'<table class="mathjax_ignore tex2jax_ignore">{head}<tbody>{body}</tbody></table>'
 
 
-def list_of(reader: Reader, *, most: int, how: str) -> Reader:
-    """A list of one to ``most`` values, as a tuple; ``how`` says how it is written."""
-
-    def read(value: object) -> tuple[Any, ...]:
-        if not isinstance(value, list) or not 0 < len(value) <= most:
-            raise UsageError(f"{what_it_is(value)} is not a list of 1 to {most}.", remedy=how)
-        return tuple(_within(number, reader, one) for number, one in enumerate(value))
-
-    return read
+def moment(at: datetime) -> str:
+    """A UTC moment to the second, as ISO 8601: ``2026-04-15T09:00:00Z``."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def whole_number(least: int, most: int) -> Reader:
-    """A whole number from ``least`` to ``most``."""
-
-    def read(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            how = "Write it without quotes." if isinstance(value, str) else ""
-            raise UsageError(f"{what_it_is(value)} is not a whole number from {least} to {most}.", remedy=how)
-        return value
-
-    return read
-
-
-def text(pattern: str, what: str, remedy: str = "") -> Reader:
-    """A text that matches ``pattern`` (dot matches all) as a whole; ``what`` says what that is."""
-
-    def read(value: object) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value, re.DOTALL):
-            given = "it" if isinstance(value, str) else what_it_is(value)
-            raise UsageError(f"{given} is not {what}.", remedy=remedy)
-        return value
-
-    return read
+def span(length: timedelta) -> str:
+    """A length of time in the two largest units that matter: ``89 d 23 h``, ``4 min 10 s``."""
+    seconds = round(abs(length.total_seconds()))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= size and len(parts) < UNITS_SHOWN:
+            parts.append(f"{seconds // size} {unit}")
+            seconds %= size
+    return ("-" if length < timedelta(0) and parts else "") + (" ".join(parts) or "0 s")
 
 
-def duration(value: object) -> timedelta:
-    """A text such as ``36h``."""
-    with suppress(UsageError):
-        return parse_duration(value if isinstance(value, str) else "")
-    remedy = 'Write it like "30d", "36h" or "60s": more than nothing.'
-    raise UsageError(f"{what_it_is(value)} is not a duration.", remedy=remedy)
+class Shown:
+    """Mixin: an object that tells its ``rows`` shows itself in a notebook, and as text by ``str``."""
 
+    title: ClassVar[str] = ""
+    header: ClassVar[Row] = ("", "")
 
-def flag(value: object) -> bool:
-    """True or false."""
-    if not isinstance(value, bool):
-        told = what_it_is(value)
-        raise UsageError(f"{told} is neither true nor false.", remedy="Write true or false, without quotes.")
-    return value
+    def caption(self) -> str:
+        """What stands above the table."""
+        return self.title
 
+    def rows(self) -> list[Row]:
+        """The facts, one row each, as wide as ``header``."""
+        raise NotImplementedError
 
-def reference(value: object) -> str:
-    """``env:NAME`` or ``file:PATH``; what else it is, is not repeated: it may be the secret itself."""
-    if not isinstance(value, str) or not re.fullmatch(r"(env|file):[^\0]+", value):
-        raise UsageError("it must be a reference, not the secret itself.", remedy="Write it as env:NAME or file:PATH.")
-    return value
+    def __str__(self) -> str:
+        named = [self.header] if any(self.header) else []
+        table = text_table([*named, *self.rows()])
+        return f"{printable(self.caption())}\n{table}"
 
-
-def line_of(text: str, path: Path) -> int:
-    """The line, counted from 1, on which the statement begins that gives the value at ``path``, or else its table.
-
-    Args:
-        text: TOML that can be read.
-        path: the way to a value in it.
-    """
-    names = [part for part in path if isinstance(part, str)]
-    which = {
-        at - sum(isinstance(one, int) for one in path[:at]): part
-        for at, part in enumerate(path)
-        if isinstance(part, int)
-    }
-    best, found, table = 0, 1, list[str]()
-    lists: Counter[tuple[str, ...]] = Counter()
-    for line, statement in _statements(text):
-        way, is_list = _way(tomllib.loads(statement))
-        is_header = statement.lstrip().startswith("[")
-        if is_header:
-            table = way
-            lists[tuple(way)] += is_list
-        whole = way if is_header else table + way
-        within = [(which.get(len(one)), count - 1) for one, count in lists.items() if tuple(whole[: len(one)]) == one]
-        same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(whole, names, strict=False))))
-        if same > best and all(wanted in {number, None} for wanted, number in within):
-            best, found = same, line
-    return found
-
-
-def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """What can be read by itself, a key with its value or the head of a table, and its first line."""
-    statement, first = "", 1
-    for number, line in enumerate(text.split("\n"), 1):
-        first = first if statement else number
-        statement += line + "\n"
-        with suppress(ValueError, RecursionError):
-            tomllib.loads(statement)
-            yield first, statement
-            statement = ""
-
-
-def _way(table: Any) -> tuple[list[str], bool]:
-    """The keys that lead into a statement's table, and whether to a list."""
-    way: list[str] = []
-    while isinstance(table, dict) and len(table) == 1:
-        [(key, table)] = table.items()
-        way.append(key)
-    return way, isinstance(table, list)
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        del include, exclude  # every form is small
+        html = html_table(self.caption(), self.header, self.rows())
+        return {"text/plain": str(self), "text/html": html}

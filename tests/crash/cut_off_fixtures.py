@@ -9,8 +9,8 @@ from steps import Clock
 from walking import sample, walk
 
 from ucl_helpers.models import fingerprint
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.ca import ClientCa
+from ucl_sandbox import Sandbox
+from ucl_sandbox.ca import ClientCa
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from secrets_watch import CANARY
 
-from ucl_helpers.client import Client
+from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.status import status_of
+from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import AuthenticationFailed, UCLError
-from ucl_helpers.generation import Generation
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.status import status_of
-from ucl_helpers.store import Connection
+from ucl_helpers.wire.client import Client
 
 OTHERS = 0o077
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")

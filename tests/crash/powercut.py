@@ -21,16 +21,16 @@ from secrets_watch import CANARY
 from steps import Clock
 
 from ucl_helpers import renew, revoke
+from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.pending import Pending, set_aside
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.crypto import dump_certificates, load_key
 from ucl_helpers.errors import Refused, UCLError
-from ucl_helpers.establishment import establish
-from ucl_helpers.generation import Generation
-from ucl_helpers.importing import import_identity, read_identity
 from ucl_helpers.models import OneTimeToken
-from ucl_helpers.pending import Pending, set_aside
-from ucl_helpers.rebuilding import export
-from ucl_helpers.sandbox import RunningSandbox
-from ucl_helpers.store import Connection, Home
+from ucl_helpers.procedures.establishment import establish
+from ucl_helpers.procedures.importing import import_identity, read_identity
+from ucl_helpers.procedures.rebuilding import export
+from ucl_sandbox import RunningSandbox
 
 CSR_AT_LEAST = 1000  # bytes; a request without one is smaller
 REVOCATION = b"revocation"

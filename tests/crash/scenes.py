@@ -20,17 +20,18 @@ from secrets_watch import CANARY
 from steps import install
 from tracing import record
 
-from ucl_helpers import crypto, keymaker
+from ucl_helpers import crypto
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.crypto import make_csr, make_key, parse_subject
 from ucl_helpers.errors import UsageError
-from ucl_helpers.establishment import establish
-from ucl_helpers.importing import import_identity, read_identity
-from ucl_helpers.lifecycle import rollback
 from ucl_helpers.models import Configuration, OneTimeToken
-from ucl_helpers.rebuilding import export
-from ucl_helpers.renewal import renew
-from ucl_helpers.revocation import revoke
-from ucl_helpers.store import Connection, Home
+from ucl_helpers.procedures import keymaker
+from ucl_helpers.procedures.establishment import establish
+from ucl_helpers.procedures.importing import import_identity, read_identity
+from ucl_helpers.procedures.lifecycle import rollback
+from ucl_helpers.procedures.rebuilding import export
+from ucl_helpers.procedures.renewal import renew
+from ucl_helpers.procedures.revocation import revoke
 
 SETTINGS = "key_length = 2048\nkeep = 2\n"
 LONG_AGO = 86_400 * 1000.0

@@ -14,8 +14,8 @@ from onlookers import Onlookers
 from steps import events, go, in_other_hands, pending_of
 
 from ucl_helpers import Renewal, renew
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Busy, SettledElsewhere
-from ucl_helpers.store import Home
 
 pytest_plugins = ["procedure_fixtures"]
 CROWD = 20

@@ -19,9 +19,9 @@ from onlookers import Onlookers
 from steps import pending_of, tree
 from test_runner import write_notebook
 
-from ucl_helpers.automation.notebooks import find_notebook
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
+from ucl_helpers.headless.notebooks import find_notebook
+from ucl_sandbox import Sandbox
 
 STANDS_STILL = """
 import os

@@ -14,8 +14,8 @@ from steps import install, judged
 from stored import names
 from tracing import UNFIT, calls_in, record, strike
 
-from ucl_helpers.renewal import renew
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
+from ucl_helpers.procedures.renewal import renew
 
 pytest_plugins = ["cut_off_fixtures"]
 with_strace = pytest.mark.skipif(bool(UNFIT), reason=UNFIT)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ucl_helpers.automation.leftovers import hold, sweep
+from ucl_helpers.headless.leftovers import hold, sweep
 
 OURS = re.compile(r"\.ours-\d")
 

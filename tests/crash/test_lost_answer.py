@@ -14,7 +14,7 @@ from command_line import BITS, UCL, Shell, environment
 from meddler import passes
 from steps import aside, events, pending_of
 
-from ucl_helpers.store import Connection
+from ucl_helpers.connection.store import Connection
 
 pytest_plugins = ["procedure_fixtures"]
 

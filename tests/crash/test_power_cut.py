@@ -23,10 +23,11 @@ from onlookers import Onlookers
 from powercut import CASES, CURRENT, Recording, by_hand, faults, token_for, token_is_unused
 from tracing import UNFIT
 
-from ucl_helpers import crypto, keymaker
+from ucl_helpers import crypto
+from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import make_key
-from ucl_helpers.sandbox import RunningSandbox, Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.procedures import keymaker
+from ucl_sandbox import RunningSandbox, Sandbox
 
 pytestmark = pytest.mark.skipif(bool(UNFIT), reason=UNFIT)
 

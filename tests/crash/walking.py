@@ -6,8 +6,8 @@ from hashlib import sha256
 from examining import damages, remains
 from tracing import strike
 
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UCLError
-from ucl_helpers.store import Connection, Home
 
 ROUNDS = 5
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from command_line import BIN, environment
 
-from ucl_helpers.automation.doctor import diagnose
+from ucl_helpers.operate.doctor import diagnose
 
 NOBODY = 65534
 

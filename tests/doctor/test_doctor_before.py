@@ -6,7 +6,7 @@ import pytest
 from command_line import Shell
 from tls_servers import Authority, accepting, answer, serving
 
-from ucl_helpers.sandbox import Sandbox
+from ucl_sandbox import Sandbox
 
 pytest_plugins = ["doctor_fixtures", "procedure_fixtures"]
 

@@ -6,8 +6,8 @@ import pytest
 from command_line import Shell
 from steps import tree
 
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.faults import Fault
+from ucl_sandbox import Sandbox
+from ucl_sandbox.faults import Fault
 
 
 @pytest.fixture(scope="module")

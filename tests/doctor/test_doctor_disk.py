@@ -14,11 +14,11 @@ from secrets_watch import CANARY
 from steps import install, tree
 
 from ucl_helpers import Home, renew
-from ucl_helpers.automation.doctor import diagnose, diagnose_home
 from ucl_helpers.crypto import dump_certificates, dump_key, load_key
 from ucl_helpers.errors import UnknownConnection, UsageError
-from ucl_helpers.rebuilding import export
-from ucl_helpers.sandbox import Sandbox
+from ucl_helpers.operate.doctor import diagnose, diagnose_home
+from ucl_helpers.procedures.rebuilding import export
+from ucl_sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from examined import named, well
 from steps import install
 
 from ucl_helpers import Home
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.catalogue import CATALOGUE
-from ucl_helpers.sandbox.faults import Fault
+from ucl_sandbox import Sandbox
+from ucl_sandbox.catalogue import CATALOGUE
+from ucl_sandbox.faults import Fault
 
 CONCERNED = {name for name, kind in CATALOGUE.items() if kind.family != "certificate"}  # those are of signing
 FOR_GOOD = {name for name, kind in CATALOGUE.items() if kind.once}

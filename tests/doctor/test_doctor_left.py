@@ -9,8 +9,8 @@ from meddler import lost_on_the_way_back, signs
 from steps import Clock, go, install, pending_of, tree
 
 from ucl_helpers import Establishment, Renewal, renew
-from ucl_helpers.automation.doctor import diagnose, diagnose_home
 from ucl_helpers.errors import ChecksFailed, Unreachable
+from ucl_helpers.operate.doctor import diagnose, diagnose_home
 
 pytest_plugins = ["procedure_fixtures", "doctor_fixtures"]
 

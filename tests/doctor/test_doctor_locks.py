@@ -5,9 +5,9 @@ import os
 import pytest
 from steps import tree
 
-from ucl_helpers.automation.doctor import diagnose_home
-from ucl_helpers.automation.doctor.locks import _local_locks, locks
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
+from ucl_helpers.operate.doctor import diagnose_home
+from ucl_helpers.operate.doctor.locks import _local_locks, locks
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from steps import Clock, install, tree
 from tls_servers import Authority, answer, serving
 
 from ucl_helpers import renew, revoke
-from ucl_helpers.automation.doctor import diagnose
-from ucl_helpers.client import Client
 from ucl_helpers.crypto import common_name
 from ucl_helpers.errors import PossibleOutage
+from ucl_helpers.operate.doctor import diagnose
+from ucl_helpers.wire.client import Client
 
 pytest_plugins = ["procedure_fixtures", "doctor_fixtures"]
 HOUR = timedelta(hours=1)

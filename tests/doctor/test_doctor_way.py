@@ -8,12 +8,12 @@ import pytest
 from examined import bad, named, right_url, typed, well
 from tls_servers import PAUSE, accepting, proxying
 
-from ucl_helpers.automation.doctor import diagnose
-from ucl_helpers.automation.doctor.findings import Commands
-from ucl_helpers.automation.doctor.reach import Reach
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Unreachable
-from ucl_helpers.sandbox import Fault
+from ucl_helpers.operate.doctor import diagnose
+from ucl_helpers.operate.doctor.findings import Commands
+from ucl_helpers.operate.doctor.reach import Reach
+from ucl_sandbox import Fault
 
 pytest_plugins = ["procedure_fixtures", "doctor_fixtures"]
 

@@ -5,7 +5,9 @@ from functools import partial
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from ucl_helpers import client, crypto, keymaker
+from ucl_helpers import crypto
+from ucl_helpers.procedures import keymaker
+from ucl_helpers.wire import client
 
 
 @pytest.fixture(scope="module")

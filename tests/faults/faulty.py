@@ -11,12 +11,13 @@ from stat import S_IMODE
 import pytest
 from steps import STEPS, pending_of, tree
 
-from ucl_helpers import Renewal, client, renew
-from ucl_helpers.client import Client
+from ucl_helpers import Renewal, renew
 from ucl_helpers.errors import UCLError
 from ucl_helpers.operations import CONFIGURATION, VIEWER
-from ucl_helpers.sandbox.catalogue import CATALOGUE
-from ucl_helpers.sandbox.faults import Fault
+from ucl_helpers.wire import client
+from ucl_helpers.wire.client import Client
+from ucl_sandbox.catalogue import CATALOGUE
+from ucl_sandbox.faults import Fault
 
 CALLS = ("configuration", "sign", "verify")
 ANEW, SIGNS, VERIFIES = "begins anew", "has the same CSR signed", "only verifies"

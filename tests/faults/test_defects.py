@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.ca import ClientCa
-from ucl_helpers.sandbox.catalogue import CATALOGUE
-from ucl_helpers.sandbox.csr import ExpectedSubject, accept
-from ucl_helpers.sandbox.defects import DEFECTS, Asked, right
-from ucl_helpers.sandbox.faults import Fault, Faults
+from ucl_sandbox import Sandbox
+from ucl_sandbox.ca import ClientCa
+from ucl_sandbox.catalogue import CATALOGUE
+from ucl_sandbox.csr import ExpectedSubject, accept
+from ucl_sandbox.defects import DEFECTS, Asked, right
+from ucl_sandbox.faults import Fault, Faults
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 VALIDITY, CLIENT = timedelta(days=90), "some-client"

@@ -17,9 +17,9 @@ from command_line import UCL, environment
 from contract_replay import CONFIGURATION, JSON_TYPE, graphql, trusting
 from wire_watch import Seen, ask
 
-from ucl_helpers.sandbox import Fault, Faults, FaultsError, Sandbox, SandboxError, read_plan
-from ucl_helpers.sandbox.defects import DEFECTS
-from ucl_helpers.sandbox.faults import CATALOGUE, NAMED, PASSING, parse_plan
+from ucl_sandbox import Fault, Faults, FaultsError, Sandbox, SandboxError, read_plan
+from ucl_sandbox.defects import DEFECTS
+from ucl_sandbox.faults import CATALOGUE, NAMED, PASSING, parse_plan
 
 CONFIGURE = graphql(CONFIGURATION)
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "sandbox.md"

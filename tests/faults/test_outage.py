@@ -14,8 +14,7 @@ from steps import STEPS, Clock, aside, go, install, pending_of
 from tls_servers import Authority, answer, proxying, serving
 
 from ucl_helpers import Establishment, Renewal, establish, renew, revoke, status_of
-from ucl_helpers.attempts import remembered
-from ucl_helpers.automation.monitoring import verdict
+from ucl_helpers.connection.attempts import remembered
 from ucl_helpers.crypto import common_name
 from ucl_helpers.errors import (
     AuthenticationFailed,
@@ -29,11 +28,12 @@ from ucl_helpers.errors import (
     UsageError,
     Waiting,
 )
-from ucl_helpers.establishment import DirectorAccess
 from ucl_helpers.models import OneTimeToken
-from ucl_helpers.outage import ask_director, judged, unless_it_passes
-from ucl_helpers.sandbox.faults import Fault
-from ucl_helpers.show import moment
+from ucl_helpers.operate.monitoring import verdict
+from ucl_helpers.procedures.establishment import DirectorAccess
+from ucl_helpers.procedures.outage import ask_director, judged, unless_it_passes
+from ucl_helpers.tables import moment
+from ucl_sandbox.faults import Fault
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick")

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from ucl_helpers import practice
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UCLError, UsageError
-from ucl_helpers.sandbox import Fault, FaultsError, RemoteFaults, Sandbox, SandboxError
-from ucl_helpers.store import Home
+from ucl_sandbox import Fault, FaultsError, RemoteFaults, Sandbox, SandboxError
 
 
 @pytest.fixture

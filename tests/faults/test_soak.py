@@ -9,10 +9,11 @@ import pytest
 from faulty import counting, go_on, issued, wrongs
 from steps import events, install, pending_of, tree
 
-from ucl_helpers import keymaker, renew
+from ucl_helpers import renew
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import RetryLater
-from ucl_helpers.sandbox.faults import Fault, grumpy
-from ucl_helpers.store import Home
+from ucl_helpers.procedures import keymaker
+from ucl_sandbox.faults import Fault, grumpy
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick")

@@ -18,10 +18,10 @@ from processes import wait_until
 from steps import Clock, aside, events, go, install, pending_of, tree
 
 from ucl_helpers import Renewal, renew
+from ucl_helpers.connection.pending import set_aside
 from ucl_helpers.errors import Busy, CertificateRejected, ChecksFailed, RetryLater, Unreachable, UsageError
-from ucl_helpers.pending import set_aside
-from ucl_helpers.sandbox.faults import Fault
-from ucl_helpers.show import span
+from ucl_helpers.tables import span
+from ucl_sandbox.faults import Fault
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
 AMOUNTS = (

@@ -31,11 +31,11 @@ from faulty import (
 from steps import install, pending_of, tree
 
 from ucl_helpers import renew
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import NotYetAccepted, RetryLater, ServerNotTrusted
-from ucl_helpers.importing import import_identity, read_identity
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.catalogue import CATALOGUE
-from ucl_helpers.store import Home
+from ucl_helpers.procedures.importing import import_identity, read_identity
+from ucl_sandbox import Sandbox
+from ucl_sandbox.catalogue import CATALOGUE
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick")

@@ -13,10 +13,10 @@ from faulty import CASES, Case, accepted, issued, open_to_others, struck
 from steps import STEPS, aside, pending_of
 
 from ucl_helpers import forget, renew
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import RetryLater, UCLError, Unreachable
-from ucl_helpers.establishment import DirectorAccess, Establishment, establish
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.procedures.establishment import DirectorAccess, Establishment, establish
+from ucl_sandbox import Sandbox
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick")

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from requests import Response
 
 from ucl_helpers.checks import Expected, check_identity, require
-from ucl_helpers.client import Client
+from ucl_helpers.connection.described import plain, text_of
+from ucl_helpers.connection.settings import MAX_CHARACTERS, Settings, parse_settings, toml
 from ucl_helpers.crypto import (
     common_name,
     decode_certificates,
@@ -33,19 +34,18 @@ from ucl_helpers.crypto import (
     same_subject,
     subject_text,
 )
-from ucl_helpers.described import plain, text_of
 from ucl_helpers.errors import BadAnswer, ChecksFailed, InvalidSettings, UCLError, UsageError
-from ucl_helpers.headers import MAX_RETRY_AFTER, server_time
 from ucl_helpers.models import Identity, Validity, fingerprint
 from ucl_helpers.operations import configuration_from, read_token, signed_from, token_from
 from ucl_helpers.policy import due, parse_duration
-from ucl_helpers.sandbox.api import Api
-from ucl_helpers.sandbox.connector import _present
-from ucl_helpers.sandbox.csr import CsrRefusedError, ExpectedSubject, accept
-from ucl_helpers.sandbox.der import elements, read_name, write_name
-from ucl_helpers.sandbox.transport import JSON, Request, respond
-from ucl_helpers.settings import MAX_CHARACTERS, Settings, parse_settings, toml
-from ucl_helpers.tls import check_url
+from ucl_helpers.wire.client import Client
+from ucl_helpers.wire.headers import MAX_RETRY_AFTER, server_time
+from ucl_helpers.wire.tls import check_url
+from ucl_sandbox.api import Api
+from ucl_sandbox.connector import _present
+from ucl_sandbox.csr import CsrRefusedError, ExpectedSubject, accept
+from ucl_sandbox.der import elements, read_name, write_name
+from ucl_sandbox.transport import JSON, Request, respond
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = 16  # what is shorter may stand in an error's text by chance

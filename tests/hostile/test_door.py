@@ -29,8 +29,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.state import State
+from ucl_sandbox import Sandbox
+from ucl_sandbox.state import State
 
 CONFIGURE, REVOKE = graphql(CONFIGURATION), graphql("mutation { result: revokeCertificate }")
 VIEWER = graphql("{ result: viewer { id } }")

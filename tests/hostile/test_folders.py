@@ -25,18 +25,18 @@ from test_planted import look
 from test_runner import write_notebook
 from tracing import KEEP_DUMPABLE, STRACE, UNFIT
 
-from ucl_helpers.automation.notebooks import find_notebook
-from ucl_helpers.automation.runner import run_notebook
 from ucl_helpers.cli.main import main
+from ucl_helpers.connection.files import read_regular
+from ucl_helpers.connection.status import status_of
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import StorageFailed, UsageError
-from ucl_helpers.files import read_regular
+from ucl_helpers.headless.notebooks import find_notebook
+from ucl_helpers.headless.runner import run_notebook
 from ucl_helpers.practice import open_connection
-from ucl_helpers.renewal import renew
-from ucl_helpers.sandbox import Access, Sandbox, SandboxError, join
-from ucl_helpers.sandbox.server import READY_FILE, ready_file
-from ucl_helpers.sandbox.shared import USERS_LOCK
-from ucl_helpers.status import status_of
-from ucl_helpers.store import Connection, Home
+from ucl_helpers.procedures.renewal import renew
+from ucl_sandbox import Access, Sandbox, SandboxError, join
+from ucl_sandbox.server import READY_FILE, ready_file
+from ucl_sandbox.shared import USERS_LOCK
 
 pytest_plugins = ["procedure_fixtures"]
 STRANGER = 65534

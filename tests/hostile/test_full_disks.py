@@ -12,9 +12,10 @@ import pytest
 from steps import install, pending_of
 from stored import grow_old
 
-from ucl_helpers import establish, pending, renew, status_of
+from ucl_helpers import establish, renew, status_of
+from ucl_helpers.connection import pending
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import StorageFailed, UCLError
-from ucl_helpers.store import Home
 
 pytest_plugins = ["procedure_fixtures"]
 pytestmark = pytest.mark.needs_root("only root mounts a disk in this process")

@@ -20,8 +20,8 @@ from steps import install
 
 from ucl_helpers import renew, status_of
 from ucl_helpers.cli.main import main
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import StorageFailed, UCLError, UsageError
-from ucl_helpers.store import Home
 
 pytest_plugins = ["procedure_fixtures"]
 STRANGER = 65534

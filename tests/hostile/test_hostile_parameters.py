@@ -13,9 +13,9 @@ from nbconvert import HTMLExporter
 from steps import install, tree
 from test_rendered import browsed, in_a_browser
 
-from ucl_helpers.automation.notebooks import find_notebook
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
+from ucl_helpers.headless.notebooks import find_notebook
+from ucl_sandbox import Sandbox
 
 OUTSIDE = "../../victim"
 CODE = "x'\"\"\"\n\\\"; __import__('pathlib').Path('owned').touch() #"

@@ -18,8 +18,8 @@ from steps import STEPS, pending_of
 from tls_servers import PAUSE, QUERY, Cut, Drip, Stage, answer, result, serving
 
 from ucl_helpers import Establishment, status_of
-from ucl_helpers.client import MAX_ANSWER_BYTES, Client
 from ucl_helpers.errors import BadAnswer, UCLError, Unreachable
+from ucl_helpers.wire.client import MAX_ANSWER_BYTES, Client
 
 pytest_plugins = ["procedure_fixtures"]
 

@@ -20,9 +20,9 @@ from secrets_watch import CANARY, command_lines, leaks_below, leaks_in
 from steps import install
 from tracing import KEEP_DUMPABLE, UNFIT
 
+from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import dump_key
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +71,10 @@ def test_no_program_that_is_started_has_a_secret_among_its_arguments(ucl, tmp_pa
     known = {line for key in shell.home.rglob("key.pem") for line in key.read_text().split("\n")} | {token}
     arguments = [given for given, _ in started + practice]
     assert [leak for given in arguments for leak in leaks_in(given, known)] == []
-    assert any("ucl_helpers.automation.kernel_process" in given for given in arguments)
+    assert any("ucl_helpers.headless.kernel_process" in given for given in arguments)
     # `ucl` itself has the operator's environment. (Below a path with a blank, a shell starts first and then Python.)
     # The sandbox that it starts, and programs after that, get nothing of that environment.
-    first = next(number for number, (given, _) in enumerate(practice) if "ucl_helpers.sandbox" in given)
+    first = next(number for number, (given, _) in enumerate(practice) if "ucl_sandbox" in given)
     environments = [variables for _, variables in practice]
     assert all(leaks_in(variables, known) for variables in environments[:first])
     assert [leak for variables in environments[first:] for leak in leaks_in(variables, known)] == []

@@ -15,18 +15,19 @@ from stored import chain, install, key_of
 from strategies import JUNK
 from trying import WHOLE, damaged, tried
 
-from ucl_helpers import crypto, revocation
-from ucl_helpers.attempts import Attempts, counted, must_not_wait, remembered
-from ucl_helpers.automation.runner import parameters_of
+from ucl_helpers import crypto
+from ucl_helpers.connection.attempts import Attempts, counted, must_not_wait, remembered
+from ucl_helpers.connection.pending import prune_aside
+from ucl_helpers.connection.status import Status, status_of
+from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import dump_certificates, dump_key, encode, make_csr, parse_subject
 from ucl_helpers.errors import UCLError, Unreachable
-from ucl_helpers.lifecycle import forget
+from ucl_helpers.headless.runner import parameters_of
 from ucl_helpers.models import Configuration, SignedCertificates
-from ucl_helpers.pending import prune_aside
-from ucl_helpers.resumption import open_pending, resume, tidy
-from ucl_helpers.status import Status, status_of
-from ucl_helpers.store import Home
-from ucl_helpers.tls import Credentials, check_url
+from ucl_helpers.procedures import revocation
+from ucl_helpers.procedures.lifecycle import forget
+from ucl_helpers.procedures.resumption import open_pending, resume, tidy
+from ucl_helpers.wire.tls import Credentials, check_url
 
 SUBJECT = "O=Org,CN=client"
 ASKED = Configuration(SUBJECT, "rsa2048", None, "https://ucl.example/graphql", "one-time-token-1")

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from strategies import JUNK
 from trying import TOO_DEAR, WHOLE, damaged, dearer, tried
 
-from ucl_helpers.automation.parameters import accept, declared
+from ucl_helpers.connection.described import ENTRIES
+from ucl_helpers.connection.settings import MAX_CHARACTERS, Settings, parse_settings, toml
 from ucl_helpers.crypto import parse_subject, read_certificates
-from ucl_helpers.described import ENTRIES
 from ucl_helpers.errors import InvalidSettings, UCLError, UsageError
+from ucl_helpers.headless.parameters import accept, declared
 from ucl_helpers.models import Configuration
 from ucl_helpers.operations import read_token
 from ucl_helpers.policy import parse_duration
-from ucl_helpers.sandbox.csr import AcceptedCsr, CsrRefusedError, ExpectedSubject, Scheme
-from ucl_helpers.sandbox.csr import accept as accept_csr
-from ucl_helpers.sandbox.decoding import first_pem_block
-from ucl_helpers.sandbox.der import elements
-from ucl_helpers.settings import MAX_CHARACTERS, Settings, parse_settings, toml
-from ucl_helpers.tls import check_url
+from ucl_helpers.wire.tls import check_url
+from ucl_sandbox.csr import AcceptedCsr, CsrRefusedError, ExpectedSubject, Scheme
+from ucl_sandbox.csr import accept as accept_csr
+from ucl_sandbox.decoding import first_pem_block
+from ucl_sandbox.der import elements
 
 SECRET = "canary-8f2c1d7b4a"
 

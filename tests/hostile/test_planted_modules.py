@@ -20,9 +20,9 @@ from dask_cluster import Cluster
 from test_folders import served
 
 import ucl_helpers
-from ucl_helpers.automation.notebooks import find_notebook
 from ucl_helpers.cli.main import group
-from ucl_helpers.sandbox import shared
+from ucl_helpers.headless.notebooks import find_notebook
+from ucl_sandbox import shared
 
 PACKAGE = Path(ucl_helpers.__file__).parent
 PLANTED = """
@@ -197,7 +197,7 @@ def test_a_notebook_beside_planted_modules_runs_none(planted, tmp_path):
 
 
 FLEET = """
-from ucl_helpers.automation.fleet.executors import Processes
+from ucl_helpers.fleet.executors import Processes
 executor = Processes(1)
 print(executor.submit(len, "abc").result())
 executor.shutdown()

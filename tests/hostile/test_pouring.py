@@ -12,8 +12,8 @@ import pytest
 from contract_replay import CONFIGURATION, SIGN, Landscape, graphql
 from processes import DEADLINE, forget_peak, held, wait_until
 
-from ucl_helpers.client import Client
-from ucl_helpers.sandbox import Sandbox, listeners
+from ucl_helpers.wire.client import Client
+from ucl_sandbox import Sandbox, listeners
 
 pytest_plugins = ["flood_fixtures"]
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts what /proc shows")

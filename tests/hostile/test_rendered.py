@@ -23,22 +23,22 @@ from nbconvert import HTMLExporter
 
 import ucl_helpers
 from ucl_helpers import models
+from ucl_helpers.connection.status import Status
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UCLError
-from ucl_helpers.establishment import DirectorAccess
-from ucl_helpers.exchange import Exchange
 from ucl_helpers.models import Check, OneTimeToken, Outcome, Validity
-from ucl_helpers.revocation import ValidIdentities, ValidIdentity
-from ucl_helpers.show import Shown, html_table
-from ucl_helpers.status import Status
-from ucl_helpers.store import Home
-from ucl_helpers.tls import Credentials
+from ucl_helpers.procedures.enrolment import WayIn
+from ucl_helpers.procedures.establishment import DirectorAccess
+from ucl_helpers.procedures.revocation import ValidIdentities, ValidIdentity
+from ucl_helpers.tables import Shown, html_table
 from ucl_helpers.views.cards import html_of as card_of
 from ucl_helpers.views.charts import Picture
 from ucl_helpers.views.checked import Checks
 from ucl_helpers.views.errors import broken, failure
 from ucl_helpers.views.explorer import Explorer
 from ucl_helpers.views.waits import Wait
-from ucl_helpers.ways_in import WayIn
+from ucl_helpers.wire.exchange import Exchange
+from ucl_helpers.wire.tls import Credentials
 
 CHROMIUM = shutil.which("chromium")
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to render in")

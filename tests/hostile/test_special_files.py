@@ -16,13 +16,13 @@ from command_line import UCL, Shell, environment
 from test_folders import said_by
 from test_noted_signals import not_delivered
 
-from ucl_helpers import session
-from ucl_helpers.automation.runner import run_notebook
+from ucl_helpers.connection.files import LARGEST_FILE
+from ucl_helpers.connection.references import resolve
 from ucl_helpers.errors import StorageFailed, UsageError
-from ucl_helpers.files import LARGEST_FILE
-from ucl_helpers.references import resolve
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.tls import tls_context
+from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.wire import session
+from ucl_helpers.wire.tls import tls_context
+from ucl_sandbox import Sandbox
 
 pytest_plugins = ["procedure_fixtures"]
 URL = "--connector-url https://ucl.example/graphql"

@@ -24,7 +24,7 @@ from processes import wait_until
 from test_record import must_follow_the_schema
 from test_runner import mode, write_notebook
 
-from ucl_helpers.sandbox import Sandbox
+from ucl_sandbox import Sandbox
 
 SEED, RUNS = 20260401, 100
 NO_TIME = 0.0

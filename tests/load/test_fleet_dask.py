@@ -25,8 +25,8 @@ from test_side_by_side import issued, marks, wrongs
 
 from tools.make_fleet import make_fleet
 from ucl_helpers import crypto
-from ucl_helpers.sandbox.control import LIMIT_PATH
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
+from ucl_sandbox.control import LIMIT_PATH
 
 SEED = "26"
 LIMIT, RATE = 22.5, 18.0  # calls a second: the gateway's, and the fleet's

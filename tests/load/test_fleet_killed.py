@@ -10,12 +10,12 @@ import pytest
 from steps import pending_of
 
 from tools.make_fleet import make_fleet
-from ucl_helpers.automation.fleet.executors import Workers, processes
-from ucl_helpers.automation.fleet.plan import alone, plan
-from ucl_helpers.automation.fleet.run import renew_fleet
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import RetryLater
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.store import Home
+from ucl_helpers.fleet.executors import Workers, processes
+from ucl_helpers.fleet.plan import alone, plan
+from ucl_helpers.fleet.run import renew_fleet
+from ucl_sandbox import Sandbox
 
 SEED, JOBS = 19, 4
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from steps import install
 
-from ucl_helpers.client import MAX_ANSWER_BYTES
-from ucl_helpers.sandbox import Sandbox
-from ucl_helpers.sandbox.faults import Fault
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
+from ucl_helpers.wire.client import MAX_ANSWER_BYTES
+from ucl_sandbox import Sandbox
+from ucl_sandbox.faults import Fault
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are told by /proc")
 ROOM = 8 * MAX_ANSWER_BYTES / 2**20  # MiB: the answer as it came, unpacked, as text, and what lies between
@@ -19,10 +19,10 @@ PEAK = """
 import sys
 from pathlib import Path
 from processes import forget_peak, held
-from ucl_helpers import client
+from ucl_helpers.wire import client
 from ucl_helpers.errors import BadAnswer
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
 
 connection = Home(sys.argv[1]).connection("prod")
 client.MAX_ANSWER_BYTES = int(sys.argv[2])

@@ -10,7 +10,7 @@ import pytest
 from processes import held, own_process, wait_until
 from steps import install
 
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts what /proc shows")
 WARM, WARM_WHOLE = 100, 2000  # the sandbox remembers its last 1000 requests
@@ -19,10 +19,10 @@ CALLS = """
 import json, sys
 from pathlib import Path
 from processes import held
-from ucl_helpers.client import Client
+from ucl_helpers.wire.client import Client
 from ucl_helpers.errors import AuthenticationFailed, CertificateRejected, ServerNotTrusted, Unreachable
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
 
 home, token_url, leaks = sys.argv[1:4]
 connection = Home(home).connection("prod")

@@ -3,9 +3,9 @@
 import pytest
 from stored import grow_old, install
 
-from ucl_helpers import journal, store
-from ucl_helpers.store import Home
-from ucl_helpers.takeover import old_events, verdicts_in
+from ucl_helpers.connection import journal, store
+from ucl_helpers.connection.store import Home
+from ucl_helpers.connection.takeover import old_events, verdicts_in
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ import pytest
 from processes import own_process
 from steps import install
 
-from ucl_helpers.client import Client
+from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import common_name
 from ucl_helpers.errors import UCLError
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.store import Home
+from ucl_helpers.wire.client import Client
 
 PROCESSES = 8
 RENEW = """
 import sys
-from ucl_helpers.renewal import renew
-from ucl_helpers.store import Home
+from ucl_helpers.procedures.renewal import renew
+from ucl_helpers.connection.store import Home
 
 home = Home(sys.argv[1])
 print("ready", flush=True)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import click
 
-from ucl_helpers.automation.aftermath import after, after_error
 from ucl_helpers.cli.common import complain, show
+from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import OutputLost, UCLError
 from ucl_helpers.models import Outcome
-from ucl_helpers.store import Connection
+from ucl_helpers.operate.after_run import after, after_error
 
 _OF_THE_ERROR = ("error", "message", "remedy", "hooks_failed")
 

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import OutputLost, UCLError, UsageError, explained_by
 from ucl_helpers.extras import require
 from ucl_helpers.models import Outcome
 from ucl_helpers.policy import parse_duration
-from ucl_helpers.store import Connection, Home
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)

@@ -8,9 +8,9 @@ from contextlib import suppress
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from ucl_helpers.automation.notebooks import notebooks_directory
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UCLError
-from ucl_helpers.store import Home
+from ucl_helpers.headless.notebooks import notebooks_directory
 
 SHELLS = ("bash", "zsh", "fish")
 

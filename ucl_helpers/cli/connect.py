@@ -9,14 +9,14 @@ import click
 from ucl_helpers.cli.after import finish
 from ucl_helpers.cli.common import FILE, as_json, with_home
 from ucl_helpers.cli.completion import connections
+from ucl_helpers.connection.files import remove_tree
+from ucl_helpers.connection.references import resolve
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UCLError, UsageError
-from ucl_helpers.establishment import establish
 from ucl_helpers.extras import require
-from ucl_helpers.files import remove_tree
-from ucl_helpers.importing import import_identity, read_identity, usable_ca
-from ucl_helpers.references import resolve
-from ucl_helpers.store import Connection, Home
-from ucl_helpers.ways_in import access_from
+from ucl_helpers.procedures.enrolment import access_from
+from ucl_helpers.procedures.establishment import establish
+from ucl_helpers.procedures.importing import import_identity, read_identity, usable_ca
 
 REFERENCE = "env:NAME|file:PATH|prompt"
 

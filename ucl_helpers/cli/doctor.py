@@ -8,11 +8,11 @@ import click
 
 from ucl_helpers.cli.common import FILE, as_json, say, with_home
 from ucl_helpers.cli.completion import connections
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError
-from ucl_helpers.store import Connection, Home
 
 if TYPE_CHECKING:
-    from ucl_helpers.automation.doctor import Diagnoses, Diagnosis
+    from ucl_helpers.operate.doctor import Diagnoses, Diagnosis
 
 
 @click.command("doctor")
@@ -40,7 +40,7 @@ def doctor_command(
     it looks at the home folder, and at network, proxy and trust on the way to that URL. The exit code is 0 when nothing
     failed (warnings allowed), else that of the error which the first failure stands for.
     """
-    from ucl_helpers.automation.doctor import diagnose, diagnose_home, diagnose_way
+    from ucl_helpers.operate.doctor import diagnose, diagnose_home, diagnose_way
 
     one = Connection(home, name) if name else None
     if url is None and ca_file is not None:

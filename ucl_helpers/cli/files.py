@@ -9,16 +9,16 @@ from pathlib import Path
 
 import click
 
-from ucl_helpers import described, files
 from ucl_helpers.cli.after import finish
 from ucl_helpers.cli.common import FILE, as_json, confirm, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.cli.connect import REFERENCE
+from ucl_helpers.connection import described, files
+from ucl_helpers.connection.references import resolve
+from ucl_helpers.connection.settings import Settings, read_settings
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import InvalidSettings, UsageError
-from ucl_helpers.rebuilding import export
-from ucl_helpers.references import resolve
-from ucl_helpers.settings import Settings, read_settings
-from ucl_helpers.store import Connection, Home
+from ucl_helpers.procedures.rebuilding import export
 
 
 @click.command("export")

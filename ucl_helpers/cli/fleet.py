@@ -13,13 +13,13 @@ import click
 
 from ucl_helpers.cli.common import FILE, Duration, as_json, say, with_home
 from ucl_helpers.cli.completion import connections
+from ucl_helpers.connection.files import make_output_folder, require_protected_folder, write
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.extras import require
-from ucl_helpers.files import make_output_folder, require_protected_folder, write
-from ucl_helpers.store import Home
 
 if TYPE_CHECKING:
-    from ucl_helpers.automation.fleet.executors import Workers
+    from ucl_helpers.fleet.executors import Workers
 
 _WIDTH = 36
 
@@ -49,7 +49,7 @@ def status_command(patterns: tuple[str, ...], home: Home, *, json_output: bool) 
 
     It reads the disk only, and no keys: ucl doctor tries those. The exit code is 0 whatever the state.
     """
-    from ucl_helpers.automation.fleet.standing import standing
+    from ucl_helpers.fleet.status import standing
 
     found = standing(home, patterns)
     click.echo(json.dumps(found.as_json(), indent=1) if json_output else str(found))
@@ -96,9 +96,9 @@ def renew_command(
     The exit code is 0 when all is done or not due. Of failures it is the commonest that does not pass by itself; 3 or
     8 when all of them pass; 130 or 143 when it was stopped with something left.
     """
-    from ucl_helpers.automation.fleet.pacing import DEFAULT_RATE
-    from ucl_helpers.automation.fleet.plan import alone, plan
-    from ucl_helpers.automation.fleet.run import renew_fleet
+    from ucl_helpers.fleet.pacing import DEFAULT_RATE
+    from ucl_helpers.fleet.plan import alone, plan
+    from ucl_helpers.fleet.run import renew_fleet
 
     output = (output or home.folder("runs") / f"fleet-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.outcome.json").absolute()
     if output.is_dir():
@@ -133,19 +133,19 @@ def _workers(
         return _local(jobs or os.cpu_count() or 1)
     if jobs is not None:
         raise UsageError("--jobs is for this machine.", remedy="Leave it out: a scheduler knows its workers.")
-    from ucl_helpers.automation.fleet.scheduler import Scheduler
+    from ucl_helpers.fleet.scheduler import Scheduler
 
     chosen = Scheduler(scheduler, tls["tls_ca_file"], tls["tls_cert"], tls["tls_key"])
     chosen.must_be_safe()
     require("dask")
-    from ucl_helpers.automation.fleet.over_dask import dask
+    from ucl_helpers.fleet.over_dask import dask
 
     return dask(chosen, patience=patience)
 
 
 @contextmanager
 def _local(jobs: int) -> Iterator["Workers"]:
-    from ucl_helpers.automation.fleet.executors import processes
+    from ucl_helpers.fleet.executors import processes
 
     workers = processes(jobs)
     with workers.executor:

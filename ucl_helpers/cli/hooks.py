@@ -4,10 +4,10 @@ import json
 
 import click
 
-from ucl_helpers.automation.hooks import run_hooks
 from ucl_helpers.cli.common import as_json, complain, say, with_home
 from ucl_helpers.cli.completion import connections
-from ucl_helpers.store import Home
+from ucl_helpers.connection.store import Home
+from ucl_helpers.operate.hooks import run_hooks
 
 
 @click.command("hooks")

@@ -7,14 +7,14 @@ import click
 from ucl_helpers.cli.after import finish, telling
 from ucl_helpers.cli.common import as_json, confirm, open_by_name, say, show, with_home
 from ucl_helpers.cli.completion import connections
+from ucl_helpers.connection.status import status_of
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
-from ucl_helpers.lifecycle import forget, rollback
 from ucl_helpers.models import NotNeeded, Outcome
-from ucl_helpers.renewal import Renewal, renew
-from ucl_helpers.revocation import doubtful_identities, revoke, valid_identities
-from ucl_helpers.show import moment, text_table
-from ucl_helpers.status import status_of
-from ucl_helpers.store import Home
+from ucl_helpers.procedures.lifecycle import forget, rollback
+from ucl_helpers.procedures.renewal import Renewal, renew
+from ucl_helpers.procedures.revocation import doubtful_identities, revoke, valid_identities
+from ucl_helpers.tables import moment, text_table
 
 EXPORTS = {
     "combined": "combined.pem",
@@ -121,7 +121,7 @@ def status_command(name: str | None, home: Home, *, check: bool, json_output: bo
     connections but those for practice, or the one that is named.
     """
     if check:
-        from ucl_helpers.automation.monitoring import check_home
+        from ucl_helpers.operate.monitoring import check_home
 
         report = check_home(home, name)
         say(json.dumps(report.as_json(), indent=1) if json_output else str(report), report.exit_code)

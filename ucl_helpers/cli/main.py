@@ -13,10 +13,10 @@ from ucl_helpers import __version__
 from ucl_helpers.cli import completion, connect, doctor, explain, files, fleet, hooks, keep, tools, watch
 from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
 from ucl_helpers.cli.streams import guard_streams
-from ucl_helpers.dumps import no_dumps_at_all
+from ucl_helpers.connection.store import Home
+from ucl_helpers.core_dumps import no_dumps_at_all
 from ucl_helpers.errors import OutputLost, StorageFailed, UCLError, UsageError
 from ucl_helpers.progress import listen
-from ucl_helpers.store import Home
 
 INTERRUPTED, TERMINATED = 130, 143
 _STANDARD_ERROR = 2
@@ -45,7 +45,7 @@ def group(context: click.Context, home: Path | None) -> None:
     if sys.stderr and sys.stderr.isatty():  # someone is looking
         listen(_tell)
     if context.invoked_subcommand is None:
-        from ucl_helpers.automation.greeting import greeting
+        from ucl_helpers.operate.greeting import greeting
 
         click.echo(greeting(Home(home)))
 

@@ -13,14 +13,14 @@ import click
 from ucl_helpers.cli.after import telling
 from ucl_helpers.cli.common import FILE, Duration, as_json, say, with_home
 from ucl_helpers.cli.completion import notebooks
+from ucl_helpers.connection.files import make_output_folder
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UCLError, UsageError, explained_by
 from ucl_helpers.extras import require
-from ucl_helpers.files import make_output_folder
-from ucl_helpers.show import printable
-from ucl_helpers.store import Connection, Home
+from ucl_helpers.tables import printable
 
 if TYPE_CHECKING:
-    from ucl_helpers.automation.runner import RunResult
+    from ucl_helpers.headless.runner import RunResult
 
 
 _PARAMETER = ("-p", "--parameter")
@@ -90,11 +90,11 @@ def _run(
     if_due: bool,
     json_output: bool,
 ) -> None:
-    from ucl_helpers.automation.looking import nothing_to_do
-    from ucl_helpers.automation.notebooks import find_notebook
-    from ucl_helpers.automation.record import outcome_path, write_outcome, write_refusal
-    from ucl_helpers.automation.runner import RunResult, run_notebook
-    from ucl_helpers.automation.runs import default_output, looked_path, prune
+    from ucl_helpers.headless.notebooks import find_notebook
+    from ucl_helpers.headless.record import outcome_path, write_outcome, write_refusal
+    from ucl_helpers.headless.runner import RunResult, run_notebook
+    from ucl_helpers.headless.runs import default_output, looked_path, prune
+    from ucl_helpers.operate.due_check import nothing_to_do
 
     path, now, runs = find_notebook(notebook), datetime.now(UTC), home.folder("runs")
     _check_output(output, path)
@@ -127,8 +127,8 @@ def _accepted(
     notebook: Path, given: Mapping[str, str], home: Home, *, if_due: bool
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """The parameters, as text and as the types that the notebook declares."""
-    from ucl_helpers.automation.parameters import accept, require_connection
-    from ucl_helpers.automation.runner import parameters_of
+    from ucl_helpers.headless.parameters import accept, require_connection
+    from ucl_helpers.headless.runner import parameters_of
 
     known = parameters_of(notebook)
     if if_due and "only_if_due" not in known:
@@ -169,7 +169,7 @@ def _told(home: Home, given: Mapping[str, str]) -> AbstractContextManager[None]:
 
 def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -> None:
     """Tell what came of a run, in a line or two, and who wants to know; end with its exit code."""
-    from ucl_helpers.automation.aftermath import after_run
+    from ucl_helpers.operate.after_run import after_run
 
     told = result.told
     with suppress(UCLError):  # it names no connection, or none that is there
@@ -198,7 +198,7 @@ def notebooks_command(directory: Path) -> None:
     Example:
       ucl notebooks ./notebooks
     """
-    from ucl_helpers.automation.notebooks import copy_notebooks
+    from ucl_helpers.headless.notebooks import copy_notebooks
 
     for path in copy_notebooks(directory):
         click.echo(path)
@@ -230,7 +230,7 @@ def sandbox_command(
       ucl sandbox --faults http-503:0.5
     """
     require("sandbox")
-    from ucl_helpers.sandbox import FaultsError, SandboxError, read_plan, serve
+    from ucl_sandbox import FaultsError, SandboxError, read_plan, serve
 
     try:
         faults = read_plan(misbehaviour) if misbehaviour else None

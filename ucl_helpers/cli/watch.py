@@ -9,11 +9,11 @@ import click
 from ucl_helpers.cli.common import FILE, as_json, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.clock import moment_from, utc_now
+from ucl_helpers.connection.journal import NUMBER
+from ucl_helpers.connection.status import status_of
+from ucl_helpers.connection.store import Home
 from ucl_helpers.extras import require
-from ucl_helpers.journal import NUMBER
-from ucl_helpers.show import moment, printable, text_table
-from ucl_helpers.status import status_of
-from ucl_helpers.store import Home
+from ucl_helpers.tables import moment, printable, text_table
 
 SHORT = 16
 """Digits of a fingerprint that are shown in a line."""
@@ -35,7 +35,7 @@ def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> Non
     renewal was looked for, and every few minutes besides.
     """
     require("metrics")
-    from ucl_helpers.automation.metrics import render, write_textfile
+    from ucl_helpers.operate.metrics import render, write_textfile
 
     shown = [status_of(one) for one in home.connections()]
     metrics = render([one for one in shown if practice or not one.sandbox], utc_now())

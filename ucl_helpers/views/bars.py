@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ucl_helpers.models import Validity
-from ucl_helpers.show import moment
+from ucl_helpers.tables import moment
 from ucl_helpers.views.markup import Html, element
 
 _GROUNDS = {

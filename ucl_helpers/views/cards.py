@@ -13,15 +13,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from IPython.core.getipython import get_ipython
 
+from ucl_helpers.connection.status import Status
 from ucl_helpers.crypto import public_key_of, subject_text
 from ucl_helpers.errors import explained_by
-from ucl_helpers.exchange import Exchange
 from ucl_helpers.models import Due, Identity, Outcome, Validity, fingerprint
-from ucl_helpers.show import Shown
-from ucl_helpers.status import Status
+from ucl_helpers.tables import Shown
 from ucl_helpers.views.bars import bar
 from ucl_helpers.views.markup import FAINT, Html, badge, card, element, table
 from ucl_helpers.views.wire import exchanged
+from ucl_helpers.wire.exchange import Exchange
 
 _LONG = 15  # rows of checks that are shown at once
 _BOX = f"border:{FAINT};border-radius:0.4em;padding:0.4em 0.8em;display:inline-block;overflow-wrap:anywhere"

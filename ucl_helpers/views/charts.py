@@ -9,9 +9,9 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any, Protocol
 
+from ucl_helpers.connection.status import Status
 from ucl_helpers.models import Due, Validity
-from ucl_helpers.show import Row, moment
-from ucl_helpers.status import Status
+from ucl_helpers.tables import Row, moment
 from ucl_helpers.views.drawing import BLUE, FINE, GREY, INK, LATE, ORANGE, Axes, Picture, beside, picture, whole_numbers
 
 MOST_BARS, MOST_BINS = 40, 30
@@ -20,7 +20,7 @@ SHORT = 3 * DAY
 
 
 class Simulated(Protocol):
-    """A year as :mod:`ucl_helpers.automation.simulation` makes it."""
+    """A year as :mod:`ucl_helpers.fleet.simulation` makes it."""
 
     @property
     def renewals(self) -> Any:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from ucl_helpers.connection.status import Status
 from ucl_helpers.crypto import MAX_BITS, MIN_BITS, parse_subject, same_subject
-from ucl_helpers.hook_results import HookResults
 from ucl_helpers.models import (
     Check,
     Configuration,
@@ -25,9 +25,9 @@ from ucl_helpers.models import (
     SigningRequest,
     Verification,
 )
-from ucl_helpers.procedure import Procedure
-from ucl_helpers.show import Row, Shown, moment
-from ucl_helpers.status import Status
+from ucl_helpers.operate.hook_results import HookResults
+from ucl_helpers.procedures.procedure import Procedure
+from ucl_helpers.tables import Row, Shown, moment
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 from ucl_helpers.extras import missing
-from ucl_helpers.show import Row, text_table
+from ucl_helpers.tables import Row, text_table
 from ucl_helpers.views.markup import Html, element, joined, table
 
 try:

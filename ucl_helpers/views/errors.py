@@ -7,9 +7,9 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
+from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import ChecksFailed, UCLError
 from ucl_helpers.models import Outcome
-from ucl_helpers.store import Connection
 from ucl_helpers.views.checked import Checks
 
 Error = UCLError | AssertionError

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection.status import Status, status_of
+from ucl_helpers.connection.store import Connection
 from ucl_helpers.models import Check
-from ucl_helpers.show import Row, Shown
-from ucl_helpers.status import Status, status_of
-from ucl_helpers.store import Connection
+from ucl_helpers.tables import Row, Shown
 
 NAMED = 5
 _FALLS_SHORT: dict[str, tuple[Literal["warning", "failed"], set[str]]] = {

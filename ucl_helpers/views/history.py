@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import UCLError
 from ucl_helpers.models import Validity
-from ucl_helpers.show import moment
-from ucl_helpers.store import Connection
+from ucl_helpers.tables import moment
 from ucl_helpers.views.charts import scale
 from ucl_helpers.views.drawing import FINE, GREY, INK, LATE, Axes, Picture, beside, picture
 

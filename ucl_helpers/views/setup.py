@@ -14,11 +14,11 @@ from pathlib import Path
 from cryptography.hazmat.backends.openssl.backend import backend
 
 from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import StorageFailed
 from ucl_helpers.extras import install_command
 from ucl_helpers.models import Check
-from ucl_helpers.show import moment
-from ucl_helpers.store import Home
+from ucl_helpers.tables import moment
 from ucl_helpers.views.checked import Checks
 
 NEEDED = ("cryptography", "requests", "papermill", "jupyterlab", "ipywidgets")

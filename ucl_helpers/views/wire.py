@@ -6,9 +6,9 @@ from pygments.lexers.data import JsonLexer
 from pygments.lexers.graphql import GraphQLLexer
 from pygments.token import Keyword, Name, Number, Operator, String, _TokenType
 
-from ucl_helpers.exchange import Exchange
-from ucl_helpers.show import printable
+from ucl_helpers.tables import printable
 from ucl_helpers.views.markup import FAINT, Html, card, element, safe
+from ucl_helpers.wire.exchange import Exchange
 
 _COLOURS = (  # JupyterLab's for code, else those of pydata's Sphinx themes, else the page's
     (Keyword, "keyword", "font-weight:600"),

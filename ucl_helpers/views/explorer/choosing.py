@@ -3,8 +3,8 @@
 from ipywidgets import Accordion, Dropdown, HBox, VBox
 
 from ucl_helpers import practice
+from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import UsageError
-from ucl_helpers.store import Connection
 from ucl_helpers.views.explorer.fields import ADDRESS, NAME, PATH, REFERENCE, Field
 from ucl_helpers.views.explorer.panel import ROW, Desk
 from ucl_helpers.views.explorer.work import Act, Pane, Work

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 from ipywidgets import Layout, Text
 from traitlets import Unicode, validate
 
-from ucl_helpers.automation.parameters import refuse_secret
 from ucl_helpers.errors import SecretFound, UCLError, UsageError
+from ucl_helpers.headless.parameters import refuse_secret
 from ucl_helpers.models import Outcome
 from ucl_helpers.views.errors import failure
 

@@ -4,11 +4,11 @@ from typing import Any, ClassVar
 
 from ipywidgets import Dropdown, HBox, Layout
 
-from ucl_helpers.automation.doctor import diagnose
-from ucl_helpers.automation.hooks import run_hooks
-from ucl_helpers.lifecycle import rollback
-from ucl_helpers.show import Row
-from ucl_helpers.status import Status
+from ucl_helpers.connection.status import Status
+from ucl_helpers.operate.doctor import diagnose
+from ucl_helpers.operate.hooks import run_hooks
+from ucl_helpers.procedures.lifecycle import rollback
+from ucl_helpers.tables import Row
 from ucl_helpers.views.cards import certificate
 from ucl_helpers.views.drawing import Picture
 from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run

@@ -5,8 +5,8 @@ from typing import Any
 
 from ipywidgets import Tab, VBox
 
-from ucl_helpers.status import Status
-from ucl_helpers.store import Connection, Home
+from ucl_helpers.connection.status import Status
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.views.cards import html_of
 from ucl_helpers.views.explorer.choosing import Chooser
 from ucl_helpers.views.explorer.faults import FaultsPanel

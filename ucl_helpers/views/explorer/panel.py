@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 from ipywidgets import Layout, VBox
 
+from ucl_helpers.connection.status import Status, status_of
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError
-from ucl_helpers.status import Status, status_of
-from ucl_helpers.store import Connection, Home
 from ucl_helpers.views.explorer.work import Work
 from ucl_helpers.views.markup import Html, element
 

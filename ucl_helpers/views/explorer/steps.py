@@ -1,4 +1,4 @@
-"""A renewal, step by step: each button is a call of :class:`ucl_helpers.renewal.Renewal`, as in notebook 02."""
+"""A renewal, step by step: each button calls :class:`ucl_helpers.procedures.renewal.Renewal`, as in notebook 02."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pygments.lexers.graphql import GraphQLLexer
 from ucl_helpers.errors import ConsentNeeded, HostChanged, SettledElsewhere, SubjectChanged
 from ucl_helpers.models import Identity, Outcome, Verification
 from ucl_helpers.operations import CONFIGURATION, SIGN
-from ucl_helpers.renewal import Renewal
+from ucl_helpers.procedures.renewal import Renewal
 from ucl_helpers.views.checked import checked
 from ucl_helpers.views.errors import failure
 from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run

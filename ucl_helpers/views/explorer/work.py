@@ -14,7 +14,7 @@ from ipywidgets import HTML, Button, Layout
 
 from ucl_helpers.errors import UCLError
 from ucl_helpers.progress import listening
-from ucl_helpers.show import Shown
+from ucl_helpers.tables import Shown
 from ucl_helpers.views.cards import html_of
 from ucl_helpers.views.drawing import Picture
 from ucl_helpers.views.errors import failure

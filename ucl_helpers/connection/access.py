@@ -1,0 +1,146 @@
+"""Who may read the files of a generation besides us: owner, group and mode as settings name them.
+
+Nothing is opened to others: of the folders on the way whoever may read gets just what leads to a generation. Of the
+home folder and ``connections`` that is the right to pass through (``x``), which lists nothing; what else lies there is
+closed by itself. ``pending/``, ``aside/``, journal, settings and lock stay ours.
+"""
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ucl_helpers.connection import files
+from ucl_helpers.connection.settings import DEFAULT_MODE, Access
+from ucl_helpers.errors import InvalidSettings, StorageFailed
+
+PASS, PASS_IN_GROUP, LIST_IN_GROUP = 0o011, 0o710, 0o750
+_KEEP = -1  # what chown(2) takes for "as it is"
+
+
+@dataclass(frozen=True)
+class Readers:
+    """The same as numbers. ``way`` is the group that has to come as far as the files, the owner's if none is named."""
+
+    owner: int = _KEEP
+    group: int = _KEEP
+    way: int = _KEEP
+    mode: int = DEFAULT_MODE
+
+    @property
+    def others(self) -> bool:
+        """Whether somebody else than us is named."""
+        return self.way != _KEEP
+
+    def may_have(self, told: os.stat_result) -> bool:
+        """Whether a file is open to nobody besides its owner and, if these may read it, their group."""
+        group_too = told.st_gid == self.group and self.mode & 0o040
+        return not told.st_mode & (0o037 if group_too else 0o077)
+
+    def fits(self, told: os.stat_result) -> bool:
+        """Whether a file has just this owner, group and mode."""
+        same = self.owner in {_KEEP, told.st_uid} and self.group in {_KEEP, told.st_gid}
+        return same and stat.S_IMODE(told.st_mode) == self.mode
+
+
+def readers_of(access: Access, connection: str) -> Readers:
+    """Look the names up.
+
+    Raises:
+        InvalidSettings: this machine has no such user or group; names setting and connection.
+    """
+    what, which, asked = "owner", "user", access.owner
+    try:
+        owner = pwd.getpwnam(access.owner) if access.owner else None
+        what, which, asked = "group", "group", access.group
+        group = grp.getgrnam(access.group).gr_gid if access.group else _KEEP
+    except KeyError:
+        raise InvalidSettings(
+            f"files.{what} of {connection}: this machine has no {which} {asked!r}.",
+            remedy=f"Add it to the machine, or name another: ucl settings {connection} --edit",
+        ) from None
+    way = owner.pw_gid if owner and group == _KEEP else group
+    return Readers(owner.pw_uid if owner else _KEEP, group, way, access.mode)
+
+
+def open_way(readers: Readers, home: Path, folder: Path, connection: str) -> None:
+    """Let them come as far as the generations in ``folder``, and try that files may be given to them.
+
+    Raises:
+        InvalidSettings: we may not give a file to this owner or group.
+        StorageFailed: a folder on the way is not ours to open.
+    """
+    if not readers.others or not folder.is_dir():
+        return
+    trial = files.temporary(folder / "trial")
+    with files.storage("write", trial):
+        descriptor = os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchown(descriptor, readers.owner, readers.group)
+        os.fchown(descriptor, _KEEP, readers.way)
+    except OSError as error:
+        raise InvalidSettings(
+            f"files of {connection}: we may not give files to that owner or group: {error.strerror}.",
+            remedy="Run as root, or as a member of the group, which needs no owner; or name others.",
+        ) from None
+    finally:
+        os.close(descriptor)
+        trial.unlink()
+    for one in (home.resolve(), folder.parent):  # the user may have made the home folder a symlink
+        if one.stat().st_mode & PASS != PASS:
+            _change(one, _KEEP, stat.S_IMODE(one.stat().st_mode) | PASS)
+    for one in (folder, folder / "generations"):
+        _change(one, readers.way, PASS_IN_GROUP)
+
+
+def give(readers: Readers, folder: Path) -> None:
+    """Give the files of a generation to its readers, durably; it is not under its name yet."""
+    if readers == Readers():
+        return
+    for one in sorted(folder.iterdir()):
+        with files.storage("give away", one):
+            descriptor = os.open(one, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fchown(descriptor, readers.owner, readers.group)
+                os.fchmod(descriptor, readers.mode)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    if readers.others:
+        _change(folder, readers.way, LIST_IN_GROUP)
+
+
+def differing(readers: Readers, paths: Iterable[Path]) -> list[str]:
+    """Names of files that have another owner, group or mode."""
+    return [one.name for one in paths if not readers.fits(one.stat())]
+
+
+def closed_on_the_way(readers: Readers, generation: Path) -> Path | None:
+    """The first folder on the way to a generation that its readers may not pass; None if all let them.
+
+    *Not* looked at: access control lists, and other groups that a reader may be in.
+    """
+    for folder in [*reversed(generation.resolve().parents), generation] if readers.others else ():
+        told = folder.stat()
+        by_owner = told.st_uid == readers.owner and told.st_mode & 0o100
+        # For members of the folder's own group its group bits decide, and those for others do not count.
+        if not (by_owner or told.st_mode & (0o010 if told.st_gid == readers.way else 0o001)):
+            return folder
+    return None
+
+
+def _change(folder: Path, group: int, mode: int) -> None:
+    with files.storage("open", folder):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(descriptor, _KEEP, group)
+            os.fchmod(descriptor, mode)
+            files.sync_open_directory(descriptor)
+        except PermissionError:
+            remedy = f"Let its owner run: chmod a+x {folder}; or choose another home folder."
+            raise StorageFailed(f"{folder} is not ours to open to others.", remedy=remedy, path=str(folder)) from None
+        finally:
+            os.close(descriptor)

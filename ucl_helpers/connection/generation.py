@@ -1,0 +1,244 @@
+"""A generation: one complete, immutable state of a connection on disk, as its readers see it.
+
+The files are those of :mod:`ucl_helpers.connection.exports` and ``connection.json`` (URLs, where it came from, when).
+Its folder is named by number and identity, ``000007-3fa9c1…``. A generation that was rebuilt (other exports, another
+passphrase, the same identity) keeps both and gets a revision: ``000007-3fa9c1….1``. So the order never changes.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ucl_helpers.clock import moment_from
+from ucl_helpers.connection.exports import json_object
+from ucl_helpers.crypto import (
+    Passphrase,
+    is_sealed,
+    load_key,
+    no_passphrase,
+    open_key,
+    public_key_of,
+    read_certificates,
+)
+from ucl_helpers.errors import BadAnswer, StorageFailed, UCLError
+from ucl_helpers.models import Validity, fingerprint
+from ucl_helpers.wire.tls import Credentials
+
+MARK_LENGTH = 12  # digits of the fingerprint in a generation's name
+NAME = re.compile(r"(?P<number>\d{6,})-(?P<mark>[0-9a-f]{12})(\.(?P<revision>[1-9]\d{0,8}))?")
+_PAIRS = (("identity.pem", "identity.pem"), ("key.pem", "chain.pem"), ("key.pem", "certificate.pem"))
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One complete, immutable state of a connection on disk. ``passphrase`` is asked for when its key is encrypted."""
+
+    path: Path
+    passphrase: Passphrase = field(default=no_passphrase, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Its folder's name: number, the start of the fingerprint, and the revision if there is one."""
+        return self.path.name
+
+    @property
+    def stem(self) -> str:
+        """Its name without the revision: which identity, by which renewal."""
+        return self.name.partition(".")[0]
+
+    @property
+    def mark(self) -> str:
+        """The start of the fingerprint, as its folder is named, so that damage hides it from nobody."""
+        return self.stem.partition("-")[2]
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Number, revision and name: later ones come after earlier ones."""
+        found = NAME.fullmatch(self.name)
+        return (int(found["number"]), int(found["revision"] or 0), self.name) if found else (0, 0, self.name)
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """``connection.json``: URLs, where it came from, when."""
+        if (facts := json_object(self._read("connection.json"))) is None:
+            raise _damaged(self.path / "connection.json", ValueError("it is not a JSON object"))
+        return facts
+
+    @property
+    def created(self) -> datetime | None:
+        """When it was made (UTC), by our clock then; None when ``connection.json`` does not say, or is damaged."""
+        with suppress(StorageFailed):
+            return moment_from(self.facts.get("created"))
+        return None
+
+    @cached_property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        """The certificates, leaf first."""
+        return self._certificates("chain.pem")
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The client certificate."""
+        return self.chain[0]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the client certificate, hex."""
+        return fingerprint(self.certificate)
+
+    @property
+    def validity(self) -> Validity:
+        """Of the client certificate."""
+        return Validity.of(self.certificate)
+
+    @property
+    def client_ca(self) -> tuple[x509.Certificate, ...]:
+        """The CA that came with it, or nothing for an import without chain.
+
+        If the file is damaged, this is the rest of the chain, which it repeats: a renewal must not fail for it.
+        """
+        if not (self.path / "client-ca.pem").exists():
+            return ()
+        with suppress(StorageFailed):
+            return self._certificates("client-ca.pem")
+        return self.chain[1:]
+
+    def damage_of(self, name: str) -> StorageFailed | None:
+        """Return what is wrong with a file of certificates; None if all is well, or if it is not there."""
+        try:
+            if (self.path / name).exists():
+                self._certificates(name)
+        except StorageFailed as error:
+            return error
+        return None
+
+    @property
+    def server_ca(self) -> Path | None:
+        """What verifies the server, or None for the system's trust."""
+        path = self.path / "server-ca.pem"
+        return path if path.exists() else None
+
+    def holds(self, chain: tuple[x509.Certificate, ...], url: str | None, server_ca: bytes | None) -> bool:
+        """Whether it is whole, with this chain, calls this URL, and trusts this CA there (PEM; None: the system's)."""
+        with suppress(StorageFailed):
+            self.check_whole()
+            trusted = self._read("server-ca.pem") if self.server_ca else None
+            return (self.chain, self.facts.get("connectorUrl"), trusted) == (chain, url, server_ca)
+        return False
+
+    @property
+    def credentials(self) -> Credentials:
+        """What is shown to the server; only what UCL has accepted becomes a generation."""
+        chain, key = self.path / "chain.pem", self.path / "key.pem"
+        return Credentials(chain, key, self.certificate, self.passphrase, accepted=True)
+
+    @property
+    def usable(self) -> Credentials | None:
+        """What can be shown to the server though some file may be damaged; None when the key is lost."""
+        return self.credentials if self.is_readable else self.rescued
+
+    @property
+    def rescued(self) -> Credentials | None:
+        """Of what is left: the pair of files that still are a key and its certificate, with the longest chain.
+
+        *Not* looked at: whether an encrypted key belongs to the certificate beside it.
+        """
+        chains = {pair: self._pair(*pair) for pair in _PAIRS}
+        best = max(chains, key=lambda pair: len(chains[pair]))
+        if not chains[best]:
+            return None
+        chain, key = self.path / best[1], self.path / best[0]
+        return Credentials(chain, key, chains[best][0], self.passphrase, accepted=True)
+
+    def _pair(self, key_file: str, certificate_file: str) -> tuple[x509.Certificate, ...]:
+        with suppress(UCLError):
+            pem = self._read(key_file)
+            chain = read_certificates(self._read(certificate_file), name=certificate_file)
+            return chain if is_sealed(pem) or public_key_of(chain[0]) == load_key(pem, ours=True).public_key() else ()
+        return ()
+
+    def key(self) -> rsa.RSAPrivateKey:
+        """The private key.
+
+        Raises:
+            StorageFailed: its file is damaged.
+            KeyLocked: it is encrypted, and nothing opens it now.
+        """
+        pem, path = self._read("key.pem"), self.path / "key.pem"
+        if is_sealed(pem):
+            return open_key(pem, self.passphrase, where=str(path))
+        try:
+            return load_key(pem, ours=True)
+        except UCLError as error:
+            raise _damaged(path, error) from None
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether its key lies there encrypted."""
+        return is_sealed(self._read("key.pem"))
+
+    def check_whole(self, *, by_key: bool = True) -> None:
+        """Key, certificate and chain are readable, belong together, and are what ``identity.pem`` holds.
+
+        Args:
+            by_key: False asks for no passphrase: whether an encrypted key belongs to the certificate is not looked at.
+
+        Raises:
+            StorageFailed: they do not; names the file.
+            KeyLocked: see :meth:`key`; what is damaged is told before.
+        """
+        key_pem, chain_pem = self._read("key.pem"), self._read("chain.pem")
+        if not (sealed := is_sealed(key_pem)):
+            self._must_belong()
+        if self._read("identity.pem") != key_pem + chain_pem:
+            raise _damaged(self.path / "identity.pem", ValueError("it is not the key and the chain beside it"))
+        if self.chain and sealed and by_key:  # the chain is read in any case
+            self._must_belong()
+
+    def _must_belong(self) -> None:
+        if self.key().public_key() != public_key_of(self.certificate):
+            raise _damaged(self.path, ValueError("key and certificate do not belong together"))
+
+    @property
+    def is_readable(self) -> bool:
+        """True when :meth:`check_whole` passes, without a passphrase."""
+        with suppress(StorageFailed):
+            self.check_whole(by_key=False)
+            return True
+        return False
+
+    def contents(self) -> Mapping[str, bytes]:
+        """Every file in it by name; raises StorageFailed."""
+        try:
+            return {one.name: one.read_bytes() for one in sorted(self.path.iterdir())}
+        except OSError as error:
+            raise _damaged(self.path, error) from None
+
+    def _certificates(self, name: str) -> tuple[x509.Certificate, ...]:
+        try:
+            return read_certificates(self._read(name), name=name)
+        except BadAnswer as error:
+            raise _damaged(self.path / name, error) from None
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise _damaged(self.path / name, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> StorageFailed:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return StorageFailed(
+        f"{path} is not whole: {str(reason).rstrip('.')}.",
+        remedy="Find out what mends it with: ucl doctor",
+        path=str(path),
+    )

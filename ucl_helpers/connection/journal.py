@@ -1,0 +1,133 @@
+"""What happened to a connection, and when: a record for people, one JSON object a line, appended durably.
+
+It decides nothing: what decides is in state files, see :mod:`ucl_helpers.connection.state`. So it may be rotated,
+truncated or removed. It says itself when lines were lost, as far as that shows: each line has its number, ``n``, and a
+line that is not an event is counted. The first line of a journal that begins again has the number 2.
+
+Events are kept: the last thousand at least, every revocation, and every one that was asked for and not settled.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ucl_helpers.connection import files
+from ucl_helpers.connection.exports import json_object
+from ucl_private_files import open_private
+
+KEEP_EVENTS = 1000
+NUMBER = "n"
+_TAIL_BYTES = 65536
+
+
+class Journal:
+    """The file ``journal.jsonl``. Who appends or prunes holds the connection's lock; readers need none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def record(self, event: str, **facts: str | float | None) -> None:
+        """Append an event; facts are fingerprints, names and numbers, never a secret.
+
+        Raises:
+            StorageFailed: it could not be written.
+        """
+        number = self._last_number() + 1
+        if number == 1 and self._has_past(but=facts.get("generation")):
+            number = 2
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts, NUMBER: number}
+        files.append_line(self._path, json.dumps(line))
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened, oldest first; a line that is no event is left out, such as one that a crash cut off.
+
+        Raises:
+            StorageFailed: it could not be read.
+        """
+        return [one for one in map(_event_of, self._lines()) if one is not None]
+
+    def lost(self) -> str | None:
+        """What is known of lines that were lost, in words; None: nothing.
+
+        Raises:
+            StorageFailed: it could not be read.
+        """
+        lines = self._lines()
+        if not lines:
+            return f"{self._path} is empty or gone" if self._has_past() else None
+        unreadable, missing, position = 0, 0, 0
+        for line in lines:
+            position += 1
+            if (event := _event_of(line)) is None:
+                unreadable += 1
+            elif (number := _number_of(event)) is not None:
+                missing += max(number - position, 0)
+                position = number
+        told = [
+            f"{missing} or more are missing" if missing else "",
+            f"{unreadable} cannot be read" if unreadable else "",
+        ]
+        return ", ".join(filter(None, told)) or None
+
+    def prune(self) -> None:
+        """Leave old events out, once there are twice as many as are kept."""
+        most = 2 * KEEP_EVENTS
+        if len(self._lines()) > most and len(events := self.events()) > most:
+            last = {str(one.get("fingerprint")): one for one in events}
+            asked = [one for one in last.values() if one.get("event") == "revoke-intended"]
+            kept = [one for one in events[:-KEEP_EVENTS] if one.get("event") == "revoked" or one in asked]
+            files.write(self._path, b"".join(_numbered(kept + events[-KEEP_EVENTS:])))
+
+    def _lines(self) -> list[bytes]:
+        with files.storage("read", self._path), suppress(FileNotFoundError):
+            return [line for line in self._path.read_bytes().split(b"\n") if line.strip()]
+        return []
+
+    def _has_past(self, *, but: object = None) -> bool:
+        """Whether an event must have been recorded already: a generation, ``but`` for one, says how it was made."""
+        with suppress(OSError):
+            made = [one for one in self._path.with_name("generations").iterdir() if one.name != but]
+            return any(map(_is_recorded, made))
+        return False
+
+    def _last_number(self) -> int:
+        """The number of the last line; of lines without one, such as those of an earlier version, how many there are.
+
+        Of a long journal only the end is read.
+        """
+        with files.storage("read", self._path), suppress(FileNotFoundError):
+            descriptor = open_private(self._path, os.O_RDONLY, create=False)
+            with os.fdopen(descriptor, "rb") as file:
+                file.seek(max(os.fstat(descriptor).st_size - _TAIL_BYTES, 0))
+                end = file.read()
+            for line in reversed(end.split(b"\n")):
+                if (event := _event_of(line)) and (number := _number_of(event)):
+                    return number
+        return len(self._lines())
+
+
+def _numbered(events: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    for number, event in enumerate(events, 1):
+        yield json.dumps({**event, NUMBER: number}).encode() + b"\n"
+
+
+def _event_of(line: bytes) -> dict[str, Any] | None:
+    """The event in a line, or None: an editor, a crash or another program has left something else there."""
+    event = json_object(line)
+    return event if event is not None and ("event" in event or "time" in event) else None
+
+
+def _is_recorded(generation: Path) -> bool:
+    with suppress(OSError):
+        facts = json_object(files.read_regular(generation / "connection.json")) or {}
+        return isinstance(facts.get("source"), str)
+    return False
+
+
+def _number_of(event: dict[str, Any]) -> int | None:
+    number = event.get(NUMBER)
+    return number if isinstance(number, int) and 0 < number < 1 << 53 else None

@@ -1,0 +1,311 @@
+"""What a procedure under way leaves on disk, so that any later run can go on from there.
+
+::
+
+    pending/    key.pem  csr.pem  answer.json  chain.pem  token  state.json  room (for the answer that is awaited)
+    aside/…     the same, moved out of the way; pruned only after its certificate could have expired
+
+The law of this folder: key and CSR are here before the signing request leaves; ``state.json`` says ``sent`` before it
+leaves; a folder with ``sent`` is never thrown away before it is settled, only set aside; neither is one whose
+``state.json`` cannot be read, since it may have been sent. The caller holds the lock.
+"""
+
+import json
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ucl_helpers.clock import MOST_SECONDS
+from ucl_helpers.connection import files
+from ucl_helpers.connection.exports import json_object
+from ucl_helpers.crypto import (
+    Passphrase,
+    decode_certificates,
+    dump_certificates,
+    dump_key,
+    is_sealed,
+    no_passphrase,
+    open_key,
+    parse_subject,
+    public_key_of,
+    read_certificates,
+)
+from ucl_helpers.errors import BadAnswer, KeyLocked, UCLError, UsageError
+from ucl_helpers.models import Configuration, SignedCertificates
+from ucl_helpers.wire.tls import Credentials
+
+_UNKNOWN_LIFETIME = timedelta(days=366)
+_TOKEN_LIFETIME = timedelta(minutes=5)
+_ROOM = 128 * 1024  # bytes; an answer takes some 20 KiB, and the generation that is made of it some 40
+_FACTS: Mapping[str, Any] = {
+    **dict.fromkeys(("id", "kind", "created"), str),
+    **dict.fromkeys(("base", "url", "accepted_host"), str | None),
+    "bits": int,
+    "rejected": int | None,
+    "clock_difference": float | int | None,
+    "configuration": dict,
+}
+_DAMAGED = {"kind": "damaged", "created": "unknown", "sent": "unknown"}
+
+
+class Pending:
+    """The folder ``pending/`` of a connection, its key encrypted with what ``passphrase`` gives, if it gives one."""
+
+    def __init__(self, path: Path, passphrase: Passphrase = no_passphrase) -> None:
+        self.path, self.key_path, self.passphrase = path, path / "key.pem", passphrase
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """``state.json``; empty when nothing is pending; of a damaged one, that it may have been sent.
+
+        Raises:
+            StorageFailed: it cannot be read.
+        """
+        path = self.path / "state.json"
+        with files.storage("read", path), suppress(FileNotFoundError, NotADirectoryError):
+            state = json_object(path.read_bytes()) or {}
+            whole = all(isinstance(state.get(name), kind) for name, kind in _FACTS.items())
+            whole = whole and abs(state.get("clock_difference") or 0.0) < MOST_SECONDS
+            return state if whole or "keep_until" in state else dict(_DAMAGED)
+        return {}
+
+    def __bool__(self) -> bool:
+        return bool(self.state)
+
+    def begin(
+        self, kind: str, base: str | None, configuration: Configuration, *, bits: int, server_ca: bytes | None
+    ) -> None:
+        """Open the folder with what UCL answered; a fresh one-time token is kept until it is used."""
+        self.set_aside("something else was begun")
+        self.discard()
+        files.make_directory(self.path)
+        if server_ca is not None:
+            self.keep_server_ca(server_ca)
+        self.keep_token(configuration.token)
+        told = {**asdict(configuration), "token": None}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        facts = {"id": secrets.token_hex(8), "kind": kind, "base": base, "created": now, "bits": bits}
+        self._write({**facts, "configuration": told})
+
+    def keep_request(self, key: rsa.RSAPrivateKey, csr: bytes) -> None:
+        """Put key and CSR on disk, the key first."""
+        self.keep_key(key)
+        files.write(self.path / "csr.pem", csr)
+
+    def keep_key(self, key: rsa.RSAPrivateKey) -> None:
+        """Put the key on disk as ``passphrase`` says."""
+        files.write(self.key_path, dump_key(key, self.passphrase()))
+
+    @property
+    def has_request(self) -> bool:
+        """True when key and CSR are there."""
+        return self.key_path.exists() and (self.path / "csr.pem").exists()
+
+    @property
+    def request_is_usable(self) -> bool:
+        """False when key or CSR cannot be read or do not belong together, or one is lost of what was sent.
+
+        Raises:
+            StorageFailed: they cannot be read now.
+            KeyLocked: the key is encrypted, and nothing opens it now.
+        """
+        with files.storage("look into", self.path):
+            if not self.has_request:
+                return not self.state.get("sent")
+        try:
+            return public_key_of(x509.load_pem_x509_csr(self.csr())) == self.key().public_key()
+        except KeyLocked:  # it is not lost
+            raise
+        except (UsageError, ValueError):
+            return False
+
+    def mend_request(self) -> None:
+        """Where key and CSR cannot be used: what was sent is set aside; what was not is made anew."""
+        if self.request_is_usable:
+            return
+        if self.state.get("sent"):
+            self.set_aside("its key or CSR is lost or damaged")
+            return
+        with files.storage("remove", self.path):
+            for path in (self.key_path, self.path / "csr.pem"):
+                path.unlink(missing_ok=True)
+
+    @property
+    def server_ca(self) -> Path | None:
+        """What verifies the server, or None for the system's trust."""
+        path = self.path / "server-ca.pem"
+        return path if path.exists() else None
+
+    def server_ca_pem(self) -> bytes | None:
+        """What verifies the server, PEM."""
+        with files.storage("read", self.path / "server-ca.pem"):
+            return self.server_ca.read_bytes() if self.server_ca else None
+
+    def keep_server_ca(self, pem: bytes) -> None:
+        """Keep what verifies the server."""
+        files.write(self.path / "server-ca.pem", pem)
+
+    def about_to_send(self, now: datetime) -> None:
+        """The signing request leaves now; room for its answer is taken before, so that no full disk loses it."""
+        files.write(self.path / "room", secrets.token_bytes(_ROOM))
+        self.update(sent=now.isoformat(timespec="seconds"))
+
+    def update(self, **facts: Any) -> None:
+        """Change facts of the state."""
+        self._write({**self.state, **facts})
+
+    def _write(self, state: Mapping[str, Any]) -> None:
+        files.write(self.path / "state.json", json.dumps(state, indent=1).encode())
+
+    def key(self) -> rsa.RSAPrivateKey:
+        """The private key; raises UsageError when it is damaged, KeyLocked when nothing opens it."""
+        with files.storage("read", self.key_path):
+            return open_key(self.key_path.read_bytes(), self.passphrase, where=str(self.key_path))
+
+    def _public_key(self) -> object:
+        """Of the key; where it is encrypted, of the CSR: telling what was signed takes no passphrase."""
+        if is_sealed(self.key_path.read_bytes()):
+            return public_key_of(x509.load_pem_x509_csr(self.csr())) or self.key().public_key()
+        return self.key().public_key()
+
+    def csr(self) -> bytes:
+        """The CSR, PEM."""
+        with files.storage("read", self.path / "csr.pem"):
+            return (self.path / "csr.pem").read_bytes()
+
+    def configuration(self) -> Configuration | None:
+        """What UCL answered when this was begun."""
+        with suppress(KeyError, TypeError, BadAnswer):
+            told = Configuration(**self.state["configuration"])
+            if all(isinstance(one, str | None) for one in vars(told).values()) and parse_subject(told.subject):
+                return told
+        return None
+
+    def keep_token(self, token: str | None) -> None:
+        """Keep the one-time token of a configuration until it is used; None forgets it."""
+        path = self.path / "token"
+        if token:
+            files.write(path, token.encode())
+            return
+        with files.storage("remove", path):
+            path.unlink(missing_ok=True)
+            files.sync_directory(self.path)
+
+    def token(self) -> str | None:
+        """The kept token, if it can still be good by the system's clock, which stamped it."""
+        gone = (FileNotFoundError, NotADirectoryError)
+        with files.storage("read", self.path), suppress(*gone, KeyError, ValueError, TypeError):
+            if datetime.now(UTC) - datetime.fromisoformat(self.state["created"]) < _TOKEN_LIFETIME:
+                return (self.path / "token").read_text()
+        return None
+
+    def keep_answer(self, signed: SignedCertificates) -> None:
+        """Keep UCL's answer as it came and, if it can be read, before it its chain as PEM."""
+        with files.storage("make room in", self.path):
+            (self.path / "room").unlink(missing_ok=True)
+        with suppress(BadAnswer):
+            self.keep_chain(decode_certificates(signed.certificate_chain, name="certificateChain"))
+        answer = {name: value for name, value in asdict(signed).items() if name != "reused"}
+        files.write(self.path / "answer.json", json.dumps(answer).encode())
+
+    def answer(self) -> SignedCertificates | None:
+        """The kept answer, or None; raises StorageFailed: one that merely cannot be read now is not asked for again."""
+        with files.storage("read", self.path), suppress(FileNotFoundError, NotADirectoryError, TypeError):
+            told = json_object((self.path / "answer.json").read_bytes()) or {}
+            if all(isinstance(one, str) for one in told.values()):
+                return SignedCertificates(**told, reused=True)
+        return None
+
+    def certificate(self) -> x509.Certificate | None:
+        """The certificate of the kept answer, unchecked, or None."""
+        answer = self.answer()
+        with suppress(UCLError):
+            return decode_certificates(answer.certificate_chain, name="certificateChain")[0] if answer else None
+        return None
+
+    def keep_chain(self, chain: tuple[x509.Certificate, ...]) -> None:
+        """Keep a chain as PEM, leaf first, for the handshake."""
+        files.write(self.path / "chain.pem", dump_certificates(*chain))
+
+    def credentials(self) -> Credentials:
+        """The kept key and chain for a handshake; a chain that is lost or damaged is taken from the answer again."""
+        path = self.path / "chain.pem"
+        with files.storage("read", path):
+            try:
+                chain = read_certificates(path.read_bytes(), name=str(path))
+            except (BadAnswer, FileNotFoundError) as error:
+                if (again := _chain_of(self.answer())) is None:
+                    raise error from None
+                self.keep_chain(chain := again)
+        return Credentials(path, self.key_path, chain[0], self.passphrase)
+
+    def signed(self) -> list[Credentials]:
+        """Certificates that were signed for the kept key, unchecked: of the answer and of those that were rejected."""
+        found = []
+        for path in sorted(self.path.glob("chain*.pem")):
+            with suppress(UCLError, OSError, ValueError):
+                leaf = read_certificates(path.read_bytes(), name=str(path))[0]
+                if public_key_of(leaf) == self._public_key():
+                    found.append(Credentials(path, self.key_path, leaf, self.passphrase))
+        return found
+
+    def drop_answer(self) -> None:
+        """Set an answer that failed its checks aside within the folder: the same CSR may be signed again."""
+        mark = secrets.token_hex(4)
+        with files.storage("rename", self.path / "answer.json"):
+            for name, ending in (("answer", "json"), ("chain", "pem")):
+                with suppress(FileNotFoundError):  # what could not be read has no chain
+                    (self.path / f"{name}.{ending}").rename(self.path / f"{name}-failed-{mark}.{ending}")
+            files.sync_directory(self.path)
+
+    def set_aside(self, reason: str) -> None:
+        """Move everything out of the way. What was never sent for signing is thrown away: no certificate exists."""
+        if not self:
+            return
+        if not self.state.get("sent"):
+            self.discard()
+            return
+        known = [one.certificate.not_valid_after_utc for one in self.signed()]
+        lost = [] if known and self.answer() else [datetime.now(UTC) + _UNKNOWN_LIFETIME]
+        until = max([*known, *lost])
+        with suppress(OSError):
+            (self.path / "token").unlink()
+        self.update(aside=reason, keep_until=until.isoformat())
+        files.make_directory(folder := self.path.with_name("aside"))
+        with files.storage("set aside", self.path):
+            self.path.rename(folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}")
+            files.sync_directory(folder)
+            files.sync_directory(self.path.parent)
+
+    def discard(self) -> None:
+        """Remove the folder: what was in it is settled."""
+        if self.path.exists():
+            files.remove_tree(self.path)
+
+
+def set_aside(connection_path: Path, passphrase: Passphrase = no_passphrase) -> list[Pending]:
+    """What was set aside, oldest first."""
+    folder = connection_path / "aside"
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [Pending(one, passphrase) for one in found if one.name[0] != "."]
+
+
+def prune_aside(connection_path: Path, now: datetime) -> None:
+    """Remove what was set aside and whose certificate, if there is one, has expired."""
+    for one in set_aside(connection_path):
+        with suppress(KeyError, ValueError, TypeError):  # damaged: it stays
+            if datetime.fromisoformat(one.state["keep_until"]) < now:
+                one.discard()
+
+
+def _chain_of(answer: SignedCertificates | None) -> tuple[x509.Certificate, ...] | None:
+    with suppress(BadAnswer):
+        return decode_certificates(answer.certificate_chain, name="certificateChain") if answer else None
+    return None

@@ -1,0 +1,64 @@
+"""Secrets come by reference: ``env:NAME``, ``file:PATH``, ``prompt``. The reference may be seen; the secret may not."""
+
+import errno
+import getpass
+import os
+import sys
+from pathlib import Path
+
+from ucl_helpers.connection.files import read_regular
+from ucl_helpers.errors import UsageError
+from ucl_helpers.formats.texts import text_of
+
+HOW = "Write it as env:NAME, file:PATH or prompt."
+MEND = "Set it, or write another reference: env:NAME or file:PATH."
+
+
+def resolve(reference: str, *, what: str) -> str:
+    """The secret that a reference stands for, without blanks around it.
+
+    Args:
+        reference: ``env:NAME`` (an environment variable), ``file:PATH`` (a file's content), ``prompt`` (asked for).
+        what: names the secret in questions and errors.
+
+    Raises:
+        UsageError: it is no reference (its text is not repeated: it may be the secret itself), or it leads nowhere.
+    """
+    kind, _, rest = reference.partition(":")
+    if kind == "env" and rest:
+        secret = os.environ.get(rest, "").strip()
+        where = f"the environment variable {rest}"
+    elif kind == "file" and rest:
+        secret = _file(rest, what)
+        where = f"the file {rest}"
+    elif reference == "prompt":
+        secret = _prompt(what)
+        where = "what was typed"
+    else:
+        raise UsageError(f"{what} must be a reference, not the secret itself.", remedy=HOW)
+    if not secret:
+        raise UsageError(f"{what}: {where} is empty or not set.", remedy=MEND)
+    return secret
+
+
+def _file(path: str, what: str) -> str:
+    try:
+        return text_of(read_regular(Path(path).expanduser())).strip()
+    except (OSError, ValueError, RuntimeError) as error:
+        reasons = {UnicodeDecodeError: "it is not text", RuntimeError: "there is no such user"}
+        reason = error.strerror if isinstance(error, OSError) else reasons.get(type(error), "that is no path")
+        is_special = isinstance(error, OSError) and error.errno == errno.EINVAL
+        remedy = "Pipes and devices are not read: write the secret to a file (0600), or use env:NAME or prompt."
+        raise UsageError(
+            f"{what}: the file {path} cannot be read: {reason}.", remedy=remedy if is_special else MEND
+        ) from None
+
+
+def _prompt(what: str) -> str:
+    # In a notebook getpass asks through the page; headless there is nobody to ask.
+    if not sys.stdin.isatty() and "ipykernel" not in sys.modules:
+        raise UsageError(f"{what}: there is no terminal to ask at.", remedy="Use env:NAME or file:PATH.")
+    try:
+        return getpass.getpass(f"{what}: ").strip()
+    except EOFError:
+        return ""

@@ -1,0 +1,446 @@
+"""Connections on disk: generations, the switch to a new one, the journal.
+
+::
+
+    HOME/connections/NAME/
+        current -> generations/000007-3fa9c1…      the one thing that changes
+        generations/000007-3fa9c1…/                identity.pem, key.pem, certificate.pem, chain.pem, connection.json …
+        generations/000007-3fa9c1….1/              the same identity, its files made anew as settings want them now
+        pending/                                   a renewal under way, see pending.py
+        revoked.json  activation.json  attempts.json  hooks.json      what decides, see state.py
+        journal.jsonl                              a record for people
+        settings.toml  lock
+
+A generation is written whole, fsynced, and made current by renaming one symlink. Whoever reads split files resolves
+``current`` once and reads there. Readers never lock; whoever calls :meth:`Connection.install` or
+:meth:`Connection.switch` holds :attr:`Connection.lock`.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from platformdirs import user_data_path
+
+from ucl_helpers.connection import access, building, files, state, takeover
+from ucl_helpers.connection.exports import Wanted, generation_files, json_object
+from ucl_helpers.connection.generation import NAME, Generation
+from ucl_helpers.connection.hook_state import failures
+from ucl_helpers.connection.journal import Journal
+from ucl_helpers.connection.passphrases import follow, wanted_by
+from ucl_helpers.connection.pending import Pending, set_aside
+from ucl_helpers.connection.settings import Settings, dump_settings, read_settings
+from ucl_helpers.connection.state import Activation, Verdict, Verdicts
+from ucl_helpers.core_dumps import no_core_dumps
+from ucl_helpers.crypto import common_name
+from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
+from ucl_helpers.models import Due, Validity, fingerprint
+from ucl_helpers.policy import due
+from ucl_helpers.wire.tls import check_url
+
+if TYPE_CHECKING:
+    from ucl_helpers.wire.session import Session
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SOURCES = {"establish": "established", "renew": "renewed", "import": "imported"}
+
+
+class Home:
+    """The folder of all connections: ``path``, else ``UCL_HOME``, else the user's data folder."""
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        chosen = path or os.environ.get("UCL_HOME")
+        try:
+            self.path = Path(chosen or user_data_path("ucl-helpers")).expanduser().absolute()
+        except RuntimeError:
+            told = f"The home folder {str(chosen or '~')!r} names no user."
+            raise UsageError(told, remedy="Give its full path, with --home or UCL_HOME.") from None
+        self._checked, self._exists = set[Path](), False
+
+    def __repr__(self) -> str:
+        return f"Home({str(self.path)!r})"
+
+    def folder(self, name: str) -> Path:
+        """Return the path of a folder in the home folder, which may be missing, for reading and writing.
+
+        The home folder and every folder above it are checked when they are first used through this object, and so is
+        each folder in it. A lock checks them again each time it is taken, see ``ucl_helpers.connection.files.Lock``.
+
+        Raises:
+            StorageFailed: another user could change or replace one of them; names it and a command that solves it.
+        """
+        path = self.path / name
+        if path not in self._checked and self.require_private(path):
+            self._checked.add(path)
+        return path
+
+    def require_private(self, *folders: Path) -> bool:
+        """Check folders below the home folder, each by one ``lstat``; raises as :meth:`folder` does.
+
+        Returns:
+            Whether the home folder exists. If so, only this user can make what is missing in it, and the answer holds.
+        """
+        if self._exists:
+            files.require_private_below(self.path, *folders)
+        else:
+            self._exists = files.require_private_folder(self.path, *folders)
+        return self._exists
+
+    def names(self) -> list[str]:
+        """Of all connections, in order; raises StorageFailed."""
+        folder = self.folder("connections")
+        with files.storage("look into", folder), suppress(FileNotFoundError):
+            return sorted(one.name for one in folder.iterdir() if _NAME.fullmatch(one.name) and one.is_dir())
+        return []
+
+    def connections(self) -> list["Connection"]:
+        """All connections, by name."""
+        return [Connection(self, name) for name in self.names()]
+
+    def connection(self, name: str) -> "Connection":
+        """An existing connection; raises UnknownConnection (tells which there are) or UsageError (no name)."""
+        connection = Connection(self, name)
+        with files.storage("look into", connection.path):
+            there = connection.path.is_dir()
+        if not there:
+            known = ", ".join(self.names()) or "none yet"
+            raise UnknownConnection(
+                f"There is no connection {name!r} in {self.path} (there: {known}).",
+                remedy="Make one with: ucl establish, or ucl import.",
+            )
+        return connection
+
+    def new(self, name: str) -> "Connection":
+        """A connection, its folder made if it is missing; raises UsageError (no name) or StorageFailed (no folder)."""
+        connection = Connection(self, name)
+        files.require_private_folder(*connection.folders)
+        files.make_private_folder(*connection.folders[:4])
+        files.sweep(self.path / "connections", older_than=building.KEEP_YOUNGER.total_seconds())
+        return connection
+
+
+class Connection:
+    """An identity and the URLs it belongs to, under a name."""
+
+    def __init__(self, home: Home, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r} cannot name a connection.", remedy="Use letters, digits, dot, dash, underscore; at most 64."
+            )
+        no_core_dumps()
+        self.home, self.name = home, name
+        self.location = home.path / "connections" / name
+        below = [self.location / folder for folder in ("generations", "pending", "aside")]
+        self.folders = (home.path, self.location.parent, self.location, *below)
+        self.lock = files.Lock(self.location / "lock", *self.folders, first=self._take_over)
+        self._is_checked = False
+
+    def __repr__(self) -> str:
+        return f"Connection({self.name!r}, {str(self.home.path)!r})"
+
+    @property
+    def path(self) -> Path:
+        """The connection's folder, for reading and writing; ``location`` is the same path, unchecked.
+
+        Raises:
+            StorageFailed: another user could change or replace it, its home folder or a folder in it; names the folder
+                and a command that solves it. It is checked when it is first used.
+        """
+        if not self._is_checked:
+            self.home.folder("connections")
+            self._is_checked = self.home.require_private(*self.folders[2:])
+        return self.location
+
+    @property
+    def _journal(self) -> Journal:
+        return Journal(self.path / "journal.jsonl")
+
+    @property
+    def settings(self) -> Settings:
+        """The user's choices, read anew each time; raises InvalidSettings, StorageFailed."""
+        path = self.path / "settings.toml"
+        with files.storage("read", path), suppress(FileNotFoundError):
+            return read_settings(files.read_regular(path), where=str(path))
+        return Settings()
+
+    def write_settings(self, values: Mapping[str, str | int]) -> None:
+        """Write the first ``settings.toml``; an existing one is the user's and stays."""
+        path = self.path / "settings.toml"
+        if values and not path.exists():
+            files.write(path, dump_settings(values).encode())
+
+    @property
+    def current(self) -> Generation | None:
+        """The generation in use, or None when the connection is not established; raises StorageFailed."""
+        link = self.path / "current"
+        with files.storage("follow", link), suppress(FileNotFoundError):
+            if link.exists() and not link.is_symlink():
+                raise StorageFailed(f"{link} is not a symlink.", remedy="Make it one, to the generation in use.")
+            generation = self.path / link.readlink()
+            files.require_private_below(self.home.path, generation)
+            return Generation(generation, self.passphrase)
+        return None
+
+    def require_current(self) -> Generation:
+        """The generation in use; raises UnknownConnection, or StorageFailed if the link ``current`` is gone."""
+        if (current := self.current) is None:
+            if self.generations() and not self.pending:
+                raise StorageFailed(f"{self.path / 'current'} is gone.", remedy=f"Run: ucl rollback {self.name}")
+            raise UnknownConnection(f"{self.name} is not established yet.", remedy=f"Finish with: {self.way_back}")
+        return current
+
+    def generations(self) -> list[Generation]:
+        """All generations, oldest first."""
+        folder = self.path / "generations"
+        with files.storage("look into", folder), suppress(FileNotFoundError):
+            found = [Generation(one, self.passphrase) for one in folder.iterdir() if NAME.fullmatch(one.name)]
+            return sorted(found, key=lambda one: one.order)
+        return []
+
+    @property
+    def pending(self) -> Pending:
+        """A procedure under way."""
+        return Pending(self.path / "pending", self.passphrase)
+
+    def aside(self) -> list[Pending]:
+        """What was set aside, oldest first."""
+        return set_aside(self.path, self.passphrase)
+
+    def passphrase(self) -> bytes | None:
+        """What ``key_passphrase`` refers to, or None; raises InvalidSettings when it leads nowhere."""
+        return follow(self.settings.key_passphrase, "key_passphrase", self.name)
+
+    def wanted(self) -> tuple[Wanted, access.Readers]:
+        """What the settings want of a generation, and who is to read it; the way there is open to them then.
+
+        Raises:
+            InvalidSettings: a reference leads nowhere, this machine has no such owner or group, or we may not give
+                them files; names the setting.
+        """
+        settings = self.settings
+        wanted, readers = wanted_by(settings, self.name), access.readers_of(settings.files, self.name)
+        access.open_way(readers, self.home.path, self.path, self.name)
+        return wanted, readers
+
+    @property
+    def url(self) -> str:
+        """The certificate endpoint: the generation's, or the sandbox's where this connection follows one."""
+        known = self.sandbox_url or self.require_current().facts.get("connectorUrl")
+        return check_url(known, what=f"The certificate endpoint of {self.name}")
+
+    @property
+    def director_url(self) -> str | None:
+        """The Director that UCL named, or None; a sandbox's own where this connection follows one that has moved."""
+        with suppress(UCLError):
+            current, ready = self.current, self._ready_file()
+            named = current.facts.get("directorUrl") if current else None
+            if ready and urlsplit(named or "").netloc != urlsplit(self.sandbox_url or "").netloc:
+                named = ready.get("directorUrl")
+            return check_url(named) if named else None
+        return None
+
+    @property
+    def sandbox_url(self) -> str | None:
+        """The certificate endpoint of the sandbox that this connection follows, or None."""
+        url = self._ready_file().get("certificateSecuredConnectorUrl")
+        return url if isinstance(url, str) else None
+
+    def session(self, *, ca_file: str | Path | None = None) -> "Session":
+        """A ``requests.Session`` that shows the identity in use, and the next one when it has been renewed.
+
+        See :class:`ucl_helpers.wire.session.Session` for ``ca_file``, the errors raised, and what it does not do.
+        """
+        from ucl_helpers.wire.session import Session
+
+        return Session(self.require_current, ca_file)
+
+    @property
+    def is_sandbox(self) -> bool:
+        """True for practice connections."""
+        return self.settings.sandbox is not None
+
+    @property
+    def way_back(self) -> str:
+        """The command that establishes it anew."""
+        return f"ucl establish {self.name}{' --sandbox' if self.is_sandbox else ''}"
+
+    def come_back(self, now: datetime) -> str:
+        """The command that brings it back at ``now`` (UTC) when its identity is lost: by a rollback where one works."""
+        usable = self.usable(now)
+        return f"ucl rollback {self.name} (generation {usable[0].name})" if usable else self.way_back
+
+    def due(self, now: datetime) -> Due:
+        """Whether the generation in use is due at ``now`` (UTC), by the connection's settings."""
+        current = self.require_current()
+        return self.due_of(current.certificate, now, activated=current.created)
+
+    def due_of(self, certificate: x509.Certificate, now: datetime, *, activated: datetime | None = None) -> Due:
+        """Whether ``certificate`` would be due at ``now`` (UTC) if this connection used it, since ``activated``."""
+        chosen = self.settings
+        return due(
+            Validity.of(certificate),
+            seed=f"{self.name}/{common_name(certificate.subject)}",
+            now=now,
+            renew_before=chosen.renew_before,
+            activated=activated,
+            min_interval=chosen.min_interval,
+        )
+
+    def _ready_file(self) -> Mapping[str, Any]:
+        path = self.settings.sandbox
+        with suppress(OSError, ValueError):  # no sandbox runs now: the URL last known will say so
+            return (json_object(files.read_regular(self.path / path)) if path else None) or {}
+        return {}
+
+    def record(self, event: str, **facts: str | float | None) -> None:
+        """Append to the journal; facts are fingerprints, names and numbers, never a secret."""
+        self._journal.record(event, **facts)
+
+    def journal(self) -> list[dict[str, Any]]:
+        """What happened when, oldest first: for people, nothing is decided by it. Unreadable lines are left out."""
+        return self._journal.events()
+
+    def lost_events(self) -> str | None:
+        """What the journal knows of lines that were lost, in words; None: nothing. Raises StorageFailed."""
+        return self._journal.lost()
+
+    def verdicts(self) -> Verdicts:
+        """What is known of certificates that UCL does not accept, or may not accept.
+
+        Raises:
+            StorageFailed: ``revoked.json`` is damaged or cannot be read; names a command that replaces it.
+        """
+        known = state.read_verdicts(self.path)
+        return takeover.verdicts_in(takeover.old_events(self.path)) if known is None else known
+
+    def judge(self, fingerprint: str, verdict: Verdict | None) -> None:
+        """Keep what is known of a certificate from now on, None for nothing; the caller holds the lock.
+
+        Raises:
+            StorageFailed: it could not be written, or what is known is damaged.
+        """
+        known = self.verdicts()
+        if known.get(fingerprint) != verdict:
+            state.write_verdicts(self.path, known.changed(fingerprint, verdict))
+
+    def accepted(self, fingerprint: str) -> None:
+        """UCL has accepted a certificate: refusals of it before were an outage. The caller holds the lock.
+
+        Raises:
+            StorageFailed: it could not be written, or what is known is damaged.
+        """
+        if (known := self.verdicts().get(fingerprint)) and known.may_pass:
+            self.judge(fingerprint, None)
+
+    def revoked(self) -> dict[str, datetime]:
+        """Fingerprints of the identities that this toolkit has revoked → when (UTC). Raises StorageFailed."""
+        return self.verdicts().having("revoked")
+
+    def refused(self) -> dict[str, datetime]:
+        """Fingerprints of those that UCL does not accept any more, though not revoked here → when. As `revoked`."""
+        return self.verdicts().having("refused")
+
+    def activation_of(self, generation: Generation) -> Activation | None:
+        """How a generation came into use, if it did so last; None: that is not known. Raises StorageFailed."""
+        found = state.read_activation(self.path)
+        if found is None and not state.has_verdicts(self.path):
+            found = takeover.activation_in(takeover.old_events(self.path), generation.name)
+        return found if found and found.generation == generation.name else None
+
+    def hook_failures(self, generation: Generation) -> dict[str, str]:
+        """The hooks whose last run for a generation failed, and why. Raises StorageFailed."""
+        if state.has_verdicts(self.path):
+            return failures(self, generation)
+        return {
+            **takeover.hook_failures_in(takeover.old_events(self.path), generation.name),
+            **failures(self, generation),
+        }
+
+    def usable(self, now: datetime) -> list[Generation]:
+        """The generations that `rollback` can go back to, the newest first: whole, not expired, not refused by UCL.
+
+        Args:
+            now: aware, UTC.
+
+        Raises:
+            StorageFailed: what is known of their certificates is damaged.
+        """
+        current, gone = None, self.verdicts().having("revoked", "refused", "doubtful")
+        with suppress(StorageFailed):
+            current = self.current
+        others = [one for one in reversed(self.generations()) if not (current and one.stem == current.stem)]
+        whole = [one for one in others if one.is_readable]
+        return [one for one in whole if now < one.validity.not_after and one.fingerprint not in gone]
+
+    def _take_over(self) -> None:
+        """What the journal of an earlier version decided is moved into state files, by the first who takes the lock."""
+        if not state.has_verdicts(self.location):
+            link = self.location / "current"
+            takeover.take_over(self.location, link.readlink().name if link.is_symlink() else None)
+
+    def install(
+        self,
+        key: rsa.RSAPrivateKey,
+        chain: tuple[x509.Certificate, ...],
+        client_ca: tuple[x509.Certificate, ...],
+        server_ca: bytes | None,
+        facts: Mapping[str, Any],
+    ) -> Generation:
+        """Write a generation whole and make it current; the caller holds the lock and has verified the identity.
+
+        Raises:
+            StorageFailed: the generation before stays current.
+        """
+        wanted, readers = self.wanted()
+        new, url, found, before = fingerprint(chain[0]), facts.get("connectorUrl"), self.generations(), self.current
+        same = [one for one in found if new[:12] in one.name and one.holds(chain, url, server_ca)]
+        same = [one for one in same if not building.differing(one, wanted, readers)]
+        if same:  # an earlier run was cut off just before the switch
+            generation = same[-1]
+        else:
+            number = found[-1].order[0] + 1 if found else 1
+            contents = generation_files(key, chain, client_ca, server_ca, wanted)
+            contents = {**contents, "connection.json": json.dumps(facts, indent=1).encode()}
+            path = self.path / "generations" / f"{number:06d}-{new[:12]}"
+            generation = building.write(Generation(path, self.passphrase), contents, readers)
+        source, previous = str(facts.get("source")), facts.get("previous")
+        self.switch(generation, _SOURCES.get(source), previous if isinstance(previous, str) else None)
+        self.prune(before)
+        return generation
+
+    def switch(self, generation: Generation, event: str | None = None, previous: str | None = None) -> None:
+        """Make a whole generation current: one rename. The caller holds the lock.
+
+        Args:
+            generation: the one to use from now on.
+            event: how it comes into use, for hooks, see :class:`ucl_helpers.connection.state.Activation`; None leaves
+                that open.
+            previous: fingerprint of the certificate in use before.
+
+        Raises StorageFailed: it is not whole, or the switch failed; the generation before stays current.
+        """
+        generation.check_whole()  # an encrypted key is opened for it
+        with files.storage("name", generation.path):
+            files.sync_directory(generation.path.parent)
+        if event:  # it names its generation, so it says nothing until that is current
+            state.write_activation(self.path, Activation(generation.name, event, previous))
+        files.point(self.path / "current", f"generations/{generation.name}")
+
+    def prune(self, before: Generation | None = None) -> None:
+        """Remove leftovers and generations that are no longer kept (:func:`ucl_helpers.connection.building.prune`)."""
+        building.prune(self.generations(), (self.require_current(), before), self.settings.keep)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what killed runs left half written or half removed, and old events; the caller holds the lock."""
+        for folder in (".", "generations", "pending", "aside"):
+            files.sweep(self.path / folder)
+        self._journal.prune()

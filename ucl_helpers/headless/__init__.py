@@ -1,0 +1,1 @@
+"""Notebooks run by papermill: engine, kernel, parameters, outcome, and the search for secrets."""

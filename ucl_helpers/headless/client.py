@@ -1,0 +1,264 @@
+"""How the cells of a headless notebook are executed: with an end in sight.
+
+A cell is given up when the run is told to stop (SIGINT, SIGTERM) or its deadline has come: it is interrupted, what it
+still says in :data:`GRACE_SECONDS` is taken, then the kernel is killed if it has not ended. The kernel's process sends
+no more output than the notebook keeps, and no widgets; see :mod:`ucl_helpers.headless.kernel_process`.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from jupyter_core.utils import ensure_async, run_sync
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode, ValidationError
+from nbformat.v4 import new_output
+from papermill.clientwrap import PapermillNotebookClient
+
+from ucl_helpers.errors import DeadlineExceeded
+from ucl_helpers.headless.kernel import EncryptedKernelManager
+from ucl_helpers.headless.record import CellFailed
+from ucl_helpers.tables import span
+
+GRACE_SECONDS = 5.0
+
+
+class _Stopped(Exception):
+    """The run was told to stop; what a coroutine raises for it, since a loop would end by what stops a run."""
+
+
+class _AllowedError(NotebookNode):
+    """An output of type ``error`` in a cell that did not fail, such as a traceback that the cell shows itself.
+
+    Papermill ends with an error if any output has this type. It reads the attribute, and the file gets the item.
+    """
+
+    @property
+    def output_type(self) -> str:
+        kind = str(self["output_type"])
+        return "allowed-error" if kind == "error" else kind
+
+
+class HeadlessClient(PapermillNotebookClient):
+    """Executes a notebook for papermill.
+
+    A cell fails unless the kernel's reply says that it is ``ok``, or the cell is tagged ``raises-exception``. What the
+    cell shows does not count: an exception can be shown in other ways than as an output of type ``error``, or not at
+    all.
+
+    Attributes:
+        failure: what stopped the notebook, if a cell failed.
+
+    Args:
+        nb_man: papermill's manager, which saves.
+        without_secrets: how what the kernel's process printed by itself is passed on.
+        deadline: the whole run may take so long.
+        cell_seconds: and each cell so long, or None.
+        kernel: executes the cells, if it was started already.
+        notebook_folder: absolute; cells may import modules from there. None for a notebook from elsewhere.
+        stops: what the run is to end with because of signals that came before; others are added.
+        note: adds to them what a signal means.
+        options: nbclient's.
+    """
+
+    def __init__(
+        self,
+        nb_man: Any,
+        *,
+        without_secrets: Callable[[str], str],
+        deadline: timedelta,
+        cell_seconds: float | None,
+        kernel: EncryptedKernelManager | None,
+        notebook_folder: Path | None,
+        stops: list[BaseException],
+        note: Callable[[int], None],
+        **options: Any,
+    ) -> None:
+        fixed = {"kernel_manager_class": EncryptedKernelManager, "store_widget_state": False, "iopub_timeout": 60}
+        super().__init__(nb_man, **options, **fixed)
+        self._without_secrets, self._kernel, self._notebook_folder = without_secrets, kernel, notebook_folder
+        self._deadline, self._ends, self._cell_seconds = deadline, monotonic() + deadline.total_seconds(), cell_seconds
+        self._stops, self._note = stops, note
+        self._manager: Any = None
+        self._heard: Callable[[], object] = lambda: None
+        self.failure: CellFailed | None = None
+
+    def stop(self, number: int) -> None:
+        """A signal came: what is waited for is given up, at a second one without grace.
+
+        It raises nothing here: in the middle of a socket's making that would leave one that nobody closes, and for
+        which ZeroMQ waits at the end, for ever.
+        """
+        self._note(number)
+        self._heard()
+
+    def create_kernel_manager(self) -> Any:
+        """Return the manager of the kernel that was started already, or of a new one."""
+        started = self._kernel if self._kernel is not None and self._kernel.has_kernel else None
+        self._manager = manager = started or super().create_kernel_manager()
+        manager.without_secrets, manager.notebook_folder = self._without_secrets, self._notebook_folder
+        self.km = manager
+        return manager
+
+    def execute(self, **options: Any) -> Any:
+        """All of it; however it ends, the kernel is gone: nbclient sees to that only once the kernel has started."""
+        try:
+            executed = super().execute(**options)
+        except BaseException as error:
+            self._abandon()
+            if self._stops:
+                raise self._stops[0] from (None if isinstance(error, _Stopped) else error)
+            raise
+        if self._stops:  # when all was done
+            raise self._stops[0]
+        return executed
+
+    async def _async_abandon(self) -> None:
+        await _cancel_others()
+        if self.km is not None:
+            self.shutdown_kernel = "immediate"
+            await self._async_cleanup_kernel()
+        if self._manager is not None and await ensure_async(self._manager.is_alive()):  # if a clean-up was cut short
+            await ensure_async(self._manager.shutdown_kernel(now=True))
+
+    _abandon = run_sync(_async_abandon)
+
+    def papermill_execute_cells(self) -> None:
+        """Cell after cell, up to one that fails; each is saved when it is over, however it ended."""
+        for index, cell in enumerate(self.nb.cells):
+            if cell.cell_type != "code":
+                continue
+            if self._stops:  # while the one before was saved
+                raise self._stops[0]
+            self.nb_man.cell_start(cell, index)
+            try:
+                self.execute_cell(cell, index)
+            except CellExecutionError as error:
+                self.failure = CellFailed(index, error.ename, error.evalue)
+                self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+                cell.metadata.papermill["exception"] = not self.failure.is_exit  # papermill reads it, too
+                break
+            except BaseException as error:
+                self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+                raise
+            else:
+                allowed: Any = _AllowedError
+                cell.outputs = [allowed(out) if out["output_type"] == "error" else out for out in cell.outputs]
+            finally:
+                self.nb_man.cell_complete(cell, cell_index=index)
+                for output in cell.outputs:  # only now: without secrets
+                    super().log_output_message(output)
+
+    async def async_start_new_kernel_client(self) -> Any:
+        """What speaks with the kernel, once that answers; raises what ends the run before."""
+        begun = super().async_start_new_kernel_client()
+        return await self._unless_ended(begun, self._left(), "before its first cell")
+
+    start_new_kernel_client = run_sync(async_start_new_kernel_client)
+
+    async def async_execute_cell(self, cell: Any, cell_index: int, **options: Any) -> Any:
+        """One cell; raises what ends the run, if the cell has to be given up."""
+        executed = super().async_execute_cell(cell, cell_index, **options)
+        left = self._left()
+        seconds = min(left, self._cell_seconds or left)
+        return await self._unless_ended(executed, seconds, f"in cell {cell_index + 1}", cell_index)
+
+    execute_cell = run_sync(async_execute_cell)
+
+    async def _check_raise_for_error(self, cell: Any, cell_index: int, exec_reply: Any) -> None:
+        """Raise an error if the cell failed, or was not executed, which nbclient takes for a success."""
+        status = exec_reply["content"]["status"] if exec_reply else "no reply"
+        if status not in {"ok", "error"}:
+            raise CellExecutionError("", "CellNotExecuted", f"the kernel did not execute this cell ({status})")
+        await super()._check_raise_for_error(cell, cell_index, exec_reply)
+
+    async def async_wait_for_reply(self, msg_id: str, cell: Any = None) -> Any:
+        """What the kernel answers when all is done; raises what ends the run before."""
+        answered = super().async_wait_for_reply(msg_id, cell)
+        return await self._unless_ended(answered, max(self._left(), GRACE_SECONDS), "after its last cell")
+
+    wait_for_reply = run_sync(async_wait_for_reply)
+
+    def _left(self) -> float:
+        return max(self._ends - monotonic(), 0.0)
+
+    async def _unless_ended(
+        self, wanted: Coroutine[Any, Any, Any], seconds: float, where: str, index: int | None = None
+    ) -> Any:
+        """What is wanted; given up if the run is told to stop, or after so many seconds."""
+        if self._stops:
+            wanted.close()
+            raise _Stopped
+        running = asyncio.ensure_future(wanted)
+        await self._until(running, seconds, 1)
+        if running.done() and not self._stops:
+            return running.result()
+        why, enough = (_Stopped(), 2) if self._stops else (self._too_late(where, index), 1)
+        if index is not None:
+            with suppress(RuntimeError):  # the kernel has died meanwhile
+                await ensure_async(self.km.interrupt_kernel())
+            await self._until(running, GRACE_SECONDS, enough)
+        if not running.done():
+            self.shutdown_kernel = "immediate"
+            await _cancel_others()
+        if running.done() and not running.cancelled():
+            running.exception()  # that it was interrupted is no news
+        raise why
+
+    async def _until(self, running: asyncio.Future[Any], seconds: float, stops: int) -> None:
+        """Wait until it has ended, so many signals have come in all, or so many seconds have passed."""
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
+
+        def hear() -> None:
+            if len(self._stops) >= stops and not told.done():
+                told.set_result(None)
+
+        self._heard = partial(loop.call_soon_threadsafe, hear)  # it may be asleep
+        hear()
+        await asyncio.wait({running, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+    def _too_late(self, where: str, index: int | None) -> DeadlineExceeded:
+        of_all = monotonic() >= self._ends
+        took = self._deadline if of_all else timedelta(seconds=self._cell_seconds or 0)
+        return DeadlineExceeded(
+            f"The {'run' if of_all else 'cell'} took longer than {span(took)}; it was ended {where}.",
+            remedy="Nothing is lost; run it again, with a longer deadline if it is always so long.",
+            **({} if index is None else {"cell": index + 1}),
+        )
+
+    def log_output_message(self, output: Any) -> None:
+        """Nothing is logged while a cell runs; see :meth:`papermill_execute_cells`."""
+
+    def output(self, outs: Any, msg: Any, display_id: str | None, cell_index: int) -> Any:
+        """Keep what a cell shows."""
+        try:
+            return super().output(outs, msg, display_id, cell_index)
+        except ValidationError:  # its text would hold what was shown
+            note = "[an output that no notebook can hold was left out]\n"
+            outs.append(new_output("stream", name="stderr", text=note))
+            return None
+
+    def _update_display_id(self, display_id: str, msg: Any) -> None:
+        for index in self.nb_man.condemned & {*self._display_id_map.get(display_id, ())}:
+            del self._display_id_map[display_id][index]  # a note is there, instead of all that the cell showed
+        with suppress(ValidationError):  # what was shown stays
+            super()._update_display_id(display_id, msg)
+        for index in self._display_id_map.get(display_id, ()):
+            self.nb_man.touch(index)
+
+    def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
+        """Ignore widgets: a headless run has no page to show them."""
+
+
+async def _cancel_others() -> None:
+    """Cancel the other tasks of this loop, such as what watches whether the kernel is alive, and wait for them."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=GRACE_SECONDS)

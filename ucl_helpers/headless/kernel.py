@@ -1,0 +1,209 @@
+"""The kernel that a headless notebook runs in: this interpreter, reached over encrypted sockets in a private folder.
+
+On loopback ports every user of the machine could connect to a notebook that holds a connection in its hands, and two
+runs at once could choose the same port. Unix sockets in a folder of mode 0700 rule out both; CurveZMQ (RFC 26 of
+ZeroMQ) encrypts what passes and authenticates the kernel to us; its keys lie in that folder too. The folder goes away
+with the kernel, or if the run was killed with the next one.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.session import Session
+from jupyter_core.utils import run_sync
+from traitlets import default
+
+from ucl_helpers.errors import StorageFailed
+from ucl_helpers.headless.leftovers import hold, sweep
+from ucl_helpers.headless.no_news import what_waits_is_no_news
+from ucl_helpers.headless.printed import Printed
+from ucl_helpers.headless.redaction import Redactor
+from ucl_private_files import is_private_folder
+
+QUIET = "--log-level=CRITICAL"  # a kernel that is told to end logs that as an error; why one cannot start, it prints
+
+_SILENT = logging.getLogger("ucl_helpers.kernel")  # what goes wrong is raised as well
+_SILENT.setLevel(logging.CRITICAL + 1)
+_DIGITS = 640  # any interpreter converts as many to a number
+_POLL_SECONDS = 0.005  # between two looks at whether it has ended
+_PREFIX = "ucl-kernel-"
+_LONGEST_SOCKET = 103  # bytes of the path of a Unix socket on macOS; Linux takes 107
+_ELSEWHERE = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 - mkdtemp makes a private folder in it
+_TRIAL_BYTES = 16 * 1024
+_FOLDER = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
+
+
+class EncryptedKernelManager(AsyncKernelManager):
+    """Starts :mod:`ucl_helpers.headless.kernel_process`; encryption is required."""
+
+    notebook_folder: Path | None = None
+    """The folder of the notebook, absolute: cells may import modules from there. None for a notebook from elsewhere."""
+
+    without_secrets: Callable[[str], str] = staticmethod(partial(Redactor().text, place="what the kernel printed"))
+    """How what the kernel's process printed is passed on."""
+
+    _held: int | None = None
+    _printed: Printed | None = None
+
+    @classmethod
+    def begun(cls, notebook_folder: Path | None) -> "EncryptedKernelManager":
+        """Return a manager whose kernel loads while the caller loads papermill.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        manager = cls()
+        manager.notebook_folder = notebook_folder
+        try:
+            run_sync(manager.start_kernel)(extra_arguments=[QUIET])
+        except BaseException:
+            manager.cleanup_ipc_files()
+            raise
+        return manager
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """A specification of our own: an installed one may start another interpreter."""
+        return KernelSpec(display_name="Python 3", language="python", metadata={"supported_encryption": "curve"})
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        """Return the command that starts this interpreter in safe-path mode."""
+        command = [sys.executable, "-P", "-m", "ucl_helpers.headless.kernel_process"]
+        return [*command, str(self.notebook_folder or ""), "-f", self.connection_file, *(extra_arguments or [])]
+
+    def close(self) -> None:
+        """The kernel is gone, if it was there."""
+        if self.has_kernel:
+            run_sync(self.shutdown_kernel)(now=True)
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        """What its process prints goes to a file without a name."""
+        folder = Path(self.ip).parent
+        self._printed = printed = Printed(folder)
+        if _temporary_folder() is None:  # the kernel needs one for the name of each cell
+            kw["env"] = {**(kw.get("env") or os.environ), "TMPDIR": str(folder)}
+        await super()._async_launch_kernel(kernel_cmd, **{**kw, "stdout": printed.file, "stderr": printed.file})
+
+    async def _async_interrupt_kernel(self) -> None:
+        """When it is to end: what a run that is stopped still waited for comes to nothing, and that is no news."""
+        if self.shutting_down:
+            what_waits_is_no_news()
+            if self._printed is not None:
+                self._printed.no_more()
+        await super()._async_interrupt_kernel()
+
+    async def _async_finish_shutdown(
+        self, waittime: float | None = None, pollinterval: float = _POLL_SECONDS, restart: bool = False
+    ) -> None:
+        await super()._async_finish_shutdown(waittime, pollinterval, restart)
+
+    @default("log")
+    def _no_log(self) -> logging.Logger:
+        return _SILENT
+
+    @default("session")
+    def _session(self) -> Session:
+        session = Session(parent=self)
+        session.unpack = _unpack
+        return session
+
+    @default("transport_encryption")
+    def _encryption_is_required(self) -> str:
+        return "required"
+
+    @default("transport")
+    def _unix_sockets(self) -> str:
+        return "ipc"
+
+    @default("ip")
+    def _in_a_private_folder(self) -> str:
+        folder, self._held = _folder_for_sockets()
+        return str(folder / "kernel")
+
+    @default("connection_file")
+    def _beside_the_sockets(self) -> str:
+        return f"{self.ip}.json"
+
+    def cleanup_ipc_files(self) -> None:
+        """Remove the sockets, and their folder with them; say what the kernel said."""
+        super().cleanup_ipc_files()
+        if self._printed is not None:
+            self._printed.pass_on(self.without_secrets)
+        shutil.rmtree(Path(self.ip).parent, ignore_errors=True)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+
+def _folder_for_sockets() -> tuple[Path, int]:
+    """Make the private folder, and return it with the descriptor that holds it, see :func:`hold`.
+
+    It is in the user's folder for temporary files (``TMPDIR``). If a socket's path would be too long there, or files
+    cannot be made there, it is in the first of some other folders where both work.
+
+    Raises:
+        StorageFailed: it can be made in none of them; says why for each.
+    """
+    problems = []
+    for parent in dict.fromkeys(filter(None, (_temporary_folder(), _runtime_folder(), *_ELSEWHERE))):
+        longest = len(os.fsencode(parent / f"{_PREFIX}xxxxxxxx" / "kernel-99"))
+        if longest > _LONGEST_SOCKET:
+            problems.append(f"{parent}: too long for a socket ({longest} bytes, {_LONGEST_SOCKET} at most)")
+            continue
+        try:
+            sweep(parent, _FOLDER)
+            folder, held = hold(partial(_make_folder, parent))
+            try:
+                (folder / "trial").write_bytes(bytes(_TRIAL_BYTES))  # a full disk lets a folder be made, and no file
+                (folder / "trial").unlink()
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(held)
+                raise
+        except OSError as error:
+            problems.append(f"{parent}: {str(error.strerror or error).lower()}")
+        else:
+            return folder, held
+    told = os.environ.get("TMPDIR")
+    raise StorageFailed(
+        "The notebook's kernel cannot start: no folder can hold its sockets. " + "; ".join(problems) + ".",
+        remedy=f"Set TMPDIR{f' (now {told})' if told else ''} to a folder with a short path that you can write to.",
+    )
+
+
+def _make_folder(parent: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+
+
+def _temporary_folder() -> Path | None:
+    """The user's folder for temporary files, or None if the system offers none that can be used."""
+    try:
+        return Path(tempfile.gettempdir()).absolute()
+    except OSError:
+        return None
+
+
+def _runtime_folder() -> Path | None:
+    """``XDG_RUNTIME_DIR``, if it is a folder that no other user can change."""
+    named = Path(os.environ.get("XDG_RUNTIME_DIR") or "")
+    return named if named.is_absolute() and is_private_folder(named) else None
+
+
+def _unpack(text: bytes | str) -> Any:
+    """Read a kernel's message; a number of very many digits stays text, since converting it can take too long.
+
+    A byte that is not UTF-8, for example of a path that a cell printed, becomes a replacement character.
+    """
+    text = text.decode(errors="replace") if isinstance(text, bytes) else text
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _DIGITS else digits)

@@ -1,0 +1,266 @@
+"""What a notebook may be given: the cell tagged ``parameters``, read without running it. Pure.
+
+The cell holds literals with a type each (``key_length: int = 4096  # RSA bits``). A value that comes as text, from a
+command line, becomes what the parameter declares: a ``str`` stays a string, also when it reads ``1e5`` or ``True``.
+Papermill reads such texts as numbers before anybody can ask for the type. So an ``int`` becomes text again, and other
+values for a ``str`` are refused, since ``1e5`` cannot be told from ``100000.0`` any more.
+
+:func:`typed` is the one rule. ``ucl run`` and the engine ``ucl`` apply it before anything runs, and a notebook applies
+it itself, by :func:`check_parameters`, whatever runs it.
+"""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ucl_helpers.errors import SecretFound, UsageError
+from ucl_helpers.headless.redaction.search import find_secret
+
+PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+SECRET_NAME = re.compile(r"token|bearer|passphrase|password|secret", re.IGNORECASE)
+TOKEN_IN_URL = re.compile(r"[?&]token=", re.IGNORECASE)
+PROMPT = "prompt"
+REFERENCE = re.compile(r"(env:|file:).+")
+NONE = "None"
+WORDS = {"true": True, "false": False}
+NUMBERS: Mapping[str, type[int] | type[float]] = {"int": int, "float": float}
+BUILT_IN = "PAPERMILL_"
+"""Names that begin so are papermill's own (``--inject-paths``)."""
+_INJECTED = "# Parameters\n"
+KNOWN = {"bool", "int", "float", "str", NONE}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the parameters cell.
+
+    Attributes:
+        name: the variable.
+        types: what it may be, out of ``bool``, ``int``, ``float``, ``str`` and ``None``; empty if it does not say, or
+            says something else: then any value passes as it is.
+        default: what it is if nothing is given; None if that has to be worked out.
+    """
+
+    name: str
+    types: frozenset[str]
+    default: object = field(default=None, compare=False)
+
+    def convert(self, value: object) -> object:
+        """The value as the type declared; text is converted, anything else must be of the type already.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if not self.types:
+            return value
+        if isinstance(value, str):
+            return self._from_text(value)
+        kind = NONE if value is None else type(value).__name__
+        if kind in self.types or (kind == "int" and "float" in self.types):
+            return value
+        if kind == "int" and "str" in self.types:
+            return str(value)
+        if self.types <= {"bool", NONE}:
+            raise ValueError(self._no_bool(value))
+        hint = " (papermill passes a text as it is with -r instead of -p)" if "str" in self.types else ""
+        raise ValueError(f"{value!r} is not {self.wanted}{hint}")
+
+    @property
+    def wanted(self) -> str:
+        """The types, for people: ``int``, ``None or str``."""
+        return " or ".join(sorted(self.types))
+
+    def _from_text(self, text: str) -> object:
+        if NONE in self.types and text == NONE:
+            return None
+        if "bool" in self.types and text.lower() in WORDS:
+            return WORDS[text.lower()]
+        for kind, number in NUMBERS.items():
+            if kind in self.types:
+                try:
+                    return number(text)
+                except ValueError:
+                    continue
+        if "str" in self.types:
+            return text
+        raise ValueError(self._no_bool(text) if self.types <= {"bool", NONE} else f"{text!r} is not {self.wanted}")
+
+    def _no_bool(self, value: object) -> str:
+        return f"{value!r} is not {self.wanted}: write True or False{' or None' if NONE in self.types else ''}"
+
+
+def declared(notebook: Mapping[str, Any]) -> dict[str, Parameter]:
+    """The parameters a notebook declares, by name; none if it has no cell tagged ``parameters``.
+
+    Raises:
+        UsageError: the cell is not Python.
+    """
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", ()):
+            try:
+                tree = ast.parse("".join(cell["source"]))
+                return {found.name: found for statement in tree.body if (found := _parameter(statement))}
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # a NUL, brackets too deep
+                reason = str(error) or "it nests too deep"
+                raise UsageError(f"The notebook's parameters cell is not Python: {reason}.") from error
+    return {}
+
+
+def accept(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
+    """The values given, as the types declared, none of them a secret.
+
+    Raises:
+        UsageError: see :func:`typed`.
+        SecretFound: a value is, or holds, a secret. Values would be written into the executed notebook.
+    """
+    for name, value in given.items():
+        refuse_secret(name, value)
+    return typed(known, given)
+
+
+def typed(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
+    """The values given, as the types declared.
+
+    Raises:
+        UsageError: a name is not known, or a value is not of its type; everything that is wrong is named at once.
+    """
+    wrong: list[str] = []
+    accepted: dict[str, object] = {}
+    for name, value in given.items():
+        if name not in known:
+            wrong.append(f"there is no parameter {name!r}")
+            continue
+        try:
+            accepted[name] = known[name].convert(value)
+        except ValueError as error:
+            wrong.append(f"{name}: {error}")
+    if wrong:
+        takes = ", ".join(known) or "none: it has no cell tagged 'parameters'"
+        raise UsageError(
+            f"The notebook does not take these parameters: {'; '.join(wrong)}.",
+            remedy=f"Its parameters are {takes}.",
+            known=sorted(known),
+        )
+    return accepted
+
+
+def require_connection(known: Mapping[str, Parameter], values: Mapping[str, object], notebook: str) -> None:
+    """Check that a headless run is told which connection it is for, or that it is to practise.
+
+    A notebook without the parameter ``practice`` may give an empty ``connection`` a meaning of its own, unless the
+    name is given and empty, as an unset variable of a shell is, or the notebook is to run only if something is due.
+
+    Args:
+        known: what the notebook declares.
+        values: what it is given.
+        notebook: its name.
+
+    Raises:
+        UsageError: it is told neither.
+    """
+    if values.get("practice"):
+        return
+    for name in ("connection", "connections"):
+        if name in known and str(values.get(name, known[name].default) or "").strip():
+            return
+        if name in known and (name in values or "practice" in known or values.get("only_if_due")):
+            raise UsageError(
+                f"{notebook} has to be told a connection, and the parameter {name} is empty.",
+                remedy=f"Name it: -p {name} NAME. To practise in the sandbox: --practice.",
+            )
+
+
+def check_parameters(variables: MutableMapping[str, Any]) -> None:
+    """Convert the parameters of the notebook that calls this to their types, in place.
+
+    The kernel knows no tags. So the declarations are found by their form: the last cell so far that holds nothing but
+    literals with a type each. Papermill's own cell begins with a comment of its own.
+
+    Args:
+        variables: the notebook's, ``globals()``; IPython keeps the executed cells there as ``In``.
+
+    Raises:
+        UsageError: a value is not of its type, or papermill was given a name that the notebook does not have.
+    """
+    known, injected = dict[str, Parameter](), set[str]()
+    for source in variables.get("In", ()):
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # magics, for instance
+            statements = ast.parse(source).body
+            if source.startswith(_INJECTED):
+                injected = set(_assigned(statements))
+            elif statements and all(map(_is_declaration, statements)):
+                known = {one.name: one for statement in statements if (one := _parameter(statement))}
+    if known:
+        names = [name for name in variables if name in known or (name in injected and not name.startswith(BUILT_IN))]
+        variables.update(typed(known, {name: variables[name] for name in names}))
+
+
+def _is_declaration(statement: ast.stmt) -> bool:
+    with suppress(ValueError, TypeError):
+        if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            ast.literal_eval(statement.value)
+            return True
+    return False
+
+
+def _assigned(statements: list[ast.stmt]) -> Iterator[str]:
+    for statement in statements:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                yield name
+
+
+def refuse_secret(name: str, value: object) -> None:
+    """Refuse what must not end up in a notebook: what looks like a key or a token, or is a secret by its name.
+
+    Also in the items of lists and tables. Not checked: whether a value under a harmless name is a secret that has no
+    mark of its own, such as a passphrase.
+
+    Raises:
+        SecretFound: the error names the parameter, never the value.
+        UsageError: a secret is to be asked for.
+    """
+    if isinstance(value, Mapping):
+        for key, held in value.items():
+            refuse_secret(str(key), held)
+    elif isinstance(value, list | tuple):
+        for held in value:
+            refuse_secret(name, held)
+    text = str(value)
+    if text == PROMPT and SECRET_NAME.search(name):
+        raise UsageError(
+            f"Parameter {name!r} is {PROMPT!r}, and in a headless run there is nobody to be asked.",
+            remedy="Pass another reference: env:NAME or file:PATH.",
+        )
+    bare = bool(SECRET_NAME.search(name)) and isinstance(value, str) and text and not REFERENCE.fullmatch(text)
+    if bare or PRIVATE_KEY.search(text) or TOKEN_IN_URL.search(text) or find_secret(text):
+        raise SecretFound(
+            f"Parameter {name!r} holds a secret, and parameters are written into the executed notebook.",
+            remedy="Pass a reference to it: env:NAME or file:PATH.",
+            parameter=name,
+        )
+
+
+def _parameter(statement: ast.stmt) -> Parameter | None:
+    match statement:
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=value):
+            return Parameter(name, _types(annotation), _literal(value))
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=default)) if default is not None:
+            return Parameter(name, frozenset({type(default).__name__} & KNOWN), default)
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return Parameter(name, frozenset(), _literal(value))
+    return None
+
+
+def _literal(value: ast.expr | None) -> object:
+    with suppress(ValueError, TypeError):
+        return ast.literal_eval(value) if value is not None else None
+    return None
+
+
+def _types(annotation: ast.expr) -> frozenset[str]:
+    names = {part.strip() for part in ast.unparse(annotation).split("|")}
+    return frozenset(names) if names <= KNOWN else frozenset()

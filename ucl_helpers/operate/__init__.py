@@ -1,0 +1,1 @@
+"""What operators need around a renewal: hooks, notices, metrics, monitoring, the doctor."""

@@ -1,0 +1,340 @@
+"""The one bridge between the toolkit and its sandbox: practice connections for notebooks and the command line.
+
+The client side knows nothing of the sandbox; this module knows both, and only notebooks and ``cli`` use it. It takes
+the ordinary way in: access to a Director, then :func:`ucl_helpers.procedures.establishment.establish`. The sandbox is
+loaded once there is something to practise.
+"""
+
+import os
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from ucl_helpers.clock import utc_now
+from ucl_helpers.connection import files
+from ucl_helpers.connection.files import remove_tree, storage, write
+from ucl_helpers.connection.references import resolve
+from ucl_helpers.connection.settings import dump_settings
+from ucl_helpers.connection.store import Connection, Home
+from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, UCLError, UnknownConnection, UsageError
+from ucl_helpers.extras import require
+from ucl_helpers.formats.texts import text_of
+from ucl_helpers.headless.attended import is_attended
+from ucl_helpers.headless.parameters import check_parameters
+from ucl_helpers.models import Outcome
+from ucl_helpers.operations import CONFIGURATION
+from ucl_helpers.procedures.enrolment import WayIn, access_from
+from ucl_helpers.procedures.establishment import DirectorAccess, establish, is_accepted
+from ucl_helpers.procedures.importing import import_identity, read_identity, usable_ca
+from ucl_helpers.procedures.renewal import renew
+from ucl_helpers.tables import printable
+from ucl_helpers.wire.client import Client
+
+if TYPE_CHECKING:
+    from ucl_sandbox import SharedSandbox
+
+_ONE_AT_A_TIME = Lock()
+_JOINED: dict[Path, "SharedSandbox"] = {}
+_OWN: set[tuple[Path, str]] = set()
+_HELD: list[files.Lock] = []  # until this process ends
+_ENOUGH = timedelta(minutes=1)
+
+
+def sandbox_of(home: Home) -> "SharedSandbox":
+    """The sandbox of a home folder, started if none runs (any more), held until this process ends.
+
+    Raises:
+        StorageFailed: another user could change its folder.
+        UCLError: it cannot be started.
+        UsageError: the extra ``sandbox`` is not installed.
+    """
+    require("sandbox")
+    from ucl_sandbox import SandboxError, join
+
+    with _ONE_AT_A_TIME:
+        before = _JOINED.get(home.path)
+        try:
+            home.folder("sandbox")
+            with storage("start the sandbox of", home.path):
+                _JOINED[home.path] = join(home.path)
+        except SandboxError as error:
+            raise UCLError(str(error), remedy="Mend what the log names, then run it again.") from None
+        if before is not None:
+            before.leave()
+        return _JOINED[home.path]
+
+
+def change_faults(home: Home, plan: str | None = None) -> dict[str, Any]:
+    """What goes wrong on purpose at the sandbox of a home folder, for all who use it.
+
+    Args:
+        home: the home folder.
+        plan: a plan of faults to put in place, by name or as JSON (docs/reference/sandbox.md); empty: nothing goes
+            wrong any more; None: only look.
+
+    Returns:
+        ``faults``, the plan; ``struck``, how often each kind has struck since it is in place; ``seed``.
+
+    Raises:
+        UsageError: the plan cannot be used; says why.
+        UCLError: the sandbox does not answer.
+    """
+    from ucl_sandbox import FaultsError, RemoteFaults, SandboxError
+
+    faults = RemoteFaults(sandbox_of(home))
+    try:
+        if plan is None:
+            return faults.shown()
+        return faults.set(plan) if plan else faults.clear()
+    except FaultsError as error:
+        raise UsageError(f"{error}.", remedy="docs/reference/sandbox.md has them all.") from None
+    except SandboxError as error:
+        raise UCLError(str(error), remedy="Run it again.") from None
+
+
+def director_of(home: Home) -> DirectorAccess:
+    """Access to the sandbox's Director."""
+    ucl = sandbox_of(home)
+    return DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
+
+
+def begin(variables: MutableMapping[str, Any]) -> None:
+    """Begin a notebook: report its errors so that ``ucl run`` can read them, and give its parameters their types.
+
+    Args:
+        variables: the notebook's, ``globals()``.
+
+    Raises:
+        UsageError: see :func:`ucl_helpers.headless.parameters.check_parameters`.
+    """
+    from ucl_helpers import views
+
+    views.report_errors()
+    check_parameters(variables)
+    views.report_errors(str(variables.get("connection") or ""))
+
+
+def open_connection(
+    name: str = "", home: str | Path | None = None, *, practice: str, asked: bool = False, **given: str
+) -> Connection:
+    """A connection by name; without one, a practice connection that works.
+
+    Args:
+        name: of a connection; empty for practice.
+        home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
+        practice: name of the practice connection, made at the sandbox, or made anew when it no longer works.
+        asked: whether practice was asked for. In a headless run there is none without. A connection that is named, too,
+            must be one for practice, and is made if there is none.
+        given: ``key_file``, ``certificate_file``, ``chain_file``, ``ca_file``, ``passphrase`` (a reference) and
+            ``connector_url``: when there is no connection ``name`` yet, it is imported from these. Empty texts count
+            as not given; once the connection is there, they are not looked at.
+
+    Raises:
+        UnknownConnection: there is none of this name, and no ``key_file`` to import it from.
+        UsageError: practice was not asked for in a headless run, or was asked for with a real connection.
+    """
+    folder = Home(home)
+    if not name:
+        must_be_asked_for(asked=asked)
+    if asked or not name:
+        return _established(folder, name or _own(folder, practice))
+    if given.get("key_file") and Connection(folder, name).current is None:
+        _import(folder, name, given)
+    connection = folder.connection(name)
+    if connection.is_sandbox:
+        sandbox_of(folder)
+    return connection
+
+
+def must_be_asked_for(name: str = "", *, asked: bool) -> None:
+    """Check that practice is meant.
+
+    Args:
+        name: of a connection that is not there yet, and that nothing is given to establish with; empty for none.
+        asked: whether a parameter asked for it. ``UCL_PRACTICE=1`` in the environment does as well, for programs that
+            run notebooks and take no parameters, as Sphinx does.
+
+    Raises:
+        UsageError: nobody asked for it, and no person runs this notebook.
+    """
+    if not asked and os.environ.get("UCL_PRACTICE") != "1" and not is_attended():
+        if name:
+            raise UsageError(
+                f"There is no connection {name} yet, and nothing to establish it with.",
+                remedy="Give a one-time token: -p token env:NAME (and -p connector_url URL, where the token does not "
+                "name it); or access to the Director: -p director_url URL -p tenant ID -p application_id ID "
+                "-p bearer env:NAME. To practise: -p practice True (ucl run: --practice).",
+            )
+        raise UsageError(
+            "This run names no connection, and a headless run practises in the sandbox only if you ask for it.",
+            remedy="Name your connection: -p connection NAME. To practise: -p practice True (ucl run: --practice).",
+        )
+
+
+def open_connections(
+    pattern: str = "", home: str | Path | None = None, *, practice: Mapping[str, str], asked: bool = False
+) -> list[Connection]:
+    """The connections of this pattern; without one, practice connections that work.
+
+    Args:
+        pattern: names with ``*`` and ``?`` in them; empty for practice.
+        home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
+        practice: names of practice connections, each with the ``renew_before`` that its settings get.
+        asked: whether practice was asked for. In a headless run there is none without.
+
+    Raises:
+        UnknownConnection: none is named like that.
+        UsageError: practice was not asked for in a headless run, or was asked for with a pattern.
+    """
+    folder = Home(home)
+    if pattern and asked:
+        raise UsageError("Practice has connections of its own.", remedy="Leave out connections, or practice.")
+    if pattern:
+        found = [one for one in folder.connections() if fnmatchcase(one.name, pattern)]
+        if not found:
+            raise UnknownConnection(
+                f"No connection in {folder.path} is named like {pattern!r}.", remedy="List them with: ucl status"
+            )
+        return found
+    must_be_asked_for(asked=asked)
+    made = {_established(folder, _own(folder, name)): before for name, before in practice.items()}
+    for connection, before in made.items():
+        if connection.settings.renew_before is None:
+            path = connection.path / "settings.toml"
+            write(path, (dump_settings({"renew_before": before}) + text_of(path.read_bytes())).encode())
+    return list(made)
+
+
+def way_in(
+    name: str = "", home: str | Path | None = None, *, practice: str, asked: bool = False, **given: str
+) -> WayIn:
+    """How a connection is to be established: by what is given, or else at the sandbox.
+
+    Args:
+        name: of the connection; empty for a practice connection that is begun anew.
+        home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
+        practice: name of that practice connection.
+        asked: whether practice was asked for. In a headless run, no practice connection is made without.
+        given: see :func:`ucl_helpers.procedures.enrolment.access_from`; and ``ca_file``.
+
+    Raises:
+        UsageError: what is given is not whole, or belongs to no ``name``; or practice was not asked for in a headless
+            run, or was asked for with a way into a real UCL or a real connection.
+    """
+    folder = Home(home)
+    ca_file = usable_ca(Path(given["ca_file"])) if given.get("ca_file") else None  # before a token is used up
+    access = access_from(given, ca_file, Connection(folder, name) if name else None)
+    there = Connection(folder, name) if name or access else None
+    if access and asked:
+        raise UsageError("Practice has a way in of its own.", remedy="Leave out practice, or the way into a real UCL.")
+    if there and access:
+        if there.is_sandbox:
+            raise UsageError(f"{name} is a connection for practice.", remedy="Choose another name.")
+        return WayIn(folder.new(name), access, ca_file)
+    if there and there.path.is_dir() and not there.is_sandbox and not asked:
+        return WayIn(there, None, ca_file)
+    if not (there and there.is_sandbox):
+        must_be_asked_for(name, asked=asked)
+    connection = _practice(folder, name) if name else _anew(_practice(folder, _own(folder, practice)))
+    return WayIn(connection, director_of(folder), sandbox_of(folder).ca_file)
+
+
+def practise(home: Home, name: str, key_length: int | None = None) -> Outcome:
+    """Establish a practice connection under a name, at the sandbox of its home folder.
+
+    Raises:
+        UsageError: there is a real connection of this name, or one that the sandbox accepts.
+    """
+    connection = _practice(home, name)
+    return establish(connection, director_of(home), ca_file=sandbox_of(home).ca_file, key_length=key_length)
+
+
+def refusal_of(connection: Connection) -> str:
+    """What UCL says to a call with the identity in use, when it refuses it."""
+    current = connection.require_current()
+    ca, credentials = current.server_ca, current.credentials
+    if current.fingerprint in connection.revoked():  # then an outage is not the likeliest cause
+        credentials = replace(credentials, accepted=False)
+    with Client(connection.url, "certificate", ca_file=ca, credentials=credentials) as client:
+        try:
+            client.call(CONFIGURATION)
+        except Refused as error:
+            return str(error)
+    return "UCL accepts it."
+
+
+def _established(home: Home, name: str) -> Connection:
+    """A practice connection that the sandbox accepts, for a while at least."""
+    connection = _practice(home, name)
+    if not is_accepted(connection, utc_now):
+        establish(connection, director_of(home), ca_file=sandbox_of(home).ca_file, key_length=2048)
+    elif connection.require_current().validity.not_after < utc_now() + _ENOUGH:
+        renew(connection, key_length=2048)
+    return connection
+
+
+def _practice(home: Home, name: str) -> Connection:
+    """A connection that follows the sandbox of ``home``, perhaps still to be established.
+
+    It is begun anew if it is damaged, or if its sandbox was removed and is another one now.
+
+    Raises:
+        UsageError: there is a real connection of this name.
+    """
+    Connection(home, name)  # a name that cannot be one starts no sandbox
+    ucl = sandbox_of(home)
+    connection = home.new(name)
+    ready = ucl.state / "ready.json"
+    if printable(str(ready)) != str(ready):  # a path that is not UTF-8, which settings cannot hold
+        ready = Path(os.path.relpath(ready, connection.path))
+    mark = {"sandbox": str(ready)}
+    begun = connection.current is not None or (connection.path / "pending").exists()
+    if not begun:
+        connection.write_settings(mark)
+    if not connection.is_sandbox:
+        remedy = "Choose another name."
+        if not begun:  # it has settings already
+            first = dump_settings(mark).strip()
+            remedy = f"To practise with its settings, let this be the first line of settings.toml: {first}"
+        raise UsageError(f"{name} is a real connection, not one for practice.", remedy=remedy)
+    with suppress(ServerNotTrusted, StorageFailed):
+        is_accepted(connection, utc_now)
+        return connection
+    return _anew(connection)
+
+
+def _anew(connection: Connection) -> Connection:
+    """A practice connection still to be established: what there was of it is gone."""
+    with connection.lock.held():
+        remove_tree(connection.path)
+    return _practice(connection.home, connection.name)
+
+
+def _own(home: Home, name: str) -> str:
+    """The name, or the name and a number if another process practises under it: two notebooks may run at once."""
+    folder = sandbox_of(home).state
+    for number in count(1):
+        own = name if number == 1 else f"{name}-{number}"
+        if (home.path, own) in _OWN:
+            return own
+        with suppress(Busy):
+            (lock := files.Lock(folder / f"{own}.user")).keep()
+            _HELD.append(lock)
+            _OWN.add((home.path, own))
+            return own
+    raise AssertionError("there is always another number")
+
+
+def _import(home: Home, name: str, given: dict[str, str]) -> None:
+    files = {key: Path(value).expanduser() for key, value in given.items() if key.endswith("_file") and value}
+    secret = resolve(given["passphrase"], what="passphrase") if given.get("passphrase") else None
+    identity = read_identity(
+        files["key_file"], files.get("certificate_file"), files.get("chain_file"), passphrase=secret
+    )
+    import_identity(home, name, identity, given.get("connector_url", ""), ca_file=files.get("ca_file"))

@@ -1,0 +1,1 @@
+"""The steps made durable: renewal, establishment, revocation, importing, rollback."""

@@ -1,0 +1,367 @@
+"""Establish a connection with a one-time token; with access to the Director the toolkit gets the token by itself.
+
+A one-time token is used up by the first request that carries it, so nothing here is resent blindly. An establishment
+ends with a whole connection or with none; key and CSR are kept, and :class:`~ucl_helpers.errors.NewTokenNeeded` says
+that another token is needed.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Self
+
+from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection.attempts import answered, counted
+from ucl_helpers.connection.store import Connection
+from ucl_helpers.errors import (
+    AuthenticationFailed,
+    BadAnswer,
+    Busy,
+    CertificateRejected,
+    NewTokenNeeded,
+    PossibleOutage,
+    Refused,
+    RequestRejected,
+    RetryLater,
+    ServerNotTrusted,
+    UCLError,
+    Unreachable,
+    UsageError,
+)
+from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates, Verification
+from ucl_helpers.operations import CONFIGURATION, CONFIGURATION_WITH_TOKEN, ONE_TIME_TOKEN, SIGN, token_from
+from ucl_helpers.procedures import outage
+from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS, Procedure
+from ucl_helpers.tables import moment
+from ucl_helpers.wire.client import Answer, Client
+from ucl_helpers.wire.tls import check_url
+
+
+@dataclass(frozen=True)
+class DirectorAccess:
+    """How the Director is asked for one-time tokens. The bearer is kept out of every representation."""
+
+    url: str
+    tenant: str
+    application_id: str
+    bearer: str = field(repr=False)
+    ca_file: Path | None = None
+
+    def one_time_token(self, clock: Clock = utc_now) -> OneTimeToken:
+        """A fresh one-time token (valid for five minutes) and the token endpoint.
+
+        Raises:
+            PossibleOutage: the bearer has no scope at all, as when the Director's database is down.
+            RetryLater, Refused, ServerNotTrusted, BadAnswer: see :class:`ucl_helpers.wire.client.Client`.
+        """
+        headers = {"Authorization": f"Bearer {self.bearer}", "Tenant": self.tenant}
+        with Client(self.url, "director", ca_file=self.ca_file, headers=headers) as client:
+            try:
+                answer = client.call(ONE_TIME_TOKEN, {"id": self.application_id})
+            except RequestRejected as error:
+                if not any(_NO_SCOPES in text for text in error.data.get("errors", ())):
+                    raise
+                raise PossibleOutage(
+                    f"{error.message} The Director also says this of every bearer while its database is down.",
+                    remedy="Wait and run it again. If it stays so, the bearer has no scopes: get another one.",
+                    **error.data,
+                    outage="possible",
+                ) from None
+        token = token_from(answer.result)
+        return replace(token, expires_at=token.expires_at or clock() + _TOKEN_LIFETIME)
+
+
+class Establishment(Procedure):
+    """One establishment of a connection, step by step; the steps are those of a renewal."""
+
+    kind = "establish"
+    done = "established"
+    idle = "already-established"
+
+    _token: OneTimeToken | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        connection: Connection,
+        token: OneTimeToken | None = None,
+        *,
+        ca_file: Path | None = None,
+        key_length: int | None = None,
+        only_if_needed: bool = False,
+        clock: Clock = utc_now,
+    ) -> Self:
+        """Look at what an interrupted run left; start making the key in a thread.
+
+        Args:
+            connection: new, or one whose identity has expired or was revoked.
+            token: with its token endpoint; None goes on with what an interrupted run left.
+            ca_file: PEM of what verifies UCL's servers; None for the system's trust.
+            key_length: RSA bits, 2048 to 8192; None for the connection's setting (4096 by default).
+            only_if_needed: when UCL accepts the identity in use, every step returns
+                :class:`~ucl_helpers.models.NotNeeded` instead of the error.
+            clock: our clock, aware, UTC.
+
+        Raises:
+            UsageError: the connection has an identity that UCL still accepts, or no token is given and none needed
+                is left.
+        """
+        with connection.lock.held(wait=STEP_WAIT_SECONDS):
+            establishment = cls(connection, bits=key_length, server_ca=ca_file, clock=clock)
+            establishment._token = token
+            if establishment._is_signed():  # UCL has another client by now: it is finished, whatever else is accepted
+                establishment.start_key()
+                return establishment
+            if token is not None and not establishment.can_go_on():
+                require_unexpired(token, clock())
+            with counted(connection, clock):  # so that a refusal has a beginning, and an end
+                if only_if_needed and is_accepted(connection, clock):
+                    until = connection.require_current().validity.not_after
+                    establishment.not_needed = NotNeeded(until, "established, and UCL accepts its certificate")
+                    return establishment
+                if not only_if_needed:
+                    must_be_needed(connection, clock)
+            if token is not None or establishment.pending:
+                establishment.start_key()
+            return establishment
+
+    def _is_signed(self) -> bool:
+        state, base = self.pending.state, self._base.stem if self._base else None
+        return (state.get("kind"), state.get("base")) == (self.kind, base) and self.pending.answer() is not None
+
+    def can_go_on(self) -> bool:
+        """True when an interrupted run left an answer, or a token that is not used yet."""
+        return self.pending.answer() is not None or self.pending.token() is not None
+
+    def _ask_configuration(self) -> Answer:
+        if self._token is None:
+            raise NewTokenNeeded(
+                f"{self.connection.name} is not established and no one-time token is at hand.",
+                remedy="Give one: --token env:NAME, file:PATH or prompt.",
+            )
+        if self._token.connector_url is None:
+            raise UsageError("The token's endpoint is not known.", remedy="Give --connector-url.")
+        try:
+            return self._call(self._token.token, self._token.connector_url, CONFIGURATION_WITH_TOKEN)
+        except AuthenticationFailed as error:
+            if self._token.expires_at is None or not outage.may_be(error):
+                raise
+            raise PossibleOutage(
+                error.message,
+                remedy=f"The token expires at {moment(self._token.expires_at)}. Until then, trying it once more costs "
+                "nothing; if it is refused again, get a new one-time token.",
+                **error.data,
+                token_lost=True,
+            ) from None
+        except RetryLater as error:
+            if "proxy" in error.data:  # it did not connect, so nothing was sent
+                raise
+            remedy = f"{error.remedy} If the request arrived, its token is used up: then get a new one."
+            raise type(error)(error.message, remedy=remedy, **error.data, token_lost=True) from None
+
+    def _sign(self) -> SignedCertificates:
+        if self.pending.answer() is None:
+            self._kept_token()  # without one nothing leaves, so it is not noted as sent
+        return super()._sign()
+
+    def _kept_token(self) -> tuple[str, str]:
+        token = self.pending.token()
+        url = self.pending.state.get("token_url") or (self._token.connector_url if self._token else None)
+        if token is None or url is None:
+            raise NewTokenNeeded(
+                "The one-time token from configuration is used up or older than 5 minutes.", remedy=_GET_ONE
+            )
+        return token, url
+
+    def _ask_signature(self, csr: str) -> Answer:
+        token, url = self._kept_token()
+        self.pending.keep_token(None)  # the request that carries it uses it up, whatever comes back
+        try:
+            answer = self._call(token, url, SIGN, csr=csr)
+        except (ServerNotTrusted, UsageError):
+            self.pending.keep_token(token)  # nothing was sent
+            raise
+        except AuthenticationFailed as error:
+            if not outage.may_be(error):
+                raise self._gone(error) from None
+            self.pending.keep_token(token)
+            raise PossibleOutage(
+                error.message,
+                remedy="Key, CSR and token are kept. Run it again within five minutes: trying the token once more "
+                "costs nothing. After that, run it again with a new one-time token.",
+                **error.data,
+                token_lost=True,
+            ) from None
+        except (RetryLater, BadAnswer) as error:
+            if "proxy" in error.data:
+                self.pending.keep_token(token)
+                raise
+            raise self._gone(error) from None
+        answered(self.connection)  # what UCL refused before was another certificate than the one that it signs now
+        return answer
+
+    def _gone(self, error: UCLError) -> NewTokenNeeded:
+        what = f"The signing request went wrong and its token is gone: {error.message}"
+        return NewTokenNeeded(what, remedy=_GET_ONE, **error.data)
+
+    def _call(self, token: str, url: str, operation: str, **variables: str) -> Answer:
+        headers, ca = {"connector-token": token}, self._server_ca or self.pending.server_ca
+        with Client(url, "token", ca_file=ca, headers=headers, retry=False) as client:
+            return client.call(operation, variables)
+
+    def _consent(self, configuration: Configuration) -> None:
+        """A new client id, so a new subject: nothing to consent to. But a way to verify it there has to be.
+
+        Raises:
+            BadAnswer: UCL names no certificate endpoint, or one that is not https. Nothing was signed.
+        """
+        # UCL has just accepted the token, so it is up: what it refused a moment ago may be accepted by now.
+        must_be_needed(self.connection, self._clock)
+        told, nothing_done = configuration.certificate_secured_connector_url, "Nothing was signed; report it to UCL."
+        if told is None:
+            raise BadAnswer("UCL names no certificate endpoint.", remedy=nothing_done)
+        try:
+            check_url(told, what="The certificate endpoint that UCL names")
+        except UsageError as error:
+            raise BadAnswer(error.message, remedy=nothing_done) from None
+
+    def _fallback(self) -> None:
+        """None: UCL does not accept the identity in use, or there is none."""
+
+    def _still_refused(self, error: UCLError) -> UCLError:
+        name = self.connection.name
+        anew = f"with a new one-time token, {self.connection.way_back} gives it up and begins again."
+        remedy = (
+            f"The new identity is kept. Ask UCL's operator whether there is an outage. If there is one, wait: ucl "
+            f"establish {name} tries the identity again. If there is none, it is lost: {anew}"
+            if outage.may_be(error)
+            else f"{error.remedy} The new identity is kept, and ucl establish {name} tries it again. Or {anew}"
+        )
+        return type(error)(error.message, remedy=remedy, **error.data, kept=True)
+
+    def _new_host(self, _: Configuration) -> None:
+        """UCL names the host for the first time, on a call to the endpoint that the user gave: any host is right."""
+
+    def _verify(self) -> Verification:
+        try:
+            return super()._verify()
+        except (Unreachable, BadAnswer) as error:
+            name = self.connection.name
+            anew = f"If it stays so, UCL named a wrong endpoint: ucl forget {name} --even-if-valid, and establish anew."
+            raise type(error)(error.message, remedy=f"{error.remedy} {anew}", **error.data) from None
+
+    def _configuration(self) -> Configuration:
+        configuration = super()._configuration()
+        if self._token and self._token.connector_url:
+            self.pending.update(token_url=self._token.connector_url)
+        return configuration
+
+
+_NO_SCOPES, _TOKEN_LIFETIME = "insufficient scopes provided [actual=;", timedelta(minutes=5)
+_GET_ONE = "Key and CSR are kept; run it again with a new one-time token."
+
+
+def establish(
+    connection: Connection,
+    access: OneTimeToken | DirectorAccess | None,
+    *,
+    ca_file: Path | None = None,
+    key_length: int | None = None,
+    clock: Clock = utc_now,
+) -> Outcome:
+    """Establish a connection: all steps, the lock held throughout. See :meth:`Establishment.begin`.
+
+    With access to the Director a token that got lost is replaced, once.
+    """
+    lost: UCLError | None = None
+    with connection.lock.held():
+        # What an interrupted run left comes first: its token may be the very one that is given again.
+        for token in chain([None], _tokens(access, clock)):  # the Director is asked before anything is given up
+            if token is not None and lost is not None:
+                _give_up(connection, lost, token, clock)
+            try:
+                return Establishment.begin(connection, token, ca_file=ca_file, key_length=key_length, clock=clock).run()
+            except (NewTokenNeeded, RetryLater, Refused) as error:
+                kept = token is None and error.data.get("kept")
+                if not (kept or isinstance(error, NewTokenNeeded) or error.data.get("token_lost")):
+                    raise
+                lost = error
+    raise lost or AssertionError("the first try either returns or raises")
+
+
+def _give_up(connection: Connection, lost: UCLError, token: OneTimeToken, clock: Clock) -> None:
+    """Make room for another token, which is at hand."""
+    if lost.data.get("kept"):
+        require_unexpired(token, clock())
+        connection.pending.set_aside("UCL refuses it, and there is another way to a token")
+    elif isinstance(lost, PossibleOutage):
+        connection.pending.keep_token(None)  # it was tried once more; now it is the turn of another one
+
+
+def _tokens(access: OneTimeToken | DirectorAccess | None, clock: Clock) -> Iterator[OneTimeToken]:
+    if isinstance(access, DirectorAccess):
+        yield access.one_time_token(clock)
+        yield access.one_time_token(clock)
+    elif access is not None:
+        yield access
+
+
+def require_unexpired(token: OneTimeToken, now: datetime) -> None:
+    """A token that says when it expires is not sent after that.
+
+    Raises:
+        UsageError: it has expired by our clock.
+    """
+    if token.expires_at is not None and token.expires_at <= now:
+        raise UsageError(
+            f"The one-time token expired at {moment(token.expires_at)}; by this machine's clock it is {moment(now)}.",
+            remedy="Get a new one-time token. It was not sent.",
+        )
+
+
+def must_be_needed(connection: Connection, clock: Clock) -> None:
+    """An identity that UCL still accepts is not replaced by a new one: that would leave two clients at UCL.
+
+    Raises:
+        UsageError: it is accepted.
+    """
+    if is_accepted(connection, clock):
+        raise UsageError(
+            f"{connection.name} is established, and UCL accepts its certificate.",
+            remedy=f"Renew it: ucl renew {connection.name} --force; or choose another name.",
+        )
+
+
+def is_accepted(connection: Connection, clock: Clock) -> bool:
+    """Whether UCL accepts the identity in use; asked by a call, unless it is damaged, expired or was revoked here.
+
+    Raises:
+        Outage, PossibleOutage: UCL refuses it, and its Director says that this passes.
+        RetryLater, ServerNotTrusted, BadAnswer: UCL could not be asked.
+    """
+    current = connection.current
+    if current is None or not current.is_readable:
+        return False
+    if current.validity.not_after <= clock() or _is_revoked(connection, current.fingerprint):
+        return False
+    try:
+        credentials, ca = current.credentials, current.server_ca
+        with Client(connection.url, "certificate", ca_file=ca, credentials=credentials) as client:
+            client.call(CONFIGURATION)
+    except (AuthenticationFailed, CertificateRejected) as error:
+        if (told := outage.unless_it_passes(error, connection, credentials, ca, now=clock())) is not error:
+            raise told from None
+        return False
+    with suppress(Busy), connection.lock.held():
+        connection.accepted(current.fingerprint)
+        answered(connection)
+    return True
+
+
+def _is_revoked(connection: Connection, mark: str) -> bool:
+    """Whether this toolkit has revoked it for sure, so that UCL need not be asked."""
+    known = connection.verdicts().get(mark)
+    return known is not None and known.status == "revoked" and not known.may_pass

@@ -1,0 +1,230 @@
+"""Import an identity that was made elsewhere: the tutorial's files, encrypted keys, PKCS #12.
+
+It is checked and tried by a call before anything of it is kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from ucl_helpers.checks import Expected, check_identity, require
+from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection import files
+from ucl_helpers.connection.attempts import answered
+from ucl_helpers.connection.pending import Pending
+from ucl_helpers.connection.store import Connection, Home
+from ucl_helpers.core_dumps import no_core_dumps
+from ucl_helpers.crypto import public_key_of
+from ucl_helpers.errors import SettledElsewhere, StorageFailed, UsageError
+from ucl_helpers.formats.blocks import CERTIFICATE, PKCS7, blocks, identify
+from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_in, keys_in, needs_passphrase
+from ucl_helpers.models import Outcome, fingerprint
+from ucl_helpers.operations import CONFIGURATION, configuration_from
+from ucl_helpers.procedures.establishment import must_be_needed
+from ucl_helpers.procedures.outcomes import facts_of, mark_of, outcome_of
+from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS
+from ucl_helpers.wire.client import Answer, Client
+from ucl_helpers.wire.tls import check_url, hostname, tls_context
+
+
+@dataclass(frozen=True)
+class ImportedIdentity:
+    """Key and certificates as read from files, the leaf first; the key is kept out of every representation."""
+
+    key: rsa.RSAPrivateKey = field(repr=False)
+    chain: tuple[x509.Certificate, ...]
+
+
+def read_identity(
+    key_file: Path,
+    certificate_file: Path | None = None,
+    chain_file: Path | None = None,
+    *,
+    passphrase: str | None = None,
+    clock: Clock = utc_now,
+) -> ImportedIdentity:
+    """Read key and certificates.
+
+    Of several certificates for one key the valid one is taken, and of several valid ones the newest. What forms are
+    read is said in :mod:`ucl_helpers.formats.blocks`.
+
+    Args:
+        key_file: the key, encrypted or not; or PKCS #12 or another file that holds the certificate as well.
+        certificate_file: the certificate; may hold the chain and other certificates, in any order.
+        chain_file: further certificates.
+        passphrase: of the key or the PKCS #12; files that are not encrypted are still read.
+        clock: our clock, aware, UTC. It only chooses among certificates; whether one is valid is UCL's to say.
+
+    Raises:
+        UsageError: a file is missing or unreadable, the key is not RSA or shorter than 2048 bits, or no certificate
+            belongs to it; says what the file is.
+    """
+    no_core_dumps()
+    secret, data, where = passphrase.encode() if passphrase else None, _read(key_file), str(key_file)
+    is_swapped = certificate_file and any(block.kind in {CERTIFICATE, PKCS7} for block in blocks(data))
+    remedy = "Did you swap --key and --certificate?" if is_swapped else "Give the file of the private key with --key."
+    keys = keys_in(data, where=where, passphrase=secret, remedy=remedy)
+    found = list(certificates_in(data, where=where, passphrase=secret, needed=False))
+    if not found and certificate_file is None:
+        raise UsageError(
+            f"{key_file} is {identify(data)} without a certificate.",
+            remedy="Give its certificate as well: --certificate FILE.",
+        )
+    others = [path for path in (certificate_file, chain_file) if path]
+    for path in others:
+        found += certificates_of(path, secret)
+    if secret and not any(map(needs_passphrase, (data, *map(_read, others)))):
+        also = ", and no other file has one" if others else ""
+        remedy = "Leave the passphrase out."
+        raise UsageError(f"{key_file} is {identify(data)} without a passphrase{also}.", remedy=remedy)
+    pairs = [(one, key) for one in found for key in keys if public_key_of(one) == key.public_key()]
+    if not pairs:
+        raise UsageError(
+            f"No certificate in {certificate_file or key_file} belongs to the key in {key_file}.",
+            remedy="Give the certificate that was signed for this very key.",
+        )
+    now = clock()
+    leaf, key = max(pairs, key=lambda pair: _fitness(pair[0], now))
+    return ImportedIdentity(key, _ordered(leaf, found, now))
+
+
+def _fitness(certificate: x509.Certificate, now: datetime) -> tuple[bool, bool, datetime, datetime]:
+    """Rank certificates of one name or key, the best last: valid, signed by a CA, made last, ending last."""
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return begins <= now < ends, certificate.issuer != certificate.subject, begins, ends
+
+
+def import_identity(
+    home: Home,
+    name: str,
+    identity: ImportedIdentity,
+    connector_url: str,
+    *,
+    ca_file: Path | None = None,
+    clock: Clock = utc_now,
+) -> Outcome:
+    """Check an identity, try it at the certificate endpoint, and keep it as a connection.
+
+    Args:
+        home: where connections lie.
+        name: of the connection; it must be new, its identity expired or revoked, or this very one, whose URL or CA
+            has changed.
+        identity: see :func:`read_identity`.
+        connector_url: the *certificate* endpoint (``certificateSecuredConnectorURL``).
+        ca_file: PEM of what verifies UCL's servers; None for the system's trust.
+        clock: our clock, aware, UTC.
+
+    Raises:
+        UsageError: the CA file cannot be used.
+        ChecksFailed: names every failed check.
+        RetryLater, Refused, ServerNotTrusted, BadAnswer: the call failed. In each case nothing is kept.
+    """
+    connection, url = Connection(home, name), check_url(connector_url, what="--connector-url")
+    connection.wanted()  # whatever its settings refer to is at hand
+    ca_file, before = usable_ca(ca_file) if ca_file else None, connection.current
+    server_ca = ca_pem(_read(ca_file), where=str(ca_file)) if ca_file else None
+    if mark_of(before) != fingerprint(identity.chain[0]):  # else it is the same one, with another URL or CA
+        must_be_needed(connection, clock)
+    answer = _try(connection, identity, url, ca_file)
+    if before and mark_of(before) != fingerprint(identity.chain[0]):
+        must_be_needed(connection, clock)  # UCL is up: what it refused a moment ago may be accepted by now
+    configuration = configuration_from(answer.result)
+    expected = Expected(identity.key.public_key(), subject=None, server_now=answer.date, local_now=clock())
+    require(check_identity(identity.chain, expected), what="The imported certificate")
+    connection = home.new(name)
+    with connection.lock.held(wait=STEP_WAIT_SECONDS):
+        if connection.current != before:
+            raise SettledElsewhere(f"{name} got another generation meanwhile.", remedy="Look with: ucl status.")
+        previous = mark_of(before)
+        mark = fingerprint(identity.chain[0])
+        facts = facts_of("import", configuration, url, mark, now=clock(), previous=previous)
+        new = connection.install(identity.key, identity.chain, identity.chain[1:], server_ca, facts)
+        connection.accepted(mark)
+        answered(connection)
+        connection.record("imported", fingerprint=new.fingerprint, previous=previous, generation=new.name)
+    named, warned = hostname(configuration.certificate_secured_connector_url), None
+    if named not in {None, hostname(url)}:
+        warned = f"UCL names the host {named} for the certificate endpoint; a renewal asks for your consent"
+    return outcome_of(connection, "imported", clock(), previous=previous, warnings=warned)
+
+
+def _try(connection: Connection, identity: ImportedIdentity, url: str, ca_file: Path | None) -> Answer:
+    """Call with it; the handshake wants files, so it lies in a folder of its own meanwhile. One at a time."""
+    home = connection.home
+    files.make_private_folder(home.path, folder := home.path / "importing")
+    staged = Pending(folder / "identity", connection.passphrase)
+    with files.Lock(folder / "lock", home.path, folder).held(wait=STEP_WAIT_SECONDS):
+        for left in filter(Path.is_dir, folder.iterdir()):  # by an import that was killed
+            files.remove_tree(left)
+        try:
+            files.make_directory(staged.path)
+            staged.keep_key(identity.key)
+            staged.keep_chain(identity.chain)
+            _require_loadable(staged)
+            with Client(url, "certificate", ca_file=ca_file, credentials=staged.credentials()) as client:
+                return client.call(CONFIGURATION)
+        finally:
+            staged.discard()
+
+
+def _require_loadable(staged: Pending) -> None:
+    """Refuse what OpenSSL does not use for TLS, such as a certificate signed with SHA-1; the files are the user's."""
+    try:
+        tls_context(None, staged.credentials())
+    except StorageFailed as error:
+        _, refused, reason = error.message.rpartition("used: ")
+        if not refused:  # the files could not be read, which is no fault of what is in them
+            raise
+        raise UsageError(
+            f"Key and certificate cannot be used for TLS: {reason}",
+            remedy="Establish a connection with a new key instead; how: ucl establish --help",
+        ) from None
+
+
+def _ordered(leaf: x509.Certificate, found: Sequence[x509.Certificate], now: datetime) -> tuple[x509.Certificate, ...]:
+    """The leaf, then each issuer that is there and has signed it; what does not belong to the path is left out."""
+    chain, left = [leaf], [one for one in dict.fromkeys(found) if one != leaf]
+    while chain[-1].issuer != chain[-1].subject:
+        issuers = [one for one in left if _signed_by(chain[-1], one)]
+        if not issuers:
+            break
+        chain.append(max(issuers, key=lambda one: _fitness(one, now)))
+        left.remove(chain[-1])
+    return tuple(chain)
+
+
+def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether a certificate names this issuer and its signature verifies: CAs with new keys keep their names."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def certificates_of(path: Path, passphrase: bytes | None = None) -> tuple[x509.Certificate, ...]:
+    """The certificates in a file of the user's; raises UsageError."""
+    return certificates_in(_read(path), where=str(path), passphrase=passphrase)
+
+
+def usable_ca(path: Path) -> Path:
+    """The path in full of a CA file of the user's that TLS can load; raises UsageError."""
+    ca_certificates(_read(path), where=str(path))
+    try:
+        tls_context(path.expanduser(), None)
+    except StorageFailed as error:  # it is a file of the user's
+        raise UsageError(error.message, remedy=error.remedy) from None
+    return path.expanduser()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return files.read_regular(path.expanduser())
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "there is no such user"
+        raise UsageError(f"{path} cannot be read: {reason}.", remedy="Check the path.") from None

@@ -1,0 +1,380 @@
+"""The steps that a renewal and an establishment have in common, one method each, resumable at every one.
+
+The law of this file:
+
+1.  Key and CSR are on disk before the signing request leaves, and that it leaves is on disk before it does.
+2.  A new identity becomes current only after its checks passed *and* it answered over a new, full handshake.
+3.  Each step takes the lock, reads ``pending/`` again, acts, records, releases; it tells what others have settled.
+4.  A failure leaves the identity in use untouched, and what a later run needs in ``pending/``.
+
+Subclasses say how UCL is asked: with the certificate in use, or with a one-time token.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from cryptography import x509
+
+from ucl_helpers.checks import Expected
+from ucl_helpers.clock import Clock
+from ucl_helpers.connection.attempts import answered, counted
+from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.pending import prune_aside
+from ucl_helpers.connection.store import Connection
+from ucl_helpers.crypto import encode, key_length, make_csr, parse_subject
+from ucl_helpers.errors import (
+    AuthenticationFailed,
+    BadAnswer,
+    CertificateRejected,
+    ChecksFailed,
+    NotYetAccepted,
+    UCLError,
+    UsageError,
+)
+from ucl_helpers.models import (
+    Configuration,
+    Identity,
+    NotNeeded,
+    Outcome,
+    SignedCertificates,
+    SigningRequest,
+    Verification,
+)
+from ucl_helpers.operations import configuration_from, signed_from
+from ucl_helpers.procedures import outage
+from ucl_helpers.procedures.keymaker import KeyMaker
+from ucl_helpers.procedures.outcomes import facts_of, mark_of, not_needed, outcome_of, warnings_of
+from ucl_helpers.procedures.resumption import must_be_ours, open_pending, resume, tidy, trust
+from ucl_helpers.procedures.verification import decoded, verify
+from ucl_helpers.progress import waiting
+from ucl_helpers.tables import span
+from ucl_helpers.wire.client import Answer, Client
+from ucl_helpers.wire.exchange import Exchange
+from ucl_helpers.wire.tls import Credentials, hostname
+
+STEP_WAIT_SECONDS = 10.0
+MAX_REJECTED = 3
+LONGEST_WAIT_FOR_VALIDITY = timedelta(minutes=1)
+Step = TypeVar("Step")
+
+
+class Procedure(ABC):
+    """Configuration → key and CSR → sign → decode and check → verify → activate."""
+
+    kind: ClassVar[str]
+    done: ClassVar[str]
+    idle: ClassVar[str]
+    rehearsal = False  # of one nothing is remembered
+    wait: Callable[[float], object] = staticmethod(time.sleep)  # for so many seconds
+
+    def __init__(self, connection: Connection, *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
+        self.connection = connection
+        self.bits = key_length(connection.settings.key_length if bits is None else bits)
+        self.pending = connection.pending
+        self._server_ca, self._clock = server_ca, clock
+        self._key = KeyMaker(self.bits)
+        self._client: Client | None = None
+        self._results: dict[str, Any] = {}
+        self._id: str | None = None
+        self._outcome: Outcome | None = None
+        self.exchange: Exchange | None = None  # the last call, for people to look at
+        self.not_needed: NotNeeded | None = None
+        with connection.lock.held(wait=STEP_WAIT_SECONDS):
+            tidy(connection, self.pending)
+            self._base = connection.current
+            self._previous = self._base if mark_of(self._base) else None
+
+    @abstractmethod
+    def _ask_configuration(self) -> Answer: ...
+
+    @abstractmethod
+    def _ask_signature(self, csr: str) -> Answer: ...
+
+    @abstractmethod
+    def _consent(self, configuration: Configuration) -> None: ...
+
+    @abstractmethod
+    def _new_host(self, configuration: Configuration) -> str | None: ...
+
+    @abstractmethod
+    def _fallback(self) -> Generation | None:
+        """The identity in use if it still works: then one that is signed but not verified may be given up."""
+
+    def _known_url(self) -> str | None:
+        """A certificate endpoint that is known to work, or None."""
+        return None
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """What the steps have returned so far, by their names, as far as it still holds."""
+        if self._outcome is None:
+            self._drop_stale_results()
+        return dict(self._results)
+
+    def configuration(self) -> Configuration | NotNeeded:
+        """Step 1: ask UCL what to ask for. An answer that only waits to be verified is not asked for again.
+
+        Raises:
+            SubjectChanged: UCL wants another subject than the certificate in use has.
+            HostChanged: UCL names another host for the certificate endpoint.
+            RetryLater, Refused, ServerNotTrusted, BadAnswer: see :class:`ucl_helpers.wire.client.Client`.
+            SettledElsewhere, Busy: another process has this in hand.
+        """
+        return self._step("configuration", self._configuration)
+
+    def request(self) -> SigningRequest | NotNeeded:
+        """Step 2: key and CSR, on disk before they are used. Those of an interrupted run are used again."""
+        return self._step("request", self._request, after="configuration")
+
+    def sign(self) -> SignedCertificates | NotNeeded:
+        """Step 3: have the CSR signed. An answer that is already here is not asked for again."""
+        return self._step("sign", self._sign, after="request")
+
+    def decode(self) -> Identity | NotNeeded:
+        """Step 4: decode the chain and check everything.
+
+        Raises:
+            ChecksFailed: names all that failed; the next run has the same CSR signed again, three times at most.
+        """
+        return self._step("decode", self._decode, after="sign")
+
+    def verify(self) -> Verification | NotNeeded:
+        """Let the new identity answer a ``configuration`` call over a new, full handshake.
+
+        A certificate that becomes valid within a minute, by UCL's clock, is waited for. The lock is free meanwhile,
+        unless the caller holds it.
+
+        Raises:
+            RetryLater: the answer is kept; the next run only verifies.
+        """
+        self._wait_until_valid()
+        return self._step("verify", self._verify, after="decode")
+
+    def _wait_until_valid(self) -> None:
+        if self.not_needed is not None or self._outcome is not None or "decode" not in self.results:
+            return
+        identity: Identity = self._results["decode"]
+        ahead = identity.certificate.not_valid_before_utc - self._server_now()
+        if timedelta(0) < ahead <= LONGEST_WAIT_FOR_VALIDITY:
+            with waiting(f"The new certificate is valid in {span(ahead)}, by UCL's clock."):
+                self.wait(ahead.total_seconds())
+
+    def activate(self) -> Outcome | NotNeeded:
+        """Make the new identity current: one rename."""
+        return self._step("activate", self._activate, after="verify")
+
+    def _step(self, name: str, act: Callable[[], Step], *, after: str | None = None) -> Step | NotNeeded:
+        if self.not_needed is not None:
+            return self.not_needed
+        if self._outcome is not None:  # activated by this object: a cell that runs twice shows the same again
+            kept: Step = self._results[name]
+            return kept
+        with self.connection.lock.held(wait=STEP_WAIT_SECONDS):
+            must_be_ours(self.connection, self.pending, self._base, self._id)
+            self._drop_stale_results()
+            if after and after not in self._results:
+                raise UsageError(f"{name}() comes after {after}().", remedy="Run the steps in their order.")
+            if name not in self._results or after is None:  # only the configuration is asked for again
+                try:
+                    with counted(self.connection, self._clock, begins=after is None, rehearsal=self.rehearsal):
+                        self._results[name] = act()
+                except UCLError:
+                    self.close()
+                    raise
+            result: Step = self._results[name]
+            return result
+
+    def _drop_stale_results(self) -> None:
+        """An answer that was rejected, or replaced by another process, takes with it what was made of it."""
+        if self._results.get("sign") != self.pending.answer():
+            for name in ("sign", "decode", "verify"):
+                self._results.pop(name, None)
+
+    def _configuration(self) -> Configuration:
+        kept = resume(self.pending, self.kind, self._base, self.bits, self._is_outdated)
+        if kept is None:
+            answer = self._ask_configuration()
+            self.exchange = answer.exchange
+            kept = configuration_from(answer.result)
+            host = self._new_host(kept)
+            self._consent(kept)
+            open_pending(self.pending, kept, kind=self.kind, base=self._base, bits=self.bits, server_ca=self._server_ca)
+            self._note_time(answer)
+        else:
+            host = self._new_host(kept)
+            trust(self.pending, self.kind, self._server_ca)
+        if host is not None:
+            self.pending.update(accepted_host=host)
+        if self._id != self.pending.state["id"]:
+            self._results.clear()
+        self._id = self.pending.state["id"]
+        return kept
+
+    def _request(self) -> SigningRequest:
+        subject = self._results["configuration"].subject
+        reused = self.pending.has_request
+        if not reused:
+            key = self._key.key()
+            self.pending.keep_request(key, make_csr(key, parse_subject(subject)))
+        csr = self.pending.csr().decode("ascii")
+        return SigningRequest(subject, self.bits, csr, str(self.pending.key_path), reused)
+
+    def start_key(self) -> None:
+        """Begin to make the key in a thread, unless one is pending."""
+        if not (self.pending.has_request and self.pending.state.get("bits") == self.bits):
+            self._key.start()
+
+    def _sign(self) -> SignedCertificates:
+        if (kept := self.pending.answer()) is not None:
+            return kept
+        self.pending.about_to_send(self._clock())
+        self.connection.record("signing-requested", pending=self._id)
+        answer = self._ask_signature(encode(self.pending.csr()))
+        self.exchange = answer.exchange
+        signed = signed_from(answer.result)
+        self.pending.keep_answer(signed)
+        self._note_time(answer)
+        return signed
+
+    def _decode(self) -> Identity:
+        try:
+            return decoded(self._results["sign"], self._expected)
+        except (ChecksFailed, BadAnswer) as error:
+            self._reject(error)
+            raise
+
+    def _expected(self, leaf: x509.Certificate) -> Expected:
+        return Expected(
+            public_key=self.pending.key().public_key(),
+            subject=parse_subject(self._results["configuration"].subject),
+            server_now=self._server_now(),
+            local_now=self._clock(),
+            due=self.connection.due_of(leaf, self._server_now()),
+            previous=self._previous.certificate if self._previous else None,
+            previous_ca=self._previous.client_ca if self._previous else (),
+        )
+
+    def _note_time(self, answer: Answer) -> None:
+        ahead = answer.date - self._clock() if answer.date else timedelta(0)
+        self.pending.update(clock_difference=ahead.total_seconds())
+
+    def _server_now(self) -> datetime:
+        """The server's clock, by the ``Date`` of its last answer."""
+        return self._clock() + timedelta(seconds=self.pending.state.get("clock_difference") or 0.0)
+
+    def _is_outdated(self, certificate: x509.Certificate) -> bool:
+        """Whether a signed certificate is of no use any more: expired, or due although another identity works."""
+        now = self._server_now()
+        if now >= certificate.not_valid_after_utc:
+            return True
+        return self._fallback() is not None and self.connection.due_of(certificate, now).due
+
+    def _reject(self, error: UCLError) -> None:
+        """An answer that is not what was asked for: the same CSR is signed again, a bounded number of times."""
+        rejected = self.pending.state.get("rejected", 0) + 1
+        self.connection.record("answer-rejected", reason=error.message[:500], count=rejected)
+        self.pending.drop_answer()
+        self.pending.update(rejected=rejected)
+        if rejected >= MAX_REJECTED:
+            self.pending.set_aside("its answers failed their checks")
+
+    def _verify(self) -> Verification:
+        identity: Identity = self._results["decode"]
+        configuration: Configuration = self._results["configuration"]
+        told = self.connection.sandbox_url or configuration.certificate_secured_connector_url
+        practice, fallback = self.connection.is_sandbox, self._fallback()
+        director = self.connection.director_url if practice else configuration.director_url
+        not_after = (fallback or identity).certificate.not_valid_after_utc
+        try:
+            with self._asking(self.pending.credentials(), self.pending.server_ca, director, not_after):
+                verification = verify(self.pending, identity, [told, self._known_url()], self._server_now())
+        except (AuthenticationFailed, CertificateRejected) as error:  # not only for a moment: see verification.py
+            if fallback is None:  # it is all there is: it is tried again for as long as it is valid
+                raise self._still_refused(error) from None
+            self._reject(error)
+            raise
+        self.pending.update(verified=identity.fingerprint, url=verification.url)
+        return verification
+
+    def _still_refused(self, error: UCLError) -> UCLError:
+        """What is said of an identity that was signed, is refused, and is kept."""
+        return error
+
+    @contextmanager
+    def _asking(
+        self, credentials: Credentials, ca_file: Path | None, director: str | None, not_after: datetime
+    ) -> Iterator[None]:
+        """Calls at the certificate endpoint: a refusal is judged, an answer remembered."""
+        try:
+            yield
+        except (AuthenticationFailed, NotYetAccepted) as error:
+            raise outage.judged(
+                error,
+                self.connection,
+                credentials,
+                ca_file,
+                director=director,
+                not_after=not_after,
+                now=self._clock(),
+            ) from None
+        if not self.rehearsal:
+            answered(self.connection)
+
+    def _activate(self) -> Outcome:
+        identity: Identity = self._results["decode"]
+        if identity.certificate.not_valid_after_utc <= self._server_now():
+            raise UsageError("The new certificate has expired since it was verified.", remedy="Begin anew.")
+        previous = mark_of(self._base)
+        told: Configuration = self._results["configuration"]
+        now = self._clock()
+        facts = facts_of(
+            self.kind,
+            told,
+            self.pending.state["url"],
+            identity.fingerprint,
+            now=now,
+            previous=previous,
+            accepted_host=hostname(told.certificate_secured_connector_url),
+        )
+        server_ca = self.pending.server_ca_pem()
+        before = self._base.facts.get("connectorUrl") if self._base and previous else None
+        new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)
+        warned = warnings_of(identity, self._results["verify"])
+        marks = {"fingerprint": identity.fingerprint, "previous": previous, "generation": new.name}
+        self.connection.record(self.done, **marks, warnings=warned)
+        if isinstance(before, str) and before != facts["connectorUrl"]:
+            self.connection.record("endpoint-changed", previous=before, url=facts["connectorUrl"])
+        prune_aside(self.connection.path, self._server_now())  # by what is noted in pending/
+        self.pending.discard()
+        self._outcome = outcome_of(self.connection, self.done, now, previous=previous, warnings=warned)
+        return self._outcome
+
+    def close(self) -> None:
+        """Close the kept TLS connection; a later step opens another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def run(self) -> Outcome:
+        """All steps in their order, the lock held throughout."""
+        with self.connection.lock.held():
+            for step in (self.configuration, self.request, self.sign, self.decode, self.verify, self.activate):
+                step()
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """What it came to.
+
+        Raises:
+            UsageError: it has not come to an end yet.
+        """
+        if self.not_needed is not None:
+            return not_needed(self.connection, self.idle, self.not_needed)
+        if self._outcome is None:
+            raise UsageError(f"{self.connection.name} has no outcome yet.", remedy="Run the steps first.")
+        return self._outcome

@@ -1,0 +1,215 @@
+"""Renewal with the certificate in use: the tutorial's four steps, then verify and activate.
+
+::
+
+    renewal  = Renewal.begin(connection)   # looks at what an interrupted run left; starts making the key
+    config   = renewal.configuration()     # step 1
+    request  = renewal.request()           # step 2: key and CSR, on disk before they are used
+    signed   = renewal.sign()              # step 3
+    identity = renewal.decode()            # step 4: decoded, every check shown
+    renewal.verify()                       # the new identity answers over a new mutual TLS handshake
+    renewal.activate()                     # one rename
+
+:func:`renew` is exactly these lines, under one lock.
+"""
+
+from typing import Self
+
+from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection import attempts
+from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.store import Connection
+from ucl_helpers.crypto import parse_subject, same_subject, subject_text
+from ucl_helpers.errors import CertificateRejected, HostChanged, Refused, SubjectChanged, UsageError
+from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
+from ucl_helpers.operations import CONFIGURATION, SIGN
+from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS, Procedure
+from ucl_helpers.tables import moment
+from ucl_helpers.wire.client import Answer, Client
+from ucl_helpers.wire.tls import hostname
+
+
+class Renewal(Procedure):
+    """One renewal of a connection, step by step; see :meth:`begin`."""
+
+    kind = "renew"
+    done = "renewed"
+    idle = "not-due"
+
+    due: Due
+    accept_new_subject = accept_new_host = False
+
+    @classmethod
+    def begin(
+        cls,
+        connection: Connection,
+        *,
+        key_length: int | None = None,
+        only_if_due: bool = False,
+        accept_new_subject: bool = False,
+        accept_new_host: bool = False,
+        rehearsal: bool = False,
+        clock: Clock = utc_now,
+    ) -> Self:
+        """Look at the connection and at what an interrupted run left; start making the key in a thread.
+
+        Args:
+            connection: established.
+            key_length: RSA bits, 2048 to 8192; None for the connection's setting (4096 by default).
+            only_if_due: when nothing is due and no signing request is open, every step returns
+                :class:`~ucl_helpers.models.NotNeeded`; when something is, it may have to wait.
+            accept_new_subject: consent to a subject other than the one in use.
+            accept_new_host: consent to another host of the certificate endpoint.
+            rehearsal: nothing is to be signed, so nothing is remembered of it as an attempt.
+            clock: our clock, aware, UTC.
+
+        Raises:
+            UnknownConnection: it is not established.
+            Waiting: with ``only_if_due``; it has failed, and the next try is not due yet.
+            Refused: its certificate was revoked.
+            UsageError: an establishment waits to be finished, or ``key_length`` is out of range.
+            StorageFailed: what lies on disk is not whole.
+            KeyLocked, InvalidSettings: a passphrase that the settings refer to does not fit, or is not there.
+        """
+        with (
+            connection.lock.held(wait=STEP_WAIT_SECONDS),
+            attempts.counted(connection, clock, rehearsal=rehearsal),
+        ):
+            connection.require_current()
+            renewal = cls(connection, bits=key_length, server_ca=None, clock=clock)
+            current = connection.require_current()  # as it is by now: its key may lie there encrypted since then
+            current.check_whole()
+            renewal._server_ca = current.server_ca
+            renewal.accept_new_subject, renewal.accept_new_host = accept_new_subject, accept_new_host
+            renewal.rehearsal = rehearsal
+            renewal.due = connection.due(clock())
+            state = renewal.pending.state
+            if state.get("kind") == "establish" and state["base"] == current.stem and renewal.pending.answer():
+                raise UsageError(
+                    f"An establishment of {connection.name} waits to be finished.",
+                    remedy=f"Run: {connection.way_back}",
+                )
+            known = connection.verdicts().get(current.fingerprint)
+            if known and known.status == "revoked" and not known.may_pass:
+                raise Refused(
+                    f"The certificate of {connection.name} was revoked {moment(known.since)} and cannot be renewed.",
+                    remedy=f"To come back: {connection.come_back(clock())}",
+                )
+            sent = state.get("kind") == cls.kind and state.get("sent")
+            if only_if_due and not renewal.due.due and not sent:
+                if attempts.refusal(connection):
+                    renewal._ask_whether_it_is_accepted()
+                renewal.not_needed = NotNeeded(renewal.due.at, renewal.due.reason)
+                attempts.looked(connection, clock())
+                return renewal
+            if only_if_due:
+                attempts.must_not_wait(connection, clock())
+            renewal.start_key()
+            return renewal
+
+    def _ask_configuration(self) -> Answer:
+        try:
+            answer = self._call(CONFIGURATION)
+        except CertificateRejected as error:
+            remedy = f"If it has expired or was revoked, establish the connection anew: {self.connection.way_back}"
+            raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
+        self.connection.accepted(self.connection.require_current().fingerprint)
+        return answer
+
+    def _ask_whether_it_is_accepted(self) -> None:
+        """Ask UCL again about a certificate that it has refused, though nothing is due; raises what a refusal means."""
+        attempts.must_not_wait(self.connection, self._clock())
+        try:
+            self._ask_configuration()
+        finally:
+            self.close()
+
+    def _ask_signature(self, csr: str) -> Answer:
+        try:
+            return self._call(SIGN, csr=csr)
+        finally:
+            self.close()
+
+    def _call(self, operation: str, **variables: str) -> Answer:
+        current = self.connection.require_current()
+        director, end = self.connection.director_url, current.validity.not_after
+        with self._asking(current.credentials, current.server_ca, director, end):
+            return self._session().call(operation, variables)
+
+    def _fallback(self) -> Generation | None:
+        base = self._previous
+        if base is None or base.validity.not_after <= self._server_now():
+            return None
+        return None if base.fingerprint in self.connection.revoked() else base
+
+    def _session(self) -> Client:
+        """One TLS connection for configuration and sign, as the identity in use."""
+        if self._client is None:
+            current = self.connection.require_current()
+            ca = current.server_ca
+            self._client = Client(self.connection.url, "certificate", ca_file=ca, credentials=current.credentials)
+        return self._client
+
+    def _known_url(self) -> str:
+        return self.connection.url
+
+    def _consent(self, configuration: Configuration) -> None:
+        used = self.connection.require_current().certificate.subject
+        if not self.accept_new_subject and not same_subject(used, parse_subject(configuration.subject)):
+            raise SubjectChanged(
+                f"UCL now wants the subject {configuration.subject!r}; in use is {subject_text(used)!r}.",
+                remedy="If that is right, consent: --accept-new-subject, or the parameter accept_new_subject.",
+                wanted=configuration.subject,
+            )
+
+    def _new_host(self, configuration: Configuration) -> str | None:
+        """The host that UCL names for the certificate endpoint, if the user has just agreed to it; else None.
+
+        Hosts are compared, not URLs: another path or port belongs to the same operator. A URL that is not https is
+        never called and needs no consent.
+
+        Raises:
+            HostChanged: the host is neither the established one nor one that the user has agreed to before.
+        """
+        named, known = hostname(configuration.certificate_secured_connector_url), hostname(self.connection.url)
+        agreed = [known, self.connection.require_current().facts.get("acceptedHost")]
+        if (state := self.pending.state).get("sent"):  # else it was a rehearsal that the user agreed in
+            agreed.append(state.get("accepted_host"))
+        if named is None or named in agreed:
+            return None
+        if not self.accept_new_host:
+            raise HostChanged(
+                f"UCL now names the host {named} for the certificate endpoint, instead of {known}. "
+                "`ucl` did not call it.",
+                remedy="Ask UCL's operator whether that is right. If it is, consent: ucl renew "
+                f"{self.connection.name} --force --accept-new-host, or the parameter accept_new_host of notebook 02.",
+                named=configuration.certificate_secured_connector_url,
+                host=named,
+                established=known,
+            )
+        return named
+
+
+def renew(
+    connection: Connection,
+    *,
+    key_length: int | None = None,
+    only_if_due: bool = False,
+    accept_new_subject: bool = False,
+    accept_new_host: bool = False,
+    clock: Clock = utc_now,
+) -> Outcome:
+    """Renew a connection: all steps, the lock held throughout.
+
+    Arguments and errors are those of :meth:`Renewal.begin` and its steps. The outcome is ``renewed`` or ``not-due``.
+    """
+    with connection.lock.held():
+        renewal = Renewal.begin(
+            connection,
+            key_length=key_length,
+            only_if_due=only_if_due,
+            accept_new_subject=accept_new_subject,
+            accept_new_host=accept_new_host,
+            clock=clock,
+        )
+        return renewal.run()

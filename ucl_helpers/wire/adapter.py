@@ -1,0 +1,102 @@
+"""How ``requests`` gets our TLS context and our bounds. Commands that only read the disk never import it."""
+
+import re
+from http.client import HTTPException
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from ucl_helpers.wire.diagnosis import NoTunnel
+from ucl_helpers.wire.tls import Bounds, Context, open_socket, tls_context
+
+_TUNNEL_STATUS = re.compile(r"Tunnel connection failed: (\d{3})\b")  # as http.client says it
+
+
+def _no_tunnel(error: Exception) -> NoTunnel:
+    status = _TUNNEL_STATUS.search(str(error))
+    odd = isinstance(error, HTTPException) and not isinstance(error, ConnectionError)
+    # A line that begins as HTTP does was cut off; any other is of another protocol.
+    begins = "HTTP/".startswith(str(getattr(error, "line", "")).lstrip("'\"")[:5])
+    return NoTunnel(int(status[1]) if status else None, type(error).__name__ if odd else None, speaks_http=begins)
+
+
+class PlainConnection(HTTPConnection):
+    """A TCP connection, with CONNECT if a tunnel is set; all of it within ``bounds``."""
+
+    bounds: Bounds
+
+    def _new_conn(self) -> Any:
+        return open_socket(self._dns_host, self.port, self.timeout, self.bounds)
+
+    def _tunnel(self) -> None:
+        try:
+            super()._tunnel()
+        except (OSError, HTTPException) as error:
+            raise _no_tunnel(error) from error
+
+
+class _Connection(HTTPSConnection):
+    """The same with TLS. Any failure before a proxy has opened the tunnel is raised as NoTunnel."""
+
+    ssl_context: Context
+    _is_tunnel_open = False
+
+    def _new_conn(self) -> Any:
+        return open_socket(self._dns_host, self.port, self.timeout, self.ssl_context.bounds)
+
+    def _tunnel(self) -> None:
+        super()._tunnel()
+        self._is_tunnel_open = True
+
+    def connect(self) -> None:
+        self._is_tunnel_open = False
+        try:
+            super().connect()
+        except (OSError, HTTPException, HTTPError) as error:
+            if self.proxy is None or self._is_tunnel_open:
+                raise
+            raise _no_tunnel(error) from error
+
+
+class _Pool(HTTPSConnectionPool):
+    ConnectionCls: Any = _Connection
+
+
+class Adapter(HTTPAdapter):
+    """Owns the SSL context; whatever ``requests`` would load into it stays out.
+
+    A proxy over TLS is verified by the system's CAs and is shown no identity.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """The pool for direct connections."""
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+        self.poolmanager.pool_classes_by_scheme = {"https": _Pool}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """The pool for connections through a proxy."""
+        if proxy not in self.proxy_manager and proxy.lower().startswith("https:"):
+            kwargs["proxy_ssl_context"] = tls_context(None, None)
+            kwargs["proxy_ssl_context"].bounds = self._context.bounds
+        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+        if not proxy.lower().startswith("socks"):  # which only a session is given, and which has pools of its own
+            manager.pool_classes_by_scheme = {"https": _Pool}
+        return manager
+
+    def close(self) -> None:
+        """Close the connections now, not when nothing refers to them any more, as an error that is kept does."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in list(manager.pools.keys()):
+                manager.pools[key].close()
+        super().close()
+
+    def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
+        """Ask for verification and load nothing."""
+        conn.cert_reqs = "CERT_REQUIRED"

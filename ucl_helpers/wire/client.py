@@ -1,0 +1,294 @@
+"""One TLS session to one GraphQL endpoint: calls, retries, and every failure as a typed error.
+
+https only; no redirect is followed; time and the size of an answer are bounded. How the server is trusted is in
+:mod:`ucl_helpers.wire.tls`.
+"""
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ucl_helpers.errors import (
+    AuthenticationFailed,
+    BadAnswer,
+    EmptyAnswer,
+    RateLimited,
+    Refused,
+    RetryLater,
+    UCLError,
+    Unavailable,
+    Unreachable,
+)
+from ucl_helpers.operations import result_of
+from ucl_helpers.progress import waiting
+from ucl_helpers.tables import span
+from ucl_helpers.wire.diagnosis import (
+    Endpoint,
+    answered_by_proxy,
+    clock_note,
+    may_pass,
+    refusal_causes,
+    transport_error,
+)
+from ucl_helpers.wire.exchange import Exchange
+from ucl_helpers.wire.headers import echoes, host_of, retry_after, sendable, server_time
+from ucl_helpers.wire.proxy import proxy_for
+from ucl_helpers.wire.tls import Credentials, check_url, tls_context
+
+if TYPE_CHECKING:
+    from requests import Response
+
+CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 10.0, 30.0, 60.0
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+MAX_RECEIVED_BYTES = MAX_ANSWER_BYTES + 256 * 1024
+"""Of one try: the answer as it comes in, with headers, chunk sizes, and what a proxy says before it."""
+BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
+PASSING_STATUS = {408, 429, 500, 502, 503, 504}
+_OF_PROXIES = {401, 403, 500, 502, 503, 504}  # also what a proxy answers that looks into TLS
+RETRIED_STATUS = {429, 502, 503, 504}
+WAITS_WHEN_LIMITED: ContextVar[bool] = ContextVar("WAITS_WHEN_LIMITED", default=True)
+"""Whether a call answered with 429 waits and tries again by itself. A fleet says no: it slows down as a whole."""
+_BLANKS = r"\s|\\[nrt]"  # also as JSON writes them
+_SECRET_HEADERS, _SECRET_LENGTH = ("Authorization", "connector-token"), 8  # what is shorter may be a common word
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result and what the server said about time: ``date`` (UTC) or None; ``clock_difference`` in seconds."""
+
+    result: Any = field(repr=False)  # may hold a token
+    date: datetime | None
+    clock_difference: float
+    exchange: Exchange = field(repr=False)
+
+    @property
+    def request_id(self) -> str:
+        """The call's ``x-request-id``."""
+        return self.exchange.request_id
+
+
+class Client:
+    """Calls GraphQL operations at one endpoint over one kept TLS connection; a context manager.
+
+    Args:
+        url: https.
+        endpoint: which kind, for the explanation of refusals.
+        ca_file: PEM of what verifies the server, or None for the system's CAs.
+        credentials: the client certificate, or None.
+        headers: sent with each call (a bearer, a tenant, a one-time token).
+        retry: call again after connection errors, 429, 502, 503, 504 and empty answers. False for one-time tokens.
+        deadline: seconds for a call with all its retries.
+        wait: how to wait some seconds between two tries.
+
+    Raises:
+        UsageError: the URL is not https, a header cannot be sent, or a variable names a proxy that cannot be used.
+        StorageFailed: a file cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        endpoint: Endpoint,
+        *,
+        ca_file: Path | None = None,
+        credentials: Credentials | None = None,
+        headers: Mapping[str, str] | None = None,
+        retry: bool = True,
+        deadline: float = DEADLINE_SECONDS,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.url = check_url(url)
+        self._proxy = proxy_for(self.url)
+        headers = {name: sendable(name, value) for name, value in (headers or {}).items()}
+        told = [headers[name].split()[-1].rstrip("=") for name in _SECRET_HEADERS if name in headers]
+        self._secrets = echoes([one for one in told if len(one) >= _SECRET_LENGTH])
+        self._endpoint = endpoint
+        self._certificate = credentials.certificate if credentials else None
+        self._accepted = credentials.accepted if credentials else False
+        self._retry, self._deadline, self._wait = retry, deadline, wait
+        self.context = tls_context(ca_file, credentials)
+        import requests
+
+        from ucl_helpers.wire.adapter import Adapter
+
+        self._session = requests.Session()
+        self._session.trust_env = False  # no netrc, no REQUESTS_CA_BUNDLE; call() asks for the proxy
+        self._session.mount("https://", Adapter(self.context))
+        self._session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", **headers})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def call(self, operation: str, variables: Mapping[str, Any] | None = None) -> Answer:
+        """Send an operation and unwrap its ``result``.
+
+        Raises:
+            RetryLater: it passes (see its subclasses); retried here first where that may be.
+            Refused: the server said no, with what that may mean.
+            ServerNotTrusted: the server's certificate does not verify.
+            BadAnswer: no GraphQL answer.
+        """
+        until = time.monotonic() + self._deadline
+        for attempt in range(len(BACKOFF_SECONDS) + 1):
+            try:
+                return self._once(operation, variables, until)
+            except RetryLater as error:
+                pause = _pause(error, attempt)
+                if not self._retry or pause is None or time.monotonic() + pause >= until:
+                    raise
+                with waiting(f"{error.message.splitlines()[0]} Try {attempt + 2} in {pause:.1f} s."):
+                    self._wait(pause)
+        raise AssertionError("the last attempt either answers or raises")
+
+    def _once(self, operation: str, variables: Mapping[str, Any] | None, until: float) -> Answer:
+        from urllib3.exceptions import HTTPError
+
+        request_id = str(uuid.uuid4())
+        left = max(until - time.monotonic(), 0.001)
+        self.context.bounds.until, self.context.bounds.room = until, MAX_RECEIVED_BYTES
+        try:
+            with self._session.post(
+                self.url,
+                json={"query": operation, "variables": variables or {}},
+                headers={"x-request-id": request_id},
+                timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
+                proxies={"https": self._proxy.url} if self._proxy else {},
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                body = _read(response, until)
+        except (HTTPError, OSError) as error:  # those of requests are OSErrors
+            failure = transport_error(
+                error,
+                url=self.url,
+                request_id=request_id,
+                certificate=self._certificate,
+                now=datetime.now(UTC),
+                proxy=self._proxy,
+                accepted=self._accepted,
+            )
+            raise self._told(failure, request_id) from None
+        date, difference = server_time(response)
+        try:
+            result = self._interpret(response, body, date)
+        except UCLError as error:
+            told = self._told(error, request_id, clock_note(difference), clock_difference=difference)
+            foreign = isinstance(error, BadAnswer) or error.data.get("status") in _OF_PROXIES
+            raise answered_by_proxy(told, self._proxy) if self._proxy and foreign else told from None
+        self._accepted = True  # from now on, whatever breaks off is not for a certificate that is too young
+        exchange = Exchange(self.url, request_id, operation, dict(variables or {}), result)
+        return Answer(result, date, difference or 0.0, exchange)
+
+    def _told(self, error: UCLError, request_id: str, note: str = "", **facts: Any) -> UCLError:
+        """The error with what helps to find it at UCL."""
+        facts = {**error.data, **facts, "url": self.url, "request_id": request_id}
+        first, *others = error.message.split("\n")
+        message = "\n".join([f"{first}{note} (x-request-id {request_id})", *others])
+        return type(error)(message, remedy=error.remedy, **facts)
+
+    def _masked(self, text: str) -> str:
+        """What a server said without our secrets, should it have echoed one: in any case, quoted, broken by blanks."""
+        squeezed = re.sub(_BLANKS, "", text).lower()
+        found = [one for one in self._secrets if one.lower() in squeezed]
+        forms = [f"(?:{_BLANKS})*".join(map(re.escape, one)) for one in sorted(found, key=len, reverse=True)]
+        return re.sub("|".join(forms), "…", text, flags=re.IGNORECASE) if forms else text
+
+    def _interpret(self, response: "Response", body: bytes, date: datetime | None) -> Any:
+        status = response.status_code
+        if status == HTTPStatus.OK and not body:
+            raise EmptyAnswer("UCL answered with nothing at all.", remedy="This passes by itself: run it again.")
+        if status == HTTPStatus.OK:
+            return result_of(_json(body, self._masked), where=self.url)
+        if status in {401, 403} or (status == HTTPStatus.BAD_REQUEST and not body.strip()):
+            now = date or datetime.now(UTC)
+            outage = may_pass(self._endpoint, status, body, self._certificate, now)
+            causes = refusal_causes(self._endpoint, self._certificate, now, accepted=self._accepted, outage=outage)
+            raise AuthenticationFailed(
+                "\n- ".join([f"{self.url} refused to authenticate us ({status}).\nIt may mean:", *causes]),
+                remedy=_TRY_AGAIN[self._endpoint] if outage else _REMEDIES[self._endpoint],
+                causes=causes,
+                status=status,
+                **({"outage": "possible", "endpoint": self._endpoint} if outage else {}),
+            )
+        if status in PASSING_STATUS:
+            limited, after = status == HTTPStatus.TOO_MANY_REQUESTS, retry_after(response)
+            kind, what = (RateLimited, "asks to slow down") if limited else (Unavailable, "cannot answer now")
+            when = f"in {span(timedelta(seconds=after))}" if after else "later"
+            raise kind(
+                f"{self.url} {what} ({status}).", remedy=f"Run it again {when}.", retry_after=after, status=status
+            )
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise Refused(f"{self.url} says the request is too large (413).", remedy="Check gateway and URL.")
+        if status in {400, 422}:
+            result_of(_json(body, self._masked), where=self.url)
+        to = self._masked(host_of(response.headers.get("Location", "")))
+        where = f" to {to[:100] or 'itself'}, which is not followed" if response.is_redirect else ""
+        found = f"{self.url} answered {status}{where}."
+        raise BadAnswer(found, remedy="Check that it is a Connector's GraphQL URL.", status=status)
+
+
+_REMEDIES: Mapping[Endpoint, str] = {
+    "token": "Get a new one-time token.",
+    "certificate": "If it was revoked, expired or its client deleted, establish the connection anew.",
+    "director": "Get a fresh bearer and check the tenant.",
+}
+
+
+_TRY_AGAIN: Mapping[Endpoint, str] = {
+    "token": "The token may still be good: trying it once more within its five minutes costs nothing. If it is refused "
+    "again, get a new one-time token.",
+    "certificate": "Wait and try again before you establish the connection again: an outage passes. If it was revoked "
+    "or its client deleted, establish the connection again.",
+}
+
+
+def _pause(error: RetryLater, attempt: int) -> float | None:
+    """Seconds until the next try, or None when there is none."""
+    if attempt >= len(BACKOFF_SECONDS) or (isinstance(error, RateLimited) and not WAITS_WHEN_LIMITED.get()):
+        return None
+    if HTTPStatus.BAD_REQUEST <= error.data.get("proxy_status", 0) < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return None  # the proxy says the same again, and may lock an account whose password is wrong
+    if isinstance(error, Unreachable | EmptyAnswer) or error.data.get("status") in RETRIED_STATUS:
+        return max(BACKOFF_SECONDS[attempt], error.data.get("retry_after") or 0.0)
+    return None
+
+
+def _read(response: "Response", until: float) -> bytes:
+    """The answer's body, decoded; of one that is too large only so much that it shows."""
+    body = bytearray()
+    while len(body) <= MAX_ANSWER_BYTES and (part := response.raw.read1(65536, decode_content=True)):
+        body += part
+        if time.monotonic() > until:
+            raise TimeoutError("timed out before the answer was complete")
+    return bytes(body)
+
+
+def _json(body: bytes, masked: Callable[[str], str]) -> Any:
+    if len(body) > MAX_ANSWER_BYTES:
+        raise BadAnswer(f"The answer is larger than {MAX_ANSWER_BYTES} bytes.", remedy="Check the URL.")
+    try:
+        text = json.dumps(json.loads(body), ensure_ascii=False)
+        text.encode()  # a lone surrogate could be neither shown nor kept
+        value = json.loads(masked(text))
+    except (ValueError, RecursionError):
+        # Its text stays out of the error: half an answer may hold a token.
+        kind = "a web page" if body.lstrip()[:1] == b"<" else f"{len(body)} bytes of something else"
+        raise BadAnswer(
+            f"The answer is not JSON but {kind}.", remedy="Check the URL; a proxy may answer in its place."
+        ) from None
+    return value

@@ -1,0 +1,338 @@
+"""What a refusal likely means. Pure.
+
+UCL says little when it refuses: 400 with an empty body, a TLS alert, or a bare end of file. This module puts what we
+know (which endpoint, which certificate, which clock) into the causes a person should look at, the likeliest first.
+"""
+
+import errno
+import ssl
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from cryptography import x509
+
+from ucl_helpers.errors import BadAnswer, CertificateRejected, ServerNotTrusted, UCLError, Unreachable, UsageError
+from ucl_helpers.models import Proxy, Validity
+from ucl_helpers.tables import moment, span
+
+Endpoint = Literal["token", "certificate", "director"]
+
+
+class AnswerTooLarge(OSError):
+    """A peer sent more than a call accepts."""
+
+
+class NoTunnel(OSError):
+    """The way to the server ended at a proxy; ``__cause__`` says how.
+
+    Args:
+        status: the HTTP status that it answered to CONNECT, or None.
+        oddity: what was wrong with an answer that is not HTTP, as a name of :mod:`http.client`; else None.
+        speaks_http: whether that answer began as HTTP does.
+    """
+
+    def __init__(self, status: int | None, oddity: str | None, *, speaks_http: bool = False) -> None:
+        super().__init__("the proxy opened no tunnel")
+        self.status, self.oddity, self.speaks_http = status, oddity, speaks_http
+
+
+GRACE = timedelta(minutes=5)
+_BROKEN = (ssl.SSLError, ConnectionError, EOFError)
+
+_CERTIFICATE_ALERTS = {
+    "CERTIFICATE_REQUIRED": "the server wants a client certificate and none was sent",
+    "UNKNOWN_CA": "the server does not know the CA of our client certificate",
+    "CERTIFICATE_EXPIRED": "the server says our client certificate has expired",
+    "CERTIFICATE_REVOKED": "the server says our client certificate was revoked",
+    "BAD_CERTIFICATE": "the server does not take our client certificate, or wanted one",
+    "CERTIFICATE_UNKNOWN": "the server does not take our client certificate",
+    "UNSUPPORTED_CERTIFICATE": "the server does not take this kind of client certificate",
+    "ACCESS_DENIED": "the server denies access to this client certificate",
+    "HANDSHAKE_FAILURE": "the server broke off the handshake; it may want another client certificate",
+    "DECRYPT_ERROR": "the server says our private key does not belong to our certificate",
+}
+_OTHER_CA = (
+    "Give its CA by --ca-file or ca_file (of a connection in use: ucl doctor says how); the CA in UCL's answers signs "
+    "clients and does not help."
+)
+_VERIFY_PROBLEMS = {
+    9: ("its certificate is not valid yet", "Compare the clocks: ours may be behind."),
+    10: ("its certificate has expired", "Compare the clocks; if ours is right, the server's operator must renew it."),
+    18: ("its certificate is self-signed", "Give it by --ca-file or ca_file, if you trust it."),
+    19: ("its CA is unknown here", _OTHER_CA),
+    20: ("its CA is unknown here", _OTHER_CA),
+    21: ("its certificate cannot be verified", _OTHER_CA),
+    62: (
+        "its certificate is for another host: no subjectAltName names this one, and a common name does not count",
+        "Check the URL's host name; if it is right, the server's operator must renew the certificate with it.",
+    ),
+    64: ("its certificate is for another address", "Check the URL's address."),
+}
+# Of OpenSSL: markings of a CA that are missing or wrong, extensions; and what VERIFY_X509_STRICT asks for besides.
+_BREAKS_A_RULE = {24, 32, 34, 37, 41, 79, *range(80, 95)}
+_TOO_WEAK = {66, 67, 68}
+_ISSUED_AGAIN = "The server's operator must have it issued again. To look at it: openssl s_client -showcerts"
+
+
+_UNREACHED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
+_BAD_REQUEST, _FORBIDDEN, _LOGIN_WANTED, _SERVER_ERROR = 400, 403, 407, 500
+_DOWN = "an outage of UCL: while its Director or the Director's database is down, it refuses everyone like this"
+_UNSENT = {"NewConnectionError", "ConnectTimeoutError"}  # of urllib3: there was no connection to send anything over
+_UNRESOLVED = "gaierror"  # of socket, which is not imported here
+_WRONG_URL = "perhaps it is the certificate-secured Connector's, where the token-secured one is meant"
+
+
+def certificate_causes(certificate: x509.Certificate | None, now: datetime, *, accepted: bool = False) -> list[str]:
+    """What the certificate itself tells about a refusal at ``now`` (UTC, the server's clock if known).
+
+    One that was ``accepted`` before is not too young.
+    """
+    if certificate is None:
+        return []
+    validity = Validity.of(certificate)
+    if now >= validity.not_after:
+        return [f"the client certificate expired {moment(validity.not_after)}: establish the connection anew"]
+    if now < validity.not_before:
+        return [f"the client certificate is valid only from {moment(validity.not_before)}: compare the clocks"]
+    if now - validity.not_before < GRACE and not accepted:
+        age = span(now - validity.not_before)
+        return [f"the client certificate is {age} old and a gateway's clock may be behind: try again in 5 minutes"]
+    return []
+
+
+def may_pass(endpoint: Endpoint, status: int, body: bytes, certificate: x509.Certificate | None, now: datetime) -> bool:
+    """Whether a refusal may be an outage of UCL: 400 with an empty body, and not for an expired certificate."""
+    empty = status == _BAD_REQUEST and not body.strip()
+    return empty and endpoint != "director" and (certificate is None or now < Validity.of(certificate).not_after)
+
+
+def refusal_causes(
+    endpoint: Endpoint,
+    certificate: x509.Certificate | None,
+    now: datetime,
+    *,
+    accepted: bool = False,
+    outage: bool = True,
+) -> list[str]:
+    """The causes of an authentication failure at an endpoint, the likeliest first.
+
+    Args:
+        endpoint: which kind.
+        certificate: the client certificate that was sent, or None.
+        now: the server's clock if known (UTC).
+        accepted: whether UCL has accepted this certificate before.
+        outage: whether it may be an outage, see :func:`may_pass`.
+    """
+    down = [_DOWN] if outage else []
+    if endpoint == "token":
+        return [
+            "the one-time token was used before (the first request that carries it uses it up, even a failed one)",
+            "it expired (5 minutes after it was issued)",
+            "it is unknown here, or its application was unregistered",
+            *down,
+        ]
+    if endpoint == "director":
+        return ["the bearer token is missing, wrong or expired", "the tenant is not the bearer's"]
+    return [
+        *(down if accepted else []),
+        *certificate_causes(certificate, now, accepted=accepted),
+        "the client certificate was revoked",
+        "its client was deleted at UCL (the application or its authentication)",
+        "it is of another landscape or subject (its CA is right: the handshake took it)",
+        "the URL is the token-secured Connector's; this call belongs to the certificate-secured one",
+        *([] if accepted else down),
+    ]
+
+
+def clock_note(difference: float | None) -> str:
+    """A sentence on clocks that differ by more than five minutes; ``difference`` in seconds, server's minus ours."""
+    if difference is None or abs(difference) <= GRACE.total_seconds():
+        return ""
+    way = "behind" if difference > 0 else "ahead of"
+    return f" Our clock is {span(timedelta(seconds=abs(difference)))} {way} the server's."
+
+
+def transport_error(
+    error: BaseException,
+    *,
+    url: str,
+    request_id: str,
+    certificate: x509.Certificate | None,
+    now: datetime,
+    proxy: Proxy | None = None,
+    accepted: bool = False,
+) -> UCLError:
+    """A failed connection as a typed error: what happened, what it likely means, what to do.
+
+    Args:
+        error: what the HTTP library raised; its causes are searched.
+        url: where to.
+        request_id: of the call.
+        certificate: the client certificate that was sent, or None.
+        now: our clock, UTC.
+        proxy: what the call went through, or None.
+        accepted: whether UCL has accepted this certificate before.
+    """
+    chain = list(_unfold(error))
+    ended = next((part for part in chain if isinstance(part, NoTunnel)), None)
+    facts: dict[str, Any] = {"url": url, "request_id": request_id}
+    if proxy and ended:
+        return _blame_proxy(ended, list(_unfold(ended)), proxy, facts)
+    if any(type(part).__name__ == _UNRESOLVED for part in chain):
+        facts["unresolved"] = True
+    if any(type(part).__name__ in _UNSENT or isinstance(part, ConnectionRefusedError) for part in chain):
+        facts["unsent"] = True
+    kind, message, remedy = _explain(chain, url, certificate, now, accepted=accepted)
+    if proxy and kind in {ServerNotTrusted, Unreachable} and any(isinstance(one, _BROKEN) for one in chain):
+        message, remedy, facts = _behind(proxy, message, remedy, facts)
+    return kind(message, remedy=remedy, **facts)
+
+
+def _behind(proxy: Proxy, message: str, remedy: str, facts: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """The same of a connection that a proxy had opened: it may have put itself in the server's place."""
+    host = urlsplit(facts["url"]).hostname
+    told = f"{message} The connection goes through the proxy {proxy} (from {proxy.variable}), which may be the cause."
+    elsewhere = f"If the proxy is not needed for {host}, name {host} in NO_PROXY."
+    return told, f"{remedy} {elsewhere}", {**facts, "through_proxy": str(proxy), "proxy_variable": proxy.variable}
+
+
+def answered_by_proxy(error: UCLError, proxy: Proxy) -> UCLError:
+    """An answer that is none of UCL's, though it came through a tunnel: a proxy that looks into TLS may have given it.
+
+    Such a proxy answers 407, 403 or 502 itself, or with a page of its own.
+    """
+    if error.data.get("status") == _LOGIN_WANTED:
+        host = urlsplit(str(error.data.get("url", ""))).hostname
+        what, remedy = _tunnel_status(_LOGIN_WANTED, proxy, host)
+        facts = {
+            **error.data,
+            "through_proxy": str(proxy),
+            "proxy_variable": proxy.variable,
+            "proxy_status": _LOGIN_WANTED,
+        }
+        told = f"The proxy {proxy} (from {proxy.variable}) {what} ({_LOGIN_WANTED})."
+        return Unreachable(told, remedy=remedy, **facts)
+    first, *others = error.message.split("\n")
+    first += f" Or the proxy {proxy} (from {proxy.variable}) answered in UCL's place."
+    facts = {**error.data, "through_proxy": str(proxy), "proxy_variable": proxy.variable}
+    return type(error)("\n".join([first, *others]), remedy=error.remedy, **facts)
+
+
+def _explain(
+    chain: list[BaseException], url: str, certificate: x509.Certificate | None, now: datetime, *, accepted: bool
+) -> tuple[type[UCLError], str, str]:
+    """Which error it is, what happened and what to do."""
+    if any(isinstance(one, AnswerTooLarge) for one in chain):
+        return BadAnswer, f"The answer of {url} is larger than a call accepts.", "Check the URL."
+    tls = next((one for one in chain if isinstance(one, ssl.SSLError)), None)
+    likely = certificate_causes(certificate, now, accepted=accepted)
+    hint = f" Likely: {'; '.join(likely)}." if likely else ""
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        problem, remedy = _verify_problem(tls)
+        return ServerNotTrusted, f"The server at {url} is not trusted: {problem}.", remedy
+    reason = getattr(tls, "reason", None) or ""  # not there when it was made by hand
+    for alert, meaning in _CERTIFICATE_ALERTS.items():
+        if reason.endswith(alert):
+            remedy = "Check that key and certificate are those UCL issued for this landscape."
+            remedy = remedy if certificate else f"Check the URL: {_WRONG_URL}."
+            return CertificateRejected, f"No secure connection to {url}: {meaning} ({reason}).{hint}", remedy
+    if "VERSION" in reason or "UNSUPPORTED_PROTOCOL" in reason:
+        message = f"The server at {url} speaks no TLS 1.2 or newer ({reason})."
+        return ServerNotTrusted, message, "Check the URL and port."
+    broken = any(isinstance(one, ConnectionResetError | BrokenPipeError | EOFError | ssl.SSLEOFError) for one in chain)
+    broken = broken or any(map(_is_gone, chain)) or "disconnected" in str(chain[0]).lower()
+    if broken and certificate is not None and now >= Validity.of(certificate).not_after:
+        message = f"The server at {url} hung up on our client certificate.{hint}"
+        return CertificateRejected, message, "Establish the connection anew with a one-time token."
+    remedy = "Check network, proxy and URL, then run it again; nothing is lost."
+    if broken:
+        doubt = "does not take our client certificate" if certificate else f"wants a client certificate ({_WRONG_URL})"
+        remedy += f" If it stays so: a server that {doubt} may also just hang up."
+    return Unreachable, f"No answer from {url}: {_innermost(chain)}.{hint if broken else ''}", remedy
+
+
+def _verify_problem(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
+    """What is wrong with a server's certificate, and what to do."""
+    if error.verify_code in _BREAKS_A_RULE:
+        return f"its certificate or a CA's breaks a rule of RFC 5280 ({error.verify_message})", _ISSUED_AGAIN
+    if error.verify_code in _TOO_WEAK:
+        return f"its certificate or a CA's is too weak ({error.verify_message})", _ISSUED_AGAIN
+    return _VERIFY_PROBLEMS.get(error.verify_code, (error.verify_message, "Look at it with openssl s_client."))
+
+
+def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, facts: dict[str, Any]) -> UCLError:
+    """What a proxy did in place of opening the tunnel. Its own words are left out: they could say anything."""
+    named, host = f"The proxy {proxy} (from {proxy.variable})", urlsplit(facts["url"]).hostname
+    facts |= {"proxy": str(proxy), "variable": proxy.variable}
+    elsewhere = f"Check {proxy.variable}, or name {host} in NO_PROXY; nothing is lost."
+    tls = next((part for part in chain if isinstance(part, ssl.SSLError)), None)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        problem, _ = _verify_problem(tls)
+        remedy = "Add its CA to the system's CAs, or name it in SSL_CERT_FILE."
+        return ServerNotTrusted(f"{named} is not trusted: {problem}.", remedy=remedy, **facts)
+    if "VERSION" in (getattr(tls, "reason", None) or ""):
+        remedy = f"Write http:// in place of https:// in {proxy.variable}."
+        return UsageError(f"{named} speaks no TLS.", remedy=remedy, **facts)
+    if ended.status is not None:
+        what, remedy = _tunnel_status(ended.status, proxy, host)
+        what, facts["proxy_status"] = f"{what} ({ended.status})", ended.status
+        return Unreachable(f"{named} {what}.", remedy=remedy or elsewhere, **facts)
+    what = f"did not connect to {host}: {_innermost(chain)}"
+    if any(type(part).__name__ == _UNRESOLVED for part in chain):
+        what = f"cannot be found: {_innermost(chain)}"
+    elif any(isinstance(part, OSError) and part.errno in _UNREACHED for part in chain):
+        what = f"cannot be reached: {_innermost(chain)}"
+    if ended.oddity == "BadStatusLine" and not ended.speaks_http:
+        remedy = f"Check scheme, host and port in {proxy.variable}, or name {host} in NO_PROXY."
+        return UsageError(f"{named} is no HTTP proxy: it answers in another protocol.", remedy=remedy, **facts)
+    if any(isinstance(part, AnswerTooLarge) for part in chain):
+        what = "answers without end"
+    elif ended.oddity:
+        what = f"did not answer like an HTTP proxy ({ended.oddity})"
+    return Unreachable(f"{named} {what}.", remedy=elsewhere, **facts)
+
+
+def _tunnel_status(status: int, proxy: Proxy, host: str | None) -> tuple[str, str]:
+    """What the status of a proxy's answer means, and what to do; empty where nothing special is known."""
+    if status == _LOGIN_WANTED:
+        what = "does not accept the user name and password" if proxy.has_password else "wants a user name and password"
+        where = str(proxy).replace("://", "://USER:PASSWORD@", 1)
+        return what, f"Write {where} in {proxy.variable}; nothing is lost."
+    if status == _FORBIDDEN:
+        return f"does not allow connections to {host}", f"Ask its administrator to allow {host}; nothing is lost."
+    if status >= _SERVER_ERROR:
+        later = f"Run it again later. If it stays so, ask the proxy's administrator whether it can reach {host}."
+        return f"does not reach {host}", later
+    return f"did not connect to {host}", ""
+
+
+def _unfold(error: BaseException) -> Iterator[BaseException]:
+    """An exception and everything it carries or stems from."""
+    seen: set[int] = set()
+    queue: list[object] = [error]
+    while queue:
+        one = queue.pop(0)
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            queue += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+
+
+def _is_gone(error: BaseException) -> bool:
+    """The connection was reset before the handshake began; what is left of it then is not connected."""
+    return isinstance(error, OSError) and error.errno == errno.ENOTCONN
+
+
+def _innermost(chain: list[BaseException]) -> str:
+    if any(map(_is_gone, chain)):
+        return "connection reset by peer"
+    system = [one for one in chain if isinstance(one, OSError) and one.strerror and not isinstance(one, ssl.SSLError)]
+    if system:
+        return str(system[-1].strerror).lower()
+    if any(isinstance(one, TimeoutError) or "timed out" in str(one) for one in chain):
+        return "timed out"
+    reasons = [getattr(one, "reason", None) for one in chain if isinstance(one, ssl.SSLError)]
+    alert = next((reason for reason in reasons if reason and "ALERT" in reason), None)
+    return f"the server ended TLS ({alert})" if alert else f"the connection broke off ({type(chain[-1]).__name__})"

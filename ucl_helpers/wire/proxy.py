@@ -1,0 +1,57 @@
+"""Which proxy a call goes through, as ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say.
+
+A setting that cannot work is refused before anything is called. Its value is never repeated: it may hold a password.
+"""
+
+import os
+
+from ucl_helpers.errors import UsageError
+from ucl_helpers.models import Proxy
+from ucl_helpers.wire.tls import is_loopback
+
+
+def proxy_for(url: str) -> Proxy | None:
+    """The proxy on the way to ``url``, or None. A call to this machine itself uses none: a proxy is another machine.
+
+    ``HOST:PORT`` without a scheme is an ``http://`` proxy, as for curl.
+
+    Raises:
+        UsageError: the variable names no proxy that can be used; the text names the variable and what to write.
+    """
+    if is_loopback(url):
+        return None
+    from requests.utils import get_environ_proxies, select_proxy
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url
+
+    proxies = get_environ_proxies(url)
+    value = select_proxy(url, proxies)
+    if not value:
+        return None
+    variable = _variable("https" if proxies.get("https") == value else "all")
+    text = value if "://" in value else f"http://{value}"
+    try:
+        parts = parse_url(text)
+        bare = not (parts.query or parts.fragment) and parts.path in {None, "/"} and text.isprintable()
+        usable = parts.scheme in {"http", "https"} and bool(parts.host) and parts.port != 0 and bare
+        (parts.host or "").encode("idna")  # as a resolver would be asked: it refuses empty labels, and long ones
+    except (LocationParseError, UnicodeError):
+        usable = False
+    if not usable:
+        other = "; socks is not supported" if value.lower().startswith("socks") else ""
+        raise UsageError(
+            f"{variable} is not the URL of an HTTP proxy{other}.",
+            remedy="Write http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with special characters of the password "
+            "percent-encoded. Or name UCL's host in NO_PROXY.",
+            variable=variable,
+        )
+    scheme, host = str(parts.scheme), str(parts.host).strip("[]")
+    port = parts.port or (443 if scheme == "https" else 80)
+    return Proxy(host, port, scheme, variable, has_password=bool(parts.auth), url=parts.url)
+
+
+def _variable(scheme: str) -> str:
+    """The name of the variable that counts: in lower case first, as :func:`urllib.request.getproxies` reads them."""
+    name = f"{scheme}_proxy"
+    spellings = [spelling for spelling in os.environ if spelling.lower() == name and os.environ[spelling]]
+    return name if name in spellings else next(iter(spellings), "the system's proxy setting")

@@ -1,0 +1,269 @@
+"""TLS as every call has it: verified, TLS 1.2 or newer, by one ``SSLContext`` that nothing else reaches.
+
+The context trusts the system's CAs or the given file; the identity is loaded into it once. ``requests``' own defaults
+(certifi, ``REQUESTS_CA_BUNDLE``) do not reach it, also not through a proxy. *Not* checked: revocation of the server's
+certificate.
+"""
+
+import math
+import re
+import socket
+import ssl
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from cryptography import x509
+
+from ucl_helpers.connection.files import read_regular
+from ucl_helpers.crypto import Passphrase, is_sealed, no_passphrase, open_key
+from ucl_helpers.errors import StorageFailed, UsageError
+from ucl_helpers.formats.key_files import ca_certificates
+from ucl_helpers.wire.diagnosis import AnswerTooLarge
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What is shown to the server in the handshake: PEM files, the chain leaf first, and the leaf itself.
+
+    ``passphrase`` is asked for when the key is encrypted, and kept out of every representation. ``accepted`` says that
+    UCL has accepted this certificate before, which decides what a refusal likely means.
+    """
+
+    certificate_file: Path
+    key_file: Path
+    certificate: x509.Certificate
+    passphrase: Passphrase = field(default=no_passphrase, repr=False, compare=False)
+    accepted: bool = field(default=False, compare=False)
+
+
+def check_url(url: object, *, what: str = "The URL") -> str:
+    """An https URL with a host, as it was given.
+
+    Raises:
+        UsageError: it is anything else.
+    """
+    try:
+        parts = urlsplit(str(url))
+        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        usable = usable and "token=" not in unquote(str(url)).lower()
+    except ValueError:
+        usable = False
+    if not usable or not isinstance(url, str) or not url.isprintable() or " " in url:
+        shown = re.sub(r"(?is).*@|[?#&;].*|token=.*", "…", unquote(str(url)))  # where a password or a token may stand
+        raise UsageError(f"{what} must be an https URL without a token, not {shown!r}.", remedy="Copy it from UCL.")
+    return url
+
+
+def hostname(url: object) -> str | None:
+    """The host that a call to ``url`` would reach, to compare it with another; None for a URL that is never called.
+
+    In lower case, without a final dot, as A-labels (RFC 5891); an address in its canonical form. The URL is parsed by
+    urllib3, which makes the call.
+    """
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url
+
+    try:
+        host = (parse_url(check_url(url)).host or "").strip("[]").removesuffix(".").lower()
+    except (UsageError, LocationParseError):
+        return None
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host or None
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine itself: ``localhost``, 127.0.0.0/8 or ::1."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Bounds:
+    """What a call may still take: the moment it ends, and how many bytes it may receive.
+
+    One object per client. The sockets of all layers consult it: TCP, TLS to a proxy, TLS to the server. Without a call
+    under way nothing is bounded. *Not* bounded: name resolution, which the system's resolver ends.
+
+    Attributes:
+        until: by ``time.monotonic()``, in seconds.
+        room: bytes, decrypted where the socket is a TLS one. The bytes that a proxy says in plain text count as well.
+    """
+
+    def __init__(self, seconds: float = math.inf, room: float = math.inf) -> None:
+        self.until, self.room = time.monotonic() + seconds, room
+
+    def limit(self, connection: socket.socket) -> None:
+        """Let the connection's next operation end at ``until``; raises TimeoutError when that has passed."""
+        remaining = self.until - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("timed out before the answer was complete")
+        if remaining < math.inf:
+            connection.settimeout(min(remaining, connection.gettimeout() or remaining))
+
+    def count(self, received: int) -> None:
+        """Subtract what was received; raises AnswerTooLarge when no room is left."""
+        self.room -= received
+        if self.room < 0:
+            raise AnswerTooLarge("the answer is larger than a call accepts")
+
+
+class Context(ssl.SSLContext):
+    """A context whose connections keep to ``bounds``."""
+
+    bounds: Bounds
+
+
+class PlainSocket(socket.socket):
+    """A TCP socket that keeps to ``bounds``: what a proxy answers to CONNECT comes in here, before any TLS."""
+
+    bounds: Bounds
+
+    def connect(self, address: Any, /) -> None:
+        """Connect; the timeout ends with ``bounds``."""
+        self.bounds.limit(self)
+        super().connect(address)
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        """Every way to read what a proxy says ends here."""
+        self.bounds.limit(self)
+        received = super().recv_into(*args, **kwargs)
+        self.bounds.count(received)
+        return received
+
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        """All parts together end in time: CPython applies the timeout to the whole."""
+        self.bounds.limit(self)
+        super().sendall(*args, **kwargs)
+
+
+class _TLSSocket(ssl.SSLSocket):
+    """As :class:`PlainSocket`. CPython ends each handshake, read and send after the timeout, however it drips."""
+
+    context: Context
+
+    def do_handshake(self, block: bool = False) -> None:
+        self.context.bounds.limit(self)
+        super().do_handshake(block)
+
+    def read(self, *args: Any, **kwargs: Any) -> Any:  # both recv and recv_into end here
+        self.context.bounds.limit(self)
+        received: Any = super().read(*args, **kwargs)
+        self.context.bounds.count(received if isinstance(received, int) else len(received))
+        return received
+
+    def send(self, *args: Any, **kwargs: Any) -> int:  # sendall calls it for each part
+        self.context.bounds.limit(self)
+        return super().send(*args, **kwargs)
+
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().sendall(*args, **kwargs)
+        except (ssl.SSLEOFError, ConnectionError):  # which of them, depends on the version of OpenSSL and on timing
+            self.recv(1)  # a server that refuses us hangs up before we are done; its alert, with the reason, is there
+            raise
+
+    def recv(self, *args: Any, **kwargs: Any) -> bytes:
+        try:
+            return super().recv(*args, **kwargs)
+        except ConnectionError:  # reset before the handshake: CPython would leave it open
+            self.close()
+            raise
+
+
+def open_socket(host: str, port: int, timeout: float | None, bounds: Bounds) -> PlainSocket:
+    """Connect to the first of a host's addresses that accepts, within ``bounds``.
+
+    Args:
+        host: a name or an address.
+        port: TCP.
+        timeout: seconds for each address, and then for each operation; None for no limit but ``bounds``.
+        bounds: of the call.
+
+    Raises:
+        OSError: no address accepts, or there is none (``socket.gaierror``); TimeoutError: none did in time.
+    """
+    failure: OSError = OSError("the name has no address")
+    try:
+        addresses = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError("invalid host name") from None
+    for family, kind, protocol, _, address in addresses:
+        try:
+            connection = PlainSocket(family, kind, protocol)
+        except OSError as error:  # for example an IPv6 address, on a machine without IPv6
+            failure = error
+            continue
+        connection.bounds = bounds
+        try:
+            connection.settimeout(timeout)
+            connection.connect(address)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            connection.close()
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise failure
+
+
+def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Context:
+    """TLS 1.2 or newer, verifying host and chain by ``ca_file`` or else the system's CAs.
+
+    The host must be in the certificate's subjectAltName; a common name does not count (RFC 9525).
+
+    Raises:
+        StorageFailed: a file is missing or cannot be read as what it should be.
+        KeyLocked: the key is encrypted, and the passphrase does not open it.
+    """
+    context = Context(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class, context.bounds = _TLSSocket, Bounds()
+    context.hostname_checks_common_name = False
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Many companies' CAs leave out what VERIFY_X509_STRICT asks for, such as an Authority Key Identifier. Such a server
+    # is accepted by every Python alike: an upgrade of Python must not end a connection.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    try:
+        if ca_file is None:
+            context.load_default_certs()
+        else:
+            # OpenSSL would wait for a FIFO, never come to the end of some devices, and read only well-formed PEM.
+            trusted = ca_certificates(read_regular(ca_file), where=str(ca_file))
+            context.load_verify_locations(cadata=b"".join(trusted))
+    except UsageError as error:
+        raise StorageFailed(f"The CA file cannot be used. {error.message}", remedy=error.remedy) from None
+    except (OSError, ssl.SSLError) as error:
+        raise StorageFailed(
+            f"The CA file {ca_file} cannot be used: {error}.", remedy="Give a file with the CA's certificate as PEM."
+        ) from None
+    if credentials is not None:
+        try:
+            # Without a password callback OpenSSL would ask on the terminal.
+            context.load_cert_chain(
+                credentials.certificate_file, credentials.key_file, password=lambda: credentials.passphrase() or b""
+            )
+        except (OSError, ssl.SSLError) as error:
+            _must_open(credentials)
+            raise StorageFailed(
+                f"Key and certificate in {credentials.key_file.parent} cannot be used: {error}.",
+                remedy="Find out what mends it with: ucl doctor",
+            ) from None
+    return context
+
+
+def _must_open(credentials: Credentials) -> None:
+    """OpenSSL does not say whether it was the passphrase."""
+    with suppress(OSError):
+        if is_sealed(pem := credentials.key_file.read_bytes()):
+            open_key(pem, credentials.passphrase, where=str(credentials.key_file))

@@ -1,0 +1,29 @@
+"""A small, faithful UCL on loopback, for practice and for tests.
+
+Run it in this process (`with Sandbox() as ucl:`), as a process of its own (`serve`), or share the one of a home folder
+(`join`, `shared`). It judges clients independently: nothing here is imported from the rest of this package.
+"""
+
+from ucl_sandbox.access import Access
+from ucl_sandbox.faults import Fault, Faults, FaultsError, read_plan
+from ucl_sandbox.remote import RemoteFaults
+from ucl_sandbox.server import RunningSandbox, Sandbox
+from ucl_sandbox.service import serve
+from ucl_sandbox.shared import SharedSandbox, join, shared
+from ucl_sandbox.state import SandboxError
+
+__all__ = [
+    "Access",
+    "Fault",
+    "Faults",
+    "FaultsError",
+    "RemoteFaults",
+    "RunningSandbox",
+    "Sandbox",
+    "SandboxError",
+    "SharedSandbox",
+    "join",
+    "read_plan",
+    "serve",
+    "shared",
+]

@@ -1,0 +1,218 @@
+"""The Director: where applications are registered and one-time tokens come from.
+
+A user shows the bearer token and names the tenant; an application shows its client certificate. Only the operations
+that a connection needs are here, and the bearer token is opaque: nothing is read out of it. Not modelled: scopes,
+runtimes, labels beyond those of a fresh application, filters.
+"""
+
+import json
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ucl_sandbox.api import Api, ApiError, Fault, ResolveInfo
+from ucl_sandbox.director_types import as_application, as_auth, as_page, as_token, offset_of
+from ucl_sandbox.landscape import ClientCertificate, Landscape, authenticate_certificate
+from ucl_sandbox.state import NotUniqueError, normalised
+from ucl_sandbox.transport import JSON, Request, Response, respond
+
+_NAME_LIMIT = 100
+_PAGE_LIMIT = 200
+
+
+@dataclass(frozen=True)
+class _Caller:
+    """Who asks, and whether in the name of the tenant.
+
+    Without `id` the certificate has been refused. Without `scopes` the user's tenant, and so what it may do there,
+    could not be looked up.
+    """
+
+    type: str
+    id: str | None
+    tenant: bool
+    suggest_token: bool
+    scopes: bool = True
+
+
+class Director:
+    """Answers at the Director's endpoint, and at its twin behind the certificate listener."""
+
+    def __init__(self, landscape: Landscape) -> None:
+        self._landscape, self._state = landscape, landscape.state
+        self._api = Api(
+            "director.graphql",
+            {
+                "Query.viewer": self._viewer,
+                "Query.application": self._application,
+                "Query.applications": self._applications,
+                "Mutation.registerApplication": self._register,
+                "Mutation.unregisterApplication": self._unregister,
+                "Mutation.requestOneTimeTokenForApplication": self._request_token,
+                "Mutation.deleteSystemAuthForApplication": self._delete_auth,
+                "Application.labels": _labels,
+            },
+            _present,
+        )
+
+    def by_bearer(self, request: Request, *, database: bool = True) -> Response:
+        """Answers a user, who has to show the bearer token and to name the tenant; `database`: whether that is up."""
+        bearer = request.headers.get("Authorization", "")
+        if not bearer:
+            return _refusal(400, "Unauthorized [reason=invalid bearer token]", "Unauthorized", 26)
+        if not secrets.compare_digest(bearer.removeprefix("Bearer ").encode(), self._state.bearer.encode()):
+            reason = "token contains an invalid number of segments"
+            return _refusal(401, f"Unauthorized [reason={reason}]", "Unauthorized", 26)
+        tenant = request.headers.get("Tenant", "")
+        if database and tenant not in {"", self._state.tenant}:
+            return _unknown_tenant(tenant)
+        caller = _Caller("USER", self._state.user, bool(tenant), _suggested(request), database)
+        return respond(self._api, request, caller)
+
+    def by_certificate(self, request: Request, certificate: ClientCertificate, *, database: bool = True) -> Response:
+        """Answers an application, whose tenant goes without saying; `database`: whether that is up."""
+        tenant = request.headers.get("Tenant", "")
+        if database and tenant not in {"", self._state.tenant}:
+            return _unknown_tenant(tenant)
+        client = authenticate_certificate(self._state, certificate) if database else None
+        if client is not None:
+            self._state.connected(client.application_id)
+        id_ = client.application_id if client else None
+        return respond(self._api, request, _Caller("APPLICATION", id_, True, _suggested(request)))
+
+    # -- resolvers -----------------------------------------------------------------------------------------------------
+
+    def _viewer(self, _: object, info: ResolveInfo) -> dict[str, str]:
+        caller = _known(info)
+        return {"id": str(caller.id), "type": caller.type}
+
+    def _application(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any] | None:
+        _in_tenant(info)
+        row = self._state.application(_uuid(arguments["id"]))
+        return as_application(self._landscape, row) if row else None
+
+    def _applications(
+        self, _: object, info: ResolveInfo, first: int | None = None, after: str | None = None
+    ) -> dict[str, Any]:
+        _in_tenant(info)
+        if first is None:
+            _fail("Invalid data [reason=missing required parameter 'first']", "InvalidData", 22)
+        if not 1 <= first <= _PAGE_LIMIT:
+            _fail(f"Invalid data [reason=page size must be between 1 and {_PAGE_LIMIT}]", "InvalidData", 22)
+        try:
+            offset = offset_of(after or "")
+        except ValueError:
+            _internal_error()
+        rows, total = self._state.applications(first, offset)
+        return as_page(self._landscape, rows, total, offset, after or "")
+
+    def _register(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
+        _in_tenant(info)
+        given = arguments["in"]
+        name: str = given["name"]
+        if not name:
+            _fail("Invalid data ApplicationRegisterInput [name=cannot be blank]", "InvalidData", 22)
+        if len(name) > _NAME_LIMIT:
+            reason = f"name=the length must be between 1 and {_NAME_LIMIT}"
+            _fail(f"Invalid data ApplicationRegisterInput [{reason}]", "InvalidData", 22)
+        labels = {**(given.get("labels") or {}), "managed": "false", "name": normalised(name)}
+        try:
+            row = self._state.register(name, given.get("providerName"), given.get("description"), json.dumps(labels))
+        except NotUniqueError:
+            _fail("Object name is not unique [object=application]", "NotUniqueName", 31)
+        return as_application(self._landscape, row)
+
+    def _unregister(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
+        _in_tenant(info)
+        id_ = _uuid(arguments["id"])
+        row = self._state.application(id_) or _not_found("application")
+        application = as_application(self._landscape, row)
+        self._state.unregister(id_)
+        return application
+
+    def _request_token(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
+        caller = _in_tenant(info)
+        id_ = _uuid(arguments["id"])
+        if self._state.application(id_) is None:
+            _not_found("application")
+        auth_id = arguments.get("systemAuthID")
+        if auth_id is None:
+            auth = self._state.new_system_auth(id_)
+        else:
+            found = self._state.system_auth(_uuid(auth_id))
+            if found is None or found["application_id"] != id_:
+                _not_found("systemAuth")
+            auth = self._state.issue_token(auth_id)
+        return as_token(self._landscape.urls, auth, suggested=caller.suggest_token)
+
+    def _delete_auth(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
+        _in_tenant(info)
+        row = self._state.delete_system_auth(_uuid(arguments["authID"])) or _not_found("systemAuth")
+        return as_auth(self._landscape, row)
+
+
+def _labels(application: dict[str, Any], _: ResolveInfo, key: str | None = None) -> dict[str, Any]:
+    labels: dict[str, Any] = application["labels"]
+    return labels if key is None else {name: value for name, value in labels.items() if name == key}
+
+
+def _suggested(request: Request) -> bool:
+    return request.headers.get("suggest_token") == "true"
+
+
+def _known(info: ResolveInfo) -> _Caller:
+    """The caller, unless its certificate has been refused, which the Director cannot explain."""
+    caller: _Caller = info.context
+    if caller.id is None:
+        _internal_error()
+    return caller
+
+
+def _in_tenant(info: ResolveInfo) -> _Caller:
+    caller = _known(info)
+    if not caller.scopes:
+        required = "application:write" if info.parent_type.name == "Mutation" else "application:read"
+        _fail(f"insufficient scopes provided [actual=; required={required}]", "InsufficientScopes", 23)
+    if not caller.tenant:
+        _fail("Tenant is required", "TenantRequired", 24)
+    return caller
+
+
+def _uuid(text: str) -> str:
+    """An id has to be a UUID: the database says so, and the Director does not explain that either."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        _internal_error()
+
+
+# -- errors: a message, a name and a number ----------------------------------------------------------------------------
+
+
+def _fail(message: str, error: str, code: int) -> NoReturn:
+    raise ApiError(message, error=error, error_code=code)
+
+
+def _not_found(what: str) -> NoReturn:
+    _fail(f"Object not found [object={what}]", "NotFound", 20)
+
+
+def _internal_error() -> NoReturn:
+    _fail(f"Internal Server Error [errorID={uuid.uuid4()}]", "InternalError", 10)
+
+
+def _present(fault: Fault) -> dict[str, Any]:
+    """Faults of the request itself are internal errors as well, with the reason in the message."""
+    place = "input:1" if fault.located else "input"
+    message = f"Internal Server Error [errorID={uuid.uuid4()}, reason: {place}: {fault.message}]"
+    return {"message": message, "extensions": {"error": "InternalError", "error_code": 10}}
+
+
+def _refusal(status: int, message: str, error: str, code: int) -> Response:
+    entry = {"message": message, "extensions": {"error": error, "error_code": code}}
+    return Response(status, json.dumps({"errors": [entry], "data": None}).encode(), JSON)
+
+
+def _unknown_tenant(tenant: str) -> Response:
+    return _refusal(400, f"Tenant not found [externalTenant={tenant}]", "TenantNotFound", 25)

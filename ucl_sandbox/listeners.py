@@ -1,0 +1,283 @@
+"""Three TLS listeners on loopback: the Director, the token endpoint, the certificate endpoint.
+
+TLS 1.2 or later. The certificate endpoint requires a client certificate of the client CA in the handshake; with
+TLS 1.3 a client may see its refusal only when it reads the answer.
+"""
+
+import asyncio
+import itertools
+import socket
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import format_datetime
+from functools import partial
+from http.client import responses as reasons
+from pathlib import Path
+from typing import Any, cast
+
+from cryptography import x509
+from tornado.http1connection import HTTP1Connection
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
+
+from ucl_sandbox.connector import Connector
+from ucl_sandbox.control import FAULTS_PATH, LIMIT_PATH, by_control, limit_by_control
+from ucl_sandbox.director import Director
+from ucl_sandbox.doors import Door, Handshakes, in_loop
+from ucl_sandbox.faults import Fault
+from ucl_sandbox.landscape import ClientCertificate, Landscape
+from ucl_sandbox.outage import during_outage
+from ucl_sandbox.spoil import Place, Script, abort, operation_of, play, reset, spoil
+from ucl_sandbox.transport import Request, Response
+
+DIRECTOR_PATH, CONNECTOR_PATH = "/director/graphql", "/connector/graphql"
+LEGACY_PATH = "/v1/applications/signingRequests/info"
+_GRAPHQL_PATHS, _CALLS = {DIRECTOR_PATH, CONNECTOR_PATH}, {"GET", "POST"}
+_BODY_LIMIT = 3 * 1024 * 1024
+_PATIENCE = 60.0  # seconds until a whole head has come, and as many until its body has
+_LOG_LENGTH = 1000
+_SECRET_HEADERS = {"authorization", "connector-token", "cookie"}
+
+Route = Callable[[Request, HTTPServerRequest], Response]
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as the sandbox saw it.
+
+    Attributes:
+        status: Of the answer; 0 if a fault left none that is whole.
+        connection: Counts TLS connections from 1; the same number means the same connection.
+        resumed: Whether the connection's handshake was abbreviated.
+        headers: Without those that carry secrets.
+        fault: The kind of fault that struck, if one did.
+        operation: What was asked for, by the words in it: see `operation_of`.
+    """
+
+    listener: str
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    status: int
+    connection: int
+    resumed: bool
+    fault: str | None = None
+    operation: str = "other"
+
+
+class Listeners:
+    """Serves a landscape; to be used within a running event loop.
+
+    Args:
+        landscape: What to serve.
+        folder: The state folder.
+
+    Attributes:
+        ca_file: The CA certificate that verifies the listeners.
+    """
+
+    def __init__(self, landscape: Landscape, folder: Path) -> None:
+        self.received: deque[Received] = deque(maxlen=_LOG_LENGTH)
+        self._clock, self._faults, self._limit = landscape.clock, landscape.faults, landscape.limit
+        self._connections: weakref.WeakKeyDictionary[object, int] = weakref.WeakKeyDictionary()
+        self._peers: weakref.WeakKeyDictionary[IOStream, bytes | None] = weakref.WeakKeyDictionary()
+        self._numbers = itertools.count(1)
+        self._servers: list[HTTPServer] = []
+        self._doors: dict[str, Door] = {}
+        self._handshakes = Handshakes(folder, landscape.ca.pem, landscape.clock)
+        self.ca_file = self._handshakes.ca_file
+        self._connector, self._director = Connector(landscape), Director(landscape)
+        self._control: Route = lambda request, _: by_control(landscape.faults, landscape.state.bearer, request)
+        self._shown: Route = lambda request, _: limit_by_control(landscape.limit, landscape.state.bearer, request)
+        self._idle: weakref.WeakSet[IOStream] = weakref.WeakSet()
+        self._playing: set[asyncio.Task[None]] = set()
+        self._played: weakref.WeakSet[IOStream] = weakref.WeakSet()
+
+    def start(
+        self, director: list[socket.socket], token: list[socket.socket], certificate: list[socket.socket]
+    ) -> None:
+        """Starts serving on sockets that listen already."""
+        connector, management = self._connector, self._director
+        self._serve(
+            "director",
+            director,
+            {
+                DIRECTOR_PATH: lambda request, _: management.by_bearer(request),
+                FAULTS_PATH: self._control,
+                LIMIT_PATH: self._shown,
+                "/healthz": lambda *_: Response(200, b"UP"),
+                "/livez": lambda *_: Response(200),
+                "/readyz": lambda *_: Response(200),
+            },
+        )
+        self._serve(
+            "token",
+            token,
+            {
+                CONNECTOR_PATH: lambda request, _: connector.by_token(request),
+            },
+        )
+        self._serve(
+            "certificate",
+            certificate,
+            {
+                CONNECTOR_PATH: lambda request, raw: connector.by_certificate(request, self._peer(raw)),
+                DIRECTOR_PATH: lambda request, raw: management.by_certificate(request, self._peer(raw)),
+            },
+        )
+        self._apply_faults()
+        self._unwatch = self._faults.watch(in_loop(self._apply_faults))
+
+    async def stop(self) -> None:
+        """Stops listening and closes every connection."""
+        self._unwatch()
+        for door in self._doors.values():
+            door.close()
+        for server in self._servers:
+            await server.close_all_connections()
+
+    def _serve(self, name: str, sockets: list[socket.socket], routes: Mapping[str, Route]) -> None:
+        server = HTTPServer(
+            partial(self._answer, name, routes),
+            max_buffer_size=_BODY_LIMIT,
+            idle_connection_timeout=_PATIENCE,
+            body_timeout=_PATIENCE,
+        )
+        self._servers.append(server)
+        self._doors[name] = Door(sockets, partial(self._let_in, name, server))
+
+    def _answer(self, name: str, routes: Mapping[str, Route], raw: HTTPServerRequest) -> None:
+        stream = cast(HTTP1Connection, raw.connection).stream
+        self._idle.discard(stream)
+        body = raw.body if isinstance(raw.body, bytes) else b""
+        request = Request(str(raw.method), raw.headers, raw.query, body)
+        route = routes.get(raw.path, _not_found)
+        fault = refusal = None
+        operation = operation_of(request)
+        if raw.path in _GRAPHQL_PATHS & set(routes) and request.method in _CALLS:
+            refusal = self._limit.refusal() if raw.path == CONNECTOR_PATH else None
+            fault = None if refusal else self._faults.draw(name, operation)
+        if fault is None:
+            response: Response | Script = refusal or route(request, raw)
+        elif fault.kind == "outage":
+            director = partial(self._without_database, name, raw) if raw.path == DIRECTOR_PATH else None
+            response = during_outage(fault.value, request, director)
+        else:
+            place = Place(stream.socket.getsockname()[1], raw.path)
+            response = spoil(fault, place, partial(route, request, raw), self._head)
+        self._note(name, raw, response, fault, operation)
+        if route is self._control and isinstance(response, Response):
+            response = Script([self._head(response) + response.body])  # another plan holds for the next connection
+        if isinstance(response, Response):
+            self._write(raw, response)
+            self._idle.add(stream)
+        else:
+            self._played.add(stream)
+            self._keep(play(stream, response))
+
+    def _without_database(self, name: str, raw: HTTPServerRequest, request: Request) -> Response:
+        """What the Director answers while its database is down."""
+        if name == "director":
+            return self._director.by_bearer(request, database=False)
+        return self._director.by_certificate(request, self._peer(raw), database=False)
+
+    def _let_in(self, name: str, server: HTTPServer, connection: socket.socket, address: Any) -> None:
+        """Begins the handshake with who has connected, or what a fault makes of it."""
+        fault = self._faults.draw(name)
+        kind = fault.kind if fault else ""
+        if kind == "reset-in-handshake":
+            abort(connection)
+            connection.close()
+            return
+        context = self._handshakes.context(fault, mutual=name == "certificate")
+        try:
+            secured = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        except OSError:  # it has gone already
+            connection.close()
+            return
+        stream = SSLIOStream(secured, max_buffer_size=_BODY_LIMIT)
+        if kind == "reset-before-reading":
+            self._keep(_reset_before_reading(stream))
+        else:
+            self._keep(self._remember(stream))
+            server.handle_stream(stream, address)
+
+    async def _remember(self, stream: SSLIOStream) -> None:
+        """Keeps whose certificate it is: a request is acted on even if its sender has gone meanwhile."""
+        with suppress(OSError):  # it went before the handshake was done
+            await stream.wait_for_handshake()
+            self._peers[stream] = stream.socket.getpeercert(binary_form=True)
+
+    def _peer(self, raw: HTTPServerRequest) -> ClientCertificate:
+        der = self._peers[cast(HTTP1Connection, raw.connection).stream]
+        if der is None:
+            raise TypeError("the handshake has required a client certificate")
+        return ClientCertificate(x509.load_der_x509_certificate(der))
+
+    def _apply_faults(self) -> None:
+        """Opens and shuts doors as the faults have it, and ends what belongs to the faults before.
+
+        As long as there are faults every call has a connection of its own: so each kind may strike each call.
+        """
+        for name, door in self._doors.items():
+            if self._faults.refuses(name):
+                door.shut()
+            else:
+                door.open()
+        for server in self._servers:
+            server.conn_params.no_keep_alive = bool(self._faults)
+        for stream in [*self._played, *(stream for stream in self._idle if not stream.writing())]:
+            stream.close()
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs something beside; the event loop itself would forget it."""
+        task = asyncio.ensure_future(work)
+        self._playing.add(task)
+        task.add_done_callback(self._playing.discard)
+
+    def _write(self, raw: HTTPServerRequest, response: Response) -> None:
+        connection = cast(HTTP1Connection, raw.connection)
+        start = ResponseStartLine("HTTP/1.1", response.status, reasons.get(response.status, ""))
+        connection.write_headers(start, HTTPHeaders(self._headers(response)), response.body)
+        connection.finish()
+
+    def _headers(self, response: Response) -> dict[str, str]:
+        return {
+            "Content-Type": response.content_type,
+            "Content-Length": str(len(response.body)),
+            "Date": format_datetime(self._clock(), usegmt=True),
+            **response.headers,
+        }
+
+    def _head(self, response: Response) -> bytes:
+        """The head of an answer after which the connection ends."""
+        start = f"HTTP/1.1 {response.status} {reasons.get(response.status, '')}"
+        headers = {**self._headers(response), "Connection": "close"}
+        return "\r\n".join([start, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode("latin-1")
+
+    def _note(
+        self, listener: str, raw: HTTPServerRequest, response: Response | Script, fault: Fault | None, operation: str
+    ) -> None:
+        stream = cast(HTTP1Connection, raw.connection).stream
+        number = self._connections.get(stream) or next(self._numbers)
+        self._connections[stream] = number
+        resumed = bool(getattr(stream.socket, "session_reused", False))
+        headers = {name: value for name, value in raw.headers.items() if name.lower() not in _SECRET_HEADERS}
+        status = response.status if isinstance(response, Response) else 0
+        kind = fault.kind if fault else None
+        method, path = str(raw.method), raw.path
+        self.received.append(Received(listener, method, path, headers, status, number, resumed, kind, operation))
+
+
+async def _reset_before_reading(stream: SSLIOStream) -> None:
+    with suppress(StreamClosedError, TimeoutError):
+        await asyncio.wait_for(stream.wait_for_handshake(), _PATIENCE)
+    reset(stream)
+
+
+def _not_found(*_: object) -> Response:
+    return Response(404)

@@ -1,0 +1,219 @@
+"""Runs a sandbox in a thread of this process."""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+
+from ucl_private_files import UnsafePath, make_directory, read_regular, require_protected_folder, write_file
+from ucl_sandbox.access import Access
+from ucl_sandbox.ca import CaLayout, ClientCa
+from ucl_sandbox.faults import Faults
+from ucl_sandbox.landscape import Landscape, Urls
+from ucl_sandbox.limit import Limit
+from ucl_sandbox.listeners import CONNECTOR_PATH, DIRECTOR_PATH, LEGACY_PATH, Listeners, Received
+from ucl_sandbox.ports import listen
+from ucl_sandbox.state import SandboxError, State, StateLock, refusing_unsafe_paths
+
+DEFAULT_VALIDITY = timedelta(days=90)
+DEFAULT_TOKEN_LIFETIME = timedelta(minutes=5)
+READY_FILE = "ready.json"
+_ENDPOINTS = ("director", "token", "certificate")
+
+
+@dataclass(frozen=True, repr=False)
+class RunningSandbox(Access):
+    """A sandbox that runs in this process.
+
+    Attributes:
+        faults: What goes wrong on purpose; it may be changed at any time.
+        limit: Counts the calls to the Connector, and refuses what is above it.
+    """
+
+    faults: Faults = field(kw_only=True)
+    limit: Limit = field(kw_only=True)
+    _memory: State = field(kw_only=True)
+    _listeners: Listeners = field(kw_only=True)
+
+    @property
+    def requests(self) -> Sequence[Received]:
+        """The requests that have been answered so far, oldest first (of very many, the last)."""
+        return list(self._listeners.received)
+
+    def one_time_token(self) -> str:
+        """Makes a one-time token for a new client of the registered application, without asking the Director."""
+        return str(self._memory.new_system_auth(self.application_id)["token"])
+
+
+class Sandbox:
+    """A small UCL on loopback, for practice and for tests: `with Sandbox() as ucl:`.
+
+    Real TLS, its own CAs, real certificates: nothing in a client has to know that it is not the real thing.
+
+    Args:
+        state: Where everything is kept; None for a temporary folder that goes away at the end.
+        validity: How long the certificates are valid that it signs.
+        ca_layout: "intermediate" or "root"; fixed when the state folder is made.
+        token_lifetime: How long one-time tokens are valid.
+        clock: Gives the current time (aware); None for the system's clock. TLS always goes by the system's clock.
+        faults: What goes wrong on purpose; nothing by default.
+        rate_limit: Calls to the Connector a second, over all clients; None for no limit.
+
+    Raises:
+        SandboxError: On entering: another process owns the state folder, or it was made with the other CA layout,
+            or another user could change it.
+    """
+
+    def __init__(
+        self,
+        state: Path | None = None,
+        *,
+        validity: timedelta = DEFAULT_VALIDITY,
+        ca_layout: CaLayout = "intermediate",
+        token_lifetime: timedelta = DEFAULT_TOKEN_LIFETIME,
+        clock: Callable[[], datetime] | None = None,
+        faults: Faults | None = None,
+        rate_limit: float | None = None,
+    ) -> None:
+        self._folder, self._validity, self._ca_layout = state, validity, ca_layout
+        self._token_lifetime = token_lifetime
+        self._clock = clock or (lambda: datetime.now(UTC))
+        self._faults = faults if faults is not None else Faults()
+        self._limit = Limit(rate_limit)
+        self._cleanup = contextlib.ExitStack()
+
+    def __enter__(self) -> RunningSandbox:
+        with refusing_unsafe_paths(), contextlib.ExitStack() as stack:
+            running = self._start(stack)
+            self._cleanup = stack.pop_all()
+        return running
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.__exit__(kind, error, trace)
+
+    def _start(self, stack: contextlib.ExitStack) -> RunningSandbox:
+        folder = self._folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ucl-sandbox-")))
+        folder = folder.absolute()
+        lock = StateLock(folder)
+        stack.callback(lock.release)
+        (folder / READY_FILE).unlink(missing_ok=True)
+        memory = stack.enter_context(State(folder, self._clock, self._token_lifetime))
+        self._check_layout(memory)
+        ca = ClientCa(folder, self._ca_layout)
+        sockets = _open_sockets(stack, memory)
+        ports = [opened[0].getsockname()[1] for opened in sockets]
+        urls = _urls(*ports)
+        landscape = Landscape(memory, ca, self._clock, self._validity, urls, self._faults, self._limit)
+        listeners = Listeners(landscape, folder)
+        stack.enter_context(_serving(listeners, sockets))
+        running = RunningSandbox(
+            pid=os.getpid(),
+            director_url=urls.director,
+            director_token=memory.bearer,
+            tenant=memory.tenant,
+            application_id=_default_application(memory),
+            connector_url=urls.connector,
+            certificate_secured_connector_url=urls.certificate_connector,
+            ca_file=listeners.ca_file,
+            state=folder,
+            faults=self._faults,
+            limit=self._limit,
+            _memory=memory,
+            _listeners=listeners,
+        )
+        stack.enter_context(ready_file(folder / READY_FILE, running))
+        return running
+
+    def _check_layout(self, memory: State) -> None:
+        kept = memory.remember("ca_layout", lambda: self._ca_layout)
+        if kept != self._ca_layout:
+            raise SandboxError(
+                f"this state folder was made with the CA layout {kept!r}, and that stays; "
+                f"take another state folder for {self._ca_layout!r}"
+            )
+
+
+@contextlib.contextmanager
+def ready_file(path: Path, access: Access) -> Iterator[None]:
+    """Writes a ready file (0600, at once whole), and removes it at the end if it is still the same.
+
+    Raises:
+        UnsafePath: Another user could replace it.
+    """
+    content = access.to_json().encode()
+    require_protected_folder(path.parent)
+    make_directory(path.parent)
+    write_file(path, content)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, UnsafePath):
+            if read_regular(path, follow=False) == content:
+                path.unlink()
+
+
+def _open_sockets(stack: contextlib.ExitStack, memory: State) -> list[list[socket.socket]]:
+    """Listens on the ports of last time, or on others if they are taken."""
+    wanted = json.loads(memory.remember("ports", lambda: json.dumps([None] * len(_ENDPOINTS))))
+    opened = []
+    for port in wanted:
+        opened.append(listen(port))
+        for listening in opened[-1]:
+            stack.callback(listening.close)
+    memory.replace("ports", json.dumps([sockets[0].getsockname()[1] for sockets in opened]))
+    return opened
+
+
+def _urls(director: int, token: int, certificate: int) -> Urls:
+    return Urls(
+        director=f"https://localhost:{director}{DIRECTOR_PATH}",
+        connector=f"https://localhost:{token}{CONNECTOR_PATH}",
+        certificate_director=f"https://localhost:{certificate}{DIRECTOR_PATH}",
+        certificate_connector=f"https://localhost:{certificate}{CONNECTOR_PATH}",
+        legacy_connector=f"https://localhost:{token}{LEGACY_PATH}",
+    )
+
+
+def _default_application(memory: State) -> str:
+    """The application of the ready file; registered anew if somebody has deleted it."""
+    id_ = memory.remember("application", str)
+    if memory.application(id_) is None:
+        name = f"practice-{secrets.token_hex(4)}"
+        labels = json.dumps({"managed": "false", "name": f"mp-{name}"})
+        id_ = str(memory.register(name, None, None, labels)["id"])
+        memory.replace("application", id_)
+    return id_
+
+
+@contextlib.contextmanager
+def _serving(listeners: Listeners, sockets: list[list[socket.socket]]) -> Iterator[None]:
+    """Serves in a thread with an event loop of its own."""
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def main() -> None:
+        ending = asyncio.Event()
+        listeners.start(*sockets)
+        started.set_result((asyncio.get_running_loop(), ending))
+        await ending.wait()
+        await listeners.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()), name="ucl-sandbox", daemon=True)
+    thread.start()
+    loop, ending = started.result()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(ending.set)
+        thread.join()
