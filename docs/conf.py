@@ -66,12 +66,13 @@ nitpick_ignore_regex = [
     # halves of a type that Sphinx has cut at a comma
     (r"py:.*", r".*\[[^\]]*"),
     # inner workings that a public method takes or returns
-    (r"py:.*", r"ucl_helpers\.(access\.Readers|exchange\.Exchange|exports\.Wanted|pending\.Pending|tls\.Credentials)"),
-    (r"py:.*", r"ucl_helpers\.(building\.prune|formats|outage\.judged|show\.Shown|status\.UnderWay)"),
-    (r"py:.*", r"ucl_helpers\.(revocation\.doubtful_identities|state\.(Activation|Verdicts?))"),
+    (r"py:.*", r"ucl_helpers\.connection\.(access\.Readers|building\.prune|exports\.Wanted|pending\.Pending)"),
+    (r"py:.*", r"ucl_helpers\.connection\.(state\.(Activation|Verdicts?)|status\.UnderWay)"),
+    (r"py:.*", r"ucl_helpers\.(formats|tables\.Shown|wire\.exchange\.Exchange|wire\.tls\.Credentials)"),
+    (r"py:.*", r"ucl_helpers\.procedures\.(outage\.judged|revocation\.doubtful_identities)"),
     (r"py:.*", r"ucl_helpers\.views\.(markup\.Html|explorer\.page\.Explorer)"),
     # have a page of their own: docs/reference/settings.md, due.md
-    (r"py:.*", r"ucl_helpers\.(attempts\.Attempts|settings\.Settings)"),
+    (r"py:.*", r"ucl_helpers\.connection\.(attempts\.Attempts|settings\.Settings)"),
 ]
 toc_object_entries_show_parents = "hide"
 

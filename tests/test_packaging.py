@@ -23,7 +23,7 @@ WANTED = [
     "ucl_sandbox/schema.graphql",
     "ucl_sandbox/director.graphql",
 ]
-SHIPPED = ("ucl_helpers/", "ucl_helpers-", "ucl_private_files.py")
+SHIPPED = ("ucl_helpers/", "ucl_helpers-", "ucl_sandbox/", "ucl_private_files.py")
 
 
 def wheel_faults(names, notebooks):
@@ -173,7 +173,7 @@ def test_the_sdist_holds_what_builds_the_wheel_and_nothing_else(checkout, wheel,
     again = build_wheel(tmp_path / "source", tmp_path / "dist")
     assert again.read_bytes() == wheel.read_bytes()
     folders = {name.partition("/")[0] for name in found if "/" in name}
-    assert folders == {"ucl_helpers", "notebooks", "docs"}
+    assert folders == {"ucl_helpers", "ucl_sandbox", "notebooks", "docs"}
 
 
 def test_with_a_list_of_what_is_left_out_secrets_would_get_in(checkout, tmp_path):

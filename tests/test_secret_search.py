@@ -42,7 +42,7 @@ OPAQUE = 'opaque-bearer/with+all & <odd> "characters" 0123456789'
 FEWEST_FORMS = 40
 CODE_BEFORE = 449
 """What ``lines_of`` counts as code in the search of commit 476826d: ``redaction.py`` (119), ``known.py`` (144),
-``looks.py`` (102) and ``watching.py`` (84) in ``ucl_helpers/automation``. With comments, docstrings and blank lines,
+``looks.py`` (102) and ``watching.py`` (84) in a folder ``automation``. With comments, docstrings and blank lines,
 these four files had 636 lines."""
 
 

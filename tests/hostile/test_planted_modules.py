@@ -38,7 +38,7 @@ BUILT_IN = {*sys.builtin_module_names, "__main__"}
 def names():
     """Every module name that a process could look for in a folder."""
     installed = importlib.metadata.packages_distributions()
-    own = {"sitecustomize", "usercustomize", "ipykernel_launcher", "ucl_helpers", "tests", "conftest"}
+    own = {"sitecustomize", "usercustomize", "ipykernel_launcher", "ucl_helpers", "ucl_sandbox", "tests", "conftest"}
     tops = {name.split("/")[0] for name in installed}
     return {name for name in {*sys.stdlib_module_names, *tops, *own} - BUILT_IN if name.isidentifier()}
 

@@ -1,6 +1,6 @@
 """Many connections renewed by :func:`ucl_helpers.procedures.renewal.renew`, over processes or Dask.
 
-A layer of its own: the rest of ``automation`` runs notebooks, which renew; this calls ``renew()`` itself. What goes to
+A layer of its own: ``headless`` runs notebooks, which renew; this calls ``renew()`` itself. What goes to
 a worker is a connection's name and plain options, never a key; what comes back is plain data.
 """
 
