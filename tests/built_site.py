@@ -6,7 +6,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SITE = ROOT / "build" / "site"
-SOURCES = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs", "notebooks", "ucl_helpers", "ucl_sandbox"]
+SOURCES = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "docs",
+    "notebooks",
+    "ucl_helpers",
+    "ucl_sandbox",
+]
 
 
 def newest(path):

@@ -1,4 +1,4 @@
-"""Sends one notice through apprise, in a process of its own that can be given up: ``python -m ucl_helpers.operate.sender``.
+"""Send one notice through apprise in a process that can be given up: ``python -m ucl_helpers.operate.sender``.
 
 Standard input: ``{"urls": […], "type": "failure", "title": …, "body": …}``. Standard output: a list of true or false,
 one for each URL. URLs hold passwords, and apprise logs URLs: nothing that it says goes anywhere.
