@@ -61,8 +61,8 @@ LIMITS = {
     "files at the top of ucl_helpers": 14,
     "lines there": 2500,
     "files in one folder": 28,  # 13
-    "longest import chain between files": 22,  # 12
-    "modules in import circles": 7,  # 0
+    "longest import chain between files": 24,  # 12
+    "modules in import circles": 0,
     "lines of code of ucl_helpers": 14_950,  # 10,500
     "lines of code of ucl_sandbox": 3060,  # 3,050
     "lines of the longest module": 500,
@@ -225,7 +225,7 @@ GROWN = {
     "lines there": {f"ucl_helpers/new{number}.py": LONG for number in range(2)},
     "files in one folder": {f"ucl_helpers/wire/new{number}.py": "" for number in range(28)},
     "longest import chain between files": {
-        f"ucl_helpers/wire/new{number}.py": f"import ucl_helpers.wire.new{number + 1}" for number in range(23)
+        f"ucl_helpers/wire/new{number}.py": f"import ucl_helpers.wire.new{number + 1}" for number in range(25)
     },
     "modules in import circles": {
         f"ucl_helpers/wire/new{number}.py": f"import ucl_helpers.wire.new{(number + 1) % 9}" for number in range(9)

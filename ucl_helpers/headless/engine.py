@@ -6,7 +6,7 @@ nothing heavy: it has what papermill asks an engine for, and :mod:`ucl_helpers.h
 
 from typing import Any
 
-KERNEL_NAME = "python3"
+from ucl_helpers.headless import KERNEL_NAME
 
 
 class UCLEngine:

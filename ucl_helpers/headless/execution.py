@@ -12,7 +12,7 @@ from nbclient.exceptions import CellTimeoutError
 
 from ucl_helpers.connection.files import storage
 from ucl_helpers.errors import DeadlineExceeded, SecretRedacted
-from ucl_helpers.headless.engine import KERNEL_NAME
+from ucl_helpers.headless import KERNEL_NAME
 from ucl_helpers.headless.kernel import EncryptedKernelManager
 from ucl_helpers.headless.record import Record
 

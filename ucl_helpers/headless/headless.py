@@ -27,13 +27,12 @@ from papermill.translators import translate_parameters
 
 from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.headless.client import HeadlessClient
-from ucl_helpers.headless.engine import KERNEL_NAME
+from ucl_helpers.headless import DEADLINE, KERNEL_NAME
 from ucl_helpers.headless.kernel import QUIET, EncryptedKernelManager
 from ucl_helpers.headless.parameters import BUILT_IN, Parameter, declared, refuse_secret, typed
 from ucl_helpers.headless.record import CellFailed, Record, outcome_path, refused, write_outcome, write_refusal
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.sources import WatchedSecrets
-from ucl_helpers.headless.runner import DEADLINE
 from ucl_helpers.headless.saving import RedactingManager, local_path
 from ucl_helpers.headless.signals import handled, noted
 from ucl_helpers.policy import parse_duration

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucl_helpers.connection.files import make_output_folder, read_regular, storage, write
 from ucl_helpers.errors import UCLError, UsageError
+from ucl_helpers.headless import DEADLINE
 from ucl_helpers.headless.leftovers import hold, sweep
 from ucl_helpers.headless.notebook_file import LARGEST_NOTEBOOK, read_notebook
 from ucl_helpers.headless.parameters import Parameter, accept, declared
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from ucl_helpers.headless.kernel import EncryptedKernelManager
 
 _WORKING = re.compile(r"\..+-[0-9a-f]{8}\.run")
-DEADLINE = timedelta(hours=1)
-"""How long a run may take if nothing else is said."""
 
 
 @dataclass(frozen=True)
