@@ -134,9 +134,9 @@ def _blocks(data: bytes, depth: int) -> Iterator[Block]:
             yield from inner
             return
         for run in _RUN.finditer(text):
-            inner = _decoded(run[0])
-            if not _is_der(inner):  # a block's own body is DER, as is what _bare_blocks looks for
-                for block in filter(_is_usable, _blocks(inner, depth + 1)):
+            decoded = _decoded(run[0])
+            if not _is_der(decoded):  # a block's own body is DER, as is what _bare_blocks looks for
+                for block in filter(_is_usable, _blocks(decoded, depth + 1)):
                     found = True
                     yield block
         if not found:
