@@ -26,8 +26,8 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.translators import translate_parameters
 
 from ucl_helpers.errors import UCLError, UsageError
-from ucl_helpers.headless.client import HeadlessClient
 from ucl_helpers.headless import DEADLINE, KERNEL_NAME
+from ucl_helpers.headless.client import HeadlessClient
 from ucl_helpers.headless.kernel import QUIET, EncryptedKernelManager
 from ucl_helpers.headless.parameters import BUILT_IN, Parameter, declared, refuse_secret, typed
 from ucl_helpers.headless.record import CellFailed, Record, outcome_path, refused, write_outcome, write_refusal
