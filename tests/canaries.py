@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from test_runner import write_notebook
+from notebook_runs import write_notebook
 
 WINDOW, STRIDE = 24, 8
 HOLD_SECRETS = {"key.pem", "identity.pem", "token"}

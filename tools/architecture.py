@@ -3,7 +3,7 @@
     python tools/architecture.py            a table of figures, then each room with what it imports
 
 Everything is computed from the imports in the source. An import inside a function counts; one for type checkers alone
-does not. ``tests/test_architecture.py`` holds the rules and the limits.
+does not. ``tests/project/test_architecture.py`` holds the rules and the limits.
 """
 
 import ast

@@ -1,6 +1,7 @@
 """The reference page of the command line, made of what click knows: ``page`` is the text of docs/reference/cli.md.
 
-``UCL_WRITE_TABLE=1 pytest tests/test_docs.py`` writes it; the test compares it with what ``ucl … --help`` prints.
+``UCL_WRITE_TABLE=1 pytest tests/project/test_docs.py`` writes it. The test compares it with what ``ucl … --help``
+prints.
 """
 
 import re

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from command_line import BITS, UCL, Said, Shell, environment
+from notebook_runs import write_notebook
 from onlookers import Onlookers
 from steps import pending_of, tree
-from test_runner import write_notebook
 
 from ucl_helpers.connection.store import Home
 from ucl_helpers.headless.notebooks import find_notebook

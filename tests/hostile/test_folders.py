@@ -19,10 +19,10 @@ from pathlib import Path
 import papermill
 import pytest
 from command_line import UCL, environment
+from notebook_runs import write_notebook
 from processes import own_process
 from steps import install
 from test_planted import look
-from test_runner import write_notebook
 from tracing import KEEP_DUMPABLE, STRACE, UNFIT
 
 from ucl_helpers.cli.main import main

@@ -20,9 +20,8 @@ from time import monotonic
 import pytest
 from canaries import BEGIN, PARAMETERS, RAISED, Judge, keys_below, leaky
 from command_line import BIN, UCL, Shell, environment
+from notebook_runs import mode, must_follow_the_schema, write_notebook
 from processes import wait_until
-from test_record import must_follow_the_schema
-from test_runner import mode, write_notebook
 
 from ucl_sandbox import Sandbox
 

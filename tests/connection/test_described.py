@@ -1,0 +1,106 @@
+"""Every setting is described, once; and the reference says of each what the code does."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as bounded
+from hypothesis import strategies as st
+
+from ucl_helpers.connection.described import ENTRIES, plain, text_of
+from ucl_helpers.connection.settings import Access, Exports, Hook, Notices, Settings, parse_settings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").read_text("utf-8")
+TABLES = {"files": Access(), "exports": Exports(), "notices": Notices(), "hooks": Hook("name", ("true",))}
+NEEDED = {"hooks.name", "hooks.command"}  # without a default
+
+
+def known():
+    """Every key that may stand in a file, with the value that it has when it is not set."""
+    for name, value in vars(Settings()).items():
+        if name not in TABLES:
+            yield name, value
+        for key, inner in vars(TABLES[name]).items() if name in TABLES else ():
+            yield f"{name}.{key}", inner
+
+
+def test_every_setting_is_described():
+    assert sorted(one.key for one in ENTRIES) == sorted(name for name, _ in known())
+
+
+def written(key, value):
+    """A file that sets this one key."""
+    table, _, name = key.rpartition(".")
+    if table == "hooks":
+        others = {"hooks.name": 'name = "x"', "hooks.command": 'command = ["x"]'}
+        return "[[hooks]]\n" + "\n".join([f"{name} = {value}", *(line for one, line in others.items() if one != key)])
+    group = '\ngroup = "g"' if name == "mode" else ""
+    return f"{f'[{table}]' if table else ''}\n{name} = {value}{group}"
+
+
+def read(key, value):
+    found = vars(parse_settings(written(key, value)))
+    table, _, name = key.rpartition(".")
+    if table:
+        found = vars(found[table][0] if table == "hooks" else found[table])
+    return found[name]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda one: one.key)
+def test_default_and_example_are_what_they_are_said_to_be(entry):
+    default = dict(known())[entry.key]
+    if entry.default:
+        assert read(entry.key, entry.default) == default
+    elif entry.key not in NEEDED:
+        assert not default
+    read(entry.key, entry.example)
+
+
+def test_the_reference_says_the_same():
+    rows = re.findall(r"^\| `([a-z_.0-9]+)` \| (.+?) \| (.+?) \| (.+?) \| `(.+)` \|$", PAGE, re.MULTILINE)
+    told = [(one.key, one.kind, one.default, one.meaning, one.example) for one in ENTRIES]
+    assert [(*row[:2], "" if row[2] == "not set" else row[2].strip("`"), *row[3:]) for row in rows] == told
+
+
+def test_the_template_means_the_defaults_and_each_comment_may_be_taken_away():
+    template = text_of(Settings())
+    assert parse_settings(template) == Settings()
+    for line in re.findall(r"^# ([a-z_0-9]+ = .*)$", template, re.MULTILINE):
+        text = template.replace(f"# {line}", line)
+        if line.startswith("mode"):
+            text = text.replace('# group = "', 'group = "')
+        if line.split()[0] in {"name", "command", "timeout"}:
+            text = re.sub(r"(?m)^# (\[\[hooks\]\]|name = |command = )", r"\1", text)
+        assert isinstance(parse_settings(text), Settings), line
+
+
+NAMES = st.from_regex(r"[a-z][a-z0-9]{0,20}", fullmatch=True)
+SPANS = st.integers(1, 10**8).map(lambda seconds: timedelta(seconds=seconds))
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9)
+REFERENCES = st.none() | WORDS.map("env:x{}".format)
+HOOKS = st.builds(Hook, NAMES, st.lists(WORDS, min_size=1, max_size=3).map(tuple), SPANS)
+ANY = st.builds(
+    Settings,
+    key_length=st.sampled_from([2048, 4096]),
+    renew_before=st.none() | SPANS,
+    keep=st.integers(2, 1000),
+    min_interval=SPANS,
+    files=st.builds(Access, st.none() | NAMES, NAMES, st.sampled_from([0o600, 0o640, 0o440])),
+    exports=st.builds(Exports, st.booleans(), REFERENCES, REFERENCES, st.none() | NAMES.map("a/{}".format)),
+    hooks=st.lists(HOOKS, max_size=2, unique_by=lambda one: one.name).map(tuple),
+    notices=st.builds(Notices, st.just(("env:A",)), st.integers(1, 1000)),
+)
+
+
+@given(ANY)
+@bounded(deadline=None, max_examples=40)
+def test_what_is_shown_means_what_is_in_force(settings):
+    assert parse_settings(text_of(settings)) == settings
+
+
+def test_for_programs_everything_is_plain():
+    told = plain(Settings(renew_before=timedelta(hours=36), hooks=(Hook("a", ("b", "c")),)))
+    assert (told["renew_before"], told["files"]["mode"], told["min_interval"]) == ("1d12h", "0600", "1h")
+    assert told["hooks"] == [{"name": "a", "command": ["b", "c"], "timeout": "1m"}]

@@ -1,0 +1,170 @@
+"""What `make bench` makes of what it measured. How long anything takes is not looked at here."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.measuring import Pairs, Result, in_turn, process
+from benchmarks.report import MODULES, cells, drawn, line, markdown, merged, quoted, write
+
+ROOT = Path(__file__).parents[2]
+RESULTS, PAGES = ROOT / "benchmarks" / "results", (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+MACHINE = {"CPU": "Z80", "cores": "1"}
+
+
+def kept(name, module="renewing", *, measured=0.5, to_reach=1.0, at_most=True, unit="×", date="2026-01-01"):
+    result = Result(name, f"what {name} does", "another", measured, unit, to_reach, at_most, {"pairs": 3})
+    return line(result, module, date, "abc1234")
+
+
+# -- how it is measured ------------------------------------------------------------------------------------------------
+
+
+def test_a_ratio_is_that_of_the_medians():
+    pairs = Pairs([1.0, 2.0, 9.0], [4.0, 1.0, 8.0])
+    assert (pairs.ratio, pairs.more) == (0.5, -2.0)
+    assert pairs.described()["quartiles"] == [0.25, 1.125, 2.0]
+
+
+def test_both_are_measured_in_turn_and_first_for_nothing():
+    calls = []
+    figures = in_turn(lambda: calls.append("ours") or len(calls), lambda: calls.append("theirs") or len(calls), 2)
+    assert calls == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+    assert (figures.ours, figures.theirs) == ([4, 5], [3, 6])
+
+
+def test_a_process_is_as_large_as_what_it_holds_and_not_as_what_started_it():
+    ballast = bytearray(64 * 2**20)
+    small = process([sys.executable, "-c", "pass"])
+    large = process([sys.executable, "-c", "bytearray(b'x' * 2**26)"])
+    assert small.peak_bytes < len(ballast) < large.peak_bytes
+
+
+def test_a_process_that_fails_is_not_measured():
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        process([sys.executable, "-c", "raise SystemExit('no')"])
+    assert (failed.value.returncode, failed.value.stderr) == (1, b"no\n")
+
+
+# -- what is made of it ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("measured", "to_reach", "at_most", "reached"),
+    [(1.0, 1.0, True, True), (1.1, 1.0, True, False), (95.0, 95.0, False, True), (94.0, 95.0, False, False)],
+)
+def test_reached_is_said_in_the_table(measured, to_reach, at_most, reached):
+    assert cells(kept("one", measured=measured, to_reach=to_reach, at_most=at_most))[-1] == ("yes" if reached else "no")
+
+
+@pytest.mark.parametrize(
+    ("unit", "at_most", "told"),
+    [
+        ("×", True, ("0.50 ×", "1 × or less")),
+        ("s", True, ("0.50 s more", "1 s or less")),
+        ("%", False, ("0.50 %", "1 % or more")),
+        ("", True, ("0.50", "1 or less")),
+    ],
+)
+def test_figures_stand_with_their_unit(unit, at_most, told):
+    assert cells(kept("one", unit=unit, at_most=at_most))[2:4] == told
+
+
+def test_the_table_has_a_row_for_each_line_then_days_and_machine():
+    lines = [kept("one"), kept("two", date="2026-01-02")]
+    *table, _, told = markdown(lines, MACHINE).splitlines()
+    assert [row.count("|") for row in table] == [6] * 4
+    assert told == "Measured on 2026-01-01 (commit abc1234), 2026-01-02 (commit abc1234). CPU Z80; cores 1."
+
+
+def test_the_picture_has_a_bar_for_each_line_and_can_be_read_aloud():
+    lines = [kept("one"), kept("two", measured=2.0), kept("far", measured=50.0)]
+    svg = drawn(lines).svg
+    texts = set(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
+    assert {"one: 0.50 ×", "two: 2.00 ×", "0.50", "2.00, not reached", "50.00, not reached"} <= texts
+    assert all(one in svg for one in ("<title ", "<desc ", "currentColor"))
+
+
+def test_all_is_written_and_can_be_read_again(tmp_path):
+    results = merged(None, MACHINE, [kept("one")])
+    write(results, tmp_path / "results")
+    assert json.loads((tmp_path / "results" / "results.json").read_text("utf-8")) == results
+    assert (tmp_path / "results" / "results.md").read_text("utf-8") == markdown(results["lines"], MACHINE)
+    assert "prefers-color-scheme:dark" in (tmp_path / "results" / "results.svg").read_text("utf-8")
+
+
+# -- some of it measured again -----------------------------------------------------------------------------------------
+
+
+def test_what_did_not_run_stays_as_it_was():
+    before = merged(None, MACHINE, [kept("a"), kept("gone"), kept("b", "calling")])
+    after = merged(before, MACHINE, [kept("a", measured=0.7, date="2026-02-02"), kept("new")])
+    assert [(one["name"], one["measured"], one["date"]) for one in after["lines"]] == [
+        ("a", 0.7, "2026-02-02"),
+        ("new", 0.5, "2026-01-01"),
+        ("b", 0.5, "2026-01-01"),
+    ]
+
+
+def test_lines_stand_in_the_order_of_the_modules():
+    lines = [kept(module, module) for module in reversed(MODULES)]
+    assert [one["name"] for one in merged(None, MACHINE, lines)["lines"]] == list(MODULES)
+
+
+def test_lines_of_two_machines_are_not_mixed():
+    before = merged(None, MACHINE, [kept("a"), kept("b", "calling")])
+    with pytest.raises(ValueError, match="another machine"):
+        merged(before, {**MACHINE, "cores": "2"}, [kept("a")])
+    assert len(merged(before, {**MACHINE, "cores": "2"}, [kept("a"), kept("b", "calling")])["lines"]) == 2
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["--pairs", "1"], ["--pairs", "many"]])
+def test_what_cannot_be_measured_is_refused(arguments):
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 2
+
+
+# -- what is quoted ----------------------------------------------------------------------------------------------------
+
+PAGE = "before\n<!-- benchmarks: two one -->\nold\n<!-- end of benchmarks -->\nafter\n"
+
+
+def test_a_page_quotes_the_lines_it_names_and_nothing_else_changes():
+    results = merged(None, MACHINE, [kept("one"), kept("two"), kept("three")])
+    page = quoted(PAGE, results)
+    assert re.findall("what (.*) does", page) == ["two", "one"]
+    assert (page.startswith("before\n<!--"), page.endswith("-->\nafter\n")) == (True, True)
+    assert quoted(page, results) == page
+
+
+def test_a_line_that_is_not_there_cannot_be_quoted():
+    with pytest.raises(ValueError, match="No line is named two"):
+        quoted(PAGE, merged(None, MACHINE, [kept("one")]))
+
+
+def misquoted(pages, results):
+    """Pages that quote other figures than those that were measured."""
+    texts = {page: page.read_text("utf-8") for page in pages}
+    return [page.name for page, text in texts.items() if results and quoted(text, results) != text]
+
+
+def test_pages_quote_what_was_measured():
+    path = RESULTS / "results.json"
+    results = json.loads(path.read_text("utf-8")) if path.exists() else None
+    assert misquoted(PAGES, results) == []
+    if results:
+        assert (RESULTS / "results.md").read_text("utf-8") == markdown(results["lines"], results["machine"])
+    else:
+        assert "Nothing has been measured yet." in PAGES[0].read_text("utf-8")
+
+
+def test_a_figure_that_was_not_measured_is_found(tmp_path):
+    results, page = merged(None, MACHINE, [kept("one"), kept("two")]), tmp_path / "page.md"
+    page.write_text(quoted(PAGE, results), "utf-8")
+    assert misquoted([page], results) == []
+    page.write_text(page.read_text("utf-8").replace("0.50", "0.40"), "utf-8")
+    assert misquoted([page], results) == ["page.md"]

@@ -1,0 +1,168 @@
+"""What the README and the docs tell a reader to type, typed."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from contract_replay import Landscape
+
+from ucl_helpers.cli.common import EXIT_CODES
+from ucl_helpers.cli.main import group
+from ucl_sandbox import Sandbox
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = PAGES[0].read_text("utf-8")
+PROGRAMS = Path(sys.executable).parent
+
+
+def blocks(text):
+    """What stands inside fences for a shell, long lines joined."""
+    found = re.findall(r"^```(?:bash|console|cron)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block.replace("\\\n", " ") for block in found]
+
+
+def fenced(text):
+    """The lines inside fences, without prompts and comments."""
+    for block in blocks(text):
+        yield from (line.removeprefix("$ ").partition("  #")[0] for line in block.splitlines())
+
+
+def commands(text, program):
+    """Every call of a program, in fences and in code spans, as its arguments."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for line in [*fenced(text), *re.findall(r"`([^`\n]+)`", prose)]:
+        for command in line.split("&&"):
+            if command.strip().startswith(f"{program} "):
+                yield shlex.split(command)[1:]
+
+
+def wrong(arguments):
+    """What the command line would say against a call, without running it."""
+    try:
+        name, command, rest = group.resolve_command(click.Context(group), arguments)
+        while isinstance(command, click.Group) and rest:
+            name, command, rest = command.resolve_command(click.Context(command), rest)
+        if command is not None and name is not None:
+            command.make_parser(click.Context(command)).parse_args(list(rest))
+    except click.ClickException as error:
+        return error.format_message()
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_call_of_ucl_is_one(page):
+    text = page.read_text("utf-8")
+    assert {" ".join(call): wrong(call) for call in commands(text, "ucl") if wrong(call)} == {}
+
+
+@pytest.mark.parametrize(
+    "call", ["ucl renwe prod", "ucl renew prod --forec", "ucl fleet renwe", "ucl fleet renew --forec"]
+)
+def test_a_call_that_is_none_is_found(call):
+    assert [bool(wrong(words)) for words in commands(f"`{call}`", "ucl")] == [True]
+
+
+def test_the_readme_shows_what_there_is():
+    shown = {words[0] for words in commands(README, "ucl")}
+    assert shown == set(group.commands)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_make_target_is_one(page):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {words[0] for words in commands(page.read_text("utf-8"), "make")} <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8"))
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_the_exit_codes_are_those_of_the_help():
+    rows = re.findall(r"^\| (\d+) \|", README, re.MULTILINE)
+    assert rows == re.findall(r"^ +(\d+)  ", EXIT_CODES, re.MULTILINE)
+
+
+# -- the two ways in, as they stand there, against a UCL that is known by URL and files only ---------------------------
+
+
+def recipe(title):
+    """The first fenced block below a heading."""
+    return re.search(rf"^### {title}$.*?^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[1]
+
+
+@pytest.fixture
+def reader(tmp_path):
+    """Runs a recipe in a shell; the one thing added is the CA of a server that the system does not trust."""
+    with Sandbox() as ucl:
+
+        def run(script, given="", **variables):
+            script = re.sub(r"(?m)^(ucl (?:import|establish) \S+)", r'\1 --ca-file "$CA_FILE"', script)
+            environment = {
+                "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+                "HOME": str(tmp_path),
+                "UCL_HOME": str(tmp_path / "home"),
+                "CA_FILE": str(ucl.ca_file),
+                **variables,
+            }
+            command = ["bash", "-euo", "pipefail", "-c", script]
+            return subprocess.run(
+                command, cwd=tmp_path, env=environment, input=given, capture_output=True, text=True, check=False
+            )
+
+        yield ucl, run
+
+
+def test_i_have_the_tutorials_files(reader, tmp_path):
+    ucl, run = reader
+    client = Landscape(ucl, ucl.one_time_token).establish(tmp_path)
+    key, found, certificates = client.identity.read_text("ascii").partition("-----BEGIN CERTIFICATE-----")
+    (tmp_path / "ucl-app.key").write_text(key, "ascii")
+    (tmp_path / "ucl-app.crt").write_text(found + certificates, "ascii")
+    url = ucl.certificate_secured_connector_url
+    done = run(recipe("I have the tutorial's files"), CERTIFICATE_SECURED_CONNECTOR_URL=url)
+    assert done.returncode == 0, done.stderr
+    assert [word in done.stdout for word in ("prod: imported", "prod: renewed", "prod: not-due")] == [True] * 3
+    assert Path(done.stdout.splitlines()[-1]).read_text("ascii").startswith("-----BEGIN PRIVATE KEY-----")
+
+
+def test_i_have_a_one_time_token(reader):
+    ucl, run = reader
+    done = run(recipe("I have a one-time token"), ucl.one_time_token() + "\n", CONNECTOR_URL=ucl.connector_url)
+    assert done.returncode == 0, done.stderr
+    assert [word in done.stdout for word in ("prod: established", "prod: renewed")] == [True] * 2
+
+
+def test_i_have_a_token_that_was_used(reader):
+    ucl, run = reader
+    token = ucl.one_time_token()
+    Landscape(ucl, lambda: token).configure()
+    done = run(recipe("I have a one-time token"), token + "\n", CONNECTOR_URL=ucl.connector_url)
+    assert done.returncode == 4
+    assert "was used before" in done.stderr
+    assert token not in done.stdout + done.stderr
+
+
+def test_i_have_access_to_the_director(reader):
+    ucl, run = reader
+    (line,) = [line for line in fenced(README) if "--director-url" in line]
+    access = {"DIRECTOR_URL": ucl.director_url, "TENANT": ucl.tenant, "APPLICATION_ID": ucl.application_id}
+    assert run(line, BEARER=ucl.director_token, **access).returncode == 0
+    assert run(line.replace("prod", "other"), BEARER="no", **access).returncode == 4
+
+
+def test_by_hand_at_a_sandbox(reader, tmp_path):
+    ucl, run = reader
+    (tmp_path / "ready.json").write_text(ucl.to_json())
+    text = (ROOT / "docs/reference/sandbox.md").read_text("utf-8")
+    establish, misbehave = [one for one in blocks(text) if "curl" in one]
+    done = run(establish.replace('--ca-file "$(get caFile)"', "") + misbehave)
+    assert (done.returncode, "prod: established" in done.stdout) == (0, True), done.stderr
+    assert [one.kind for one in ucl.faults.plan] == ["reset-after-acting"]
