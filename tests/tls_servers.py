@@ -76,8 +76,12 @@ class Authority:
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
         builder = builder.not_valid_before(NOW + valid[0]).not_valid_after(NOW + valid[1])
         builder = builder.serial_number(x509.random_serial_number())
-        builder = builder.add_extension(extension, critical=False) if extension else builder
-        return builder.sign(self._key, hashes.SHA256())
+        is_ca = isinstance(extension, x509.BasicConstraints)
+        builder = builder.add_extension(extension, critical=is_ca) if extension else builder
+        public = self._key.public_key()
+        identifier = x509.SubjectKeyIdentifier if is_ca else x509.AuthorityKeyIdentifier  # RFC 5280, 4.2.1.1 and .2
+        own = identifier.from_public_key(public) if is_ca else identifier.from_issuer_public_key(public)
+        return builder.add_extension(own, critical=False).sign(self._key, hashes.SHA256())
 
 
 # -- the steps of a script ---------------------------------------------------------------------------------------------

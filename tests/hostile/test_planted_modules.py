@@ -20,11 +20,12 @@ from dask_cluster import Cluster
 from test_folders import served
 
 import ucl_helpers
+import ucl_sandbox
 from ucl_helpers.cli.main import group
 from ucl_helpers.headless.notebooks import find_notebook
 from ucl_sandbox import shared
 
-PACKAGE = Path(ucl_helpers.__file__).parent
+PACKAGES = [Path(package.__file__).parent for package in (ucl_helpers, ucl_sandbox)]
 PLANTED = """
 import posix  # built in, so it cannot be planted
 log = posix.open({log!r}, posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT, 0o666)
@@ -70,7 +71,7 @@ def run(planted, home, *command, **more):
 
 def test_a_command_that_starts_python_plainly_does_run_what_is_planted(planted, tmp_path):
     ran, _ = run(planted, tmp_path / "home", sys.executable, "-c", "import requests")
-    assert ran == ["requests"]
+    assert {"requests", "linecache"} & {*ran}  # the second one first, from Python 3.13 on
 
 
 SMALL = ("-p", "key_length", "2048")
@@ -207,8 +208,8 @@ executor.shutdown()
 def test_the_servers_of_a_fleet_run_none_where_a_program_of_the_users_own_starts_them(planted, tmp_path):
     ran, done = run(planted, tmp_path / "home", sys.executable, "-P", "-c", FLEET)
     assert (ran, done.stdout) == ([], b"3\n"), done.stderr
-    by_path = f"import os, sys; sys.path.remove(''); sys.argv = ['x']\n{FLEET}"
-    ran, done = run(planted, tmp_path / "home", sys.executable, "-c", by_path)
+    (tmp_path / "program.py").write_text(FLEET)
+    ran, done = run(planted, tmp_path / "home", sys.executable, tmp_path / "program.py")
     assert (ran, done.stdout) == ([], b"3\n"), done.stderr
 
 
@@ -225,7 +226,7 @@ def unsafe_starts(text):
 
 
 def test_each_place_that_starts_an_interpreter_starts_it_in_safe_path_mode():
-    sources = {path: path.read_text() for path in PACKAGE.rglob("*.py")}
+    sources = {path: path.read_text() for package in PACKAGES for path in package.rglob("*.py")}
     assert [f"{path}:{line}" for path, text in sources.items() for line in unsafe_starts(text)] == []
     assert sum("sys.executable" in text for text in sources.values()) >= 4
     # A Connection starts nothing; what else multiprocessing has starts interpreters without -P.

@@ -251,13 +251,18 @@ def test_the_key_is_in_no_representation(chain, tmp_path):
 
 def test_what_openssl_does_not_use_is_a_usage_error_and_not_one_of_storage(home, tmp_path):
     (tmp_path / "k").write_bytes(key_bytes())
+    (tmp_path / "ca.ext").write_text("basicConstraints=critical,CA:TRUE")
     for command in (
-        "req -x509 -key k -subj /CN=CA -out ca",
+        "genrsa -out ca.key 1024",
+        "req -x509 -key k -subj /CN=Root -out root",
+        "req -new -key ca.key -subj /CN=CA -out ca.csr",
+        "x509 -req -in ca.csr -CA root -CAkey k -extfile ca.ext -out ca",
         "req -new -key k -subj /CN=x -out csr",
-        "x509 -req -in csr -CA ca -CAkey k -sha1 -out weak",
+        "x509 -req -in csr -CA ca -CAkey ca.key -out leaf",
     ):
         subprocess.run(["openssl", *command.split()], cwd=tmp_path, check=True, capture_output=True)
-    identity = read_identity(tmp_path / "k", tmp_path / "weak")
-    with pytest.raises(UsageError, match=r"cannot be used for TLS: .*weak"):
+    (tmp_path / "chain").write_bytes((tmp_path / "leaf").read_bytes() + (tmp_path / "ca").read_bytes())
+    identity = read_identity(tmp_path / "k", tmp_path / "chain")
+    with pytest.raises(UsageError, match=r"cannot be used for TLS: .*too small"):
         import_identity(home, "prod", identity, "https://localhost:1/connector/graphql")
     assert tree(home.path) == {}

@@ -161,6 +161,7 @@ class Client:
         request_id = str(uuid.uuid4())
         left = max(until - time.monotonic(), 0.001)
         self.context.bounds.until, self.context.bounds.room = until, MAX_RECEIVED_BYTES
+        answering = False
         try:
             with self._session.post(
                 self.url,
@@ -171,6 +172,7 @@ class Client:
                 allow_redirects=False,
                 stream=True,
             ) as response:
+                answering = response.status_code == HTTPStatus.OK
                 body = _read(response, until)
         except (HTTPError, OSError) as error:  # those of requests are OSErrors
             failure = transport_error(
@@ -180,7 +182,7 @@ class Client:
                 certificate=self._certificate,
                 now=datetime.now(UTC),
                 proxy=self._proxy,
-                accepted=self._accepted,
+                accepted=self._accepted or answering,
             )
             raise self._told(failure, request_id) from None
         date, difference = server_time(response)
