@@ -41,6 +41,19 @@ def pem_of(key: Any) -> bytes:
     )
 
 
+KEY_USAGE_OF_A_CA = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """A throw-away CA; `ca_file` is what to trust, `issue` writes a key with its certificate into one file."""
 
@@ -78,6 +91,7 @@ class Authority:
         builder = builder.serial_number(x509.random_serial_number())
         is_ca = isinstance(extension, x509.BasicConstraints)
         builder = builder.add_extension(extension, critical=is_ca) if extension else builder
+        builder = builder.add_extension(KEY_USAGE_OF_A_CA, critical=True) if is_ca else builder
         public = self._key.public_key()
         identifier = x509.SubjectKeyIdentifier if is_ca else x509.AuthorityKeyIdentifier  # RFC 5280, 4.2.1.1 and .2
         own = identifier.from_public_key(public) if is_ca else identifier.from_issuer_public_key(public)
