@@ -1,17 +1,22 @@
 """``ucl`` as a process: what each command does, says and ends with."""
 
 import json
+import os
+import pty
+import re
+import shlex
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import BITS, Shell, made_by_hand, tool
+from command_line import BIN, BITS, Said, Shell, environment, made_by_hand, tool
 from secrets_watch import CANARY
 
 from ucl_helpers.connection.store import Home
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.procedures.establishment import Establishment
-from ucl_sandbox import Sandbox
+from ucl_sandbox import Fault, Sandbox
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +183,73 @@ def test_the_token_is_gone_and_another_finishes_with_the_same_key(ucl, fresh):
     assert (said.code, said.json["error"]) == (3, "PossibleOutage")
     assert Path(key).read_bytes() == kept
     assert fresh.ucl("status", "new", "--json").json["state"] == "not established"
+
+
+def typed(command, answer, shell):
+    """What a command says that is typed as it was printed, with an answer to its question for the token."""
+    terminal, keyboard = pty.openpty()
+    words = shlex.split(command)
+    assert words[0] == "ucl"
+    variables = environment(shell.home, PATH=f"{BIN}:{os.environ['PATH']}")
+    with subprocess.Popen(
+        words,
+        cwd=shell.folder,
+        env=variables,
+        stdin=keyboard,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        asked = b""
+        while not asked.endswith(b"token: ") and (more := os.read(process.stderr.fileno(), 1)):
+            asked += more
+        os.write(terminal, f"{answer}\n".encode())
+        out, err = process.communicate()
+    os.close(terminal)
+    os.close(keyboard)
+    return Said(process.returncode, out.decode(), err.decode())
+
+
+def command_in(text):
+    """The command that ends a line of a remedy."""
+    return re.search(r"ucl establish .*", text)[0]
+
+
+LOST_TOKENS = {"used up by the request for a signature": "sign", "used up by the first request": "configuration"}
+
+
+@pytest.mark.kind("a used-up token: the remedy is a whole command")
+@pytest.mark.parametrize("home", ["by UCL_HOME", "by --home"])
+@pytest.mark.parametrize("lost", LOST_TOKENS)
+def test_what_is_said_of_a_used_up_token_works_when_it_is_typed(ucl, fresh, tmp_path, lost, home):
+    where = ("--connector-url", ucl.connector_url, "--ca-file", ucl.ca_file, *BITS)
+    elsewhere = ("--home", tmp_path / "a home") if home == "by --home" else ()
+    ucl.faults.set([Fault("reset-after-acting", operation=LOST_TOKENS[lost], times=1)])
+    said = fresh.ucl("establish", "new", "--token", "env:T", *where, *elsewhere, T=ucl.one_time_token())
+    ucl.faults.clear()
+    assert (said.code, "used up" in said.err or "is gone" in said.err) == (
+        3 if lost.endswith("first request") else 11,
+        True,
+    )
+    command = command_in(said.err)
+    done = typed(command, ucl.one_time_token(), fresh)
+    assert (done.code, "new: established" in done.out) == (0, True), done
+    assert ("--connector-url" in command) is lost.endswith("first request")
+    shown = fresh.ucl("status", "new", *elsewhere)
+    assert shown.out.startswith("new: valid")
+
+
+@pytest.mark.parametrize("lost", LOST_TOKENS)
+def test_with_the_same_token_it_does_not(ucl, fresh, lost):
+    """The twin."""
+    token, where = ucl.one_time_token(), ("--connector-url", ucl.connector_url, "--ca-file", ucl.ca_file, *BITS)
+    ucl.faults.set([Fault("reset-after-acting", operation=LOST_TOKENS[lost], times=1)])
+    said = fresh.ucl("establish", "new", "--token", "env:T", *where, T=token)
+    ucl.faults.clear()
+    done = typed(command_in(said.err), token, fresh)
+    assert done.code == 4
+    typed_again = typed(command_in(done.err), ucl.one_time_token(), fresh)
+    assert typed_again.code == 0, typed_again
 
 
 def test_a_practice_connection_does_not_become_a_real_one(ucl, fresh):

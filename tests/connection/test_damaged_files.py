@@ -3,8 +3,9 @@
 import pytest
 from steps import go, install
 
-from ucl_helpers import Renewal, renew
-from ucl_helpers.errors import UCLError
+from ucl_helpers import Establishment, Renewal, renew
+from ucl_helpers.errors import StorageFailed, UCLError
+from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operate.doctor import diagnose
 
 pytest_plugins = ["procedure_fixtures"]
@@ -62,10 +63,42 @@ def test_a_renewal_goes_through_or_the_doctor_names_the_file(prod, name, damage)
     if error is None:
         assert outcome == "renewed"
         return
-    assert error.exit_code in {2, 10}, error
+    assert error.exit_code == (2 if name == "settings.toml" else 10), error  # that file alone is the user's
+    assert "Give a certificate" not in error.remedy, error
     assert offline.exit_code, f"{error}\n{offline}"
     assert offline.worst.remedy, offline
     assert "Mend that" not in offline.worst.remedy, offline
+
+
+@pytest.mark.kind("the right culprit: a damaged file of a connection")
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("step", ["configuration", "request", "sign"])
+def test_a_run_that_goes_on_names_a_damaged_ca_as_the_toolkits_own(prod, step, damage):
+    go(Renewal.begin(prod), step)
+    damaged(prod.path / "current" / "server-ca.pem", DAMAGE[damage])
+    with pytest.raises(StorageFailed, match=r"server-ca\.pem") as raised:
+        renew(prod)
+    assert raised.value.exit_code == 10
+    if DAMAGE[damage] is not None:
+        assert raised.value.remedy == "Find out what mends it with: ucl doctor"
+    assert diagnose(prod, offline=True)["server trust"].status == "failed"
+
+
+@pytest.mark.parametrize("step", ["configuration", "request", "sign"])
+def test_a_run_goes_on_when_its_ca_is_whole(prod, step):
+    """The twin."""
+    go(Renewal.begin(prod), step)
+    assert renew(prod).outcome == "renewed"
+
+
+def test_an_establishment_that_goes_on_does_the_same(home, ucl, tmp_path):
+    new = home.new("new")
+    token = OneTimeToken(ucl.one_time_token(), ucl.connector_url)
+    go(Establishment.begin(new, token, ca_file=ucl.ca_file, key_length=2048), "sign")
+    (new.path / "pending" / "server-ca.pem").write_bytes(b"")
+    with pytest.raises(StorageFailed, match=r"server-ca\.pem is empty") as raised:
+        Establishment.begin(new, None, key_length=2048).run()
+    assert raised.value.remedy == "Find out what mends it with: ucl doctor"
 
 
 def test_without_damage_it_goes_through_and_nothing_is_named(prod):

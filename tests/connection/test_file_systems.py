@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from command_line import Shell
+from command_line import BITS, Shell
 
 from ucl_sandbox import Sandbox
 
@@ -57,6 +57,36 @@ def test_what_is_refused_is_named_with_a_remedy_and_the_doctor_finds_it(shell, w
     assert finding["status"] == "failed"
     assert f"no {NAMED[what][0]} (" in finding["found"]
     assert "--home" in finding["remedy"]
+
+
+def by_a_token(shell, ucl):
+    where = ("--connector-url", ucl.connector_url, "--ca-file", ucl.ca_file, *BITS)
+    return ["establish", "new", "--token", "env:T", *where]
+
+
+def by_the_director(shell, ucl):
+    application = ("--tenant", ucl.tenant, "--application-id", ucl.application_id, "--bearer", "env:BEARER")
+    return ["establish", "new", "--director-url", ucl.director_url, *application, "--ca-file", ucl.ca_file, *BITS]
+
+
+def by_files(shell, ucl):
+    current = shell.home / "connections" / "prod" / "current"
+    where = ("--connector-url", ucl.certificate_secured_connector_url, "--ca-file", ucl.ca_file)
+    return ["import", "new", "--key", current / "key.pem", "--certificate", current / "chain.pem", *where]
+
+
+@pytest.mark.kind("the right culprit: a feature that a file system lacks")
+@pytest.mark.parametrize("begun", [by_a_token, by_the_director, by_files])
+def test_symlinks_are_tried_before_anything_is_sent(shell, ucl, begun):
+    secrets = {"T": ucl.one_time_token(), "BEARER": ucl.director_token}
+    command, sent = begun(shell, ucl), len(ucl.requests)
+    said = shell.ucl(*command, **secrets, **lacking(shell, "symlinks", "EPERM"))
+    current = shell.home / "connections" / "new" / "current"
+    assert said.code == 10, said
+    assert f"Could not switch {current}: this file system refuses symbolic links" in said.err
+    assert (len(ucl.requests), current.parent.exists()) == (sent, False)
+    assert shell.ucl(*command, **secrets).code == 0  # the twin: with symlinks, and the same token
+    assert len(ucl.requests) > sent
 
 
 @pytest.mark.kind("the right culprit: a feature that a file system lacks")

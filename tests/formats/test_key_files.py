@@ -27,7 +27,7 @@ from secrets_watch import CANARY
 
 from ucl_helpers.crypto import dump_certificates, dump_key, make_csr
 from ucl_helpers.errors import UsageError
-from ucl_helpers.formats.blocks import blocks, identify
+from ucl_helpers.formats.blocks import blocks, end_of, identify
 from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_in, keys_in
 from ucl_helpers.procedures.importing import read_identity, usable_ca
 from ucl_helpers.wire.tls import tls_context
@@ -327,6 +327,65 @@ def test_of_several_keys_the_one_that_has_a_certificate_is_taken(order, tmp_path
     identity = read_identity(tmp_path / "all.pem", clock=lambda: NOW)
     assert identity.chain[0].public_key() == identity.key.public_key()
     assert identity.key.private_numbers() in [key(name).private_numbers() for name in ("leaf", "intermediate")]
+
+
+def contents(der):
+    """What is in a DER element: its parts."""
+    return list(elements_of(der[2 if der[1] < 0x80 else der[1] - 0x80 + 2 :]))
+
+
+def elements_of(data):
+    at = 0
+    while at < len(data):
+        end = end_of(data, at)
+        yield data[at:end]
+        at = end
+
+
+def element(tag, *parts):
+    content = b"".join(parts)
+    size = len(content).to_bytes((len(content).bit_length() + 7) // 8)
+    return bytes([tag]) + (size if len(content) < 0x80 else bytes([0x80 | len(size)]) + size) + content
+
+
+def merged(*bundles):
+    """PKCS #12 with all that several hold, without a MAC (RFC 7292, 4); `openssl pkcs12 -export` writes only one key."""
+    safes = []
+    for one in bundles:
+        version, safe, *_ = contents(one)
+        kind, wrapped_safe = contents(safe)
+        (octets,) = contents(wrapped_safe)
+        (sequence,) = contents(octets)
+        safes += contents(sequence)
+    safe = element(0x30, kind, element(0xA0, element(0x04, element(0x30, *safes))))
+    return element(0x30, version, safe)
+
+
+OTHERS = (certificate(of="other", not_before=NOW - 2 * DAY), intermediate(), root())
+
+
+@pytest.mark.kind("foreign files: which of several keys")
+@pytest.mark.parametrize("secret", [None, SECRET], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("chain", [CHAIN, OTHERS], ids=["leaf", "other"])
+def test_of_several_keys_in_pkcs12_the_one_that_fits_the_certificate_is_taken(chain, order, secret, tmp_path):
+    both = [bundle(key("leaf"), *CHAIN, secret=secret), bundle(key("other"), *OTHERS, secret=secret)]
+    (tmp_path / "all.p12").write_bytes(merged(*both[::order]))
+    (tmp_path / "one.pem").write_bytes(dump_certificates(chain[0]))
+    how = {"passphrase": secret and secret.decode(), "clock": lambda: NOW}
+    identity = read_identity(tmp_path / "all.p12", tmp_path / "one.pem", **how)
+    assert identity.chain == chain
+    assert identity.key.public_key() == chain[0].public_key()
+    newest = read_identity(tmp_path / "all.p12", **how).chain[0]
+    assert newest == max(CHAIN[0], OTHERS[0], key=lambda one: one.not_valid_before_utc)
+
+
+def test_where_no_key_fits_the_file_is_named_with_what_it_holds(tmp_path):
+    """The twin."""
+    (tmp_path / "keys.pem").write_bytes(KEY + dump_key(key("other")))
+    (tmp_path / "one.pem").write_bytes(dump_certificates(intermediate()))
+    with pytest.raises(UsageError, match=r"No certificate in .*one\.pem belongs to any of the 2 keys in .*keys\.pem"):
+        read_identity(tmp_path / "keys.pem", tmp_path / "one.pem", clock=lambda: NOW)
 
 
 WHOLE = {

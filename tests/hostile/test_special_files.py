@@ -8,6 +8,7 @@ complained of.
 import os
 import re
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from command_line import UCL, Shell, environment
 from test_folders import said_by
 from test_noted_signals import not_delivered
 
+from ucl_helpers import renew
 from ucl_helpers.connection.files import LARGEST_FILE
 from ucl_helpers.connection.references import resolve
+from ucl_helpers.connection.settings import Settings
 from ucl_helpers.errors import StorageFailed, UsageError
 from ucl_helpers.headless.runner import run_notebook
 from ucl_helpers.wire import session
@@ -118,6 +121,89 @@ def test_so_it_is_by_the_functions_that_notebooks_call(secure, folder):
 def test_a_ready_file_that_is_a_fifo_stops_no_look(secure, folder):
     (secure.path / "settings.toml").write_text(f'sandbox = "{folder / "fifo.ipynb"}"\n')
     assert secure.sandbox_url is None
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+def a_fifo(path):
+    os.mkfifo(path)
+
+
+def a_socket(path):
+    with socket.socket(socket.AF_UNIX) as listening:
+        folder = os.open(path.parent, os.O_RDONLY)  # the path itself may be too long for a socket
+        try:
+            listening.bind(f"/proc/self/fd/{folder}/{path.name}")
+        finally:
+            os.close(folder)
+
+
+def a_device(path):
+    path.symlink_to("/dev/full")
+
+
+def a_broken_link(path):
+    path.symlink_to("/nowhere/settings.toml")
+
+
+def a_loop(path):
+    path.symlink_to(path)
+
+
+NO_SETTINGS = {
+    a_folder: "is a folder",
+    a_fifo: "is a FIFO, a socket or a device",
+    a_socket: "is a FIFO, a socket or a device",
+    a_device: "is a FIFO, a socket or a device",
+    a_broken_link: "is a symlink to a file that is not there",
+    a_loop: "is a symlink that leads to itself",
+}
+READ_SETTINGS = [
+    "renew prod",
+    "settings prod",
+    "settings prod --set new.toml",
+    "settings prod --edit",
+    "export prod",
+    "hooks prod",
+    "revoke prod --yes",
+    "rollback prod",
+    "doctor prod --offline",
+    "fleet renew",
+]
+
+
+@pytest.mark.kind("the right culprit: settings.toml that is no file")
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("made", NO_SETTINGS, ids=lambda made: made.__name__)
+def test_settings_that_are_no_file_are_named_and_the_remedy_works(secure, folder, made):
+    renew(secure)
+    shell, path = Shell(secure.home.path, folder), secure.path / "settings.toml"
+    (folder / "new.toml").write_text("keep = 7\n")
+    path.unlink(missing_ok=True)
+    made(path)
+    move = f"mv {path} {path}.old"
+    for command in READ_SETTINGS if made in {a_folder, a_fifo} else READ_SETTINGS[:3]:
+        said = shell.ucl(*command.split(), EDITOR="true")
+        assert said.code == 2, (command, said)
+        assert f"{path} {NO_SETTINGS[made]}. Settings are read from a file." in said.out + said.err, (command, said)
+        assert move in said.out + said.err, (command, said)
+    assert shell.ucl("status", "prod").out.startswith("prod: settings not usable")
+    subprocess.run(move.split(), check=True)
+    assert shell.ucl("settings", "prod", "--set", "new.toml").code == 0
+    assert shell.ucl("renew", "prod", "--json").json["outcome"] in {"not-due", "renewed"}
+
+
+def test_settings_that_are_a_link_to_a_file_or_to_nothing_on_purpose_are_read(secure, folder):
+    """The twin."""
+    path = secure.path / "settings.toml"
+    path.rename(folder / "real.toml")
+    path.symlink_to(folder / "real.toml")
+    assert secure.settings.key_length == 2048
+    path.unlink()
+    path.symlink_to(os.devnull)
+    assert secure.settings == Settings()
 
 
 # -- the program itself ------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Scripts that cannot be run are named for the reason, where the system says only "No such file or directory"."""
 
+import re
 import shlex
 import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -10,16 +12,21 @@ from ucl_helpers.operate import child
 
 PATH = {"PATH": "/usr/bin:/bin"}
 SCRIPTS = {
-    "CR LF": (b"#!/bin/sh\r\nexit 0\r\n", 0o700, "it has Windows line ends (CR LF)"),
-    "CR LF and env": (b"#!/usr/bin/env sh\r\nexit 0\r\n", 0o700, "it has Windows line ends (CR LF)"),
-    "CR LF and an argument": (b"#!/bin/sh -e\r\nexit 0\r\n", 0o700, "it has Windows line ends (CR LF)"),
-    "CR LF after the first line": (b"#!/bin/sh\nif true; then\r\n  exit 0\r\nfi\r\n", 0o700, "Windows line ends"),
+    "CR LF": (b"#!/bin/sh\r\nexit 0\r\n", 0o700, "and so does the interpreter's name in it"),
+    "CR LF and env": (b"#!/usr/bin/env sh\r\nexit 0\r\n", 0o700, "its first line ends with CR LF"),
+    "CR LF and an argument": (b"#!/bin/sh -e\r\nexit 0\r\n", 0o700, "its first line ends with CR LF"),
+    "CR LF after the first line": (
+        b"#!/bin/sh\nif true; then\r\n  exit 0\r\nfi\r\n",
+        0o700,
+        "it has lines that end with CR LF",
+    ),
     "no interpreter": (b"#!/no/such/sh\n", 0o700, "the interpreter /no/such/sh that its first line names is not there"),
     "no interpreter for env": (b"#!/usr/bin/env no-such-sh\n", 0o700, "the interpreter no-such-sh that its first line"),
     "not executable": (b"#!/bin/sh\n", 0o600, "it is not executable; make it so: chmod u+x"),
     "no first line": (b"exit 0\n", 0o700, "its first line names no interpreter"),
     "empty": (b"", 0o700, "the file is empty"),
-    "byte order mark": (b"\xef\xbb\xbf#!/bin/sh\nexit 0\n", 0o700, "begins with a byte order mark"),
+    "byte order mark": (b"\xef\xbb\xbf#!/bin/sh\nexit 0\n", 0o700, "it begins with a byte order mark (BOM)"),
+    "byte order mark and CR LF": (b"\xef\xbb\xbf#!/bin/sh\r\nexit 0\r\n", 0o700, "a byte order mark (BOM)"),
     "UTF-16": ("#!/bin/sh\nexit 0\n".encode("utf-16"), 0o700, "UTF-16"),
     "of another system": (b"MZ\x90\0" + b"\0" * 100, 0o700, "it was built for another system"),
 }
@@ -43,11 +50,11 @@ def test_a_script_that_cannot_be_run_is_named(data, mode, says, tmp_path):
 
 
 @pytest.mark.kind("foreign files: scripts that cannot be run")
-@pytest.mark.parametrize("name", ["CR LF", "CR LF and env", "CR LF after the first line"])
+@pytest.mark.parametrize("name", ["CR LF", "CR LF and env", "CR LF after the first line", "byte order mark"])
 def test_the_command_that_is_named_converts_it(name, tmp_path):
     data, mode, _ = SCRIPTS[name]
     path = script(tmp_path, data, mode)
-    _, _, command = run(str(path)).rpartition("convert it: ")
+    command = re.split("convert it: |remove it: ", run(str(path)))[-1]
     assert shlex.split(command)[-1] == str(path)
     subprocess.run(command, shell=True, check=True)  # noqa: S602 - as a user would paste it
     assert run(str(path)) == ""
@@ -56,14 +63,30 @@ def test_the_command_that_is_named_converts_it(name, tmp_path):
 @pytest.mark.kind("foreign files: scripts that cannot be run")
 def test_a_script_given_to_a_shell_is_looked_at_as_well(tmp_path):
     path = script(tmp_path, b"#!/bin/sh\nif true; then\r\n  exit 0\r\nfi\r\n", 0o600)
-    assert "Windows line ends" in run("sh", str(path))
+    told = run("sh", str(path))
+    assert "it has lines that end with CR LF" in told
+    assert "interpreter" not in told
+    marked = script(tmp_path, b"\xef\xbb\xbfno-such-command\n", 0o600)
+    assert "byte order mark (BOM)" in run("sh", str(marked))
+
+
+@pytest.mark.parametrize("name", ["CR LF after the first line", "byte order mark"])
+def test_what_is_not_the_interpreters_fault_is_not_blamed_on_it(name, tmp_path):
+    data, mode, _ = SCRIPTS[name]
+    assert "interpreter" not in run(str(script(tmp_path, data, mode)))
+
+
+def test_a_program_that_reads_cr_lf_is_not_blamed_for_it(tmp_path):
+    """The twin: Python reads such lines as any others, so the exit code is the script's own."""
+    path = script(tmp_path, f"#!{sys.executable}\nimport sys\r\nsys.exit(3)\r\n".encode(), 0o700)
+    assert run(str(path)) == "exit code 3"
 
 
 @pytest.mark.kind("foreign files: scripts that cannot be run")
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ("no-such-program", "No such file or directory in /usr/bin:/bin"),
+        ("no-such-program", "No such file or directory: it is in no folder of PATH"),
         ("./hook", "give the whole path"),
         ("/no/such/hook", "No such file or directory"),
         ("{}", "it is a folder"),

@@ -295,6 +295,9 @@ def test_each_way_to_fail_is_told(case, connection, tmp_path, monkeypatch):
     assert isinstance(results.error, HookFailed)
     assert f"A hook of prod failed: one: {one.problem}." == results.error.message
     assert results.error.remedy.endswith(f"ucl hooks prod. What was printed is kept in {connection.path}/hooks")
+    searched = "in no folder of PATH" in one.problem
+    assert str(results.error).count(os.environ["PATH"]) == searched  # once, and only where it matters
+    assert os.environ["PATH"] not in str(results)
     assert connection.journal()[-1]["problem"] == one.problem
     assert pending(connection) == ["one"]
 

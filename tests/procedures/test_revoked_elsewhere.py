@@ -1,14 +1,15 @@
 """Certificates that UCL refuses already: revoked by other means, or their client or application deleted at UCL."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
 from command_line import Shell
-from steps import Clock, judged
+from steps import Clock, judged, tree
 
 from ucl_helpers import Establishment, forget, renew, revoke, rollback, status_of, valid_identities
-from ucl_helpers.connection.state import BY_REFUSAL, Verdict
+from ucl_helpers.connection.state import BY_REFUSAL, IN_TWO_RUNS, WHILE_ACCEPTING, Verdict
 from ucl_helpers.connection.status import STATES
 from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import common_name
@@ -92,7 +93,7 @@ def test_every_certificate_is_told_of_and_a_repeat_ends_well(prod, ucl, shell, g
     for where in (f"{first.fingerprint} (generation {first.name})", f"{second.fingerprint} (in use)"):
         assert f"{where}: {DOUBT}" in said.err
     assert [list(valid_identities(prod)), len(doubtful_identities(prod))] == [[], 2]
-    with pytest.raises(UsageError, match="UCL has refused 2 identities of prod once"):
+    with pytest.raises(UsageError, match=r"UCL refuses 2 identities of prod\. UCL may be down"):
         forget(prod)
     again = shell.ucl("revoke", "prod", "--all", "--yes")
     assert again.code == 0
@@ -104,7 +105,10 @@ def test_every_certificate_is_told_of_and_a_repeat_ends_well(prod, ucl, shell, g
     assert (third.code, third.json["stillValid"], third.json["outcome"]) == (0, "none", "nothing-to-revoke")
     assert third.json["certificates"].count(GONE) == 2
     assert len(ucl.requests) > calls  # an outage may have lasted for both runs
-    assert shell.ucl("forget", "prod", "--yes").code == 0
+    kept = shell.ucl("forget", "prod", "--yes")
+    assert (kept.code, "UCL may be down" in kept.err, prod.path.exists()) == (2, True, True)
+    assert "ucl forget prod --even-if-valid" in kept.err
+    assert shell.ucl("forget", "prod", "--yes", "--even-if-valid").code == 0
     assert not prod.path.exists()
 
 
@@ -188,6 +192,37 @@ def test_what_an_outage_had_refused_in_two_runs_is_revoked_by_the_third(prod, uc
     assert prod.refused() == {}
 
 
+@pytest.mark.kind("revoked elsewhere: keys that may still be good are kept")
+@pytest.mark.parametrize("down", ["database", "process"])
+@pytest.mark.parametrize("runs", [1, 2, 3])
+def test_no_outage_however_long_makes_forget_remove_a_key(prod, ucl, down, runs):
+    ucl.faults.set([Fault("outage", value=down)])
+    for _ in range(runs):
+        with suppress(RetryLater):
+            revoke(prod, everything=True)
+    before = tree(prod.path)
+    with pytest.raises(UsageError, match="may be down" if down == "database" else "UCL still accepts"):
+        forget(prod)
+    assert tree(prod.path) == before
+    ucl.faults.clear()
+    assert renew(prod).outcome == "renewed"
+
+
+@pytest.mark.parametrize("how", [IN_TWO_RUNS, WHILE_ACCEPTING, BY_REFUSAL])
+def test_what_no_outage_explains_is_forgotten(prod, how):
+    """The twin."""
+    status = "revoked" if how == BY_REFUSAL else "refused"
+    with prod.lock.held():
+        for one in prod.generations():
+            prod.judge(one.fingerprint, Verdict(status, datetime.now(UTC), how))
+    if how == IN_TWO_RUNS:
+        with pytest.raises(UsageError, match="UCL may be down"):
+            forget(prod)
+    else:
+        forget(prod)
+    assert prod.path.exists() is (how == IN_TWO_RUNS)
+
+
 def test_an_outage_that_ends_within_the_run_settles_nothing(prod, ucl):
     ucl.faults.set([Fault("outage", value="database", operation="revoke", times=1)])
     assert revoke(prod, everything=True).facts["not_accepted"] is None
@@ -223,6 +258,14 @@ def test_only_what_was_sent_is_settled_by_a_refusal(prod, ucl, fails, sent):
     ucl.faults.clear()
     assert revoke(prod, clock=later).facts["revoked"] == mark
     assert ucl._memory.is_revoked(mark)
+
+
+OUTAGES_OF_IMPORTS = [
+    ("process", "prod", Outage),  # its Director is known and answers 502
+    ("database", "prod", AuthenticationFailed),
+    ("process", "new", AuthenticationFailed),  # its Director is not known yet
+    ("database", "new", AuthenticationFailed),
+]
 
 
 def by_refusal(connection):
@@ -291,6 +334,23 @@ def test_an_import_of_what_was_refused_is_valid(prod, ucl):
     identity = read_identity(folder / "key.pem", folder / "chain.pem")
     import_identity(prod.home, "prod", identity, prod.url, ca_file=ucl.ca_file)
     assert (prod.verdicts().certificates, status_of(prod).state) == ({}, "valid")
+
+
+@pytest.mark.kind("revoked elsewhere: an import that an outage may explain")
+@pytest.mark.parametrize(("down", "name", "error"), OUTAGES_OF_IMPORTS)
+def test_an_import_that_is_refused_says_that_nothing_was_imported(prod, ucl, down, name, error):
+    folder, before = prod.current.path, tree(prod.path)
+    identity = read_identity(folder / "key.pem", folder / "chain.pem")
+    ucl.faults.set([Fault("outage", value=down)])
+    with pytest.raises(error) as raised:
+        import_identity(prod.home, name, identity, prod.url, ca_file=ucl.ca_file)
+    assert type(raised.value) is error
+    assert raised.value.remedy.startswith("Nothing was imported, and your files are unchanged.")
+    assert (tree(prod.path), [one.name for one in prod.home.connections()]) == (before, ["prod"])
+    if name == "prod" and error is AuthenticationFailed:
+        assert raised.value.message.index("an outage of UCL") < raised.value.message.index("was revoked")
+    ucl.faults.clear()
+    import_identity(prod.home, name, identity, prod.url, ca_file=ucl.ca_file)  # at once: nothing has to be waited for
 
 
 # -- a revocation of ours ----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from contract_replay import Established, Landscape, rsa_key
 from cryptography import x509
 from tls_servers import HOUR, QUERY, Authority, ec_key, proxying, result, serving
 
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import (
     AuthenticationFailed,
     CertificateRejected,
@@ -16,6 +17,7 @@ from ucl_helpers.errors import (
     UCLError,
     Unreachable,
 )
+from ucl_helpers.operate.doctor.examination import diagnose_way
 from ucl_helpers.operations import CONFIGURATION, REVOKE
 from ucl_helpers.wire.client import Client
 from ucl_helpers.wire.proxy import proxy_for
@@ -259,6 +261,73 @@ def test_the_environment_overrides_neither_trust_nor_headers(ca, other_ca, serve
     with serving(result(), identity=other_ca.issue("server")) as stranger:
         assert type(ask(stranger.url, ca.ca_file)) is ServerNotTrusted
         assert ask(stranger.url, None) == "fine"  # the system's trust is OpenSSL's, which does look at SSL_CERT_FILE
+
+
+def _missing(folder):
+    return folder / "missing"
+
+
+def _empty(folder):
+    (folder / "empty.pem").touch()
+    return folder / "empty.pem"
+
+
+def _text(folder):
+    (folder / "text.pem").write_text("no certificate\n")
+    return folder / "text.pem"
+
+
+def _folder(folder):
+    (folder / "folder").mkdir()
+    return folder / "folder"
+
+
+def _nothing(_):
+    return ""
+
+
+SYSTEM_TRUST = [
+    ("SSL_CERT_FILE", _missing, "names {}, which does not exist"),
+    ("SSL_CERT_FILE", _empty, "names {}, which is empty"),
+    ("SSL_CERT_FILE", _text, "names {}, which holds no certificate in PEM"),
+    ("SSL_CERT_FILE", _folder, "names {}, which cannot be read (Is a directory)"),
+    ("SSL_CERT_FILE", _nothing, "is set and empty, so no CAs are read from there"),
+    ("SSL_CERT_DIR", _missing, "names {}, which does not exist or is no folder"),
+    ("SSL_CERT_DIR", _empty, "names {}, which does not exist or is no folder"),
+    ("SSL_CERT_DIR", _folder, "names {}, which holds no CA under a name that OpenSSL looks for"),
+]
+
+
+@pytest.mark.kind("the right culprit: a variable that leads away from the system's CAs")
+@pytest.mark.parametrize("case", SYSTEM_TRUST)
+def test_a_variable_that_names_no_ca_is_named(ca, server_identity, tmp_path, monkeypatch, case):
+    variable, made, problem = case
+    value = made(tmp_path)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv(variable, str(value))
+    with serving(result(), identity=server_identity) as server:
+        error = ask(server.url, None)
+        assert type(error) is ServerNotTrusted
+        assert f" {variable} {problem.format(value)}" in error.message
+        assert error.remedy.startswith(f"Correct {variable}, or remove it: unset {variable}.")
+        finding = diagnose_way(Home(tmp_path / "home"), server.url, seconds=5)["server trust"]
+        assert (finding.status, finding.remedy) == ("failed", f"unset {variable}")
+        assert str(value) in finding.found
+        assert ask(server.url, ca.ca_file) == "fine"  # which does not go by the system's CAs
+
+
+@pytest.mark.parametrize("usable", ["file", "folder"])
+def test_a_variable_that_names_other_cas_is_not(other_ca, server_identity, tmp_path, monkeypatch, usable):
+    """The twin."""
+    if usable == "file":
+        monkeypatch.setenv("SSL_CERT_FILE", str(other_ca.ca_file))
+    else:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+        (tmp_path / "01234567.0").write_bytes(other_ca.ca_file.read_bytes())
+    with serving(result(), identity=server_identity) as server:
+        error = ask(server.url, None)
+    assert (type(error), "SSL_CERT" in str(error)) == (ServerNotTrusted, False)
 
 
 ELSEWHERE = "elsewhere.invalid"

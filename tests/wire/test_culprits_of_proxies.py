@@ -6,6 +6,9 @@ import pytest
 from command_line import Shell
 from tls_servers import Authority, accepting, answer, serving
 
+from ucl_helpers.errors import UsageError
+from ucl_helpers.wire.proxy import proxy_for
+
 PASSWORD = "pa55w0rd"
 HOST = "ucl.invalid"
 OPENED = b"HTTP/1.1 200 -\r\n\r\n"
@@ -45,6 +48,25 @@ SETTINGS = {
     "an empty label": "http://proxy..example:3128",
     "a label that is too long": f"http://{'x' * 64}.example:3128",
 }
+ADDRESSES = {
+    f"socks5://user:{PASSWORD}@proxy.example:1080": "socks5://proxy.example:1080",
+    f"SOCKS5H://{PASSWORD}@[2001:db8::1]:1080/": "socks5h://[2001:db8::1]:1080",
+    "socks4://proxy.example": "socks4://proxy.example",
+    f"ftp://user:{PASSWORD}@proxy.example:21": "ftp://proxy.example:21",
+    f"http://user:{PASSWORD}#/?@proxy.example:3128": "http://proxy.example:3128",
+    f"http://user:x@{PASSWORD}/@proxy.example:3128": "http://proxy.example:3128",
+    "http://proxy.example:99999": "http://proxy.example:99999",
+    f"http://proxy.example:3128/path?{PASSWORD}": "http://proxy.example:3128",
+    f"user:{PASSWORD}@proxy..example:3128": "http://proxy..example:3128",
+}
+NO_ADDRESSES = [
+    f"http://user:{PASSWORD}",
+    f"user:{PASSWORD}",
+    f"http://user:{PASSWORD}@",
+    f"http://proxy.example:3128:user:{PASSWORD}",
+    f"socks5://proxy.example:3128?secret=x@{PASSWORD}",
+    f"see {PASSWORD}",
+]
 AWAY = {
     "a name that nobody knows": (f"http://user:{PASSWORD}@proxy.invalid:3128", "cannot be found"),
     "a port where nothing listens": (f"http://user:{PASSWORD}@127.0.0.1:1", "cannot be reached"),
@@ -87,6 +109,29 @@ def test_a_setting_that_cannot_work_is_a_usage_error(asked, name, variable):
     assert said.code == 2, said
     assert f"{variable} is not the URL of an HTTP proxy" in said.err
     assert "NO_PROXY" in said.err
+
+
+@pytest.mark.kind("the right culprit: a proxy's setting")
+@pytest.mark.parametrize("value", ADDRESSES)
+def test_scheme_host_and_port_of_it_are_named(monkeypatch, value):
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    with pytest.raises(UsageError) as caught:
+        proxy_for(f"https://{HOST}/")
+    told = caught.value.message
+    assert told.startswith(f"HTTPS_PROXY is not the URL of an HTTP proxy: it names {ADDRESSES[value]}")
+    assert told.endswith("; socks is not supported." if "socks" in value.lower() else ADDRESSES[value] + ".")
+    assert PASSWORD not in str(caught.value)
+    assert "user" not in told
+
+
+@pytest.mark.parametrize("value", NO_ADDRESSES)
+def test_what_may_be_a_secret_is_not(monkeypatch, value):
+    """The twin."""
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    with pytest.raises(UsageError) as caught:
+        proxy_for(f"https://{HOST}/")
+    assert "it names" not in caught.value.message
+    assert PASSWORD not in str(caught.value)
 
 
 @pytest.mark.kind("the right culprit: a proxy that is not there")

@@ -16,7 +16,7 @@ from ucl_helpers.cli.connect import REFERENCE
 from ucl_helpers.connection import described, files
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.settings import Settings, read_settings
-from ucl_helpers.connection.store import Connection, Home
+from ucl_helpers.connection.store import Connection, Home, settings_content
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.procedures.rebuilding import export
 
@@ -86,7 +86,9 @@ def _put(home: Home, name: str, given: Path) -> Connection:
         raise UsageError(f"{given} cannot be read: {error.strerror}.", remedy="Check the path.") from None
     read_settings(data, where=str(given))
     connection = home.new(name)
-    files.write(connection.path / "settings.toml", data)
+    path = connection.path / "settings.toml"
+    settings_content(path)  # a folder that is there cannot be replaced
+    files.write(path, data)
     _remove(*_copies(connection))
     return connection
 
@@ -106,7 +108,7 @@ def _edit(connection: Connection) -> None:
     """On a copy beside it, which stays for the next time when it cannot be read and is not mended now."""
     files.require_private_folder(*connection.folders)
     path, (copy, base) = connection.path / "settings.toml", _copies(connection)
-    before = _content(path)
+    before = settings_content(path)
     original = described.text_of(Settings()).encode() if before is None else before
     changed = UsageError(f"{path} was changed meanwhile.", remedy=f"Yours is {copy}: compare the two, then remove it.")
     if _content(copy) in {None, _content(base)}:

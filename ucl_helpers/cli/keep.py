@@ -229,7 +229,7 @@ def rollback_command(name: str, generation: str | None, home: Home, *, json_outp
 
 @click.command("forget")
 @click.argument("name", shell_complete=connections)
-@click.option("--even-if-valid", is_flag=True, help="Also when UCL still accepts an identity of it.")
+@click.option("--even-if-valid", is_flag=True, help="Also when UCL accepts, or may accept, an identity of it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_home
 @as_json
@@ -241,7 +241,8 @@ def forget_command(name: str, home: Home, *, even_if_valid: bool, yes: bool, jso
       ucl forget old
       ucl forget practice --even-if-valid --yes
 
-    Nothing is revoked by this, so what UCL still accepts is removed only if you insist.
+    Nothing is revoked by this, so what UCL still accepts is removed only if you insist. The same is true of what UCL
+    refuses if an outage of UCL can explain that, because the keys are good again after an outage.
     """
     connection = home.connection(name)
     confirm(f"Remove {connection.path} with all its keys?", yes=yes)

@@ -46,6 +46,7 @@ __all__ = [
     "point",
     "read_regular",
     "remove_tree",
+    "require_links",
     "require_own_links",
     "require_private_below",
     "require_private_folder",
@@ -264,6 +265,25 @@ def point(link: Path, target: str) -> None:
     """
     with _replacing(link, "switch") as staged, needing("symbolic links", link):
         staged.symlink_to(target)
+
+
+def require_links(folder: Path, link: Path) -> None:
+    """Make a symlink in ``folder`` and remove it, so that :func:`point` does not fail for want of symlinks later.
+
+    Args:
+        folder: on the file system of ``link``.
+        link: what :func:`point` will make; named in the error.
+
+    Raises:
+        StorageFailed: as of :func:`point`.
+    """
+    probe = temporary(folder / link.name)
+    with storage("switch", link):
+        try:
+            with needing("symbolic links", link):
+                probe.symlink_to(folder)
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:

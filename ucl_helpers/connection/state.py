@@ -58,8 +58,13 @@ class Verdict:
     how: str = ""
 
     def __str__(self) -> str:
-        doubt = " (or has an outage)" if self.status == "refused" and self.how == IN_TWO_RUNS else ""
+        doubt = " (or has an outage)" if self.status == "refused" and self.is_unproven else ""
         return f"{_WORDS[self.status]}{doubt}"
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether it rests on refusals that an outage of UCL explains: UCL accepted no other certificate meanwhile."""
+        return self.status == "doubtful" or (self.status == "refused" and self.how != WHILE_ACCEPTING)
 
     @property
     def may_pass(self) -> bool:

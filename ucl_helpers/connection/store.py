@@ -16,9 +16,11 @@ A generation is written whole, fsynced, and made current by renaming one symlink
 :meth:`Connection.switch` holds :attr:`Connection.lock`.
 """
 
+import errno
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -41,7 +43,7 @@ from ucl_helpers.connection.settings import Settings, dump_settings, read_settin
 from ucl_helpers.connection.state import Activation, Verdict, Verdicts
 from ucl_helpers.core_dumps import no_core_dumps
 from ucl_helpers.crypto import common_name
-from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
+from ucl_helpers.errors import InvalidSettings, StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.models import Due, Validity, fingerprint
 from ucl_helpers.policy import due
 from ucl_helpers.wire.tls import check_url
@@ -50,6 +52,11 @@ if TYPE_CHECKING:
     from ucl_helpers.wire.session import Session
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NO_FILE = {
+    errno.EISDIR: "is a folder",
+    errno.ELOOP: "is a symlink that leads to itself",
+    **dict.fromkeys((errno.EINVAL, errno.ENXIO, errno.ENODEV), "is a FIFO, a socket or a device"),
+}
 _SOURCES = {"establish": "established", "renew": "renewed", "import": "imported"}
 
 
@@ -127,6 +134,31 @@ class Home:
         return connection
 
 
+def settings_content(path: Path) -> bytes | None:
+    """Return what is in a ``settings.toml``, or None: there is none, and every setting has its default.
+
+    Raises:
+        InvalidSettings: something else than a file is there, which must not count as "all as by default".
+        StorageFailed: it cannot be read.
+    """
+    with files.storage("read", path):
+        try:
+            return files.read_regular(path)
+        except FileNotFoundError:
+            if not path.is_symlink():
+                return None
+            what = "is a symlink to a file that is not there"
+        except OSError as error:
+            what = _NO_FILE.get(error.errno or 0, "")
+            if not what:
+                raise
+    raise InvalidSettings(
+        f"{path} {what}. Settings are read from a file.",
+        remedy=f"Move it away: mv {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}. Without the file, every "
+        "setting has its default.",
+    )
+
+
 class Connection:
     """An identity and the URLs it belongs to, under a name."""
 
@@ -167,9 +199,8 @@ class Connection:
     def settings(self) -> Settings:
         """The user's choices, read anew each time; raises InvalidSettings, StorageFailed."""
         path = self.path / "settings.toml"
-        with files.storage("read", path), suppress(FileNotFoundError):
-            return read_settings(files.read_regular(path), where=str(path))
-        return Settings()
+        content = settings_content(path)
+        return Settings() if content is None else read_settings(content, where=str(path))
 
     def write_settings(self, values: Mapping[str, str | int]) -> None:
         """Write the first ``settings.toml``; an existing one is the user's and stays."""

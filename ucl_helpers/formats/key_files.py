@@ -1,6 +1,9 @@
 """Keys and certificates read from a user's files, in any of the forms of :mod:`ucl_helpers.formats.blocks`. Pure."""
 
 import base64
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -32,6 +35,8 @@ from ucl_helpers.formats.blocks import (
 )
 
 _CERTIFICATE_FORMS = "Give a certificate as PEM, DER, PKCS #7 or PKCS #12."
+_BAG_TYPES = bytes.fromhex("060b2a864886f70d010c0a01")  # keyBag 1, pkcs8ShroudedKeyBag 2
+_KEY_BAG = re.compile(re.escape(_BAG_TYPES) + rb"[\x01\x02](?=\xa0)")
 _SERVER_AUTH, _ANY_USE = bytes.fromhex("06082b06010505070301"), bytes.fromhex("0604551d2500")
 
 
@@ -162,13 +167,14 @@ def keys_in(data: bytes, *, where: str, passphrase: bytes | None = None, remedy:
                 found.append(_usable(_opened(block, where, passphrase), where))
             elif block.kind == PKCS12:
                 key, _ = _opened_bundle(block.der, where, passphrase)
-                found += [_usable(key, where)] if key is not None else []
+                keys = [*([key] if key is not None else []), *_keys_of_bundle(block.der, passphrase)]
+                found += _usable_of(keys, where)
             elif block.kind == DAMAGED and "KEY" in block.label:
                 raise _damaged_key(where)
         except UsageError as error:
             problem = problem or error
     if found:
-        return tuple(found)
+        return tuple({key.public_key().public_numbers(): key for key in found}.values())
     if problem is None and any(block.kind == PKCS12 for block in blocks(data)):
         opened = " --passphrase prompt" if needs_passphrase(data) else ""
         raise UsageError(
@@ -207,6 +213,19 @@ def _usable(key: object, where: str) -> rsa.RSAPrivateKey:
     return key
 
 
+def _usable_of(keys: Sequence[object], where: str) -> list[rsa.RSAPrivateKey]:
+    """Those that can be used; raises UsageError when there are keys, and none of them can."""
+    found, problem = list[rsa.RSAPrivateKey](), None
+    for key in keys:
+        try:
+            found.append(_usable(key, where))
+        except UsageError as error:
+            problem = problem or error
+    if problem and not found:
+        raise problem
+    return found
+
+
 def _damaged_key(where: str) -> UsageError:
     return UsageError(
         f"{where} cannot be read as a private key: it is damaged or cut off.",
@@ -233,6 +252,24 @@ def _load_bundle(der: bytes, passphrase: bytes | None) -> PKCS12KeyAndCertificat
         if passphrase is None:
             raise
         return load_pkcs12(der, None)
+
+
+def _keys_of_bundle(der: bytes, passphrase: bytes | None) -> list[object]:
+    """The keys of PKCS #12, of which `load_pkcs12` returns the first: a Java keystore may hold several.
+
+    Each is looked for by the type of its bag (RFC 7292, 4.2). A bag that does not open is left out.
+    """
+    found = list[object]()
+    for bag in _KEY_BAG.finditer(der):
+        end = end_of(der, at := bag.end())
+        begin = at + _start_of(der[at : at + 2])
+        if end is None or der[begin : begin + 1] != b"\x30":
+            continue
+        for secret in dict.fromkeys((passphrase, None)):
+            with suppress(*UNREADABLE, *UNUSABLE):
+                found.append(load_der_private_key(der[begin:end], secret))
+                break
+    return found
 
 
 def needs_passphrase(data: bytes) -> bool:

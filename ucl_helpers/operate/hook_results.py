@@ -10,6 +10,8 @@ from ucl_helpers.models import Outcome
 from ucl_helpers.tables import Row, Shown
 
 Happened = Literal["done", "failed", "not needed"]
+NOT_IN_PATH = "in no folder of PATH"
+"""Ends a hook's problem where a program was looked for; the folders themselves are told once, by the error."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class HookResults(Shown):
         results: in the order of the settings.
         busy: who runs them just now, if that is another process; what it leaves to do, the next run does.
         logs: the folder that keeps what each printed, ``NAME.log``.
+        search: the ``PATH`` of hooks.
     """
 
     connection: str
@@ -55,6 +58,7 @@ class HookResults(Shown):
     results: tuple[HookResult, ...] = ()
     busy: str | None = None
     logs: str | None = None
+    search: str = ""
 
     title: ClassVar[str] = "Hooks"
     header: ClassVar[Row] = ("hook", "status", "what happened")
@@ -71,9 +75,13 @@ class HookResults(Shown):
             return None
         told = "; ".join(f"{name}: {problem}" for name, problem in failed.items())
         what, runs = ("A hook", "It runs") if len(failed) == 1 else (f"{len(failed)} hooks", "They run")
+        search = ""
+        if any(NOT_IN_PATH in problem for problem in failed.values()):
+            search = f" Give the whole path of a program, or change PATH, which is {self.search}."
         kept = f". What was printed is kept in {self.logs}" if self.logs else ""
         remedy = (
-            f"The certificate is in place. {runs} again with the next run, or by: ucl hooks {self.connection}{kept}"
+            f"The certificate is in place.{search} {runs} again with the next run, or by: ucl hooks "
+            f"{self.connection}{kept}"
         )
         return HookFailed(
             f"{what} of {self.connection} failed: {told}.",

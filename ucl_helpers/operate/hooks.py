@@ -98,7 +98,8 @@ def _results(
         return HookResults(connection.name)
     left = {one.name for one in pending_for(connection, generation, hooks)} - set(ran)  # to whoever is at it now
     told = (ran.get(one.name, HookResult(one.name, "not needed")) for one in hooks if one.name not in left)
-    return HookResults(connection.name, generation.name, tuple(told), busy, str(connection.path / "hooks"))
+    logs, search = str(connection.path / "hooks"), printable(os.environ.get("PATH", os.defpath))
+    return HookResults(connection.name, generation.name, tuple(told), busy, logs, search)
 
 
 def _run(connection: Connection, generation: Generation, hook: Hook) -> HookResult:

@@ -5,6 +5,7 @@ ends with a whole connection or with none; key and CSR are kept, and :class:`~uc
 that another token is needed.
 """
 
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Self
 
 from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import answered, counted
-from ucl_helpers.connection.store import Connection
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -110,6 +112,7 @@ class Establishment(Procedure):
                 is left.
         """
         with connection.lock.held(wait=STEP_WAIT_SECONDS):
+            files.require_links(connection.path, connection.path / "current")  # before a token is used up
             establishment = cls(connection, bits=key_length, server_ca=ca_file, clock=clock)
             establishment._token = token
             if establishment._is_signed():  # UCL has another client by now: it is finished, whatever else is accepted
@@ -140,26 +143,30 @@ class Establishment(Procedure):
         if self._token is None:
             raise NewTokenNeeded(
                 f"{self.connection.name} is not established and no one-time token is at hand.",
-                remedy="Give one: --token env:NAME, file:PATH or prompt.",
+                remedy=f"Get a one-time token, then run: {self._with_a_new_token()}",
             )
         if self._token.connector_url is None:
             raise UsageError("The token's endpoint is not known.", remedy="Give --connector-url.")
         try:
             return self._call(self._token.token, self._token.connector_url, CONFIGURATION_WITH_TOKEN)
         except AuthenticationFailed as error:
+            anew = f"To go on with a new one: {self._with_a_new_token()}"
             if self._token.expires_at is None or not outage.may_be(error):
-                raise
+                raise AuthenticationFailed(error.message, remedy=f"{error.remedy} {anew}", **error.data) from None
             raise PossibleOutage(
                 error.message,
                 remedy=f"The token expires at {moment(self._token.expires_at)}. Until then, trying it once more costs "
-                "nothing; if it is refused again, get a new one-time token.",
+                f"nothing; if it is refused again, get a new one-time token. {anew}",
                 **error.data,
                 token_lost=True,
             ) from None
         except RetryLater as error:
             if "proxy" in error.data:  # it did not connect, so nothing was sent
                 raise
-            remedy = f"{error.remedy} If the request arrived, its token is used up: then get a new one."
+            remedy = (
+                f"{error.remedy} If the request arrived, its token is used up: then get a new one, and run: "
+                f"{self._with_a_new_token()}"
+            )
             raise type(error)(error.message, remedy=remedy, **error.data, token_lost=True) from None
 
     def _sign(self) -> SignedCertificates:
@@ -172,7 +179,7 @@ class Establishment(Procedure):
         url = self.pending.state.get("token_url") or (self._token.connector_url if self._token else None)
         if token is None or url is None:
             raise NewTokenNeeded(
-                "The one-time token from configuration is used up or older than 5 minutes.", remedy=_GET_ONE
+                "The one-time token from configuration is used up or older than 5 minutes.", remedy=self._get_one()
             )
         return token, url
 
@@ -191,7 +198,7 @@ class Establishment(Procedure):
             raise PossibleOutage(
                 error.message,
                 remedy="Key, CSR and token are kept. Run it again within five minutes: trying the token once more "
-                "costs nothing. After that, run it again with a new one-time token.",
+                f"costs nothing. After that, get a new one-time token and run: {self._with_a_new_token()}",
                 **error.data,
                 token_lost=True,
             ) from None
@@ -205,7 +212,25 @@ class Establishment(Procedure):
 
     def _gone(self, error: UCLError) -> NewTokenNeeded:
         what = f"The signing request went wrong and its token is gone: {error.message}"
-        return NewTokenNeeded(what, remedy=_GET_ONE, **error.data)
+        return NewTokenNeeded(what, remedy=self._get_one(), **error.data)
+
+    def _get_one(self) -> str:
+        return f"Key and CSR are kept. Get a new one-time token, then run: {self._with_a_new_token()}"
+
+    def _with_a_new_token(self) -> str:
+        """The whole command that goes on with a new token; what ``pending/`` remembers is left out of it."""
+        connection, kept = self.connection, self.pending.state
+        words = shlex.split(connection.way_back)
+        if not connection.is_sandbox:
+            url = self._token.connector_url if self._token else None
+            words += ["--token", "prompt"]
+            words += [] if kept.get("token_url") else ["--connector-url", url or "https://…/connector/graphql"]
+            words += ["--ca-file", str(self._server_ca)] if self._server_ca and not self.pending.server_ca else []
+        if self.bits != connection.settings.key_length:  # with another length the kept key would not be used
+            words += ["--key-length", str(self.bits)]
+        if Home().path != connection.home.path:
+            words += ["--home", str(connection.home.path)]
+        return shlex.join(words)
 
     def _call(self, token: str, url: str, operation: str, **variables: str) -> Answer:
         headers, ca = {"connector-token": token}, self._server_ca or self.pending.server_ca
@@ -261,7 +286,6 @@ class Establishment(Procedure):
 
 
 _NO_SCOPES, _TOKEN_LIFETIME = "insufficient scopes provided [actual=;", timedelta(minutes=5)
-_GET_ONE = "Key and CSR are kept; run it again with a new one-time token."
 
 
 def establish(
@@ -289,6 +313,9 @@ def establish(
                 if not (kept or isinstance(error, NewTokenNeeded) or error.data.get("token_lost")):
                     raise
                 lost = error
+    if isinstance(lost, NewTokenNeeded) and isinstance(access, DirectorAccess):
+        remedy = "Key and CSR are kept. Run the same command again: it gets a new one-time token from the Director."
+        raise NewTokenNeeded(lost.message, remedy=remedy, **lost.data)
     raise lost or AssertionError("the first try either returns or raises")
 
 

@@ -4,7 +4,7 @@ It is checked and tried by a call before anything of it is kept.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -20,12 +20,13 @@ from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.core_dumps import no_core_dumps
 from ucl_helpers.crypto import public_key_of
-from ucl_helpers.errors import SettledElsewhere, StorageFailed, UsageError
+from ucl_helpers.errors import AuthenticationFailed, SettledElsewhere, StorageFailed, UsageError
 from ucl_helpers.formats.blocks import CERTIFICATE, PKCS7, blocks, identify
 from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_in, keys_in, needs_passphrase
 from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import CONFIGURATION, configuration_from
 from ucl_helpers.procedures.establishment import must_be_needed
+from ucl_helpers.procedures.outage import unless_it_passes
 from ucl_helpers.procedures.outcomes import facts_of, mark_of, outcome_of
 from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS
 from ucl_helpers.wire.client import Answer, Client
@@ -50,8 +51,8 @@ def read_identity(
 ) -> ImportedIdentity:
     """Read key and certificates.
 
-    Of several certificates for one key the valid one is taken, and of several valid ones the newest. What forms are
-    read is said in :mod:`ucl_helpers.formats.blocks`.
+    Of several certificates the valid one is taken, and of several valid ones that in ``certificate_file``, else the
+    newest. Of several keys the one that fits it is taken. What forms are read is said in :mod:`ucl_helpers.formats.blocks`.
 
     Args:
         key_file: the key, encrypted or not; or PKCS #12 or another file that holds the certificate as well.
@@ -78,25 +79,29 @@ def read_identity(
     others = [path for path in (certificate_file, chain_file) if path]
     for path in others:
         found += certificates_of(path, secret)
+    named = set(certificates_of(certificate_file, secret)) if certificate_file else set[x509.Certificate]()
     if secret and not any(map(needs_passphrase, (data, *map(_read, others)))):
         also = ", and no other file has one" if others else ""
         remedy = "Leave the passphrase out."
         raise UsageError(f"{key_file} is {identify(data)} without a passphrase{also}.", remedy=remedy)
     pairs = [(one, key) for one in found for key in keys if public_key_of(one) == key.public_key()]
     if not pairs:
+        key_is = "the key" if len(keys) == 1 else f"any of the {len(keys)} keys"
         raise UsageError(
-            f"No certificate in {certificate_file or key_file} belongs to the key in {key_file}.",
+            f"No certificate in {certificate_file or key_file} belongs to {key_is} in {key_file}.",
             remedy="Give the certificate that was signed for this very key.",
         )
     now = clock()
-    leaf, key = max(pairs, key=lambda pair: _fitness(pair[0], now))
+    leaf, key = max(pairs, key=lambda pair: _fitness(pair[0], now, named=pair[0] in named))
     return ImportedIdentity(key, _ordered(leaf, found, now))
 
 
-def _fitness(certificate: x509.Certificate, now: datetime) -> tuple[bool, bool, datetime, datetime]:
-    """Rank certificates of one name or key, the best last: valid, signed by a CA, made last, ending last."""
+def _fitness(
+    certificate: x509.Certificate, now: datetime, *, named: bool = False
+) -> tuple[bool, bool, bool, datetime, datetime]:
+    """Rank certificates, the best last: valid, in the file named as the certificate, signed by a CA, made last."""
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return begins <= now < ends, certificate.issuer != certificate.subject, begins, ends
+    return begins <= now < ends, named, certificate.issuer != certificate.subject, begins, ends
 
 
 def import_identity(
@@ -128,10 +133,11 @@ def import_identity(
     connection.wanted()  # whatever its settings refer to is at hand
     ca_file, before = usable_ca(ca_file) if ca_file else None, connection.current
     server_ca = ca_pem(_read(ca_file), where=str(ca_file)) if ca_file else None
-    if mark_of(before) != fingerprint(identity.chain[0]):  # else it is the same one, with another URL or CA
+    is_same = mark_of(before) == fingerprint(identity.chain[0])  # perhaps with another URL or CA
+    if not is_same:
         must_be_needed(connection, clock)
-    answer = _try(connection, identity, url, ca_file)
-    if before and mark_of(before) != fingerprint(identity.chain[0]):
+    answer = _try(connection, identity, url, ca_file, accepted=is_same, clock=clock)
+    if before and not is_same:
         must_be_needed(connection, clock)  # UCL is up: what it refused a moment ago may be accepted by now
     configuration = configuration_from(answer.result)
     expected = Expected(identity.key.public_key(), subject=None, server_now=answer.date, local_now=clock())
@@ -153,21 +159,32 @@ def import_identity(
     return outcome_of(connection, "imported", clock(), previous=previous, warnings=warned)
 
 
-def _try(connection: Connection, identity: ImportedIdentity, url: str, ca_file: Path | None) -> Answer:
-    """Call with it; the handshake wants files, so it lies in a folder of its own meanwhile. One at a time."""
+def _try(
+    connection: Connection, identity: ImportedIdentity, url: str, ca_file: Path | None, *, accepted: bool, clock: Clock
+) -> Answer:
+    """Call with it; the handshake wants files, so it lies in a folder of its own meanwhile. One at a time.
+
+    Nothing is remembered of a refusal: nothing of the connection is at stake, so there is nothing to wait for.
+    """
     home = connection.home
     files.make_private_folder(home.path, folder := home.path / "importing")
     staged = Pending(folder / "identity", connection.passphrase)
     with files.Lock(folder / "lock", home.path, folder).held(wait=STEP_WAIT_SECONDS):
         for left in filter(Path.is_dir, folder.iterdir()):  # by an import that was killed
             files.remove_tree(left)
+        files.require_links(folder, connection.location / "current")  # before anything is sent
         try:
             files.make_directory(staged.path)
             staged.keep_key(identity.key)
             staged.keep_chain(identity.chain)
             _require_loadable(staged)
-            with Client(url, "certificate", ca_file=ca_file, credentials=staged.credentials()) as client:
+            credentials = replace(staged.credentials(), accepted=accepted)
+            with Client(url, "certificate", ca_file=ca_file, credentials=credentials) as client:
                 return client.call(CONFIGURATION)
+        except AuthenticationFailed as error:
+            judged = unless_it_passes(error, connection, credentials, ca_file, now=clock())
+            remedy = f"Nothing was imported, and your files are unchanged. {judged.remedy}"
+            raise type(judged)(judged.message, remedy=remedy, **judged.data) from None
         finally:
             staged.discard()
 

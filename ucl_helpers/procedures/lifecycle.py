@@ -13,7 +13,7 @@ from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.procedures.outage import unless_it_passes
 from ucl_helpers.procedures.outcomes import mark_of, outcome_of
-from ucl_helpers.procedures.revocation import doubtful_identities, unsettled, valid_identities
+from ucl_helpers.procedures.revocation import unproven_identities, unsettled, valid_identities
 from ucl_helpers.tables import moment
 from ucl_helpers.wire.client import Client
 from ucl_helpers.wire.tls import check_url
@@ -55,8 +55,8 @@ def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock 
     """Remove a connection from disk, keys and all. Nothing is revoked by this.
 
     Raises:
-        UsageError: an identity of it is still valid, or may have been signed without an answer, and ``even_if_valid``
-            is not set.
+        UsageError: an identity of it is still valid, was refused in what may be an outage of UCL, or may have been
+            signed without an answer, and ``even_if_valid`` is not set.
     """
     with connection.lock.held():
         valid = valid_identities(connection, clock)
@@ -67,11 +67,13 @@ def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock 
                 "could use or revoke them.",
                 remedy=f"Revoke them first: ucl revoke {connection.name} --all; or add --even-if-valid.",
             )
-        if (doubtful := doubtful_identities(connection, clock)) and not even_if_valid:
-            counted = "an identity" if len(doubtful) == 1 else f"{len(doubtful)} identities"
+        if (unproven := unproven_identities(connection, clock)) and not even_if_valid:
+            counted = "an identity" if len(unproven) == 1 else f"{len(unproven)} identities"
             raise UsageError(
-                f"UCL has refused {counted} of {connection.name} once. An outage of UCL explains that as well.",
-                remedy=f"Ask again: ucl revoke {connection.name} --all; or add --even-if-valid.",
+                f"UCL refuses {counted} of {connection.name}. UCL may be down: in an outage it refuses every "
+                "certificate like this, and the keys are good again afterwards.",
+                remedy=f"Ask UCL's operator whether there is an outage. If there is one, wait, then run: ucl revoke "
+                f"{connection.name} --all. If there is none: ucl forget {connection.name} --even-if-valid",
             )
         if (lost := unsettled(connection)) and not even_if_valid:
             raise UsageError(

@@ -22,11 +22,12 @@ from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.crypto import parse_subject, same_subject
-from ucl_helpers.errors import SettledElsewhere
+from ucl_helpers.errors import SettledElsewhere, UsageError
 from ucl_helpers.formats.key_files import ca_pem
 from ucl_helpers.models import Configuration, fingerprint
 from ucl_helpers.procedures.outcomes import mark_of
 from ucl_helpers.procedures.rebuilding import protect
+from ucl_helpers.wire.tls import unusable_ca
 
 
 def tidy(connection: Connection, pending: Pending) -> None:
@@ -108,8 +109,7 @@ def open_pending(
         return
     ca = pending.server_ca_pem() if kind == "establish" == pending.state.get("kind") else None
     if server_ca:
-        with files.storage("read", server_ca):
-            ca = ca_pem(files.read_regular(server_ca), where=str(server_ca))
+        ca = _readable_ca(server_ca)
     pending.set_aside("another subject or key length is wanted")
     pending.begin(kind, base.stem if base else None, configuration, bits=bits, server_ca=ca)
 
@@ -117,11 +117,19 @@ def open_pending(
 def trust(pending: Pending, kind: str, server_ca: Path | None) -> None:
     """What verifies the server may be another by now. None is the system's trust for a renewal, else as before."""
     if server_ca:
-        with files.storage("read", server_ca):
-            pending.keep_server_ca(ca_pem(files.read_regular(server_ca), where=str(server_ca)))
+        pending.keep_server_ca(_readable_ca(server_ca))
     elif kind == "renew" and pending.server_ca:
         with files.storage("remove", pending.server_ca):
             pending.server_ca.unlink()
+
+
+def _readable_ca(path: Path) -> bytes:
+    """Read what verifies the server as plain PEM; raises StorageFailed when it cannot be used."""
+    try:
+        with files.storage("read", path):
+            return ca_pem(files.read_regular(path), where=str(path))
+    except UsageError as error:
+        raise unusable_ca(path, error) from None
 
 
 def _fits(pending: Pending, base: Generation | None, configuration: Configuration) -> bool:

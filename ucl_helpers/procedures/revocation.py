@@ -115,6 +115,12 @@ def doubtful_identities(connection: Connection, clock: Clock = utc_now) -> Doubt
     return DoubtfulIdentities(tuple(one for one in identities(connection, clock) if one.fingerprint in doubtful))
 
 
+def unproven_identities(connection: Connection, clock: Clock = utc_now) -> DoubtfulIdentities:
+    """Every identity that UCL has refused, in one run or in more, where an outage of UCL explains each refusal."""
+    unproven = {mark for mark, verdict in connection.verdicts().items() if verdict.is_unproven}
+    return DoubtfulIdentities(tuple(one for one in identities(connection, clock) if one.fingerprint in unproven))
+
+
 def require_consent(connection: Connection, confirm: str) -> None:
     """A real connection is revoked only by someone who names it twice.
 
@@ -328,7 +334,8 @@ def _too_young(error: Refused) -> NotYetAccepted:
 def _doubtful(connection: Connection, error: Refused) -> PossibleOutage:
     return PossibleOutage(
         f"UCL does not accept a certificate of {connection.name} any more, or UCL has an outage. {error.message}",
-        remedy="Run it again in some minutes. If UCL refuses the certificate again, that settles it.",
+        remedy="Run it again in some minutes. If UCL refuses the certificate again, there is nothing left to revoke, "
+        "unless UCL has an outage that lasts.",
         **{**error.data, "outage": "possible"},
     )
 

@@ -41,7 +41,7 @@ from ucl_helpers.wire.diagnosis import (
 from ucl_helpers.wire.exchange import Exchange
 from ucl_helpers.wire.headers import echoes, host_of, retry_after, sendable, server_time
 from ucl_helpers.wire.proxy import proxy_for
-from ucl_helpers.wire.tls import Credentials, check_url, tls_context
+from ucl_helpers.wire.tls import Credentials, check_url, system_trust_problem, tls_context
 
 if TYPE_CHECKING:
     from requests import Response
@@ -114,7 +114,7 @@ class Client:
         self._certificate = credentials.certificate if credentials else None
         self._accepted = credentials.accepted if credentials else False
         self._retry, self._deadline, self._wait = retry, deadline, wait
-        self.context = tls_context(ca_file, credentials)
+        self.context, self._by_system = tls_context(ca_file, credentials), ca_file is None
         import requests
 
         from ucl_helpers.wire.adapter import Adapter
@@ -183,6 +183,8 @@ class Client:
                 now=datetime.now(UTC),
                 proxy=self._proxy,
                 accepted=self._accepted or answering,
+                by_system=self._by_system,
+                system_trust=system_trust_problem(),
             )
             raise self._told(failure, request_id) from None
         date, difference = server_time(response)

@@ -73,6 +73,7 @@ _VERIFY_PROBLEMS = {
 # Of OpenSSL: markings of a CA that are missing or wrong, extensions; and what VERIFY_X509_STRICT asks for besides.
 _BREAKS_A_RULE = {24, 32, 34, 37, 41, 79, *range(80, 95)}
 _TOO_WEAK = {66, 67, 68}
+_UNKNOWN_CA = {18, 19, 20, 21}
 _ISSUED_AGAIN = "The server's operator must have it issued again. To look at it: openssl s_client -showcerts"
 
 
@@ -163,6 +164,8 @@ def transport_error(
     now: datetime,
     proxy: Proxy | None = None,
     accepted: bool = False,
+    by_system: bool = False,
+    system_trust: tuple[str, str] | None = None,
 ) -> UCLError:
     """A failed connection as a typed error: what happened, what it likely means, what to do.
 
@@ -174,12 +177,14 @@ def transport_error(
         now: our clock, UTC.
         proxy: what the call went through, or None.
         accepted: whether UCL has accepted this certificate before.
+        by_system: whether the system's CAs were to verify the server; a proxy is always verified by them.
+        system_trust: the variable that leads away from the system's CAs, and a sentence that says so; or None.
     """
     chain = list(_unfold(error))
     ended = next((part for part in chain if isinstance(part, NoTunnel)), None)
     facts: dict[str, Any] = {"url": url, "request_id": request_id}
     if proxy and ended:
-        return _blame_proxy(ended, list(_unfold(ended)), proxy, facts)
+        return _blame_trust(_blame_proxy(ended, list(_unfold(ended)), proxy, facts), chain, system_trust)
     if any(type(part).__name__ == _UNRESOLVED for part in chain):
         facts["unresolved"] = True
     if any(type(part).__name__ in _UNSENT or isinstance(part, ConnectionRefusedError) for part in chain):
@@ -187,7 +192,17 @@ def transport_error(
     kind, message, remedy = _explain(chain, url, certificate, now, accepted=accepted)
     if proxy and kind in {ServerNotTrusted, Unreachable} and any(isinstance(one, _BROKEN) for one in chain):
         message, remedy, facts = _behind(proxy, message, remedy, facts)
-    return kind(message, remedy=remedy, **facts)
+    return _blame_trust(kind(message, remedy=remedy, **facts), chain, system_trust if by_system else None)
+
+
+def _blame_trust(error: UCLError, chain: list[BaseException], system_trust: tuple[str, str] | None) -> UCLError:
+    """The same of a certificate whose CA is unknown, with the variable that leads away from the system's CAs."""
+    codes = {part.verify_code for part in chain if isinstance(part, ssl.SSLCertVerificationError)}
+    if system_trust is None or not codes & _UNKNOWN_CA:
+        return error
+    variable, problem = system_trust
+    remedy = f"Correct {variable}, or remove it: unset {variable}. If the CA is still unknown then: {error.remedy}"
+    return type(error)(f"{error.message} {problem}", remedy=remedy, **error.data, trust_variable=variable)
 
 
 def _behind(proxy: Proxy, message: str, remedy: str, facts: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:

@@ -1,9 +1,11 @@
 """Which proxy a call goes through, as ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say.
 
-A setting that cannot work is refused before anything is called. Its value is never repeated: it may hold a password.
+A setting that cannot work is refused before anything is called. Of its value the error repeats scheme, host and port,
+and never what may be a user name or a password.
 """
 
 import os
+import re
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.models import Proxy
@@ -38,9 +40,10 @@ def proxy_for(url: str) -> Proxy | None:
     except (LocationParseError, UnicodeError):
         usable = False
     if not usable:
+        named = f": it names {address}" if (address := _address(value)) else ""
         other = "; socks is not supported" if value.lower().startswith("socks") else ""
         raise UsageError(
-            f"{variable} is not the URL of an HTTP proxy{other}.",
+            f"{variable} is not the URL of an HTTP proxy{named}{other}.",
             remedy="Write http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with special characters of the password "
             "percent-encoded. Or name UCL's host in NO_PROXY.",
             variable=variable,
@@ -48,6 +51,24 @@ def proxy_for(url: str) -> Proxy | None:
     scheme, host = str(parts.scheme), str(parts.host).strip("[]")
     port = parts.port or (443 if scheme == "https" else 80)
     return Proxy(host, port, scheme, variable, has_password=bool(parts.auth), url=parts.url)
+
+
+_SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]{0,9}):/{1,2})?(.*)", re.DOTALL)
+_HOST_PORT = re.compile(r"(?:[\w.-]{1,253}|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(?=$|[/?#])")
+
+
+def _address(value: str) -> str:
+    """Scheme, host and port of a proxy's URL that cannot be used; empty where a host cannot be told from a secret.
+
+    User name and password end with the last ``@``. They may hold characters that are not percent-encoded: an ``@``
+    behind one of those may also be a part of a path, so a port has to follow then.
+    """
+    scheme, rest = _SCHEME.fullmatch(value).groups()  # type: ignore[union-attr] # it matches any text
+    before, at, after = rest.rpartition("@")
+    found = _HOST_PORT.match(after)
+    if found is None or (at and re.search("[/?#]", before) and not found[1]):
+        return ""
+    return f"{(scheme or 'http').lower()}://{found[0]}"
 
 
 def _variable(scheme: str) -> str:

@@ -6,6 +6,7 @@ certificate.
 """
 
 import math
+import os
 import re
 import socket
 import ssl
@@ -242,11 +243,10 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
             trusted = ca_certificates(read_regular(ca_file), where=str(ca_file))
             context.load_verify_locations(cadata=b"".join(trusted))
     except UsageError as error:
-        raise StorageFailed(f"The CA file cannot be used. {error.message}", remedy=error.remedy) from None
+        raise unusable_ca(ca_file, error) from None
     except (OSError, ssl.SSLError) as error:
-        raise StorageFailed(
-            f"The CA file {ca_file} cannot be used: {error}.", remedy="Give a file with the CA's certificate as PEM."
-        ) from None
+        reason = UsageError(f"{ca_file}: {error}.", remedy="Give a file with the CA's certificate as PEM.")
+        raise unusable_ca(ca_file, reason) from None
     if credentials is not None:
         try:
             # Without a password callback OpenSSL would ask on the terminal.
@@ -260,6 +260,65 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
                 remedy="Find out what mends it with: ucl doctor",
             ) from None
     return context
+
+
+def system_trust_problem() -> tuple[str, str] | None:
+    """Return the variable that makes OpenSSL look for the system's CAs where there are none, and what is wrong there.
+
+    OpenSSL says nothing of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` that name something missing or empty.
+
+    Returns:
+        The name of the variable and a sentence that names it; None when neither is set, or both can be used.
+    """
+    for variable, problem_of in (("SSL_CERT_FILE", _file_problem), ("SSL_CERT_DIR", _folders_problem)):
+        if (value := os.environ.get(variable)) == "":
+            return variable, f"{variable} is set and empty, so no CAs are read from there."
+        if value and (problem := problem_of(value)):
+            return variable, f"{variable} names {value}, {problem}."
+    return None
+
+
+def _file_problem(value: str) -> str:
+    try:
+        content = read_regular(Path(value)).decode("latin-1")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content)
+    except FileNotFoundError:
+        return "which does not exist"
+    except ssl.SSLError:
+        return "which holds no certificate in PEM"
+    except OSError as error:
+        return f"which cannot be read ({error.strerror})"
+    except ValueError:  # OpenSSL is not asked about an empty text
+        return "which is empty"
+    return ""
+
+
+def _folders_problem(value: str) -> str:
+    """OpenSSL finds a CA by its name's hash, such as ``5ed36f99.0``; several folders are separated by colons."""
+    missing = True
+    for folder in value.split(os.pathsep):
+        with suppress(OSError, ValueError):
+            missing = False if Path(folder).is_dir() else missing
+            if any(_HASHED.fullmatch(path.name) for path in Path(folder).iterdir()):
+                return ""
+    return (
+        "which does not exist or is no folder" if missing else "which holds no CA under a name that OpenSSL looks for"
+    )
+
+
+_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
+
+
+def unusable_ca(ca_file: Path | None, error: UsageError) -> StorageFailed:
+    """Return the error for a CA file that cannot be used; for one that this toolkit wrote, the doctor has the remedy.
+
+    Args:
+        ca_file: beside ``connection.json`` (a generation) or ``state.json`` (``pending/``) it is the toolkit's own.
+        error: what is wrong with it.
+    """
+    beside = [ca_file.parent / name for name in ("connection.json", "state.json")] if ca_file else []
+    remedy = "Find out what mends it with: ucl doctor" if any(map(os.path.lexists, beside)) else error.remedy
+    return StorageFailed(f"The CA file cannot be used. {error.message}", remedy=remedy, path=str(ca_file or ""))
 
 
 def _must_open(credentials: Credentials) -> None:

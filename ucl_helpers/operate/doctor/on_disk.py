@@ -96,7 +96,8 @@ class Kept:
         try:
             settings = self.connection.settings
         except UCLError as error:
-            return failed(name, str(error), f"${{EDITOR:-vi}} {shell(path)}", type(error))
+            remedy = f"${{EDITOR:-vi}} {shell(path)}" if path.is_file() else shell("mv", path, f"{path}.old")
+            return failed(name, str(error), remedy, type(error))
         if self.practice:
             return ok(name, f"for practice, in the sandbox; {settings.key_length} bits")
         return ok(name, f"{settings.key_length} bits" + ("" if path.exists() else ", all as by default"))

@@ -43,7 +43,15 @@ from ucl_helpers.wire.adapter import PlainConnection
 from ucl_helpers.wire.client import MAX_RECEIVED_BYTES, Answer, Client
 from ucl_helpers.wire.diagnosis import Endpoint, NoTunnel, transport_error
 from ucl_helpers.wire.proxy import proxy_for
-from ucl_helpers.wire.tls import Bounds, Credentials, check_url, hostname, is_loopback, tls_context
+from ucl_helpers.wire.tls import (
+    Bounds,
+    Credentials,
+    check_url,
+    hostname,
+    is_loopback,
+    system_trust_problem,
+    tls_context,
+)
 
 NAMES = (
     *("certificate endpoint", "proxy", "name resolution", "TCP connection", "TLS handshake", "server trust"),
@@ -128,8 +136,15 @@ class Reach:
             if proxy is None or proxy.scheme == "http":
                 self._say(ok("TLS handshake", self._handshake(connection.sock, self._credentials)))
         except NoTunnel as error:
-            now = self.clock()
-            raise transport_error(error, url=self.url, request_id="", certificate=None, now=now, proxy=proxy) from None
+            raise transport_error(
+                error,
+                url=self.url,
+                request_id="",
+                certificate=None,
+                now=self.clock(),
+                proxy=proxy,
+                system_trust=system_trust_problem(),
+            ) from None
         except OSError as error:
             raise _on_the_way(error, f"{near[0]}:{near[1]}") from None
         finally:
@@ -170,7 +185,14 @@ class Reach:
             leaf, now = shown.certificate if shown else None, self.clock()
             accepted = shown.accepted if shown else False
             raise transport_error(
-                error, url=self.url, request_id="", certificate=leaf, now=now, accepted=accepted
+                error,
+                url=self.url,
+                request_id="",
+                certificate=leaf,
+                now=now,
+                accepted=accepted,
+                by_system=self._server_ca is None,
+                system_trust=system_trust_problem(),
             ) from None
 
     def _opinion(self, shown: Credentials | None) -> UCLError | None:
@@ -248,6 +270,8 @@ class Reach:
         return ("UCL's answer" if "TLS handshake" in self.found else "TLS handshake"), error.remedy
 
     def _trust(self, error: ServerNotTrusted) -> str:
+        if variable := error.data.get("trust_variable"):
+            return f"unset {variable}"
         if any(text in error.message for text in _OTHER_CA):
             return self._by_another_ca()
         if any(text in error.message for text in _OTHER_HOST):
