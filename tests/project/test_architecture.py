@@ -63,7 +63,7 @@ LIMITS = {
     "files in one folder": 28,  # 13
     "longest import chain between files": 24,  # 12
     "modules in import circles": 0,
-    "lines of code of ucl_helpers": 14_950,  # 10,500
+    "lines of code of ucl_helpers": 15_050,  # 10,500
     "lines of code of ucl_sandbox": 3060,  # 3,050
     "lines of the longest module": 500,
     "base names that occur twice": 11,  # 4

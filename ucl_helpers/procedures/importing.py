@@ -52,7 +52,7 @@ def read_identity(
     """Read key and certificates.
 
     Of several certificates the valid one is taken, and of several valid ones that in ``certificate_file``, else the
-    newest. Of several keys the one that fits it is taken. What forms are read is said in :mod:`ucl_helpers.formats.blocks`.
+    newest. Of several keys the one that fits it is taken. :mod:`ucl_helpers.formats.blocks` lists the forms.
 
     Args:
         key_file: the key, encrypted or not; or PKCS #12 or another file that holds the certificate as well.
