@@ -17,8 +17,8 @@ a server wrote into it.
     │   ├── Unavailable              408, 500, 502, 503, 504
     │   ├── EmptyAnswer              no data and no error: a known bug of the server
     │   ├── NotYetAccepted           the new certificate is refused in its first minutes
-    │   ├── Outage                   UCL is down, and refuses every certificate meanwhile
-    │   ├── PossibleOutage           UCL refuses what it accepted before, as it does in an outage
+    │   ├── Outage                   UCL is down and refuses every certificate
+    │   ├── PossibleOutage           UCL refuses what should be good; perhaps an outage
     │   ├── Waiting                  a renewal is due, has failed, and is not to be tried again yet
     │   └── DeadlineExceeded         a headless run took longer than it may
     ├── Refused                   4  the server understood, and said no
@@ -34,11 +34,11 @@ a server wrote into it.
     │   └── SettledElsewhere         … and has finished what this one began
     ├── SecretFound               9  a secret stands where none may be
     ├── StorageFailed            10  the disk said no, or what lies there is not whole
-    ├── NewTokenNeeded           11  the one-time token is gone; key and CSR are kept
+    ├── NewTokenNeeded           11  the one-time token is used up or expired; key and CSR are kept
     ├── BadAnswer                12  an answer that does not follow the Connector's schema
     ├── HookFailed               13  the certificate is in place; a command that has to know of it failed
     ├── SecretRedacted           14  a notebook showed a secret; the outputs that held it were removed
-    └── OutputLost               15  the command has done its work; its output could not be written
+    └── OutputLost               15  the command has done its work; its output is lost
 """
 
 from collections.abc import Mapping
@@ -132,11 +132,11 @@ class NotYetAccepted(RetryLater):
 
 
 class Outage(RetryLater):
-    """UCL is down: it refuses the certificate, as it refuses every one then, and its Director does not answer."""
+    """UCL is down. The Connector refuses every certificate, and the Director answers 5xx or does not answer."""
 
 
 class PossibleOutage(RetryLater):
-    """UCL refuses a certificate or a token that should be good, as it does in an outage; this may pass."""
+    """UCL refuses a certificate, token or bearer that should be good. It may be an outage, which is temporary."""
 
 
 class Waiting(RetryLater):
@@ -214,7 +214,7 @@ class StorageFailed(UCLError):
 
 
 class NewTokenNeeded(UCLError):
-    """The one-time token is used up or expired before a certificate arrived; key and CSR are kept."""
+    """No certificate arrived before the one-time token was used up or expired. Key and CSR are kept."""
 
     exit_code = 11
 
@@ -238,6 +238,6 @@ class SecretRedacted(UCLError):
 
 
 class OutputLost(UCLError):
-    """A command has done its work, but its standard output could not be written. It need not be repeated."""
+    """The command has done its work, but ``ucl`` could not write its output. You do not have to run it again."""
 
     exit_code = 15

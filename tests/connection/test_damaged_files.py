@@ -67,7 +67,7 @@ def test_a_renewal_goes_through_or_the_doctor_names_the_file(prod, name, damage)
     assert "Give a certificate" not in error.remedy, error
     assert offline.exit_code, f"{error}\n{offline}"
     assert offline.worst.remedy, offline
-    assert "Mend that" not in offline.worst.remedy, offline
+    assert "Fix that" not in offline.worst.remedy, offline
 
 
 @pytest.mark.kind("the right culprit: a damaged file of a connection")

@@ -163,7 +163,7 @@ def test_one_command_closes_all_of_it(ucl, tmp_path, opened, named_by):
     else:
         told = shell.ucl("doctor", "prod", "--offline", "--json").json
         command = next(one["remedy"] for one in told["findings"] if one["status"] == "failed")
-        command = command.removeprefix("Run: ").partition("; or")[0]
+        command = command.removeprefix("Run: ").partition(". If")[0]
     assert command.startswith("chmod "), said
     assert typed(command) == 0
     assert shell.ucl("renew", "prod", "--force").code == 0

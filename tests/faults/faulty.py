@@ -87,7 +87,7 @@ NORMAL = (
     (r"in (1 h|59 min \d+ s)\.", "in 1 h."),
     # Which of them shows depends on the moment at which the reset arrives, and so does the hint at what it may mean.
     (r"connection reset by peer|broken pipe|\w+ \w+ is not connected|the connection broke off \(\w+\)", BROKE_OFF),
-    (r" If it stays so: a server that .* may also just hang up\.", ""),
+    (r" If the error persists: a server that .* may also close the connection without a reason\.", ""),
 )
 
 

@@ -444,7 +444,7 @@ def test_what_is_signed_is_kept_for_as_long_as_it_is_valid(new, ucl, director, l
     if error.exit_code == 4:
         assert error.remedy.startswith("The new identity is kept. Ask UCL's operator whether there is an outage.")
         assert error.remedy.count("ucl establish new tries") == error.remedy.count("lost") == 1
-        assert "UCL refuses it since" in error.message
+        assert "UCL has refused it since" in error.message
     ucl.faults.clear()
     assert establish(new, None, clock=at(later)).facts["fingerprint"] == new_one
 

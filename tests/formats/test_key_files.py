@@ -200,14 +200,14 @@ NO_KEYS = {
     "PKCS #12, another passphrase": (bundle(key("leaf"), *CHAIN, secret=SECRET), b"other", "passphrase does not open it"),
     "PKCS #12 of certificates": (bundle(None, None, *CHAIN), None, "is PKCS #12 without a private key"),
     "sealed PKCS #12 of certificates": (bundle(None, None, *CHAIN, secret=SECRET), SECRET, "is PKCS #12 without a private key"),
-    "EC": (EC, None, "is not an RSA key but an EC key"),
-    "Ed25519": (ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), None, "is not an RSA key but an Ed25519 key"),
-    "certificate": (PEM, None, "is a certificate, and a private key is needed"),
+    "EC": (EC, None, "is not an RSA key. Its kind is EC"),
+    "Ed25519": (ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), None, "is not an RSA key. Its kind is Ed25519"),
+    "certificate": (PEM, None, "is a certificate, but a private key is needed"),
     "request": (make_csr(key("leaf"), LEAF), None, "is a certificate signing request"),
     "public key": (key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), None, "is a public key"),
     "OpenSSH key": (key("leaf").private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), None, "is a private key in the format of OpenSSH"),
-    "cut off": (KEY[:-100], None, "is damaged or cut off"),
-    "changed": (KEY.replace(b"MII", b"!!!"), None, "is damaged or cut off"),
+    "cut off": (KEY[:-100], None, "is damaged or truncated"),
+    "changed": (KEY.replace(b"MII", b"!!!"), None, "is damaged or truncated"),
     "empty": (b" \n", None, "here is empty"),
     "JKS": (b"\xfe\xed\xfe\xed\0\0\0\2", None, "is a Java keystore"),
     "HTML": (b"<!DOCTYPE html><html></html>", None, "is an HTML page"),
@@ -232,7 +232,7 @@ def test_what_is_no_usable_key_is_named(data, passphrase, says):
 
 NO_PKCS7 = bytes.fromhex("302306092a864886f70d010702a01630140201013100300b06092a864886f70d0107013100")
 NO_CERTIFICATES = {
-    "key": (KEY, "is a private key, and a certificate is needed"),
+    "key": (KEY, "is a private key, but a certificate is needed"),
     "encrypted key": (dump_key(key("leaf"), SECRET), "is an encrypted private key"),
     "request": (make_csr(key("leaf"), LEAF), "is a certificate signing request"),
     "request in base64": (base64.b64encode(make_csr(key("leaf"), LEAF)), "is a certificate signing request"),
@@ -240,13 +240,13 @@ NO_CERTIFICATES = {
     "PKCS #12 of a key": (bundle(key("leaf"), None), "is PKCS #12"),
     "PKCS #12 with a passphrase": (bundle(None, None, *CHAIN, secret=SECRET), "needs a passphrase"),
     "revocation list": (b"-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n", "is PEM of the kind X509 CRL"),
-    "cut off": (PEM[:-100], "cannot be read"),
-    "cut off before the end line": (PEM.replace(b"-----END", b"-----FIN"), "cannot be read"),
-    "changed": (PEM.replace(b"MII", b"!!!"), "cannot be read"),
-    "no DER": (b"-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n", "cannot be read"),
+    "cut off": (PEM[:-100], "is damaged or truncated"),
+    "cut off before the end line": (PEM.replace(b"-----END", b"-----FIN"), "is damaged or truncated"),
+    "changed": (PEM.replace(b"MII", b"!!!"), "is damaged or truncated"),
+    "no DER": (b"-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n", "is damaged or truncated"),
     "empty": (b"", "here is empty"),
     "empty PKCS #7": (NO_PKCS7, "is PKCS #7 without certificates"),
-    "PKCS #7, cut off": (pkcs7.serialize_certificates(list(CHAIN), Encoding.DER)[:-100], "cannot be read"),
+    "PKCS #7, cut off": (pkcs7.serialize_certificates(list(CHAIN), Encoding.DER)[:-100], "is damaged or truncated"),
     "SSH": (b"ssh-rsa AAAAB3NzaC1yc2E me@there\n", "is an OpenSSH public key"),
     "text": (b"see the attachment\n", "is text without"),
 }  # fmt: skip
@@ -411,7 +411,7 @@ def write(folder, **contents):
 
 
 WRONG_FILES = {
-    "swapped": ({"key": PEM, "certificate": KEY}, "key is a certificate, and a private key is needed", "Did you swap"),
+    "swapped": ({"key": PEM, "certificate": KEY}, "key is a certificate, but a private key is needed", "Did you swap"),
     "a certificate as the key": ({"key": PEM}, "key is a certificate", "--key"),
     "a key alone": ({"key": KEY}, "key is a private key without a certificate", "--certificate"),
     "a PKCS #12 of a key alone": ({"key": bundle(key("leaf"), None)}, "key is PKCS #12 without a certificate", "--certificate"),

@@ -363,7 +363,7 @@ def test_half_a_surrogate_in_a_notebook_is_told_before_it_is_run(tmp_path):
     content = json.loads(notebook.read_text())
     content["cells"].append({"cell_type": "markdown", "id": "x", "metadata": {}, "source": "\ud83d"})
     notebook.write_text(json.dumps(content))
-    with pytest.raises(UsageError, match=r"Cell 3 of .* holds half a surrogate"):
+    with pytest.raises(UsageError, match=r"Cell 3 of .* contains a lone surrogate"):
         run_notebook(notebook, tmp_path / "out.ipynb")
 
 

@@ -204,7 +204,7 @@ def test_a_refusal_of_a_new_certificate_settles_nothing(secure, between):
     between.on("revoke", lost_on_the_way, refused, passes)
     with pytest.raises(Unreachable):
         revoke(secure)
-    with pytest.raises(NotYetAccepted, match="Revoked, or not accepted yet"):
+    with pytest.raises(NotYetAccepted, match="UCL does not accept it yet"):
         revoke(secure)
     assert status_of(secure).state == "valid"
     assert revoke(secure).outcome == "revoked"
@@ -226,7 +226,7 @@ def test_a_signature_whose_answer_got_lost_is_named(secure, between):
     between.on("sign", lost_on_the_way_back)
     with pytest.raises(Unreachable):
         renew(secure)
-    assert "was not answered" in revoke(secure, everything=True).facts["unsettled"]
+    assert "did not answer" in revoke(secure, everything=True).facts["unsettled"]
     with pytest.raises(UsageError, match="keeps the key of what may be valid"):
         forget(secure)
     forget(secure, even_if_valid=True)

@@ -145,7 +145,7 @@ WRONG = {
     "an EC key": ({"key": ec.generate_private_key(ec.SECP256R1())}, None, "is not an RSA key"),
     "no certificate": ({}, b"nothing here", "is text without a key or a certificate"),
     "only CAs": ({}, slice(1, 3), "belongs to the key"),
-    "half a certificate": ({}, b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "cannot be read"),
+    "half a certificate": ({}, b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "or truncated"),
 }
 
 

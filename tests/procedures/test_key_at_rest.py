@@ -149,7 +149,7 @@ def test_the_doctor_tells_locked_from_damaged_and_needs_no_passphrase_for_the_re
         return diagnosis
 
     diagnosis = found(**{"key at rest": "failed"})
-    assert "in plain lies the key in" in diagnosis["key at rest"].found
+    assert "the key is not encrypted in" in diagnosis["key at rest"].found
     assert (diagnosis["key at rest"].remedy.split()[:3], diagnosis.exit_code) == (["ucl", "export", sealed.name], 9)
     export(sealed)
     assert "opens it" in found()["key at rest"].found

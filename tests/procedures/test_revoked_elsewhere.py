@@ -402,7 +402,7 @@ def test_where_it_would_not_work_establishing_is_named(prod, ucl, shell):
 
 @pytest.mark.parametrize(
     ("status", "told"),
-    [("revoked", "revoked"), ("refused", GONE), ("doubtful", DOUBT), ("asked", "its revocation was")],
+    [("revoked", "revoked"), ("refused", GONE), ("doubtful", DOUBT), ("asked", "ucl sent its revocation")],
 )
 def test_rollback_and_status_say_which_generations_are_not_usable(prod, shell, status, told):
     first, second = prod.generations()

@@ -122,8 +122,8 @@ def test_a_server_that_is_trusted_is_no_error(tmp_path):
         ({"chain": [server(**PAST)]}, "its certificate has expired", "Compare the clocks"),
         ({"chain": [server(**FUTURE)]}, "its certificate is not valid yet", "Compare the clocks"),
         ({"chain": [server(issuer=SERVER["subject"], by="leaf")]}, "its certificate is self-signed", "--ca-file"),
-        ({"trusted": OTHER_CA}, "its CA is unknown here", "signs clients"),
-        ({"trusted": OTHER_CA, "chain": [server(), CA]}, "its CA is unknown here", "signs clients"),
+        ({"trusted": OTHER_CA}, "its CA is unknown here", "signs client certificates"),
+        ({"trusted": OTHER_CA, "chain": [server(), CA]}, "its CA is unknown here", "signs client certificates"),
         ({"host": "other.example"}, "its certificate is for another host", "host name"),
         ({"host": "127.0.0.2"}, "its certificate is for another address", "address"),
         ({"chain": [client(names=HOST)]}, "unsuitable certificate purpose", "openssl s_client"),
@@ -196,7 +196,7 @@ def test_a_server_that_a_strict_client_refuses_is_named_as_that(tmp_path, rule):
     assert type(error) is ServerNotTrusted
     assert "breaks a rule of RFC 5280" in error.message
     assert says in error.message
-    assert "issued again" in error.remedy
+    assert "must replace it" in error.remedy
 
 
 @pytest.mark.parametrize(
@@ -244,11 +244,11 @@ def test_a_certificate_that_is_wanted_is_no_error(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "meaning"),
     [
-        ({}, "wants a client certificate and none was sent"),
-        ({"version": ssl.TLSVersion.TLSv1_2}, "it may want another client certificate"),
+        ({}, "requires a client certificate, and none was sent"),
+        ({"version": ssl.TLSVersion.TLSv1_2}, "it may require another client certificate"),
         ({"sent": [client(issuer=OTHER, by="other")]}, "does not know the CA of our client certificate"),
         ({"sent": [client(**PAST)]}, "says our client certificate has expired"),
-        ({"sent": [client(extended=(SERVER_AUTH,))]}, "does not take this kind of client certificate"),
+        ({"sent": [client(extended=(SERVER_AUTH,))]}, "does not accept this kind of client certificate"),
         (
             {"sent": [client()], "wanted": root(usage=None, **LONG), "crl": revoking(client())},
             "says our client certificate was revoked",
@@ -371,7 +371,7 @@ def test_no_answer_tells_the_innermost_reason(wrap, error, text, doubt):
     found = told(wrap(error))
     assert type(found) is Unreachable
     assert found.message == f"No answer from {URL}: {text}."
-    assert ("may also just hang up" in found.remedy) == doubt
+    assert ("may also close the connection" in found.remedy) == doubt
 
 
 def test_a_connection_that_is_gone_before_the_handshake_was_reset():
@@ -419,7 +419,7 @@ def test_a_server_that_hangs_up_on_an_expired_certificate_means_it(error, cert, 
         (NOW - MINUTE * 2, "valid only from 2026-03-01T11:59:00Z: compare the clocks"),
         (NOW, "is 1 min old and a gateway's clock may be behind"),
         (NOW - MINUTE + GRACE, ""),
-        (NOW + timedelta(days=90), "expired 2026-05-30T12:00:00Z: establish the connection anew"),
+        (NOW + timedelta(days=90), "expired 2026-05-30T12:00:00Z: establish the connection again"),
     ],
 )
 def test_what_a_certificate_tells_about_a_refusal(now, cause):

@@ -35,7 +35,7 @@ _STANDINGS: tuple[Standing, ...] = get_args(Standing)
 BY_REFUSAL = "settled by the refusal of a repeated request"
 IN_TWO_RUNS, WHILE_ACCEPTING = "refused in two runs", "refused while it accepted another certificate"
 _WORDS: Mapping[Standing, str] = {
-    "asked": "its revocation was sent, and the answer is not known",
+    "asked": "ucl sent its revocation and received no answer",
     "revoked": "revoked",
     "doubtful": "UCL does not accept it any more, or UCL has an outage",
     "refused": "UCL does not accept it any more",
@@ -195,7 +195,7 @@ def _damaged(path: Path) -> StorageFailed:
     aside = path.with_name(f"{path.name}.damaged")
     return StorageFailed(
         f"{path} is damaged. It says which certificates of this connection were revoked.",
-        remedy="Put it back from a backup. If there is none, move it away, and the journal is read instead: "
+        remedy="Restore it from a backup. If you have none, move it away, and ucl reads the journal instead: "
         f"mv {shlex.quote(str(path))} {shlex.quote(str(aside))}",
         path=str(path),
     )

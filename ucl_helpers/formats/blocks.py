@@ -86,7 +86,7 @@ _IN_WORDS = {
 _REMEDIES = {
     "a Java keystore (JKS)": "Convert it: keytool -importkeystore -srckeystore FILE -destkeystore FILE.p12 "
     "-deststoretype PKCS12",
-    REQUEST: "Give the certificate that was signed for this request.",
+    REQUEST: "Give the certificate that UCL signed for this request.",
     OPENSSH: "Convert a copy of it: cp FILE FILE.pem && ssh-keygen -p -m PEM -f FILE.pem",
     "a PuTTY key": "Convert it: puttygen FILE -O private-openssh -o FILE.key && ssh-keygen -p -m PEM -f FILE.key",
     "an HTML page": "It may be a login page that was saved in place of the file: download the file again.",
@@ -306,7 +306,7 @@ def _identified(data: bytes) -> tuple[str, str]:
         return " and ".join(_IN_WORDS[kind] for kind in kinds), kinds[0]
     for block in found:
         if block.kind == DAMAGED:
-            return f"PEM whose block {block.label} is damaged or cut off", DAMAGED
+            return f"PEM with a damaged or truncated block {block.label}", DAMAGED
         if block.label:
             return f"PEM of the kind {block.label}", ""
     words = _by_content(data)
@@ -334,7 +334,7 @@ def wrong_kind(data: bytes, where: str, wanted: str, remedy: str) -> UsageError:
     words, key = _identified(data)
     better = _REMEDIES.get(key, "").replace("FILE", where)
     if key == REQUEST and "key" in wanted:
-        better = "Give the private key that the request was made with."
+        better = "Give the private key that belongs to this request."
     if key == DAMAGED:
-        better = "Copy it again, whole: from -----BEGIN to the END line, with five hyphens on each side."
-    return UsageError(f"{where} is {words}, and {wanted} is needed.", remedy=better or remedy)
+        better = "Copy the whole text again, from -----BEGIN to the END line, with five hyphens on each side."
+    return UsageError(f"{where} is {words}, but {wanted} is needed.", remedy=better or remedy)

@@ -91,8 +91,8 @@ def _certificates_of(block: Block, where: str, passphrase: bytes | None) -> list
 
 def _damaged(where: str) -> UsageError:
     return UsageError(
-        f"{where} holds a certificate that cannot be read: it is damaged or cut off.",
-        remedy="Copy it again, whole: from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.",
+        f"{where} holds a certificate that is damaged or truncated.",
+        remedy="Copy the whole certificate again, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.",
     )
 
 
@@ -114,7 +114,7 @@ def ca_certificates(data: bytes, *, where: str) -> tuple[bytes, ...]:
         elif block.kind in {PKCS7, PKCS12}:
             found |= dict.fromkeys(one.public_bytes(Encoding.DER) for one in _certificates_of(block, where, None))
     if not found:
-        remedy = "Give a CA that is trusted for servers; openssl x509 -text shows what a certificate is trusted for."
+        remedy = "Give a CA that is trusted for servers. `openssl x509 -text` shows what a certificate is trusted for."
         raise UsageError(f"No certificate in {where} is trusted to verify servers.", remedy=remedy)
     return tuple(found)
 
@@ -179,7 +179,7 @@ def keys_in(data: bytes, *, where: str, passphrase: bytes | None = None, remedy:
         opened = " --passphrase prompt" if needs_passphrase(data) else ""
         raise UsageError(
             f"{where} is PKCS #12 without a private key.",
-            remedy=f"Give the key's file as the key: --key KEYFILE --certificate {where}{opened}",
+            remedy=f"Give the file that holds the key: --key KEYFILE --certificate {where}{opened}",
         )
     raise problem or wrong_kind(data, where, "a private key", remedy)
 
@@ -197,18 +197,18 @@ def _opened(block: Block, where: str, passphrase: bytes | None) -> object:
             raise _wrong_passphrase(where, "an encrypted private key") from None
         raise _damaged_key(where) from None
     except UNUSABLE:
-        raise UsageError(f"{where} is of a kind this toolkit cannot use.", remedy=_RSA_ONLY) from None
+        raise UsageError(f"{where} is a key of a kind that ucl cannot use.", remedy=_RSA_ONLY) from None
 
 
 def _usable(key: object, where: str) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         name = type(key).__name__.strip("_").removesuffix("PrivateKey")
         kind = {"EllipticCurve": "EC"}.get(name, name)
-        raise UsageError(f"{where} is not an RSA key but an {kind} key.", remedy=_RSA_ONLY)
+        raise UsageError(f"{where} is not an RSA key. Its kind is {kind}.", remedy=_RSA_ONLY)
     if key.key_size < MIN_BITS:
         raise UsageError(
-            f"{where} is an RSA key of {key.key_size} bits, and at least {MIN_BITS} are needed.",
-            remedy="Establish a connection with a new key instead; how: ucl establish --help",
+            f"{where} is an RSA key of {key.key_size} bits. It must have at least {MIN_BITS} bits.",
+            remedy="Establish a connection with a new key instead: ucl establish --help",
         )
     return key
 
@@ -228,8 +228,8 @@ def _usable_of(keys: Sequence[object], where: str) -> list[rsa.RSAPrivateKey]:
 
 def _damaged_key(where: str) -> UsageError:
     return UsageError(
-        f"{where} cannot be read as a private key: it is damaged or cut off.",
-        remedy="Copy it again, whole: from the BEGIN line to the END line. It may be PEM or DER, PKCS #1 or PKCS #8.",
+        f"{where} is not a readable private key. It is damaged or truncated.",
+        remedy="Copy the whole key again, from the BEGIN line to the END line. ucl reads PEM and DER, PKCS #1 and #8.",
     )
 
 
@@ -240,7 +240,7 @@ def _wrong_passphrase(where: str, what: str) -> UsageError:
     )
 
 
-_RSA_ONLY = "UCL signs RSA keys only. Establish a connection with a new key instead; how: ucl establish --help"
+_RSA_ONLY = "UCL signs RSA keys only. Establish a connection with a new key instead: ucl establish --help"
 _HOW_TO_OPEN = "Give its passphrase by reference: --passphrase prompt, env:NAME or file:PATH."
 
 
@@ -296,7 +296,7 @@ def _opened_bundle(der: bytes, where: str, passphrase: bytes | None) -> tuple[ob
             one.subject.public_bytes()
             one.issuer.public_bytes()
     except UNUSABLE:
-        remedy = f"Write it anew: openssl pkcs12 -legacy -in {where} -out FILE.pem -noenc; then give FILE.pem."
+        remedy = f"Convert it: openssl pkcs12 -legacy -in {where} -out FILE.pem -noenc. Then give FILE.pem."
         raise UsageError(f"{where} is PKCS #12 with an encryption that is not supported.", remedy=remedy) from None
     except UNREADABLE:
         if passphrase is None:

@@ -27,7 +27,7 @@ _FIELDS = {
     "markdown": {"cell_type", "id", "metadata", "source", "attachments"},
     "raw": {"cell_type", "id", "metadata", "source", "attachments"},
 }
-_SAVE_AGAIN = "Open it in JupyterLab and save it again. If it does not open there, get it again from where it came."
+_SAVE_AGAIN = "Open it in JupyterLab and save it again. If that fails, get the file again from its source."
 
 
 def read_notebook(notebook: Path) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _parsed(data: bytes, notebook: Path) -> dict[str, Any]:
     encoding, _ = encoding_of(data)
     if encoding != "utf-8":
         raise UsageError(
-            f"{notebook} is saved as {encoding.upper()[:6]}, and a Jupyter notebook is UTF-8.",
+            f"{notebook} is saved as {encoding.upper()[:6]}, but a Jupyter notebook must be UTF-8.",
             remedy="Save it as UTF-8, or convert it: "
             f"iconv -f {encoding.upper()[:6]} -t UTF-8 {notebook} > {notebook.stem}-utf-8.ipynb",
         )
@@ -73,7 +73,7 @@ def _what_instead(data: bytes) -> str:
     if not beginning:
         return "the file is empty"
     if b"<<<<<<< " in data and b">>>>>>> " in data:
-        return "it has the conflict markers of a merge (<<<<<<<) in it"
+        return "it contains conflict markers of a merge (<<<<<<<)"
     if beginning.startswith((b"<!doctype html", b"<html")):
         return "it is an HTML page"
     if beginning.startswith(b"version https://git-lfs"):
@@ -86,7 +86,7 @@ def _as_format_4(content: dict[str, Any], notebook: Path) -> dict[str, Any]:
     if isinstance(version, int) and 1 <= version < NBFORMAT:
         content = _converted(content, notebook)
     elif isinstance(version, int) and version > NBFORMAT:
-        raise _not_one(notebook, f"it has format {version}, and {NBFORMAT} is the newest known here")
+        raise _not_one(notebook, f"it has format {version}, and ucl reads formats up to {NBFORMAT}")
     elif version != NBFORMAT:
         raise _not_one(notebook, "it names no format (nbformat)")
     cells = content.get("cells")
@@ -106,7 +106,7 @@ def _converted(content: dict[str, Any], notebook: Path) -> dict[str, Any]:
     try:
         converted: dict[str, Any] = nbformat.convert(nbformat.from_dict(content), NBFORMAT)
     except _STUMBLES as error:
-        raise _not_one(notebook, f"format {content['nbformat']}, which nbformat cannot convert ({error})") from None
+        raise _not_one(notebook, f"nbformat cannot convert its format {content['nbformat']} ({error})") from None
     finally:
         log.setLevel(before)
     return converted
@@ -133,8 +133,8 @@ def _whole_cell(cell: Mapping[str, Any], number: int, notebook: Path, known: set
     try:
         json.dumps(whole, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        told = f"Cell {number} of {notebook} holds half a surrogate, which no file in UTF-8 can hold."
-        raise UsageError(told, remedy="Take it out.") from None
+        told = f"Cell {number} of {notebook} contains a lone surrogate, which UTF-8 cannot encode."
+        raise UsageError(told, remedy="Remove this character from the cell.") from None
     return whole
 
 

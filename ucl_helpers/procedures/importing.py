@@ -199,7 +199,7 @@ def _require_loadable(staged: Pending) -> None:
             raise
         raise UsageError(
             f"Key and certificate cannot be used for TLS: {reason}",
-            remedy="Establish a connection with a new key instead; how: ucl establish --help",
+            remedy="Establish a connection with a new key instead: ucl establish --help",
         ) from None
 
 

@@ -99,7 +99,7 @@ def unless_it_passes(
         return error
     return PossibleOutage(
         _with(error, evidence),
-        remedy="Run it again in a minute. If it stays so, ask UCL's operator; to look closer: ucl doctor "
+        remedy="Run it again in a minute. If UCL still refuses it, ask UCL's operator. For details, run: ucl doctor "
         f"{connection.name}",
         **error.data,
     )
@@ -141,16 +141,16 @@ def judged(
     if now < ends:
         return PossibleOutage(
             message,
-            remedy=f"Nothing is lost. Wait and run it again: from {moment(ends)} on this counts as a loss. Do not "
-            "establish the connection again before, unless UCL's operator says that there is no outage."
+            remedy=f"Nothing is lost. Wait and run it again. From {moment(ends)} on, the refusal counts as a loss. Do "
+            "not establish the connection again before that, unless UCL's operator confirms that there is no outage."
             f"{to_see(connection)}",
             **facts,
         )
-    lasting = f"\nUCL refuses it since {moment(since)}, for {span(now - since)}." if now > since else ""
+    lasting = f"\nUCL has refused it since {moment(since)} ({span(now - since)})." if now > since else ""
     return AuthenticationFailed(
         f"{message}{lasting}",
-        remedy="Ask UCL's operator whether there is an outage. If there is one, wait: the next run tries "
-        f"again. If there is none, the identity is lost; establish the connection again: {connection.way_back}",
+        remedy="Ask UCL's operator whether there is an outage. If there is one, wait. The next run tries "
+        f"again. If there is none, the identity is lost. Then establish the connection again: {connection.way_back}",
         **facts,
     )
 
@@ -172,13 +172,12 @@ def _revoked_by_us(error: UCLError, connection: Connection, verdict: Verdict, no
     told = f"{_url(error)} refuses the certificate of {connection.name} (400){_request(error)}."
     if verdict.status == "revoked":
         return AuthenticationFailed(
-            f"{told} `ucl` revoked it {moment(verdict.since)}.",
+            f"{told} `ucl` revoked it at {moment(verdict.since)}.",
             remedy=f"To come back: {connection.come_back(now)}",
             **facts,
         )
     return AuthenticationFailed(
-        f"{told} `ucl` sent its revocation {moment(verdict.since)}, and the answer is not known. Most likely it is "
-        "revoked.",
+        f"{told} `ucl` sent its revocation at {moment(verdict.since)} and received no answer. It is probably revoked.",
         remedy=f"Finish the revocation: ucl revoke {connection.name} --all",
         **facts,
     )
@@ -197,8 +196,8 @@ def _outage(error: UCLError, connection: Connection, evidence: Evidence) -> Outa
     return Outage(
         f"UCL is down: {_url(error)} refuses the certificate of {connection.name} (400), and {evidence.text}"
         f"{_request(error)}.",
-        remedy="In an outage UCL refuses every certificate, so nothing is lost. Do not establish the connection again; "
-        f"run it again when UCL is back.{to_see(connection)}",
+        remedy="In an outage UCL refuses every certificate, so nothing is lost. Do not establish the connection again. "
+        f"Run it again when UCL is back.{to_see(connection)}",
         **facts,
     )
 

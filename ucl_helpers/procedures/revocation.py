@@ -81,7 +81,7 @@ class ValidIdentities(Sequence[ValidIdentity], Shown):
 class DoubtfulIdentities(ValidIdentities):
     """Identities that UCL has refused once: another refusal settles that it does not accept them any more."""
 
-    title: ClassVar[str] = "Refused by UCL once, to be asked again"
+    title: ClassVar[str] = "Refused by UCL once, not settled yet"
 
 
 def identities(connection: Connection, clock: Clock = utc_now) -> list[ValidIdentity]:
@@ -130,7 +130,7 @@ def require_consent(connection: Connection, confirm: str) -> None:
     if not connection.is_sandbox and confirm != connection.name:
         raise UsageError(
             f"Revoking {connection.name} cannot be undone.",
-            remedy=f"If you mean it, give confirm = {connection.name!r}.",
+            remedy=f"To confirm it, set confirm = {connection.name!r}.",
         )
 
 
@@ -173,7 +173,7 @@ def unsettled(connection: Connection) -> str | None:
     sent = [one.state["sent"] for one in every if one.state.get("sent") and not one.signed()]
     if not sent:
         return None
-    return f"a signing request of {', '.join(sent)} was not answered; what came of it is valid until it expires"
+    return f"UCL did not answer a signing request of {', '.join(sent)}; what UCL signed is valid until it expires"
 
 
 @dataclass(frozen=True)
@@ -325,8 +325,9 @@ class _Run:
 
 def _too_young(error: Refused) -> NotYetAccepted:
     return NotYetAccepted(
-        f"Revoked, or not accepted yet: the certificate is new. {error.message}",
-        remedy="Run it again when it is ten minutes old; then a refusal means that UCL does not accept it.",
+        f"The certificate is new. It is revoked, or UCL does not accept it yet. {error.message}",
+        remedy="Run it again when the certificate is ten minutes old. From then on, a refusal means that UCL does not "
+        "accept it.",
         **error.data,
     )
 
@@ -334,7 +335,7 @@ def _too_young(error: Refused) -> NotYetAccepted:
 def _doubtful(connection: Connection, error: Refused) -> PossibleOutage:
     return PossibleOutage(
         f"UCL does not accept a certificate of {connection.name} any more, or UCL has an outage. {error.message}",
-        remedy="Run it again in some minutes. If UCL refuses the certificate again, there is nothing left to revoke, "
+        remedy="Run it again in a few minutes. If UCL refuses the certificate again, there is nothing left to revoke, "
         "unless UCL has an outage that lasts.",
         **{**error.data, "outage": "possible"},
     )

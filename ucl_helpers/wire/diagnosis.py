@@ -42,31 +42,31 @@ GRACE = timedelta(minutes=5)
 _BROKEN = (ssl.SSLError, ConnectionError, EOFError)
 
 _CERTIFICATE_ALERTS = {
-    "CERTIFICATE_REQUIRED": "the server wants a client certificate and none was sent",
+    "CERTIFICATE_REQUIRED": "the server requires a client certificate, and none was sent",
     "UNKNOWN_CA": "the server does not know the CA of our client certificate",
     "CERTIFICATE_EXPIRED": "the server says our client certificate has expired",
     "CERTIFICATE_REVOKED": "the server says our client certificate was revoked",
-    "BAD_CERTIFICATE": "the server does not take our client certificate, or wanted one",
-    "CERTIFICATE_UNKNOWN": "the server does not take our client certificate",
-    "UNSUPPORTED_CERTIFICATE": "the server does not take this kind of client certificate",
+    "BAD_CERTIFICATE": "the server does not accept our client certificate, or requires one",
+    "CERTIFICATE_UNKNOWN": "the server does not accept our client certificate",
+    "UNSUPPORTED_CERTIFICATE": "the server does not accept this kind of client certificate",
     "ACCESS_DENIED": "the server denies access to this client certificate",
-    "HANDSHAKE_FAILURE": "the server broke off the handshake; it may want another client certificate",
+    "HANDSHAKE_FAILURE": "the server ended the handshake; it may require another client certificate",
     "DECRYPT_ERROR": "the server says our private key does not belong to our certificate",
 }
 _OTHER_CA = (
-    "Give its CA by --ca-file or ca_file (of a connection in use: ucl doctor says how); the CA in UCL's answers signs "
-    "clients and does not help."
+    "Give its CA with --ca-file or ca_file. For a connection in use, ucl doctor prints the command. The CA in UCL's "
+    "answers signs client certificates and does not verify the server."
 )
 _VERIFY_PROBLEMS = {
-    9: ("its certificate is not valid yet", "Compare the clocks: ours may be behind."),
-    10: ("its certificate has expired", "Compare the clocks; if ours is right, the server's operator must renew it."),
-    18: ("its certificate is self-signed", "Give it by --ca-file or ca_file, if you trust it."),
+    9: ("its certificate is not valid yet", "Compare the clocks. This machine's clock may be behind."),
+    10: ("its certificate has expired", "Compare the clocks. If ours is right, the server's operator must renew it."),
+    18: ("its certificate is self-signed", "If you trust it, give it with --ca-file or ca_file."),
     19: ("its CA is unknown here", _OTHER_CA),
     20: ("its CA is unknown here", _OTHER_CA),
     21: ("its certificate cannot be verified", _OTHER_CA),
     62: (
         "its certificate is for another host: no subjectAltName names this one, and a common name does not count",
-        "Check the URL's host name; if it is right, the server's operator must renew the certificate with it.",
+        "Check the URL's host name. If it is right, the server's operator must renew the certificate with this name.",
     ),
     64: ("its certificate is for another address", "Check the URL's address."),
 }
@@ -74,15 +74,15 @@ _VERIFY_PROBLEMS = {
 _BREAKS_A_RULE = {24, 32, 34, 37, 41, 79, *range(80, 95)}
 _TOO_WEAK = {66, 67, 68}
 _UNKNOWN_CA = {18, 19, 20, 21}
-_ISSUED_AGAIN = "The server's operator must have it issued again. To look at it: openssl s_client -showcerts"
+_ISSUED_AGAIN = "The server's operator must replace it. To show it: openssl s_client -showcerts"
 
 
 _UNREACHED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 _BAD_REQUEST, _FORBIDDEN, _LOGIN_WANTED, _SERVER_ERROR = 400, 403, 407, 500
-_DOWN = "an outage of UCL: while its Director or the Director's database is down, it refuses everyone like this"
+_DOWN = "an outage of UCL: while its Director or the Director's database is down, it refuses every certificate"
 _UNSENT = {"NewConnectionError", "ConnectTimeoutError"}  # of urllib3: there was no connection to send anything over
 _UNRESOLVED = "gaierror"  # of socket, which is not imported here
-_WRONG_URL = "perhaps it is the certificate-secured Connector's, where the token-secured one is meant"
+_WRONG_URL = "perhaps it is the certificate-secured Connector URL instead of the token-secured one"
 
 
 def certificate_causes(certificate: x509.Certificate | None, now: datetime, *, accepted: bool = False) -> list[str]:
@@ -94,7 +94,7 @@ def certificate_causes(certificate: x509.Certificate | None, now: datetime, *, a
         return []
     validity = Validity.of(certificate)
     if now >= validity.not_after:
-        return [f"the client certificate expired {moment(validity.not_after)}: establish the connection anew"]
+        return [f"the client certificate expired {moment(validity.not_after)}: establish the connection again"]
     if now < validity.not_before:
         return [f"the client certificate is valid only from {moment(validity.not_before)}: compare the clocks"]
     if now - validity.not_before < GRACE and not accepted:
@@ -131,18 +131,18 @@ def refusal_causes(
         return [
             "the one-time token was used before (the first request that carries it uses it up, even a failed one)",
             "it expired (5 minutes after it was issued)",
-            "it is unknown here, or its application was unregistered",
+            "UCL does not know it, or its application was unregistered",
             *down,
         ]
     if endpoint == "director":
-        return ["the bearer token is missing, wrong or expired", "the tenant is not the bearer's"]
+        return ["the bearer token is missing, wrong or expired", "the tenant does not belong to the bearer"]
     return [
         *(down if accepted else []),
         *certificate_causes(certificate, now, accepted=accepted),
         "the client certificate was revoked",
         "its client was deleted at UCL (the application or its authentication)",
-        "it is of another landscape or subject (its CA is right: the handshake took it)",
-        "the URL is the token-secured Connector's; this call belongs to the certificate-secured one",
+        "it belongs to another landscape or subject (its CA is right, because the handshake succeeded)",
+        "the URL is the token-secured Connector URL, and this call needs the certificate-secured one",
         *([] if accepted else down),
     ]
 
@@ -250,7 +250,7 @@ def _explain(
     reason = getattr(tls, "reason", None) or ""  # not there when it was made by hand
     for alert, meaning in _CERTIFICATE_ALERTS.items():
         if reason.endswith(alert):
-            remedy = "Check that key and certificate are those UCL issued for this landscape."
+            remedy = "Check that key and certificate are those that UCL issued for this landscape."
             remedy = remedy if certificate else f"Check the URL: {_WRONG_URL}."
             return CertificateRejected, f"No secure connection to {url}: {meaning} ({reason}).{hint}", remedy
     if "VERSION" in reason or "UNSUPPORTED_PROTOCOL" in reason:
@@ -259,12 +259,12 @@ def _explain(
     broken = any(isinstance(one, ConnectionResetError | BrokenPipeError | EOFError | ssl.SSLEOFError) for one in chain)
     broken = broken or any(map(_is_gone, chain)) or "disconnected" in str(chain[0]).lower()
     if broken and certificate is not None and now >= Validity.of(certificate).not_after:
-        message = f"The server at {url} hung up on our client certificate.{hint}"
-        return CertificateRejected, message, "Establish the connection anew with a one-time token."
+        message = f"The server at {url} closed the connection after it received our client certificate.{hint}"
+        return CertificateRejected, message, "Establish the connection again with a one-time token."
     remedy = "Check network, proxy and URL, then run it again; nothing is lost."
     if broken:
-        doubt = "does not take our client certificate" if certificate else f"wants a client certificate ({_WRONG_URL})"
-        remedy += f" If it stays so: a server that {doubt} may also just hang up."
+        doubt = "rejects our client certificate" if certificate else f"requires a client certificate ({_WRONG_URL})"
+        remedy += f" If the error persists: a server that {doubt} may also close the connection without a reason."
     return Unreachable, f"No answer from {url}: {_innermost(chain)}.{hint if broken else ''}", remedy
 
 
@@ -274,7 +274,7 @@ def _verify_problem(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
         return f"its certificate or a CA's breaks a rule of RFC 5280 ({error.verify_message})", _ISSUED_AGAIN
     if error.verify_code in _TOO_WEAK:
         return f"its certificate or a CA's is too weak ({error.verify_message})", _ISSUED_AGAIN
-    return _VERIFY_PROBLEMS.get(error.verify_code, (error.verify_message, "Look at it with openssl s_client."))
+    return _VERIFY_PROBLEMS.get(error.verify_code, (error.verify_message, "To show it: openssl s_client -showcerts"))
 
 
 def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, facts: dict[str, Any]) -> UCLError:

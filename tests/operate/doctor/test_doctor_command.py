@@ -52,7 +52,7 @@ def test_a_fault_is_told_with_its_remedy_and_is_the_exit_code(shell, ucl):
     assert (said.code, told.code, every.code) == (3, 3, 3)
     assert said.out.startswith("prod: failed: client certificate\n")
     (bad,) = [one for one in told.json["findings"] if one["status"] == "failed"]
-    assert (bad["name"], bad["remedy"].startswith("Wait; when UCL is back: ucl renew prod")) == (
+    assert (bad["name"], bad["remedy"].startswith("Wait. When UCL is back: ucl renew prod")) == (
         "client certificate",
         True,
     )
@@ -93,4 +93,4 @@ def test_a_practice_connection_is_looked_at_without_starting_its_sandbox(tmp_pat
     said = shell.ucl("doctor", "practice", "--json")
     assert (said.code, tree(shell.home)) == (0, before)
     last = said.json["findings"][-1]
-    assert (last["status"], "its sandbox does not run now" in last["found"]) == ("skipped", True)
+    assert (last["status"], "its sandbox is not running" in last["found"]) == ("skipped", True)

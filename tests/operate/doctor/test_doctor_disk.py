@@ -60,13 +60,13 @@ def test_a_connection_that_is_not_there_is_an_error(prod):
 # -- folders and permissions -------------------------------------------------------------------------------------------
 
 FOLDERS = {
-    "home writable by others": ("home folder", lambda home, prod: home.path.chmod(0o777), "others may change"),
+    "home writable by others": ("home folder", lambda home, prod: home.path.chmod(0o777), "other users can change"),
     "connections writable": (
         "home folder",
         lambda home, prod: (home.path / "connections").chmod(0o770),
-        "others may change",
+        "other users can change",
     ),
-    "connection writable": ("connection folder", lambda home, prod: prod.path.chmod(0o720), "others may change"),
+    "connection writable": ("connection folder", lambda home, prod: prod.path.chmod(0o720), "other users can change"),
     "generations writable": ("secrecy", lambda home, prod: (prod.path / "generations").chmod(0o770), "generations"),
     "an identity for all": ("secrecy", lambda home, prod: (prod.path / "current/identity.pem").chmod(0o604), "secret"),
     "a key for the group": ("secrecy", lambda home, prod: (prod.path / "current/key.pem").chmod(0o640), "key.pem"),
@@ -97,13 +97,13 @@ def test_what_others_may_do_is_named_and_ends(prod, fault, proof):
 
 
 CLOSED = {
-    "the connection's folder": ("connection folder", lambda prod: prod.path.chmod(0o500), "may not write"),
-    "no way in": ("connection folder", lambda prod: prod.path.chmod(0o000), "may not write"),
+    "the connection's folder": ("connection folder", lambda prod: prod.path.chmod(0o500), "cannot write"),
+    "no way in": ("connection folder", lambda prod: prod.path.chmod(0o000), "cannot write"),
     "a key": ("access", lambda prod: (prod.path / "current/key.pem").chmod(0o000), "key.pem"),
-    "a folder to look into": ("connection folder", lambda prod: prod.path.chmod(0o300), "may not write"),
+    "a folder to look into": ("connection folder", lambda prod: prod.path.chmod(0o300), "cannot write"),
     "the journal": ("access", lambda prod: (prod.path / "journal.jsonl").chmod(0o400), "journal.jsonl"),
     "a generation": ("access", lambda prod: (prod.path / "current/").chmod(0o000), "000001-"),
-    "the home folder": ("home folder", lambda prod: prod.home.path.chmod(0o500), "may not write"),
+    "the home folder": ("home folder", lambda prod: prod.home.path.chmod(0o500), "cannot write"),
 }
 
 
@@ -247,8 +247,8 @@ def typed_out(command, prod):
 
 LINKS = {
     "gone": (lambda link: link.unlink(), "is missing"),
-    "dangling": (lambda link: (link.unlink(), link.symlink_to("generations/000009-000000000000")), "no generation"),
-    "planted": (lambda link: (link.unlink(), link.symlink_to("..")), "no generation"),
+    "dangling": (lambda link: (link.unlink(), link.symlink_to("generations/000009-000000000000")), "not a generation"),
+    "planted": (lambda link: (link.unlink(), link.symlink_to("..")), "not a generation"),
 }
 
 
@@ -330,7 +330,7 @@ def test_a_file_with_a_secret_that_others_may_read_is_named(setting, prod, place
     refer(prod, REFERRING[setting], secret)
     assert well(prod)["references"].found == f"closed to others: {secret}"
     secret.chmod(0o640)
-    mended(named(prod, "references", f"others may read {secret}", status="warning"), prod)
+    mended(named(prod, "references", f"other users can read {secret}", status="warning"), prod)
     assert secret.stat().st_mode & 0o777 == 0o600
 
 
@@ -348,7 +348,7 @@ def test_what_is_no_file_is_no_matter_of_modes(prod, monkeypatch):
     monkeypatch.setenv("P12", CANARY)
     (prod.path / "settings.toml").write_text('exports.pkcs12 = "env:P12"\nnotices.urls = ["file:~nobody-here/x"]\n')
     export(prod)
-    assert well(prod)["references"].found == "to no file"
+    assert well(prod)["references"].found == "the settings refer to no file"
 
 
 @pytest.mark.parametrize(("length", "status"), [(5, "warning"), (6, "ok")])

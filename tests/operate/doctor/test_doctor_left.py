@@ -27,8 +27,8 @@ def stopped(connection, between, upto):
 
 
 STAGES = {
-    "request": ("ok", "nothing was sent; the next run goes on with its key and CSR"),
-    "sent": ("warning", "no answer; the next run has the same CSR signed again"),
+    "request": ("ok", "nothing was sent; the next run continues with its key and CSR"),
+    "sent": ("warning", "no answer; the next run sends the same CSR again"),
     "sign": ("warning", "signed, to be verified"),
     "verify": ("warning", "signed, to be verified"),
 }
@@ -67,7 +67,7 @@ def test_answers_that_failed_their_checks_are_counted(secure, between, count):
     between.on("sign", signs(days=(-3, -2)))
     with pytest.raises(ChecksFailed):
         renew(secure, key_length=2048)
-    named(secure, "under way", "(1 answers failed", "signed again", status="warning")
+    named(secure, "under way", "(1 answers failed", "sends the same CSR again", status="warning")
     count()
 
 
@@ -84,7 +84,7 @@ def test_what_was_set_aside_and_cannot_be_read_is_named(secure, count):
     (secure.path / "aside" / "20260101T000000-00000000").mkdir(parents=True, mode=0o700)
     (secure.path / "aside").chmod(0o700)
     (secure.path / "aside" / "20260101T000000-00000000" / "state.json").write_text("{")
-    mended(named(secure, "set aside", "cannot be read", status="warning"), secure)
+    mended(named(secure, "set aside", "ucl cannot read it", status="warning"), secure)
     count(mended=1)
 
 
@@ -127,7 +127,7 @@ def test_a_one_time_token_that_was_used(home, ucl, token, between, count):
     new = begun(home, ucl, token, "request")
     (pending_of(new).path / "token").unlink()
     new.write_settings({"key_length": 2048})
-    finding = named(new, "one-time token", "used up", "key and CSR are kept", code=11)
+    finding = named(new, "one-time token", "used up", "keeps key and CSR", code=11)
     assert between.connector_url in finding.remedy
     with_ca = finding.remedy.replace("prompt", "env:T") + f" --ca-file {ucl.ca_file}"
     done = typed(with_ca, new, T=ucl.one_time_token())
@@ -166,7 +166,7 @@ def holder(secure):
 
 
 def test_the_process_that_holds_the_lock_is_named_until_it_is_done(secure, holder, count):
-    finding = named(secure, "lock", f"process {holder.pid}", "since", "alive", status="warning")
+    finding = named(secure, "lock", f"process {holder.pid}", "since", "running", status="warning")
     assert finding.remedy == "Wait until it is done."
     holder.communicate()
     well(secure)
@@ -197,7 +197,7 @@ def test_what_a_killed_run_left_is_named_and_the_next_run_removes_it(secure, cou
         (secure.path / name).mkdir(mode=0o700)
     with secure.lock.held():
         assert "lock" in bad(diagnose(secure))
-        assert diagnose(secure)["leftovers"].found == "those of the run that holds the lock"
+        assert diagnose(secure)["leftovers"].found == "they belong to the run that holds the lock"
     mended(named(secure, "leftovers", ".current.0123abcd.tmp, generations/.new", status="warning"), secure)
     count(mended=1)
 
@@ -249,7 +249,7 @@ def test_all_connections_are_one_line_each_with_the_worst(secure, ucl, tmp_path,
 
 def test_a_home_without_connections_is_well(home, count):
     (alone,) = diagnose_home(home).diagnoses
-    assert (alone.ok, "will be made" in alone.worst.found) == (True, True)
+    assert (alone.ok, "creates" in alone.worst.found) == (True, True)
     home.path.write_text("a file")
     assert diagnose_home(home).exit_code == 10
     count()

@@ -36,8 +36,8 @@ def test_locks_that_hold_are_well_and_nothing_stays_behind(home):
 @pytest.mark.parametrize(
     ("code", "text"),
     [
-        ("fcntl.flock = lambda *_: None", "another process gets a lock that we hold"),
-        ("def flock(*_): raise BlockingIOError\nfcntl.flock = flock", "does not get a lock that is free"),
+        ("fcntl.flock = lambda *_: None", "another process gets a lock that ucl holds"),
+        ("def flock(*_): raise BlockingIOError\nfcntl.flock = flock", "does not get a free lock"),
         ("def flock(*_): raise OSError(37, 'No locks available')\nfcntl.flock = flock", "No locks available"),
         ("real = open\nbuiltins.open = lambda one: io.StringIO('old') if one[-4:] == 'read' else real(one)", "renamed"),
     ],

@@ -118,7 +118,7 @@ def test_a_client_that_was_deleted(home, ucl, tmp_path, count):
 def waited(prod, text):
     """A refusal may be an outage at first; then UCL has refused for so long that it counts as a loss."""
     finding = named(prod, "client certificate", text, "outage of UCL", "Do not establish", code=3)
-    assert finding.remedy.startswith("Wait; when UCL is back: ucl renew prod")
+    assert finding.remedy.startswith("Wait. When UCL is back: ucl renew prod")
     assert "ucl doctor" not in finding.found
     with pytest.raises(PossibleOutage):
         renew(prod, clock=Clock(days=-2))

@@ -149,11 +149,11 @@ class _Examination:
 
     def _far(self, kept: Kept, current: Generation, *, offline: bool, seconds: float) -> tuple[list[Finding], datetime]:
         """What lies beyond this machine, and UCL's clock if it told."""
-        why = f"see {self._blocked}" if self._blocked else "nobody was called (--offline)" if offline else ""
+        why = f"see {self._blocked}" if self._blocked else "not called (--offline)" if offline else ""
         if not why and any(one.name == "key at rest" and one.exit_code == KeyLocked.exit_code for one in self._found):
             why = "see key at rest"
         if not why and kept.practice and kept.sandbox_url() is None:
-            why = f"its sandbox does not run now; it starts with: {kept.commands.renew()}"
+            why = f"its sandbox is not running; this starts it: {kept.commands.renew()}"
         if why:
             damaged = None if self._blocked else current.damage_of("server-ca.pem")
             trust = damaged and failed(

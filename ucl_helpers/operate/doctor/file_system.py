@@ -29,7 +29,7 @@ def file_system(home: Home, *below: Path) -> Finding:
     Nothing is tried, and so nothing is written, if others can change it or one of the folders ``below``.
     """
     if not home.path.is_dir() or not may(home.path, os.W_OK | os.X_OK):
-        return skipped(NAME, f"{home.path} is not there, or cannot be written")
+        return skipped(NAME, f"{home.path} does not exist, or is not writable")
     if privacy(NAME, home.path, *below) is not None:
         return skipped(NAME, "see home folder")
     folder = files.temporary(home.path / "doctor")
@@ -40,7 +40,7 @@ def file_system(home: Home, *below: Path) -> Finding:
         shutil.rmtree(folder, ignore_errors=True)
     found = f"on {home.path}: {', '.join(f'no {what} ({why})' for what, why in lacking.items())}"
     if not lacking:
-        return ok(NAME, f"it has {', '.join(_TRIED)}")
+        return ok(NAME, f"it supports {', '.join(_TRIED)}")
     if lacking.keys() == {_SYNC}:
         return warning(NAME, f"{found}: a power cut can undo the last changes", MOVE)
     return failed(NAME, found, MOVE, StorageFailed)
@@ -79,7 +79,7 @@ def _links(folder: Path) -> str:
     new.symlink_to("new")
     new.rename(link)
     target = str(link.readlink())
-    return "" if target == "new" else f"after a rename, the link still leads to {target!r}"
+    return "" if target == "new" else f"after a rename, the link still points to {target!r}"
 
 
 def _locks(folder: Path) -> str:

@@ -176,7 +176,7 @@ class Commands:
 
     def wait(self) -> str:
         """What to run when an outage of UCL may be over."""
-        return f"Wait; when UCL is back: {self.renew()}"
+        return f"Wait. When UCL is back: {self.renew()}"
 
     def finish(self) -> str:
         """Go on with an establishment that was cut off."""

@@ -38,7 +38,7 @@ def home_folder(home: Home) -> Finding:
         there = next(one for one in (path, *path.parents) if one.exists() or one.is_symlink())
     problem = (_folder_problem(name, path) if there == path else None) or privacy(name, path)
     if there != path:
-        made = ok(name, f"{path} will be made when it is needed")
+        made = ok(name, f"ucl creates {path} when it needs it")
         return problem or (None if may(there, os.W_OK | os.X_OK) else _folder_problem(name, there)) or made
     if problem is not None:
         return problem
@@ -98,8 +98,8 @@ def access(connection: Connection) -> Finding:
     if foreign:
         return _foreign(name, foreign[0], connection.location)
     if closed:
-        return failed(name, f"we may not use {_some(closed)}", _tighten(connection), StorageFailed)
-    return ok(name, "all of it is ours and can be used")
+        return failed(name, f"this user has no access to {_some(closed)}", _tighten(connection), StorageFailed)
+    return ok(name, "this user owns all files and can use them")
 
 
 def secrecy(connection: Connection) -> Finding:
@@ -114,10 +114,10 @@ def secrecy(connection: Connection) -> Finding:
         elif told.st_mode & WRITE:
             writable.append(one)
     if secret:
-        return failed(name, f"others may read what is secret: {_some(secret)}", _tighten(connection), SecretFound)
+        return failed(name, f"other users can read secrets: {_some(secret)}", _tighten(connection), SecretFound)
     if writable:
-        return failed(name, f"others may change {_some(writable)}", _tighten(connection), StorageFailed)
-    return ok(name, f"keys are {named.mode:04o}, tokens 0600, and nobody else may change anything")
+        return failed(name, f"other users can change {_some(writable)}", _tighten(connection), StorageFailed)
+    return ok(name, f"keys are {named.mode:04o}, tokens 0600, and no other user can change anything")
 
 
 def _tighten(connection: Connection) -> str:
@@ -142,9 +142,9 @@ def lock(connection: Connection, now: datetime) -> Finding:
         return ok(name, "free")
     pid, holder = told.get("pid"), connection.lock.holder()
     here = told.get("host") == socket.gethostname()
-    alive = "" if not here else ", alive" if Path(f"/proc/{pid}").exists() else ", not there any more"
+    alive = "" if not here else ", running" if Path(f"/proc/{pid}").exists() else ", not running any more"
     since = datetime.fromisoformat(str(told.get("since"))) if told.get("since") else now
-    text = f"in the hands of {holder} ({span(now - since)}{alive})"
+    text = f"held by {holder} ({span(now - since)}{alive})"
     if now - since > LONG:
         return failed(name, f"{text}; no run takes that long", f"kill {pid}" if here else "End that process.", Busy)
     return warning(name, text, "Wait until it is done.")
@@ -188,13 +188,13 @@ def _folder_problem(name: str, path: Path) -> Finding | None:
     if told.st_uid != os.geteuid():
         return _foreign(name, path, path)
     if not stat.S_ISDIR(told.st_mode):
-        found, mend = f"{path} is no folder", shell("mv", path, f"{path}.old")
+        found, mend = f"{path} is not a folder", shell("mv", path, f"{path}.old")
     elif os.statvfs(path).f_flag & os.ST_RDONLY:
         found, mend = f"{path} is on a read-only file system", "Choose another home folder: --home or UCL_HOME."
     elif told.st_mode & WRITE:
-        found, mend = f"others may change {path}", _closing(path)
+        found, mend = f"other users can change {path}", _closing(path)
     elif not may(path, os.R_OK | os.W_OK | os.X_OK):
-        found, mend = f"we may not write to {path}", shell("chmod", "u+rwx", path)
+        found, mend = f"this user cannot write to {path}", shell("chmod", "u+rwx", path)
     else:
         return None
     return failed(name, found, mend, StorageFailed)
@@ -210,7 +210,7 @@ def _closing(path: Path) -> str:
 
 def _foreign(name: str, one: Path, path: Path) -> Finding:
     owner, us = _user(one.lstat().st_uid), _user(os.geteuid())
-    found = f"{one} belongs to {owner}, and we are {us}"
+    found = f"{one} belongs to {owner}, but ucl runs as {us}"
     if os.geteuid() != 0:
         return failed(name, found, shell("sudo", "chown", "-R", us, path), StorageFailed)
     mend = f"Run ucl as {owner}: sudo -u {owner} ucl …"  # whoever owns a folder can plant links in it for root

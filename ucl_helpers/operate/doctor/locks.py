@@ -38,7 +38,7 @@ with open(read) as file:
 def locks(home: Home) -> Finding:
     """Another process is kept out by a lock that we hold, gets it when it is free, and sees what we have renamed."""
     if not home.path.is_dir() or not may(home.path, os.W_OK | os.X_OK):
-        return skipped(NAME, f"{home.path} is not there, or cannot be written")
+        return skipped(NAME, f"{home.path} does not exist, or is not writable")
     folder = files.temporary(home.path / "doctor")
     folder.mkdir(mode=0o700)
     try:
@@ -57,16 +57,16 @@ def _tried(home: Home, folder: Path) -> Finding:
     new.rename(read)
     afterwards = _another_sees(lock, read)
     wrong = {
-        "another process gets a lock that we hold": while_held.startswith("free"),
-        "another process does not get a lock that is free": afterwards.startswith("held"),
-        "another process does not see what we have renamed": afterwards.endswith("old"),
-        f"another process could not look: {while_held or afterwards}": not {while_held, afterwards} <= _KNOWN,
+        "another process gets a lock that ucl holds": while_held.startswith("free"),
+        "another process does not get a free lock": afterwards.startswith("held"),
+        "another process does not see a renamed file": afterwards.endswith("old"),
+        f"another process could not check: {while_held or afterwards}": not {while_held, afterwards} <= _KNOWN,
     }
     if found := [what for what, so in wrong.items() if so]:
         return failed(NAME, f"on {home.path}, {found[0]}", _MOVE, StorageFailed)
     if kept := _local_locks(home.path):
         return warning(NAME, f"{home.path} is mounted with {kept}: other machines do not see its locks", _MOVE)
-    return ok(NAME, "they hold between processes, and renames are seen")
+    return ok(NAME, "other processes respect them and see renames")
 
 
 _KNOWN = {f"{lock} {text}" for lock in ("held", "free") for text in ("old", "new")}
@@ -78,7 +78,7 @@ def _another_sees(lock: Path, read: Path) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
     except subprocess.TimeoutExpired:
         return f"no answer within {_SECONDS} s"
-    return done.stdout.strip() or (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    return done.stdout.strip() or (done.stderr.strip().splitlines() or ["no output"])[-1]
 
 
 def _local_locks(path: Path, table: Path = Path("/proc/self/mountinfo")) -> str:

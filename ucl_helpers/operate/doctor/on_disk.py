@@ -100,7 +100,7 @@ class Kept:
             return failed(name, str(error), remedy, type(error))
         if self.practice:
             return ok(name, f"for practice, in the sandbox; {settings.key_length} bits")
-        return ok(name, f"{settings.key_length} bits" + ("" if path.exists() else ", all as by default"))
+        return ok(name, f"{settings.key_length} bits" + ("" if path.exists() else ", all settings at their defaults"))
 
     def identity(self) -> Finding:
         """``current`` leads to a generation, and all its files are there."""
@@ -109,19 +109,19 @@ class Kept:
             problem = self._incomplete(current)
             if problem:
                 return failed(name, problem, self._lost(), StorageFailed)
-            return ok(name, f"generation {current.name}, all files are there")
+            return ok(name, f"generation {current.name}, complete")
         if link.exists():
             return failed(name, f"{link} is not a symlink", shell("mv", link, f"{link}.old"), StorageFailed)
         if self.generations:
-            return failed(name, f"{link} is missing, though there are generations", self._lost(), StorageFailed)
+            return failed(name, f"{link} is missing, but generations exist", self._lost(), StorageFailed)
         if self.pending:
-            return skipped(name, "none yet: see what is under way")
+            return skipped(name, "none yet, see under way")
         return failed(name, "not established yet", self.commands.establish(), UnknownConnection)
 
     def _incomplete(self, current: Generation) -> str:
         folder = current.path
         if not self._leads_to_a_generation(folder):
-            return f"current leads to {folder}, which is no generation"
+            return f"current points to {folder}, which is not a generation"
         missing = [one for one in REQUIRED if not (folder / one).is_file()]
         if missing:
             return f"{folder} lacks {', '.join(missing)}"
@@ -146,7 +146,7 @@ class Kept:
             return failed(name, found, self._from_chain(), StorageFailed)
         if (damage := current.damage_of("client-ca.pem")) is not None:  # it repeats the chain: it can be made again
             return failed(name, damage.message, self.commands.ucl("export", self.name, "--force"), StorageFailed)
-        return ok(name, f"they belong together, SHA-256 {current.fingerprint}")
+        return ok(name, f"they match, SHA-256 {current.fingerprint}")
 
     def chain(self, current: Generation, now: datetime) -> Finding:
         """The chain is one, and the certificate is for clients."""
@@ -160,7 +160,7 @@ class Kept:
         if any(one.status == "failed" for one in bad):
             return failed(name, found, mend, ChecksFailed)
         if bad:
-            return warning(name, found, mend if lacking else "Nothing now; ask UCL's operator.")
+            return warning(name, found, mend if lacking else "Ask UCL's operator. You cannot fix this here.")
         return ok(name, f"{len(current.chain)} certificates, from {common_name(leaf.subject)}")
 
     def validity(self, current: Generation, now: datetime) -> Finding:
@@ -195,7 +195,7 @@ class Kept:
         """
         name, verdict = "revocation", self.connection.verdicts().get(current.fingerprint)
         if verdict is None:
-            return ok(name, "not revoked by this toolkit")
+            return ok(name, "not revoked by ucl")
         found = f"{verdict}, {moment(verdict.since)}"
         if verdict.may_pass and accepted:  # which the next renewal finds as well
             return warning(name, f"{found}; but UCL accepts it now", self.commands.renew())
@@ -212,15 +212,15 @@ class Kept:
             path = folder / state.REVOKED_FILE
             return failed(name, error.message, shell("mv", path, f"{path}.damaged"), StorageFailed)
         if damaged := state.damaged_files(folder, (state.ACTIVATION_FILE, hook_state.FILE, ATTEMPTS_FILE)):
-            found = f"{', '.join(map(str, damaged))}: damaged, so nothing in it counts"
+            found = f"{', '.join(map(str, damaged))}: damaged, so ucl ignores it"
             return warning(name, found, shell("rm", *damaged))
-        return ok(name, "all can be read" if state.has_verdicts(folder) else "none yet: the journal counts until then")
+        return ok(name, "all readable" if state.has_verdicts(folder) else "none yet, so ucl reads the journal")
 
     def journal(self) -> Finding:
         """The record for people is whole, as far as that can be noticed. Nothing is decided by it."""
         name = "journal"
         if lost := self.connection.lost_events():
-            return warning(name, f"lines were lost: {lost}", "Nothing now; no decision depends on it.")
+            return warning(name, f"lines were lost: {lost}", "There is nothing to do. No decision depends on it.")
         return ok(name, f"{len(self.connection.journal())} events")
 
     def _from_chain(self) -> str:
@@ -269,7 +269,7 @@ def guarded(name: str, look: Callable[[], Finding]) -> Finding:
         return failed(name, error.message, error.remedy, type(error))
     except OSError as error:
         found = f"{error.filename or name}: {str(error.strerror or error).lower()}"
-        return failed(name, found, "Mend that, then look again.", StorageFailed)
+        return failed(name, found, "Fix that, then run ucl doctor again.", StorageFailed)
 
 
 def _is_leaf(current: Generation) -> bool:

@@ -27,16 +27,17 @@ def references(kept: Kept) -> Finding:
     named = (settings.key_passphrase, exported.encrypted_key, exported.pkcs12, *settings.notices.urls)
     there = list(_files_behind(named))
     if ours := [path for path, told in there if told.st_uid == os.geteuid() and told.st_mode & 0o077]:
-        return warning(name, f"others may read {', '.join(map(str, ours))}", shell("chmod", "go=", *ours))
+        return warning(name, f"other users can read {', '.join(map(str, ours))}", shell("chmod", "go=", *ours))
     if foreign := [path for path, told in there if told.st_uid != os.geteuid() and told.st_mode & 0o007]:
-        found = f"everybody may read {', '.join(map(str, foreign))}"
-        return warning(name, found, "Let their owner open them to us, or to our group, alone.")
+        found = f"every user can read {', '.join(map(str, foreign))}"
+        return warning(name, found, "Ask their owner to make them readable only by you or your group.")
     with suppress(UsageError):  # told of the files
         passphrase = follow(exported.pkcs12, "exports.pkcs12", kept.name)
         if passphrase is not None and len(passphrase.decode()) < SHORTEST_FOR_JAVA:
             found = "the passphrase of identity.p12 has fewer than six characters: keytool writes no store with it"
             return warning(name, found, f"Choose a longer one, then: {_export(kept)}")
-    return ok(name, f"closed to others: {', '.join(str(path) for path, _ in there)}" if there else "to no file")
+    closed = ", ".join(str(path) for path, _ in there)
+    return ok(name, f"closed to others: {closed}" if there else "the settings refer to no file")
 
 
 def _files_behind(references: Iterable[str | None]) -> Iterator[tuple[Path, os.stat_result]]:
@@ -61,10 +62,10 @@ def key_at_rest(kept: Kept, current: Generation) -> Finding:
     except UsageError as error:
         return failed(name, error.message, kept.commands.ucl("settings", kept.name, "--edit"), type(error))
     if kept.settings.key_passphrase is None:
-        return ok(name, "in plain, as by default")
+        return ok(name, "not encrypted, the default")
     in_plain = [one for one in _folders(kept) if _is_in_plain(one)]
     if in_plain:
-        found = f"key_passphrase is set, and in plain lies the key in {', '.join(one.path.name for one in in_plain)}"
+        found = f"key_passphrase is set, but the key is not encrypted in {', '.join(one.path.name for one in in_plain)}"
         damaged = [one.path for one in in_plain if isinstance(one, Generation) and not one.is_readable]
         mend = shell("rm", "-r", *damaged) if damaged == [one.path for one in in_plain] else _export(kept)
         return failed(name, found, mend, SecretFound)
@@ -84,10 +85,10 @@ def consumer_files(kept: Kept, current: Generation) -> Finding:
     if readers.others:  # else a file that is too open is told as that
         differing.update(access.differing(readers, current.path.iterdir()))
     if differing:
-        return warning(name, f"not as the settings want them: {', '.join(sorted(differing))}", _export(kept))
+        return warning(name, f"different from the settings: {', '.join(sorted(differing))}", _export(kept))
     there = [one for one in exports.EXPORTS.values() if (current.path / one).exists()]
     if (closed := access.closed_on_the_way(readers, current.path)) is not None:
-        found = f"the group that is to read them does not get through {closed}"
+        found = f"the group that must read them cannot pass through {closed}"
         who = "g" if closed.stat().st_gid == readers.way else "o"
         return failed(name, found, shell("chmod", f"{who}+x", closed), StorageFailed)
     who = " and ".join(filter(None, (settings.files.owner or "us", settings.files.group)))

@@ -257,7 +257,7 @@ class Reach:
     def _place(self, error: UCLError) -> tuple[str, str]:
         """Where on the way an error is, and what mends it."""
         if isinstance(error, _At):
-            other = f"Check network and firewall; or, if UCL's URL has changed: {self._by_another_url()}"
+            other = f"Check network and firewall. If UCL's URL has changed: {self._by_another_url()}"
             return error.where, error.remedy or other
         if "variable" in error.data:
             return "proxy", error.remedy
@@ -281,7 +281,7 @@ class Reach:
     def _refused(self, error: UCLError) -> Finding:
         name = "client certificate"
         if isinstance(error, AuthenticationFailed) and self._opinion(None) is None:
-            found = "the server wants none, so this is not the certificate-secured Connector URL"
+            found = "the server requests no client certificate, so this is not the certificate-secured Connector URL"
             return failed(name, found, self._by_another_url(), type(error))
         told = self._judged(error)
         if isinstance(told, RetryLater):  # an outage passes: it is too early to establish the connection again
@@ -305,8 +305,8 @@ class Reach:
     def _subject(self, configuration: Configuration) -> Finding:
         used = self.generation.certificate.subject
         if same_subject(used, parse_subject(configuration.subject)):
-            return ok("subject", "UCL wants the one in use")
-        found = f"UCL wants {configuration.subject}; in use is {subject_text(used)}"
+            return ok("subject", "UCL names the subject in use")
+        found = f"UCL names {configuration.subject}, and the certificate in use has {subject_text(used)}"
         return failed("subject", found, self.commands.renew("--force", "--accept-new-subject"), SubjectChanged)
 
     def _urls(self, configuration: Configuration) -> Finding:
@@ -316,7 +316,7 @@ class Reach:
             "Director": configuration.director_url,
         }
         changed = [
-            f"the {what} is {url} by UCL, and {kept[what]} here"
+            f"the {what} is {url} according to UCL, but {kept[what]} here"
             for what, url in told.items()
             if url and kept[what] and url != kept[what]
         ]
@@ -360,7 +360,7 @@ class Way(Reach):
         try:
             answer = self._asked("token")
         except RequestRejected:
-            found = "it answers, with an error of GraphQL"
+            found = "it answers with a GraphQL error"
         else:
             if answer.date is not None:
                 self.ahead = (answer.date - self.clock()).total_seconds()
@@ -369,7 +369,7 @@ class Way(Reach):
 
     def _refused(self, error: UCLError) -> Finding:
         wanted = "a client certificate" if isinstance(error, CertificateRejected) else "a token or a certificate"
-        return ok("UCL's answer", f"it answers, and wants {wanted}, as it should")
+        return ok("UCL's answer", f"it answers and asks for {wanted}, as expected")
 
 
 class _At(UCLError):
@@ -392,4 +392,4 @@ def _clock(ahead: float) -> Finding:
     if difference <= TOLERANCE:
         return ok("clock", "within 5 min of UCL's")
     way = "behind" if ahead > 0 else "ahead of"
-    return warning("clock", f"ours is {span(difference)} {way} UCL's", "timedatectl set-ntp true")
+    return warning("clock", f"this machine's clock is {span(difference)} {way} UCL's", "timedatectl set-ntp true")

@@ -24,7 +24,7 @@ def under_way(kept: Kept, now: datetime) -> Finding:
     if not told:
         return ok(name, "nothing")
     if told["kind"] == "damaged":
-        found = f"{pending.path / 'state.json'} cannot be read; the next run sets it aside and begins anew"
+        found = f"{pending.path / 'state.json'} cannot be read; the next run sets it aside and starts again"
         return warning(name, found, kept.commands.renew("--force") if kept.current else kept.commands.establish())
     found = f"{told['kind']} since {told.get('created')}: {_stage(kept, now)}"
     if told.get("rejected"):
@@ -40,27 +40,27 @@ def _stage(kept: Kept, now: datetime) -> str:
     pending, certificate = kept.pending, kept.pending.certificate()
     with suppress(KeyLocked):  # that is told as itself
         if not pending.request_is_usable:
-            return "its key or CSR is lost or damaged; the next run sets that aside and begins anew"
+            return "its key or CSR is lost or damaged; the next run sets it aside and starts again"
     if not pending.state.get("sent"):
-        return "begun, nothing was sent; the next run goes on with its key and CSR"
+        return "begun, nothing was sent; the next run continues with its key and CSR"
     if not pending.answer():
-        return f"sent for signing {pending.state['sent']}, no answer; the next run has the same CSR signed again"
+        return f"sent for signing {pending.state['sent']}, no answer; the next run sends the same CSR again"
     if certificate and fingerprint(certificate) in {one.fingerprint for one in kept.whole() if one == kept.current}:
-        return "cut off just after its certificate came into use; the next run tidies up"
+        return "interrupted just after its certificate came into use; the next run cleans up"
     if certificate is None or certificate.not_valid_after_utc <= now:
-        return "signed, but of no use any more; the next run has the same CSR signed again"
-    return "signed, to be verified; the next run goes on with that"
+        return "signed, but the certificate is not usable; the next run sends the same CSR again"
+    return "signed, to be verified; the next run continues with it"
 
 
 def one_time_token(kept: Kept) -> Finding:
     """The one-time token that an establishment keeps until it is used."""
     name, told = "one-time token", kept.pending.state
     if told.get("kind") != "establish" or kept.pending.answer():
-        return skipped(name, "none is needed")
+        return skipped(name, "not needed")
     if kept.pending.token():
         return ok(name, "kept, not used yet")
     gone = "expired, 5 minutes after it was issued" if (kept.pending.path / "token").exists() else "used up"
-    found, mend = f"{gone}; key and CSR are kept", kept.commands.establish(told.get("token_url"))
+    found, mend = f"{gone}; ucl keeps key and CSR", kept.commands.establish(told.get("token_url"))
     return warning(name, found, mend) if kept.current else failed(name, found, mend, NewTokenNeeded)
 
 
@@ -69,7 +69,7 @@ def aside(kept: Kept) -> Finding:
     every = kept.connection.aside()
     damaged = [one for one in every if "keep_until" not in one.state]
     if damaged:
-        found = f"cannot be read, so it stays: {', '.join(str(one.path) for one in damaged)}"
+        found = f"ucl cannot read it, so ucl keeps it: {', '.join(str(one.path) for one in damaged)}"
         if any(_signed(one) for one in damaged):
             return warning("set aside", found, "Keep it until its certificate has expired or is revoked.")
         return warning("set aside", found, shell("rm", "-r", *[one.path for one in damaged]))
@@ -81,11 +81,11 @@ def leftovers(kept: Kept) -> Finding:
     """What a run that was killed was writing or removing."""
     found = folders.leftovers(kept.connection)
     if found and folders.held(kept.connection.lock.path):
-        return ok("leftovers", "those of the run that holds the lock")
+        return ok("leftovers", "they belong to the run that holds the lock")
     if found:
         names = ", ".join(str(one.relative_to(kept.connection.path)) for one in found)
         mend = kept.commands.renew() if kept.current else kept.commands.finish()
-        return warning("leftovers", f"of a run that was killed: {names}; the next run removes them", mend)
+        return warning("leftovers", f"left by a run that was killed: {names}; the next run removes them", mend)
     return ok("leftovers", "none")
 
 
