@@ -28,8 +28,8 @@ def variables(**given):
     typed = CELL.replace("retries = 3\nanything = None\n", "retries: int = 3\nanything: object = None\n")
     injected = "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in given.items())
     found = {"In": ["", "%matplotlib inline", typed, injected, "check_parameters(globals())"]}
-    exec(typed, found)  # noqa: S102
-    exec(injected, found)  # noqa: S102
+    for cell in (typed, injected):
+        exec(cell, found)  # noqa: S102 - as a kernel does
     return found
 
 

@@ -95,6 +95,7 @@ class Processes(Executor):
         self._workers.clear()
 
     def _do(self, task: Callable[..., Told], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Told:
+        told: Told
         try:
             told, error = self._worker().do(task, args, kwargs)
         except (EOFError, OSError):
@@ -102,7 +103,7 @@ class Processes(Executor):
             raise BrokenExecutor("The process was lost with a task in hand.") from None
         if error:
             raise error
-        return told  # type: ignore[no-any-return]
+        return told
 
     def _worker(self) -> _Worker:
         """Return this thread's process; another one if it was killed while it had nothing to do."""

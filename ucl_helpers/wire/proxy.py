@@ -53,7 +53,7 @@ def proxy_for(url: str) -> Proxy | None:
     return Proxy(host, port, scheme, variable, has_password=bool(parts.auth), url=parts.url)
 
 
-_SCHEME = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]{0,9}):/{1,2})?(.*)", re.DOTALL)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,9}):/{1,2}")
 _HOST_PORT = re.compile(r"(?:[\w.-]{1,253}|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(?=$|[/?#])")
 
 
@@ -63,12 +63,12 @@ def _address(value: str) -> str:
     User name and password end with the last ``@``. They may hold characters that are not percent-encoded: an ``@``
     behind one of those may also be a part of a path, so a port has to follow then.
     """
-    scheme, rest = _SCHEME.fullmatch(value).groups()  # type: ignore[union-attr] # it matches any text
-    before, at, after = rest.rpartition("@")
+    scheme = _SCHEME.match(value)
+    before, at, after = value[scheme.end() if scheme else 0 :].rpartition("@")
     found = _HOST_PORT.match(after)
     if found is None or (at and re.search("[/?#]", before) and not found[1]):
         return ""
-    return f"{(scheme or 'http').lower()}://{found[0]}"
+    return f"{scheme[1].lower() if scheme else 'http'}://{found[0]}"
 
 
 def _variable(scheme: str) -> str:
