@@ -196,15 +196,35 @@ NO_KEYS = {
     "encrypted, another passphrase": (dump_key(key("leaf"), SECRET), b"other", "passphrase does not open it"),
     "encrypted PKCS #1, another passphrase": (LOCKED, b"other", "passphrase does not open it"),
     "PKCS #12, no passphrase": (bundle(key("leaf"), *CHAIN, secret=SECRET), None, "is PKCS #12 and needs a passphrase"),
-    "PKCS #12, another passphrase": (bundle(key("leaf"), *CHAIN, secret=SECRET), b"other", "passphrase does not open it"),
+    "PKCS #12, another passphrase": (
+        bundle(key("leaf"), *CHAIN, secret=SECRET),
+        b"other",
+        "passphrase does not open it",
+    ),
     "PKCS #12 of certificates": (bundle(None, None, *CHAIN), None, "is PKCS #12 without a private key"),
-    "sealed PKCS #12 of certificates": (bundle(None, None, *CHAIN, secret=SECRET), SECRET, "is PKCS #12 without a private key"),
+    "sealed PKCS #12 of certificates": (
+        bundle(None, None, *CHAIN, secret=SECRET),
+        SECRET,
+        "is PKCS #12 without a private key",
+    ),
     "EC": (EC, None, "is not an RSA key. Its kind is EC"),
-    "Ed25519": (ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), None, "is not an RSA key. Its kind is Ed25519"),
+    "Ed25519": (
+        ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        None,
+        "is not an RSA key. Its kind is Ed25519",
+    ),
     "certificate": (PEM, None, "is a certificate, but a private key is needed"),
     "request": (make_csr(key("leaf"), LEAF), None, "is a certificate signing request"),
-    "public key": (key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), None, "is a public key"),
-    "OpenSSH key": (key("leaf").private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), None, "is a private key in the format of OpenSSH"),
+    "public key": (
+        key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        None,
+        "is a public key",
+    ),
+    "OpenSSH key": (
+        key("leaf").private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
+        None,
+        "is a private key in the format of OpenSSH",
+    ),
     "cut off": (KEY[:-100], None, "is damaged or truncated"),
     "changed": (KEY.replace(b"MII", b"!!!"), None, "is damaged or truncated"),
     "empty": (b" \n", None, "here is empty"),
@@ -215,7 +235,7 @@ NO_KEYS = {
     "zero bytes": (b"\0" * 2000, None, "is binary data"),
     "binary": (b"\x00\xff\xfe\x93" * 20, None, "is binary data"),
     "JSON": (b'{"clientid": "x", "clientsecret": "y"}', None, "is JSON without a key"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.kind("foreign files: what is no usable key")
@@ -235,7 +255,10 @@ NO_CERTIFICATES = {
     "encrypted key": (dump_key(key("leaf"), SECRET), "is an encrypted private key"),
     "request": (make_csr(key("leaf"), LEAF), "is a certificate signing request"),
     "request in base64": (base64.b64encode(make_csr(key("leaf"), LEAF)), "is a certificate signing request"),
-    "public key": (key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), "is a public key"),
+    "public key": (
+        key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        "is a public key",
+    ),
     "PKCS #12 of a key": (bundle(key("leaf"), None), "is PKCS #12"),
     "PKCS #12 with a passphrase": (bundle(None, None, *CHAIN, secret=SECRET), "needs a passphrase"),
     "revocation list": (b"-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n", "is PEM of the kind X509 CRL"),
@@ -248,7 +271,7 @@ NO_CERTIFICATES = {
     "PKCS #7, cut off": (pkcs7.serialize_certificates(list(CHAIN), Encoding.DER)[:-100], "is damaged or truncated"),
     "SSH": (b"ssh-rsa AAAAB3NzaC1yc2E me@there\n", "is an OpenSSH public key"),
     "text": (b"see the attachment\n", "is text without"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.kind("foreign files: what is no certificate")
@@ -413,15 +436,35 @@ WRONG_FILES = {
     "swapped": ({"key": PEM, "certificate": KEY}, "key is a certificate, but a private key is needed", "Did you swap"),
     "a certificate as the key": ({"key": PEM}, "key is a certificate", "--key"),
     "a key alone": ({"key": KEY}, "key is a private key without a certificate", "--certificate"),
-    "a PKCS #12 of a key alone": ({"key": bundle(key("leaf"), None)}, "key is PKCS #12 without a certificate", "--certificate"),
+    "a PKCS #12 of a key alone": (
+        {"key": bundle(key("leaf"), None)},
+        "key is PKCS #12 without a certificate",
+        "--certificate",
+    ),
     "a key twice": ({"key": KEY, "certificate": KEY}, "certificate is a private key", "certificate"),
-    "a request": ({"key": KEY, "certificate": make_csr(key("leaf"), LEAF)}, "certificate is a certificate signing request", "signed"),
+    "a request": (
+        {"key": KEY, "certificate": make_csr(key("leaf"), LEAF)},
+        "certificate is a certificate signing request",
+        "signed",
+    ),
     "another key": ({"key": dump_key(key("other")), "certificate": PEM}, "belongs to the key in", "this very key"),
     "empty": ({"key": b"", "certificate": PEM}, "key is empty", "the private key with --key"),
-    "JSON": ({"key": b'{"clientsecret": "y"}', "certificate": PEM}, "key is JSON without", "the private key with --key"),
-    "a request as the key": ({"key": make_csr(key("leaf"), LEAF), "certificate": PEM}, "key is a certificate signing", "the private key that"),
-    "PKCS #12 of certificates": ({"key": bundle(None, None, *CHAIN)}, "key is PKCS #12 without a private key", "--key KEYFILE --certificate "),
-}  # fmt: skip
+    "JSON": (
+        {"key": b'{"clientsecret": "y"}', "certificate": PEM},
+        "key is JSON without",
+        "the private key with --key",
+    ),
+    "a request as the key": (
+        {"key": make_csr(key("leaf"), LEAF), "certificate": PEM},
+        "key is a certificate signing",
+        "the private key that",
+    ),
+    "PKCS #12 of certificates": (
+        {"key": bundle(None, None, *CHAIN)},
+        "key is PKCS #12 without a private key",
+        "--key KEYFILE --certificate ",
+    ),
+}
 
 
 @pytest.mark.kind("foreign files: files that do not belong together")
@@ -526,9 +569,8 @@ def test_of_another_text_no_mix_of_forms_yields_any(steps):
 @given(st.binary(max_size=300) | st.text(st.sampled_from('-BEGINDRTFCA \nMI0=\\"{}LS0tLS1CRUdJTi')).map(str.encode))
 def test_any_bytes_are_read_or_named(data):
     for read in (certificates_in, ca_certificates, lambda data, **k: keys_in(data, **k, **RED)):
-        with warnings.catch_warnings(action="ignore"):
-            with suppress(UsageError):
-                read(data, where="here")
+        with warnings.catch_warnings(action="ignore"), suppress(UsageError):
+            read(data, where="here")
     assert identify(data)
 
 
