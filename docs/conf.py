@@ -68,7 +68,7 @@ nitpick_ignore_regex = [
     # inner workings that a public method takes or returns
     (r"py:.*", r"ucl_helpers\.connection\.(access\.Readers|building\.prune|exports\.Wanted|pending\.Pending)"),
     (r"py:.*", r"ucl_helpers\.connection\.(state\.(Activation|Verdicts?)|status\.UnderWay)"),
-    (r"py:.*", r"ucl_helpers\.(formats|tables\.Shown|wire\.exchange\.Exchange|wire\.tls\.Credentials)"),
+    (r"py:.*", r"ucl_helpers\.(formats\.blocks|tables\.Shown|wire\.exchange\.Exchange|wire\.tls\.Credentials)"),
     (r"py:.*", r"ucl_helpers\.procedures\.(outage\.judged|revocation\.(doubtful|unproven)_identities)"),
     (r"py:.*", r"ucl_helpers\.views\.(markup\.Html|explorer\.page\.Explorer)"),
     # have a page of their own: docs/reference/settings.md, due.md
