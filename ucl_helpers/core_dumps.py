@@ -1,6 +1,5 @@
 """No core dumps: what is in memory, a private key among it, is not written to a disk when a process dies."""
 
-import ctypes
 import resource
 import sys
 
@@ -23,4 +22,6 @@ def no_dumps_at_all() -> None:
     """
     no_core_dumps()
     if sys.platform == "linux":
+        import ctypes  # late: libffi can keep a file open, under the number of a standard stream that is closed
+
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -80,7 +80,8 @@ def test_a_kernel_that_cannot_encrypt_is_not_started(tmp_path):
     with lab(tmp_path, "--ServerApp.port=0") as server:
         with pytest.raises(HTTPError) as refused:
             start_kernel(server, "plain")
-        assert "transport_encryption='required'" in refused.value.read().decode()
+        with refused.value as answer:
+            assert "transport_encryption='required'" in answer.read().decode()
         assert list(server.runtime.glob("kernel-*.json")) == []
 
 

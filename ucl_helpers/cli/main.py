@@ -62,8 +62,8 @@ for module in (connect, keep, files, hooks, doctor, watch, fleet, tools, explain
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run ``ucl`` and end with its exit code."""
-    no_dumps_at_all()
     _open_standard_streams()
+    no_dumps_at_all()
     guard_streams()
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):

@@ -8,6 +8,7 @@ import errno
 import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from http.client import HTTPException
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -239,7 +240,8 @@ def _explain(
     chain: list[BaseException], url: str, certificate: x509.Certificate | None, now: datetime, *, accepted: bool
 ) -> tuple[type[UCLError], str, str]:
     """Which error it is, what happened and what to do."""
-    if any(isinstance(one, AnswerTooLarge) for one in chain):
+    # Python raises HTTPException itself, none of its subclasses, for more than 100 headers or trailers.
+    if any(isinstance(one, AnswerTooLarge) or type(one) is HTTPException for one in chain):
         return BadAnswer, f"The answer of {url} is larger than a call accepts.", "Check the URL."
     tls = next((one for one in chain if isinstance(one, ssl.SSLError)), None)
     likely = certificate_causes(certificate, now, accepted=accepted)
