@@ -54,6 +54,16 @@ def test_the_notebooks_folder_is_last_on_the_path_unless_others_can_write_to_it(
     assert printed(result.output) == f"True False {last}\n"
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+def test_the_current_folder_is_on_the_path_only_if_it_was_put_there(is_named, tmp_path, monkeypatch):
+    """As the folder of a checkout is, whose installation is editable."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "here") if is_named else str(tmp_path / "elsewhere"))
+    notebook = write_notebook(tmp_path / "folder" / "in.ipynb", "import os, sys\nprint(os.getcwd() in sys.path)")
+    assert printed(run_notebook(notebook, tmp_path / "out.ipynb").output) == f"{is_named}\n"
+
+
 # -- what it keeps to itself -------------------------------------------------------------------------------------------
 
 DUMPABLE = "import ctypes, resource\nprint(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(4)[0])"

@@ -138,12 +138,16 @@ def main() -> None:
         "outstream_class": f"{CellStream.__module__}.{CellStream.__name__}",
     }
     config = Config({"HistoryManager": {"hist_file": ":memory:"}, "CellKernelApp": app_options})
+    path = [*sys.path]
     app: Any = CellKernelApp.instance(config=config)
     with _environment(IPYTHONDIR=str(profile)):  # else IPython makes a folder in HOME, which may not be there
         app.initialize([flag, connection_file, *options])
+    # When its own folder is set, IPython removes the current folder, which may be there for a good reason: a checkout
+    # that is installed as editable, or PYTHONPATH. Safe-path mode keeps it out otherwise.
+    sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
     app.shell._tee = _no_copy  # noqa: SLF001 - IPython would keep all that cells print in its history
     app.shell.ask_exit = sys.exit
-    append_to_path(folder)  # only now: IPython removes the current folder from the path when its own folder is set
+    append_to_path(folder)
     app.start()
     # The control thread still answers the request to end, and flushes the streams for that. If ipykernel's clean-up
     # ends the thread that sends before, the flush waits for ten seconds.
