@@ -111,16 +111,16 @@ def test_a_folder_that_is_closed_to_us_is_an_error_that_names_it(home, connectio
 
 
 @pytest.mark.parametrize(
-    ("name", "read"),
+    ("name", "read", "error"),
     [
-        ("settings.toml", lambda connection: connection.settings),
-        ("journal.jsonl", Connection.journal),
-        ("current", lambda connection: connection.current),
+        ("settings.toml", lambda connection: connection.settings, InvalidSettings),
+        ("journal.jsonl", Connection.journal, StorageFailed),
+        ("current", lambda connection: connection.current, StorageFailed),
     ],
 )
-def test_a_folder_in_the_place_of_a_file_is_an_error_that_names_it(connection, name, read):
+def test_a_folder_in_the_place_of_a_file_is_an_error_that_names_it(connection, name, read, error):
     (connection.path / name).mkdir()
-    with pytest.raises(StorageFailed, match=name):
+    with pytest.raises(error, match=name):
         read(connection)
 
 
