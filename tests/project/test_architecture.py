@@ -56,18 +56,24 @@ HEAVY = {
     "prometheus_client",
 }
 
-# The limits of the design are reached step by step: each figure may only fall until it is at its limit.
 LIMITS = {
     "files at the top of ucl_helpers": 14,
     "lines there": 2500,
-    "files in one folder": 28,  # 13
-    "longest import chain between files": 24,  # 12
+    "files in one folder": 13,
+    "longest import chain between files": 12,
     "modules in import circles": 0,
-    "lines of code of ucl_helpers": 15_050,  # 10,500
-    "lines of code of ucl_sandbox": 3060,  # 3,050
+    "lines of code of ucl_helpers": 10_500,
+    "lines of code of ucl_sandbox": 3050,
     "lines of the longest module": 500,
-    "base names that occur twice": 11,  # 4
+    "base names that occur twice": 4,
 }
+PAGE = (CHECKOUT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+
+
+def told(figure):
+    """What the page says of a figure: now, and its limit."""
+    _, now, limit = next(line for line in PAGE.splitlines() if line.startswith(f"| {figure} |"))[2:-2].split(" | ")
+    return int(now.replace(",", "")), int(limit.replace(",", ""))
 
 
 def doctored(module, text):
@@ -215,8 +221,10 @@ def test_a_file_primitive_of_the_sandbox_is_found_and_elsewhere_is_not(line):
 
 
 @pytest.mark.parametrize("figure", LIMITS)
-def test_nothing_grows_beyond_its_limit(figure):
-    assert SOURCE.figures()[figure] <= LIMITS[figure]
+def test_no_figure_is_above_its_limit_or_above_what_the_page_says(figure):
+    now, limit = told(figure)
+    assert limit == LIMITS[figure]
+    assert SOURCE.figures()[figure] <= max(now, limit)
 
 
 LONG = "x = 1\n" * 600
@@ -240,9 +248,9 @@ GROWN = {
 
 
 @pytest.mark.parametrize("figure", LIMITS)
-def test_what_grew_beyond_its_limit_is_found(figure):
+def test_a_figure_that_grew_is_found(figure):
     grown = Source({**SOURCE.files, **{Path(path): text for path, text in GROWN[figure].items()}})
-    assert grown.figures()[figure] > LIMITS[figure]
+    assert grown.figures()[figure] > max(told(figure))
 
 
 def test_lines_of_code_are_those_without_comments_blank_lines_and_docstrings():
