@@ -28,19 +28,34 @@ def home(tmp_path, whole):
         yield Home(tmp_path / "home")
 
 
-def kill_now_and_then(workers, over, killed):
-    """Kill processes at moments that are drawn: while one starts, renews, or has nothing to do."""
+def kill_now_and_then(home, workers, over, killed):
+    """Kill all processes once a renewal is under way, so that one is lost; then one at a time, at drawn moments.
+
+    Such a moment may come while a process starts, renews, or has nothing to do.
+    """
     drawn = random.Random(SEED)  # noqa: S311
+    while not any(pending_of(connection) for connection in home.connections()):
+        if over.wait(0.01):
+            return
+    kill(living(workers), killed)
     while not over.wait(drawn.uniform(0.1, 4)):
-        there = [one.process for one in list(workers.executor._workers.values()) if one.process.poll() is None]
-        if there:
-            killed.append(process := drawn.choice(there))
-            os.kill(process.pid, signal.SIGKILL)
+        if there := living(workers):
+            kill([drawn.choice(there)], killed)
+
+
+def living(workers):
+    return [one.process for one in list(workers.executor._workers.values()) if one.process.poll() is None]
+
+
+def kill(processes, killed):
+    for process in processes:
+        killed.append(process)
+        os.kill(process.pid, signal.SIGKILL)
 
 
 def test_every_connection_has_a_result_and_none_is_lost(home, proof):
     workers, over, killed = processes(JOBS), threading.Event(), []
-    killer = threading.Thread(target=kill_now_and_then, args=(workers, over, killed))
+    killer = threading.Thread(target=kill_now_and_then, args=(home, workers, over, killed))
     before = {one.name: one.current.fingerprint for one in home.connections()}
     with alone(home), workers.executor:
         killer.start()
