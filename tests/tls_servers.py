@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from certificates import USAGES
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -41,17 +42,7 @@ def pem_of(key: Any) -> bytes:
     )
 
 
-KEY_USAGE_OF_A_CA = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
+KEY_USAGE_OF_A_CA = x509.KeyUsage(**{usage: usage in {"key_cert_sign", "crl_sign"} for usage in USAGES})
 
 
 class Authority:

@@ -80,7 +80,7 @@ def test_a_run_that_goes_on_names_a_damaged_ca_as_the_toolkits_own(prod, step, d
         renew(prod)
     assert raised.value.exit_code == 10
     if DAMAGE[damage] is not None:
-        assert raised.value.remedy == "Find out what mends it with: ucl doctor"
+        assert raised.value.remedy == "To see what repairs it, run: ucl doctor"
     assert diagnose(prod, offline=True)["server trust"].status == "failed"
 
 
@@ -98,7 +98,7 @@ def test_an_establishment_that_goes_on_does_the_same(home, ucl, tmp_path):
     (new.path / "pending" / "server-ca.pem").write_bytes(b"")
     with pytest.raises(StorageFailed, match=r"server-ca\.pem is empty") as raised:
         Establishment.begin(new, None, key_length=2048).run()
-    assert raised.value.remedy == "Find out what mends it with: ucl doctor"
+    assert raised.value.remedy == "To see what repairs it, run: ucl doctor"
 
 
 def test_without_damage_it_goes_through_and_nothing_is_named(prod):

@@ -239,6 +239,6 @@ def _damaged(path: Path, error: Exception) -> StorageFailed:
     reason = error.strerror if isinstance(error, OSError) else error
     return StorageFailed(
         f"{path} is not whole: {str(reason).rstrip('.')}.",
-        remedy="Find out what mends it with: ucl doctor",
+        remedy="To see what repairs it, run: ucl doctor",
         path=str(path),
     )

@@ -257,7 +257,7 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
             _must_open(credentials)
             raise StorageFailed(
                 f"Key and certificate in {credentials.key_file.parent} cannot be used: {error}.",
-                remedy="Find out what mends it with: ucl doctor",
+                remedy="To see what repairs it, run: ucl doctor",
             ) from None
     return context
 
@@ -317,7 +317,7 @@ def unusable_ca(ca_file: Path | None, error: UsageError) -> StorageFailed:
         error: what is wrong with it.
     """
     beside = [ca_file.parent / name for name in ("connection.json", "state.json")] if ca_file else []
-    remedy = "Find out what mends it with: ucl doctor" if any(map(os.path.lexists, beside)) else error.remedy
+    remedy = "To see what repairs it, run: ucl doctor" if any(map(os.path.lexists, beside)) else error.remedy
     return StorageFailed(f"The CA file cannot be used. {error.message}", remedy=remedy, path=str(ca_file or ""))
 
 
