@@ -20,7 +20,7 @@ from ucl_sandbox.catalogue import CATALOGUE
 from ucl_sandbox.faults import Fault
 
 CALLS = ("configuration", "sign", "verify")
-ANEW, SIGNS, VERIFIES = "begins anew", "has the same CSR signed", "only verifies"
+ANEW, SIGNS, VERIFIES = "starts again", "has the same CSR signed", "only verifies"
 READ_SECONDS, DEADLINE_SECONDS = 0.05, 0.3  # where the fault is that nothing comes, or that it never ends
 ENDLESS = {"black-hole", "slow-drip"}
 

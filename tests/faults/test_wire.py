@@ -100,7 +100,7 @@ def keep_in(table, case, met):
     if os.environ.get("UCL_WRITE_TABLE"):
         return
     known = committed.get(made[case.name][0].split(" | ")[0])
-    assert known == made[case.name], f"{PAGE} says otherwise: see the top of this file for how to write it anew"
+    assert known == made[case.name], f"{PAGE} says otherwise: see the top of this file for how to write it again"
 
 
 def survive(ucl, connection, case, call):

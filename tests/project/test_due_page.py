@@ -1,6 +1,6 @@
 """docs/reference/due.md says what the rules say: each of its tables is computed by them and compared.
 
-``UCL_WRITE_TABLE=1 pytest tests/project/test_due_page.py`` writes them anew.
+``UCL_WRITE_TABLE=1 pytest tests/project/test_due_page.py`` writes them again.
 """
 
 import os
@@ -115,7 +115,7 @@ def test_each_line_is_what_the_rules_say(head):
     if os.environ.get("UCL_WRITE_TABLE"):
         PAGE.write_text(text[: found.start(1)] + lines + text[found.end(1) :], "utf-8")
     else:
-        assert found[1] == lines, "see the top of this file for how to write it anew"
+        assert found[1] == lines, "see the top of this file for how to write it again"
 
 
 def test_another_rule_would_be_found(monkeypatch):

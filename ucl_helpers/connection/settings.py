@@ -183,7 +183,7 @@ def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # numbers too long and brackets too deep are none of tomllib's errors
-        raise InvalidSettings(f"{where} is not TOML: {error}.", remedy="Mend that line.") from None
+        raise InvalidSettings(f"{where} is not TOML: {error}.", remedy="Correct that line.") from None
     try:
         settings = Settings(**tables.read_table(table, _SETTINGS))
         _must_agree(settings)

@@ -49,7 +49,7 @@ def _within(part: str | int, reader: Reader, value: Any) -> Any:
     except WrongValue as wrong:
         raise WrongValue((part, *wrong.path), wrong.message, wrong.remedy) from None
     except ValueError:
-        raise WrongValue((part,), "the number is too long to be shown.", "Mend that line.") from None
+        raise WrongValue((part,), "the number is too long to be shown.", "Correct that line.") from None
     except UsageError as error:
         raise WrongValue((part,), error.message, error.remedy) from None
 

@@ -11,7 +11,7 @@ from ucl_helpers.tables import Row, Shown
 
 Happened = Literal["done", "failed", "not needed"]
 NOT_IN_PATH = "in no folder of PATH"
-"""Ends a hook's problem where a program was looked for; the folders themselves are told once, by the error."""
+"""Ends a hook's problem where a program was looked for. The error names the folders once."""
 
 
 @dataclass(frozen=True)
