@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from command_line import Shell
+from notice_server import notice_server
 
 from tools.make_fleet import make_fleet
 from ucl_helpers.connection.store import Home
@@ -14,10 +15,15 @@ from ucl_helpers.fleet.notices import is_over, notify_once
 from ucl_helpers.operate import notices
 from ucl_sandbox import Fault, Sandbox
 
-pytest_plugins = ["notice_fixtures"]
 NAMES = [f"c{number}" for number in range(6)]
 OUTAGE, DISK = Unavailable("Down.", status=502), StorageFailed("Full.")
 REFUSED = AuthenticationFailed("No.", status=400)
+
+
+@pytest.fixture
+def server():
+    with notice_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,7 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def home(made, server, received, tmp_path, monkeypatch):
+def home(made, server, tmp_path, monkeypatch):
     """A copy of the fleet; its connections tell the server, and the last one tells it by another URL."""
     shutil.copytree(made.path / "connections", tmp_path / "home" / "connections", symlinks=True)
     (tmp_path / "home").chmod(0o700)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from certificates import NOW as SIGNED
-from notice_fixtures import SECRET
+from notice_server import SECRET, notice_server
 from stored import install
 
 from ucl_helpers.cli.main import group
@@ -37,10 +37,21 @@ from ucl_helpers.operate import notices
 from ucl_helpers.operate.after_run import after, after_error, after_run
 from ucl_helpers.operate.notices import notify, what_to_tell
 
-pytest_plugins = ["notice_fixtures"]
 DOWN = Unreachable("UCL cannot be reached.", remedy="Run it again later.")
 NOW = datetime(2026, 1, 31, 6, 25, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with notice_server() as server:
+        yield server
+
+
+@pytest.fixture
+def received(server):
+    server.received, server.seen, server.status = [], [], 200
+    return server.received
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""A server that notices are sent to; a plugin: ``pytest_plugins = ["notice_fixtures"]``."""
+"""A server that notices are sent to."""
 
 import json
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import pytest
 from secrets_watch import command_lines
 
 SECRET = "canary-in-a-url"
@@ -22,17 +22,13 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def server():
+@contextmanager
+def notice_server():
+    """A server that keeps what it received, and which command lines it saw with the secret of its URL in them."""
     with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        server.received, server.seen, server.status = [], [], 200
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture
-def received(server):
-    server.received, server.seen, server.status = [], [], 200
-    return server.received
