@@ -64,3 +64,12 @@ def own_process(home: Path) -> Iterator[OwnProcess]:
         finally:
             os.kill(ucl.pid, signal.SIGTERM)
     wait_until(lambda: owner_of(home / "sandbox") is None)
+
+
+def not_delivered(status):
+    """Whether a signal is pending: a second one of the same number would be merged with it."""
+    try:
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    except OSError:  # it has ended
+        return False
+    return int(fields["ShdPnd"], 16) != 0

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from processes import not_delivered
 
 from ucl_helpers.headless.signals import handled, noted, stopped_by
 
@@ -94,15 +95,6 @@ def test_a_process_that_is_stuck_ends_after_the_second_signal_and_at_the_third(n
             while not_delivered(handled_so_far):
                 os.sched_yield()
         assert process.wait() == 128 + number
-
-
-def not_delivered(status):
-    """Whether a signal is pending: a second one of the same number would be merged with it."""
-    try:
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    except OSError:  # it has ended
-        return False
-    return int(fields["ShdPnd"], 16) != 0
 
 
 @pytest.mark.timeout(120)

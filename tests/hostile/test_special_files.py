@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from command_line import UCL, Shell, environment
+from processes import not_delivered
 from test_folders import said_by
-from test_noted_signals import not_delivered
 
 from ucl_helpers import renew
 from ucl_helpers.connection.files import LARGEST_FILE
