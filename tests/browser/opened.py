@@ -21,7 +21,13 @@ HAS_WIDGETS = """async () => {
   const manager = await renderer._manager.promise;  // it stands nowhere else
   if (!manager.restoredStatus) await new Promise(done => manager.restored.connect(done));
 }"""
-RUN_ALL = "() => jupyterapp.commands.execute('notebook:run-all-cells')"
+# The menu's command returns at the first cell that raises, while the kernel still answers for the cells after it.
+# The kernel answers in order, so its answer to a question asked now comes after all of those.
+RUN_ALL = """async () => {
+  await jupyterapp.commands.execute("notebook:run-all-cells");
+  await jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.requestKernelInfo();
+  await new Promise(done => setTimeout(done));  // what waited for those answers has run
+}"""
 CELLS = "() => Array.from(jupyterapp.shell.currentWidget.content.model.cells, cell => cell.toJSON())"
 SCROLL = "number => jupyterapp.shell.currentWidget.content.scrollToItem(number)"
 IN_VOILA = """() => {
