@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ucl_sandbox.ca import ClientCa
-from ucl_sandbox.doors import Handshakes
-from ucl_sandbox.ports import listen
+from ucl_sandbox.listeners import Handshakes
+from ucl_sandbox.server import listen
 
 LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 

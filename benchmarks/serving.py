@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ucl_helpers import Connection, DirectorAccess, Home, establish
-from ucl_sandbox.access import Access, fields_of
+from ucl_sandbox.server import Access, fields_of
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL, UCL = Path(__file__).with_name("tutorial.sh"), Path(sys.executable).with_name("ucl")

@@ -36,7 +36,7 @@ from ucl_helpers.crypto import (
     subject_text,
 )
 from ucl_helpers.errors import BadAnswer, KeyLocked, UsageError
-from ucl_sandbox.der import SEQUENCE, element
+from ucl_sandbox.csr import SEQUENCE, element
 
 CHAIN = (certificate(), *CA)
 PEM = dump_certificates(*CHAIN)

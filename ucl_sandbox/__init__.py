@@ -4,12 +4,9 @@ Run it in this process (`with Sandbox() as ucl:`), as a process of its own (`ser
 (`join`, `shared`). It judges clients independently: nothing here is imported from the rest of this package.
 """
 
-from ucl_sandbox.access import Access
-from ucl_sandbox.faults import Fault, Faults, FaultsError, read_plan
-from ucl_sandbox.remote import RemoteFaults
-from ucl_sandbox.server import RunningSandbox, Sandbox
-from ucl_sandbox.service import serve
-from ucl_sandbox.shared import SharedSandbox, join, shared
+from ucl_sandbox.faults.plans import Fault, Faults, FaultsError, read_plan
+from ucl_sandbox.process import RemoteFaults, SharedSandbox, join, serve, shared
+from ucl_sandbox.server import Access, RunningSandbox, Sandbox
 from ucl_sandbox.state import SandboxError
 
 __all__ = [

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import get_args
 
 from ucl_sandbox.ca import CaLayout
-from ucl_sandbox.faults import FaultsError, read_plan
-from ucl_sandbox.service import serve
+from ucl_sandbox.faults.plans import FaultsError, read_plan
+from ucl_sandbox.process import serve
 from ucl_sandbox.state import SandboxError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ucl_private_files import read_regular, write_file
-from ucl_sandbox.csr import AcceptedCsr
-from ucl_sandbox.der import BIT_STRING, SEQUENCE, element, elements, write_name
+from ucl_sandbox.csr import BIT_STRING, SEQUENCE, AcceptedCsr, element, elements, write_name
 
 CaLayout = Literal["root", "intermediate"]
 

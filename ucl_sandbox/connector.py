@@ -10,12 +10,12 @@ from urllib.parse import parse_qs
 
 from cryptography.hazmat.primitives import hashes
 
-from ucl_sandbox.api import Api, ApiError, Fault, ResolveInfo
 from ucl_sandbox.csr import CsrRefusedError, ExpectedSubject, accept
-from ucl_sandbox.defects import DEFECTS, Asked, right
-from ucl_sandbox.faults import CERTIFICATES, URLS
+from ucl_sandbox.faults.defects import DEFECTS, Asked, right
+from ucl_sandbox.faults.injection import misled
+from ucl_sandbox.faults.plans import CERTIFICATES, URLS
+from ucl_sandbox.graphql import Api, ApiError, Fault, ResolveInfo
 from ucl_sandbox.landscape import Client, ClientCertificate, Landscape, authenticate_certificate
-from ucl_sandbox.spoil import misled
 from ucl_sandbox.transport import Request, Response, respond
 
 TOKEN_HEADER, TOKEN_PARAMETER = "connector-token", "token"

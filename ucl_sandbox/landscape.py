@@ -8,10 +8,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from ucl_sandbox.ca import SUBJECT_PLACE, ClientCa
-from ucl_sandbox.csr import ExpectedSubject
-from ucl_sandbox.der import Attribute, elements, read_name
-from ucl_sandbox.faults import Faults
-from ucl_sandbox.limit import Limit
+from ucl_sandbox.control import Limit
+from ucl_sandbox.csr import Attribute, ExpectedSubject, elements, read_name
+from ucl_sandbox.faults.plans import Faults
 from ucl_sandbox.state import State
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -14,16 +15,132 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from ucl_private_files import UnsafePath, make_directory, read_regular, require_protected_folder, write_file
-from ucl_sandbox.access import Access
 from ucl_sandbox.ca import CaLayout, ClientCa
-from ucl_sandbox.faults import Faults
+from ucl_sandbox.control import Limit
+from ucl_sandbox.faults.plans import Faults
 from ucl_sandbox.landscape import Landscape, Urls
-from ucl_sandbox.limit import Limit
 from ucl_sandbox.listeners import CONNECTOR_PATH, DIRECTOR_PATH, LEGACY_PATH, Listeners, Received
-from ucl_sandbox.ports import listen
 from ucl_sandbox.state import SandboxError, State, StateLock, refusing_unsafe_paths
+
+
+@dataclass(frozen=True, repr=False)
+class Access:
+    """How to reach a running sandbox. Its `repr` shows no secret.
+
+    Attributes:
+        pid: The sandbox's process.
+        director_url: The Director, for a user with the bearer token.
+        director_token: That bearer token.
+        tenant: What the `Tenant` header has to say.
+        application_id: An application that is registered already.
+        connector_url: The token endpoint.
+        certificate_secured_connector_url: The certificate endpoint.
+        ca_file: The CA certificate that verifies the servers.
+        state: The sandbox's state folder.
+    """
+
+    pid: int
+    director_url: str
+    director_token: str
+    tenant: str
+    application_id: str
+    connector_url: str
+    certificate_secured_connector_url: str
+    ca_file: Path
+    state: Path
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.connector_url}, process {self.pid}, state {self.state}>"
+
+    def to_json(self) -> str:
+        """The content of a ready file."""
+        return json.dumps(
+            {
+                "pid": self.pid,
+                "directorUrl": self.director_url,
+                "directorToken": self.director_token,
+                "tenant": self.tenant,
+                "applicationId": self.application_id,
+                "connectorUrl": self.connector_url,
+                "certificateSecuredConnectorUrl": self.certificate_secured_connector_url,
+                "caFile": str(self.ca_file),
+            },
+            indent=2,
+        )
+
+
+def fields_of(ready_file: str, state: Path) -> dict[str, Any]:
+    """Reads a ready file's content into the fields of an `Access`.
+
+    Raises:
+        ValueError, KeyError: It is not the content of a ready file.
+    """
+    content = json.loads(ready_file)
+    return {
+        "pid": int(content["pid"]),
+        "director_url": content["directorUrl"],
+        "director_token": content["directorToken"],
+        "tenant": content["tenant"],
+        "application_id": content["applicationId"],
+        "connector_url": content["connectorUrl"],
+        "certificate_secured_connector_url": content["certificateSecuredConnectorUrl"],
+        "ca_file": Path(content["caFile"]),
+        "state": state,
+    }
+
+
+_LOWEST_AT_ALL, _LOWEST, _HIGHEST = 1024, 20000, 65535
+_LINUX_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_IANA_RANGE = (49152, 65535)  # RFC 6335 section 6
+_ATTEMPTS = 200
+_NO_SUCH_FAMILY = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
+
+
+def listen(wanted: int | None) -> list[socket.socket]:
+    """Opens listening sockets on loopback, IPv4 and (where there is one) IPv6, all on one port.
+
+    Args:
+        wanted: The port of last time, which is tried first.
+
+    Raises:
+        OSError: No port is to be had.
+    """
+    for attempt in range(_ATTEMPTS):
+        port = wanted if wanted and attempt == 0 else secrets.choice(_candidates())
+        try:
+            return _listen(port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, f"no free port on loopback after {_ATTEMPTS} attempts")
+
+
+def _candidates() -> range:
+    """The wider of the two stretches beside the ephemeral range, or low ports if it leaves hardly any."""
+    try:
+        low, high = (int(text) for text in _LINUX_RANGE.read_text("ascii").split())
+    except (OSError, ValueError):
+        low, high = _IANA_RANGE
+    widest = max(range(_LOWEST, low), range(high + 1, _HIGHEST + 1), key=len)
+    return widest if len(widest) >= _ATTEMPTS else range(_LOWEST_AT_ALL, min(low, _LOWEST))
+
+
+def _listen(port: int) -> list[socket.socket]:
+    """One port on both addresses: another program on the other one would be taken for the sandbox."""
+    sockets = [socket.create_server(("127.0.0.1", port), backlog=128)]
+    try:
+        sockets.append(socket.create_server(("::1", port), family=socket.AF_INET6, backlog=128))
+    except OSError as error:
+        if error.errno not in _NO_SUCH_FAMILY:
+            sockets[0].close()
+            raise
+    for listening in sockets:
+        listening.setblocking(False)
+    return sockets
+
 
 DEFAULT_VALIDITY = timedelta(days=90)
 DEFAULT_TOKEN_LIFETIME = timedelta(minutes=5)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from ucl_sandbox.api import Api, Fault, FaultyRequestError, Params
-from ucl_sandbox.variables import Number
+from ucl_sandbox.graphql import Api, Fault, FaultyRequestError, Number, Params
 
 JSON = "application/json"
 DEFAULT_TYPE = "application/json;charset=UTF-8"

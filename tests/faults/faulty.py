@@ -16,8 +16,8 @@ from ucl_helpers.errors import UCLError
 from ucl_helpers.operations import CONFIGURATION, VIEWER
 from ucl_helpers.wire import client
 from ucl_helpers.wire.client import Client
-from ucl_sandbox.catalogue import CATALOGUE
-from ucl_sandbox.faults import Fault
+from ucl_sandbox.faults.catalogue import CATALOGUE
+from ucl_sandbox.faults.plans import Fault
 
 CALLS = ("configuration", "sign", "verify")
 ANEW, SIGNS, VERIFIES = "starts again", "has the same CSR signed", "only verifies"

@@ -15,10 +15,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ucl_sandbox import Sandbox
 from ucl_sandbox.ca import ClientCa
-from ucl_sandbox.catalogue import CATALOGUE
 from ucl_sandbox.csr import ExpectedSubject, accept
-from ucl_sandbox.defects import DEFECTS, Asked, right
-from ucl_sandbox.faults import Fault, Faults
+from ucl_sandbox.faults.catalogue import CATALOGUE
+from ucl_sandbox.faults.defects import DEFECTS, Asked, right
+from ucl_sandbox.faults.plans import Fault, Faults
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 VALIDITY, CLIENT = timedelta(days=90), "some-client"

@@ -18,8 +18,9 @@ from contract_replay import CONFIGURATION, JSON_TYPE, graphql, trusting
 from wire_watch import Seen, ask
 
 from ucl_sandbox import Fault, Faults, FaultsError, Sandbox, SandboxError, read_plan
-from ucl_sandbox.defects import DEFECTS
-from ucl_sandbox.faults import CATALOGUE, NAMED, PASSING, parse_plan
+from ucl_sandbox.faults.catalogue import CATALOGUE
+from ucl_sandbox.faults.defects import DEFECTS
+from ucl_sandbox.faults.plans import NAMED, PASSING, parse_plan
 
 CONFIGURE = graphql(CONFIGURATION)
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "sandbox.md"

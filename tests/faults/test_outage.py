@@ -33,7 +33,7 @@ from ucl_helpers.operate.monitoring import verdict
 from ucl_helpers.procedures.establishment import DirectorAccess
 from ucl_helpers.procedures.outage import ask_director, judged, unless_it_passes
 from ucl_helpers.tables import moment
-from ucl_sandbox.faults import Fault
+from ucl_sandbox.faults.plans import Fault
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick")

@@ -26,7 +26,7 @@ from contract_replay import (
 from wire_watch import Seen, ask
 
 from ucl_sandbox import Fault, Faults, Sandbox
-from ucl_sandbox.faults import CATALOGUE
+from ucl_sandbox.faults.catalogue import CATALOGUE
 
 CONFIGURE = graphql(CONFIGURATION)
 RIGHT = {"certificateChain", "caCertificate", "clientCertificate"}

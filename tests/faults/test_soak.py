@@ -13,7 +13,7 @@ from ucl_helpers import renew
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import RetryLater
 from ucl_helpers.procedures import keymaker
-from ucl_sandbox.faults import Fault, grumpy
+from ucl_sandbox.faults.plans import Fault, grumpy
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick")

@@ -21,7 +21,7 @@ from ucl_helpers import Renewal, renew
 from ucl_helpers.connection.pending import set_aside
 from ucl_helpers.errors import Busy, CertificateRejected, ChecksFailed, RetryLater, Unreachable, UsageError
 from ucl_helpers.tables import span
-from ucl_sandbox.faults import Fault
+from ucl_sandbox.faults.plans import Fault
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
 AMOUNTS = (

@@ -35,7 +35,7 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import NotYetAccepted, RetryLater, ServerNotTrusted
 from ucl_helpers.procedures.importing import import_identity, read_identity
 from ucl_sandbox import Sandbox
-from ucl_sandbox.catalogue import CATALOGUE
+from ucl_sandbox.faults.catalogue import CATALOGUE
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick")

@@ -41,10 +41,9 @@ from ucl_helpers.policy import due, parse_duration
 from ucl_helpers.wire.client import Client
 from ucl_helpers.wire.headers import MAX_RETRY_AFTER, server_time
 from ucl_helpers.wire.tls import check_url
-from ucl_sandbox.api import Api
 from ucl_sandbox.connector import _present
-from ucl_sandbox.csr import CsrRefusedError, ExpectedSubject, accept
-from ucl_sandbox.der import elements, read_name, write_name
+from ucl_sandbox.csr import CsrRefusedError, ExpectedSubject, accept, elements, read_name, write_name
+from ucl_sandbox.graphql import Api
 from ucl_sandbox.transport import JSON, Request, respond
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

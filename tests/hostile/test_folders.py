@@ -35,8 +35,8 @@ from ucl_helpers.headless.runner import run_notebook
 from ucl_helpers.practice import open_connection
 from ucl_helpers.procedures.renewal import renew
 from ucl_sandbox import Access, Sandbox, SandboxError, join
+from ucl_sandbox.process import USERS_LOCK
 from ucl_sandbox.server import READY_FILE, ready_file
-from ucl_sandbox.shared import USERS_LOCK
 
 pytest_plugins = ["procedure_fixtures"]
 STRANGER = 65534

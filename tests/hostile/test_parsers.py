@@ -23,10 +23,8 @@ from ucl_helpers.models import Configuration
 from ucl_helpers.operations import read_token
 from ucl_helpers.policy import parse_duration
 from ucl_helpers.wire.tls import check_url
-from ucl_sandbox.csr import AcceptedCsr, CsrRefusedError, ExpectedSubject, Scheme
+from ucl_sandbox.csr import AcceptedCsr, CsrRefusedError, ExpectedSubject, Scheme, elements, first_pem_block
 from ucl_sandbox.csr import accept as accept_csr
-from ucl_sandbox.decoding import first_pem_block
-from ucl_sandbox.der import elements
 
 SECRET = "canary-8f2c1d7b4a"
 

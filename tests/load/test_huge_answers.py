@@ -11,7 +11,7 @@ from steps import install
 from ucl_helpers.connection.store import Home
 from ucl_helpers.wire.client import MAX_ANSWER_BYTES
 from ucl_sandbox import Sandbox
-from ucl_sandbox.faults import Fault
+from ucl_sandbox.faults.plans import Fault
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are told by /proc")
 ROOM = 8 * MAX_ANSWER_BYTES / 2**20  # MiB: the answer as it came, unpacked, as text, and what lies between

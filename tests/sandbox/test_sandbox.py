@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ucl_sandbox import RunningSandbox, Sandbox, SandboxError
-from ucl_sandbox.ports import _candidates
+from ucl_sandbox.server import _candidates
 
 REVOKE = graphql("mutation { result: revokeCertificate }")
 

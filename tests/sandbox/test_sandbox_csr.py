@@ -12,8 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 
-from ucl_sandbox.csr import CsrRefusedError, ExpectedSubject, accept
-from ucl_sandbox.der import Attribute, elements, read_name, write_name
+from ucl_sandbox.csr import Attribute, CsrRefusedError, ExpectedSubject, accept, elements, read_name, write_name
 
 ID = "0b0e0b9e-7f0c-4a52-9ef5-2f1d0a3c0d11"
 PEM = plain(ID)

@@ -4,8 +4,7 @@ import pytest
 from contract_csrs import plain
 from contract_replay import encoded
 
-from ucl_sandbox.csr import CsrRefusedError, ExpectedSubject, accept
-from ucl_sandbox.decoding import decode_base64, first_pem_block
+from ucl_sandbox.csr import CsrRefusedError, ExpectedSubject, accept, decode_base64, first_pem_block
 
 ID = "0b0e0b9e-7f0c-4a52-9ef5-2f1d0a3c0d11"
 TEXT = plain(ID).decode()

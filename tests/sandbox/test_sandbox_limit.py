@@ -6,8 +6,7 @@ import pytest
 from contract_replay import CONFIGURATION, JSON_TYPE, graphql, send, trusting
 
 from ucl_sandbox import Sandbox
-from ucl_sandbox.control import LIMIT_PATH
-from ucl_sandbox.limit import Limit
+from ucl_sandbox.control import LIMIT_PATH, Limit
 
 
 class Clock:

@@ -25,8 +25,8 @@ from contract_replay import CONFIGURATION, JSON_TYPE, Landscape, graphql, send, 
 
 from ucl_sandbox import Access, SandboxError, SharedSandbox, join, shared
 from ucl_sandbox.__main__ import duration
-from ucl_sandbox.access import fields_of
-from ucl_sandbox.doors import in_plain_words
+from ucl_sandbox.listeners import in_plain_words
+from ucl_sandbox.server import fields_of
 from ucl_sandbox.state import owner_of
 
 KEYS = {

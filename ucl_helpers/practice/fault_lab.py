@@ -28,7 +28,7 @@ from ucl_helpers.views import Checks
 
 try:
     from ucl_sandbox import Fault, Sandbox
-    from ucl_sandbox.catalogue import CATALOGUE, answer_line
+    from ucl_sandbox.faults.catalogue import CATALOGUE, answer_line
     from ucl_sandbox.listeners import Received
 except ModuleNotFoundError as error:
     raise missing_for(error, "sandbox") from None

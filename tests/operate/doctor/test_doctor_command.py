@@ -7,7 +7,7 @@ from command_line import Shell
 from steps import tree
 
 from ucl_sandbox import Sandbox
-from ucl_sandbox.faults import Fault
+from ucl_sandbox.faults.plans import Fault
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from steps import install
 
 from ucl_helpers import Home
 from ucl_sandbox import Sandbox
-from ucl_sandbox.catalogue import CATALOGUE
-from ucl_sandbox.faults import Fault
+from ucl_sandbox.faults.catalogue import CATALOGUE
+from ucl_sandbox.faults.plans import Fault
 
 CONCERNED = {name for name, kind in CATALOGUE.items() if kind.family != "certificate"}  # those are of signing
 FOR_GOOD = {name for name, kind in CATALOGUE.items() if kind.once}

@@ -1,0 +1,225 @@
+"""Defective answers to `signCertificateSigningRequest`: each is wrong in one way, and right in all others.
+
+`Answer.leaf` is what was signed last. If it is for the key in the CSR the sandbox accepts it from then on (as far as it
+is valid and for client authentication), also where the answer does not hold it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from ucl_sandbox.ca import Authority, ClientCa, SigningKey
+from ucl_sandbox.csr import BIT_STRING, SEQUENCE, AcceptedCsr, Attribute, Scheme, element, elements
+
+_DAY = timedelta(days=1)
+_BITS, _WEAK_BITS = 2048, 1024
+# Object identifiers as DER: clientAuth and serverAuth; RSA with SHA-256 and with SHA-1. Both pairs are of one length.
+_CLIENT_AUTH, _SERVER_AUTH = bytes.fromhex("2b06010505070302"), bytes.fromhex("2b06010505070301")
+_WITH_SHA256, _WITH_SHA1 = bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d010105")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a certificate is asked for with.
+
+    Attributes:
+        ca: The client CA.
+        csr: The accepted CSR.
+        since: From when the right certificate is valid.
+        validity: How long it is.
+        old: The certificate that the client has come with; None if it came with a token.
+        value: `Fault.value`.
+    """
+
+    ca: ClientCa
+    csr: AcceptedCsr
+    since: datetime
+    validity: timedelta
+    old: x509.Certificate | None = None
+    value: str | float | None = None
+
+    def sign(self) -> x509.Certificate:
+        """The right certificate."""
+        return self.ca.sign(self.csr, self.since, self.validity)
+
+    def seconds(self, otherwise: timedelta) -> timedelta:
+        """The value as a length of time."""
+        return otherwise if self.value is None else timedelta(seconds=float(self.value))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The three fields, before they are encoded, and the certificate that was signed."""
+
+    chain: bytes
+    client: bytes
+    ca: bytes
+    leaf: x509.Certificate
+
+    def each(self, change: Callable[[bytes], bytes]) -> "Answer":
+        """The same with a change to each of the fields."""
+        return replace(self, chain=change(self.chain), client=change(self.client), ca=change(self.ca))
+
+
+def right(asked: Asked, leaf: x509.Certificate | None = None) -> Answer:
+    """The right answer, or the same about another leaf."""
+    leaf = leaf or asked.sign()
+    return Answer(_pem(leaf) + asked.ca.pem, _pem(leaf), asked.ca.pem, leaf)
+
+
+def _another_key(asked: Asked) -> Answer:
+    return right(replace(asked, csr=replace(asked.csr, key=_key().public_key())))
+
+
+def _another_subject(asked: Asked) -> Answer:
+    others = [pair for pair in asked.csr.subject if pair[0] is not Attribute.LOCALITY]
+    return right(replace(asked, csr=replace(asked.csr, subject=[*others, (Attribute.LOCALITY, "elsewhere")])))
+
+
+def _expired(asked: Asked) -> Answer:
+    return right(replace(asked, since=asked.since - asked.seconds(_DAY) - asked.validity))
+
+
+def _not_yet_valid(asked: Asked) -> Answer:
+    return right(replace(asked, since=asked.since + asked.seconds(_DAY)))
+
+
+def _already_due(asked: Asked) -> Answer:
+    """Nine tenths of its lifetime have passed."""
+    return right(replace(asked, since=asked.since - asked.validity * 0.9))
+
+
+def _chain_reordered(asked: Asked) -> Answer:
+    answer = right(asked)
+    return replace(answer, chain=answer.ca + answer.client)
+
+
+def _missing_intermediate(asked: Asked) -> Answer:
+    """Neither the chain nor the list of CAs has the one that signed, but a list of one alone stays."""
+    answer, above = right(asked), b"".join(one.pem for one in asked.ca.authorities[1:])
+    return replace(answer, chain=answer.client + above, ca=above or answer.ca)
+
+
+def _extra_certificate(asked: Asked) -> Answer:
+    answer = right(asked)
+    return replace(answer, chain=answer.chain + Authority.create("Unrelated", _key()).pem)
+
+
+def _self_signed(asked: Asked) -> Answer:
+    """For another key, since nobody but the client can sign with the client's."""
+    like = asked.sign()
+    builder = x509.CertificateBuilder(like.subject, like.subject, _key().public_key(), like.serial_number)
+    builder = builder.not_valid_before(like.not_valid_before_utc).not_valid_after(like.not_valid_after_utc)
+    for one in like.extensions:
+        if not isinstance(one.value, x509.AuthorityKeyIdentifier):
+            builder = builder.add_extension(one.value, one.critical)
+    return right(asked, builder.sign(_key(), hashes.SHA256()))
+
+
+def _foreign_ca(asked: Asked) -> Answer:
+    return right(asked, _rewritten(asked, _key()))
+
+
+def _sha1(asked: Asked) -> Answer:
+    """`cryptography` issues no certificate with SHA-1, but still makes such signatures."""
+    signer = asked.ca.authorities[0].key
+    return right(asked, _rewritten(asked, signer, (_WITH_SHA256, _WITH_SHA1), hashes.SHA1))
+
+
+def _rsa_1024(asked: Asked) -> Answer:
+    return right(replace(asked, csr=replace(asked.csr, key=_key(_WEAK_BITS).public_key())))
+
+
+def _wrong_eku(asked: Asked) -> Answer:
+    signer = asked.ca.authorities[0].key
+    return right(asked, _rewritten(asked, signer, (_CLIENT_AUTH, _SERVER_AUTH)))
+
+
+def _text_around_pem(asked: Asked) -> Answer:
+    begin = b"-----BEGIN"
+    return right(asked).each(lambda pem: pem.replace(begin, b"subject: C = DE\n" + begin) + b"\nThat is all.\n")
+
+
+def _der(asked: Asked) -> Answer:
+    return right(asked).each(
+        lambda pem: b"".join(
+            one.public_bytes(serialization.Encoding.DER) for one in x509.load_pem_x509_certificates(pem)
+        )
+    )
+
+
+def _crlf(asked: Asked) -> Answer:
+    return right(asked).each(lambda pem: pem.replace(b"\n", b"\r\n"))
+
+
+def _two_leaves(asked: Asked) -> Answer:
+    """Both for the key that was asked for; they differ in their first second."""
+    answer, other = right(asked), _pem(replace(asked, since=asked.since - timedelta(seconds=1)).sign())
+    return replace(answer, chain=answer.client + other + answer.ca, client=answer.client + other)
+
+
+def _garbage(asked: Asked) -> Answer:
+    """PEM markers, and between them no certificate."""
+    answer = right(asked)
+    garbage = b"-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n"
+    return replace(answer, chain=garbage + answer.ca, client=garbage)
+
+
+def _old_certificate(asked: Asked) -> Answer:
+    """Who comes with a token has no old one, and gets the right answer."""
+    answer = right(asked)
+    return replace(right(asked, asked.old or answer.leaf), leaf=answer.leaf)
+
+
+def _rewritten(
+    asked: Asked,
+    signer: SigningKey,
+    change: tuple[bytes, bytes] = (b"", b""),
+    hash_: type[hashes.SHA1 | hashes.SHA256] = hashes.SHA256,
+) -> x509.Certificate:
+    """The right certificate with one thing in its DER changed for another of the same length, signed anew."""
+    certificate = replace(asked, csr=replace(asked.csr, scheme=Scheme(hashes.SHA256()))).sign()
+    if not isinstance(signer, rsa.RSAPrivateKey):
+        raise TypeError("the client CA's key is RSA")
+    ((_, content, _),) = elements(certificate.public_bytes(serialization.Encoding.DER))
+    tbs, algorithm, _ = (whole.replace(*change) for _, _, whole in elements(content))
+    signature = signer.sign(tbs, padding.PKCS1v15(), hash_())
+    return x509.load_der_x509_certificate(element(SEQUENCE, tbs + algorithm + element(BIT_STRING, b"\0" + signature)))
+
+
+@cache
+def _key(bits: int = _BITS) -> rsa.RSAPrivateKey:
+    """A key that no client has."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+DEFECTS: Mapping[str, Callable[[Asked], Answer]] = {
+    "another-key": _another_key,
+    "another-subject": _another_subject,
+    "expired": _expired,
+    "not-yet-valid": _not_yet_valid,
+    "already-due": _already_due,
+    "chain-reordered": _chain_reordered,
+    "missing-intermediate": _missing_intermediate,
+    "extra-certificate": _extra_certificate,
+    "self-signed": _self_signed,
+    "foreign-ca": _foreign_ca,
+    "sha1": _sha1,
+    "rsa-1024": _rsa_1024,
+    "wrong-eku": _wrong_eku,
+    "text-around-pem": _text_around_pem,
+    "der": _der,
+    "crlf": _crlf,
+    "two-leaves": _two_leaves,
+    "garbage": _garbage,
+    "old-certificate": _old_certificate,
+}

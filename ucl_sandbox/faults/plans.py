@@ -1,0 +1,320 @@
+"""Faults as data: which one strikes where, how likely, how often. A seed makes the strikes the same every time.
+
+    with Sandbox(faults=Faults([Fault("reset-after-acting", at="certificate", operation="sign", times=1)])) as ucl:
+        ...
+        ucl.faults.set([Fault("http-503", probability=0.2, value=1)], seed=7)
+
+What a kind of fault does is in `catalogue.py`; this module knows nothing of the wire.
+"""
+
+import hashlib
+import json
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ucl_private_files import read_regular
+from ucl_sandbox.faults.catalogue import CATALOGUE, Family, Kind
+from ucl_sandbox.state import SandboxError
+
+ANY = "*"
+LISTENERS = ("director", "token", "certificate")
+OPERATIONS = ("configuration", "sign", "revoke", "token", "viewer")
+WIRE: tuple[Family, ...] = ("transport", "http", "graphql")
+CERTIFICATES: tuple[Family, ...] = ("certificate",)
+URLS: tuple[Family, ...] = ("url",)
+GRUMPY_PROBABILITY = 0.2
+_OF_FAMILY: Mapping[Family, str] = {"certificate": "sign", "url": "configuration"}
+
+
+class FaultsError(SandboxError, ValueError):
+    """A plan of faults cannot be used; the message says what is wrong with it, and what is known."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of fault, and when it strikes.
+
+    Attributes:
+        kind: A name of the `CATALOGUE`.
+        at: The listener: "director", "token", "certificate", or "*" for each.
+        operation: "configuration", "sign", "revoke", "token" or "viewer" (the Director's), or "*" for each.
+        probability: Of each occasion, above 0 and at most 1.
+        times: How often it strikes at most; None for no limit.
+        value: What the kind says it means.
+        after: How many of its occasions pass first. For example, `Fault("outage", after=2)` begins at the third call
+            and lasts until it is cleared.
+
+    Raises:
+        FaultsError: There is no such fault.
+    """
+
+    kind: str
+    at: str = ANY
+    operation: str = ANY
+    probability: float = 1.0
+    times: int | None = None
+    value: str | float | None = None
+    after: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("kind", self.kind, CATALOGUE)
+        _one_of("at", self.at, (*LISTENERS, ANY))
+        _one_of("operation", self.operation, (*OPERATIONS, ANY))
+        if isinstance(self.probability, bool) or not isinstance(self.probability, int | float):
+            raise FaultsError(f"probability is {self.probability!r}, and not a number")
+        if not 0 < self.probability <= 1:
+            raise FaultsError(f"probability is {self.probability}, and not above 0 and at most 1")
+        if self.times is not None and (type(self.times) is not int or self.times < 1):
+            raise FaultsError(f"times is {self.times!r}, and not a whole number above 0")
+        if type(self.after) is not int or self.after < 0:
+            raise FaultsError(f"after is {self.after!r}, and not a whole number from 0")
+        what = CATALOGUE[self.kind]
+        if self.value is not None:
+            _check_value(self.kind, what, self.value)
+        if what.blind and self.operation != ANY:
+            raise FaultsError(f"{self.kind} strikes before the operation is known: operation must be {ANY}")
+        if self.operation not in {ANY, _OF_FAMILY.get(what.family, self.operation)}:
+            raise FaultsError(f"{self.kind} strikes at {_OF_FAMILY[what.family]} only")
+        if what.switch and (self.probability != 1 or self.times is not None or self.after):
+            raise FaultsError(f"{self.kind} is on or off: it has no probability, no times and no after")
+
+    def as_json(self) -> dict[str, Any]:
+        """What differs from the default, as a plan's JSON has it."""
+        unset = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != unset[name]}
+
+
+class Faults:
+    """A plan of faults and what has struck so far; any thread may use it. Empty by default: nothing strikes.
+
+    Args:
+        plan: Of several faults that may strike on one occasion the first that does is the one.
+        seed: The same seed, the same strikes, if the same calls come in the same order.
+    """
+
+    def __init__(self, plan: Iterable[Fault] = (), *, seed: int = 0) -> None:
+        self._lock = threading.Lock()
+        self._watchers: list[Callable[[], None]] = []
+        self._begin(plan, seed)
+
+    def __bool__(self) -> bool:
+        return bool(self._plan)
+
+    @property
+    def plan(self) -> tuple[Fault, ...]:
+        """The faults in their order."""
+        return self._plan
+
+    @property
+    def seed(self) -> int:
+        """What the strikes were drawn from."""
+        return self._seed
+
+    @property
+    def struck(self) -> dict[str, int]:
+        """How often each kind has struck since the plan was set; those that have not are not listed."""
+        with self._lock:
+            counts: Counter[str] = Counter()
+            for fault, count in zip(self._plan, self._counts, strict=True):
+                counts[fault.kind] += count
+            return dict(+counts)
+
+    def set(self, plan: Iterable[Fault], *, seed: int = 0) -> None:
+        """Puts another plan in place of this one, and counts from 0; it holds when this returns."""
+        with self._lock:
+            self._begin(plan, seed)
+            watchers = list(self._watchers)
+        for told in watchers:
+            told()
+
+    def clear(self) -> None:
+        """Nothing strikes any more."""
+        self.set(())
+
+    def draw(self, at: str, operation: str | None = None, families: Collection[Family] = WIRE) -> Fault | None:
+        """Says which fault strikes now, if any, and counts it.
+
+        Args:
+            at: The listener.
+            operation: What is asked for; None as long as the request has not been read.
+            families: Only faults of these.
+        """
+        with self._lock:
+            for place in self._ready(at, operation, families):
+                fault = self._plan[place]
+                limit = 1 if CATALOGUE[fault.kind].once else fault.times
+                if (limit is None or self._counts[place] < limit) and self._chance() < fault.probability:
+                    self._counts[place] += 1
+                    return fault
+        return None
+
+    def _ready(self, at: str, operation: str | None, families: Collection[Family]) -> list[int]:
+        """The places of the faults that may strike on this occasion; those that begin later count it instead."""
+        ready = []
+        for place, fault in enumerate(self._plan):
+            kind = CATALOGUE[fault.kind]
+            if kind.switch or kind.blind != (operation is None) or kind.family not in families:
+                continue
+            if fault.at not in {ANY, at} or fault.operation not in {ANY, operation}:
+                continue
+            if self._passed[place] < fault.after:
+                self._passed[place] += 1
+            else:
+                ready.append(place)
+        return ready
+
+    def refuses(self, at: str) -> bool:
+        """Whether nobody is to listen at this listener."""
+        return any(fault.kind == "refused" and fault.at in {ANY, at} for fault in self._plan)
+
+    def watch(self, told: Callable[[], None]) -> Callable[[], None]:
+        """Has a function called after each change; returns what ends that."""
+        with self._lock:
+            self._watchers.append(told)
+        return lambda: self._watchers.remove(told)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plan, seed and counts."""
+        return {"seed": self.seed, "faults": [fault.as_json() for fault in self.plan], "struck": self.struck}
+
+    def _begin(self, plan: Iterable[Fault], seed: int) -> None:
+        self._plan, self._seed = tuple(plan), seed
+        self._counts, self._passed, self._draws = [0] * len(self._plan), [0] * len(self._plan), 0
+
+    def _chance(self) -> float:
+        """The next number from 0 to 1 of this seed: the same on every machine and in every version of Python."""
+        self._draws += 1
+        digest = hashlib.sha256(f"{self._seed}:{self._draws}".encode()).digest()
+        return int.from_bytes(digest[:6]) / (1 << 48)
+
+
+# What a client may take for passing, and is quickly over: neither a black hole nor a refusal.
+PASSING = (
+    *("reset-in-handshake", "reset-before-reading", "reset-after-reading", "reset-after-acting"),
+    *("reset-in-mid-answer", "http-429", "http-502", "http-503", "http-504", "html-502"),
+    *("json-short", "empty-body", "empty-object", "data-null", "data-empty", "result-null"),
+)
+
+
+def grumpy(probability: float = GRUMPY_PROBABILITY) -> tuple[Fault, ...]:
+    """Every call misbehaves with this probability, each time in one of the passing ways, all equally likely."""
+    share = probability / len(PASSING)
+    return tuple(Fault(kind, probability=share / (1 - place * share)) for place, kind in enumerate(PASSING))
+
+
+def away(probability: float = 1.0) -> tuple[Fault, ...]:
+    """Nobody listens at the Connector's endpoints; the Director goes on."""
+    return tuple(Fault("refused", at=at, probability=probability) for at in ("token", "certificate"))
+
+
+def lost_answer(probability: float = 1.0) -> tuple[Fault, ...]:
+    """The answer to the first signing at the certificate endpoint is lost."""
+    return (Fault("reset-after-acting", "certificate", "sign", probability=probability, times=1),)
+
+
+def database_down(probability: float = 1.0) -> tuple[Fault, ...]:
+    """An outage of the Director's database; the Director itself still answers."""
+    return (Fault("outage", probability=probability, value="database"),)
+
+
+NAMED: Mapping[str, Callable[..., tuple[Fault, ...]]] = {
+    "grumpy": grumpy,
+    "away": away,
+    "lost-answer": lost_answer,
+    "database-down": database_down,
+}
+_USUAL = {"grumpy": GRUMPY_PROBABILITY}
+
+
+def read_plan(given: str) -> Faults:
+    """Reads what `--faults` is given: a name as `parse_plan` takes it, or else a file of JSON.
+
+    Raises:
+        FaultsError: It is neither.
+    """
+    if given.partition(":")[0] in {*NAMED, *CATALOGUE}:
+        return parse_plan(given)
+    try:
+        text = read_regular(Path(given)).decode()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a text"
+        raise FaultsError(f"{given!r} is neither a file ({reason}) nor a name; {_known_names()}") from None
+    return parse_plan(text)
+
+
+def parse_plan(text: str) -> Faults:
+    """Reads a plan: the name of a plan or of a kind, with a probability if wanted (`grumpy:0.9`), or JSON.
+
+    The JSON is `{"seed": 1, "faults": [{"kind": "http-503", "at": "certificate"}]}`; the seed may be left out.
+
+    Raises:
+        FaultsError: It is neither.
+    """
+    if not text.lstrip().startswith("{"):
+        return Faults(_named(text.strip()))
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FaultsError(f"a plan of faults is JSON, and this is not: {error}") from None
+    _only("a plan", given, ("seed", "faults"))
+    seed, listed = given.get("seed", 0), given.get("faults", [])
+    if type(seed) is not int:
+        raise FaultsError(f"seed is {seed!r}, and not a whole number")
+    if not isinstance(listed, list):
+        raise FaultsError("faults is not a list")
+    return Faults([_fault(place, one) for place, one in enumerate(listed, 1)], seed=seed)
+
+
+def _fault(place: int, given: object) -> Fault:
+    try:
+        known = _only("it", given, [field.name for field in fields(Fault)])
+        return Fault(**{"kind": "", **known})
+    except FaultsError as error:
+        raise FaultsError(f"fault {place}: {error}") from None
+
+
+def _named(text: str) -> tuple[Fault, ...]:
+    name, colon, number = text.partition(":")
+    if name not in {*NAMED, *CATALOGUE}:
+        raise FaultsError(f"no fault and no plan is called {name!r}; {_known_names()}")
+    try:
+        probability = float(number) if colon else _USUAL.get(name, 1.0)
+    except ValueError:
+        raise FaultsError(f"probability is {number!r}, and not a number") from None
+    if not 0 < probability <= 1:
+        raise FaultsError(f"probability is {number}, and not above 0 and at most 1")
+    return NAMED[name](probability) if name in NAMED else (Fault(name, probability=probability),)
+
+
+def _only(what: str, given: object, names: Collection[str]) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise FaultsError(f"{what} is not a JSON object")
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise FaultsError(f"{what} has {', '.join(map(repr, unknown))}; known are {', '.join(names)}")
+    return given
+
+
+def _check_value(name: str, kind: Kind, value: object) -> None:
+    if not kind.value:
+        raise FaultsError(f"{name} takes no value")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise FaultsError(f"value is {value!r}, and neither a text nor a number")
+    if kind.values and value not in kind.values:
+        raise FaultsError(f"value is {value!r}; {name} knows {', '.join(map(str, kind.values))}")
+    if kind.number and (isinstance(value, str) or not 0 < value < math.inf):
+        raise FaultsError(f"value is {value!r}, and not a number above 0")
+
+
+def _one_of(what: str, given: object, known: Collection[str]) -> None:
+    if not isinstance(given, str) or given not in known:
+        raise FaultsError(f"{what} is {given!r}; known are {', '.join(known)}")
+
+
+def _known_names() -> str:
+    return f"known are {', '.join([*NAMED, *CATALOGUE])}"

@@ -1,0 +1,337 @@
+"""Runs a sandbox as a process of its own: until Ctrl-C or SIGTERM, or until it has no users any more.
+
+A sandbox of a home folder is shared. The first of its users starts it (`join`), and it lingers: each user holds a share
+of the kernel lock on `HOME/sandbox/users.lock`, which ends with the user's process, however that ends. When the process
+has found that lock free for the linger time, it keeps the lock and ends, so that the next user waits for the end and
+starts a fresh one. In between it takes the lock only for a moment at a time, so no user waits for the linger time.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http import HTTPStatus
+from http.client import HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tornado.log import gen_log
+
+from ucl_private_files import create_private, make_private_folder, open_private, read_regular
+from ucl_sandbox.ca import CaLayout
+from ucl_sandbox.control import FAULTS_PATH
+from ucl_sandbox.faults.plans import Faults, FaultsError
+from ucl_sandbox.listeners import in_plain_words
+from ucl_sandbox.server import (
+    DEFAULT_TOKEN_LIFETIME,
+    DEFAULT_VALIDITY,
+    READY_FILE,
+    Access,
+    Sandbox,
+    fields_of,
+    ready_file,
+)
+from ucl_sandbox.state import SandboxError, lock_at_once, owner_of, refusing_unsafe_paths
+
+USERS_LOCK = "users.lock"
+_NOTICE = """\
+UCL sandbox, for practice only: it listens on this machine's loopback, and anyone here who can read its state folder
+may use it. Ctrl-C or SIGTERM ends it.
+  state                 {0.state}
+  Director              {0.director_url}
+  token endpoint        {0.connector_url}
+  certificate endpoint  {0.certificate_secured_connector_url}
+  server CA             {0.ca_file}
+"""
+_FAULTY = "  faults                it misbehaves on purpose (seed {0.seed}): {1}\n"
+_ENDING = {signal.SIGTERM, signal.SIGINT}
+_LOOKS = 10
+_LONGEST_PAUSE = 1.0
+
+
+def serve(
+    state: Path,
+    ready: Path | None = None,
+    *,
+    validity: timedelta = DEFAULT_VALIDITY,
+    ca_layout: CaLayout = "intermediate",
+    token_lifetime: timedelta = DEFAULT_TOKEN_LIFETIME,
+    linger: timedelta | None = None,
+    faults: Faults | None = None,
+    rate_limit: float | None = None,
+    announce: Callable[[], None] = lambda: None,
+) -> None:
+    """Serves until SIGTERM or Ctrl-C; to be called in the main thread, before it has started others.
+
+    Args:
+        state: The state folder; made if it is not there.
+        ready: A file that is written (0600) once all listeners answer, and removed at the end.
+        validity: How long the certificates are valid that it signs.
+        ca_layout: "intermediate" or "root"; fixed when the state folder is made.
+        token_lifetime: How long one-time tokens are valid.
+        linger: End when the folder's `users.lock` has been free for so long; None for never.
+        faults: What goes wrong on purpose; nothing by default.
+        rate_limit: Calls to the Connector a second, over all clients; None for no limit.
+        announce: Called once all listeners answer and the ready files are there.
+
+    Raises:
+        SandboxError: Another process owns the state folder, it was made with the other CA layout, or another user
+            could change it or replace the ready file.
+    """
+    # Blocked before any thread starts, so that the signals wait for `sigwait` wherever they arrive.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        with refusing_unsafe_paths(), contextlib.ExitStack() as stack:
+            sandbox = Sandbox(
+                state,
+                validity=validity,
+                ca_layout=ca_layout,
+                token_lifetime=token_lifetime,
+                faults=faults,
+                rate_limit=rate_limit,
+            )
+            running = stack.enter_context(sandbox)
+            gen_log.addFilter(in_plain_words)
+            stack.callback(gen_log.removeFilter, in_plain_words)
+            if ready is not None:
+                stack.enter_context(ready_file(ready, running))
+            sys.stderr.write(_NOTICE.format(running))
+            if running.faults:
+                sys.stderr.write(_FAULTY.format(running.faults, ", ".join(one.kind for one in running.faults.plan)))
+            sys.stderr.flush()
+            if linger is not None:
+                watcher = threading.Thread(target=_end_when_unused, args=(state, linger), daemon=True)
+                watcher.start()
+            announce()
+            signal.sigwait(_ENDING)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_when_unused(state: Path, linger: timedelta) -> None:
+    """Asks this process to end when the lock has been free for the linger time, and keeps it from then on."""
+    descriptor = open_private(state / USERS_LOCK, os.O_RDWR)
+    pause = min(_LONGEST_PAUSE, linger.total_seconds() / _LOOKS)
+    resting = threading.Event()
+    while True:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # sleeps in the kernel while there are users
+        last_visit, free_since = os.fstat(descriptor).st_mtime_ns, time.monotonic()
+        while last_visit == os.fstat(descriptor).st_mtime_ns:
+            if time.monotonic() - free_since >= linger.total_seconds():
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            resting.wait(pause)
+            if not lock_at_once(descriptor, fcntl.LOCK_EX):
+                break
+
+
+LINGER = timedelta(seconds=30)
+_START_LOCK, _LOG = "start.lock", "process.log"
+_DEADLINE = 60.0
+_PAUSE = 0.02
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+class _UsersLock:
+    """A share in `users.lock`. Nothing but `release` or the end of the process gives it back."""
+
+    def __init__(self, path: Path, deadline: float) -> None:
+        self._descriptor: int | None = open_private(path, os.O_RDWR)
+        # The process holds it alone for a moment at a time, and from when it has decided to end until it has ended.
+        _wait_for(self._descriptor, fcntl.LOCK_SH, path, deadline)
+        os.utime(self._descriptor)
+
+    def release(self) -> None:
+        """Gives it back, also for children that were forked meanwhile."""
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _wait_for(descriptor: int, kind: int, path: Path, deadline: float) -> None:
+    """Takes a kernel lock; `deadline` is one of the monotonic clock, in seconds.
+
+    Raises:
+        SandboxError: Another process still holds it then. The descriptor is closed.
+    """
+    patience = threading.Event()
+    while not lock_at_once(descriptor, kind):
+        if time.monotonic() >= deadline:
+            os.close(descriptor)
+            raise SandboxError(f"another process still holds {path}; find it with: fuser {path}")
+        patience.wait(_PAUSE)
+
+
+@dataclass(frozen=True, repr=False)
+class SharedSandbox(Access):
+    """The sandbox of a home folder, which lives at least until `leave` is called or this process ends."""
+
+    _users_lock: _UsersLock = field(kw_only=True)
+
+    def leave(self) -> None:
+        """Stops using it; a second call does nothing."""
+        self._users_lock.release()
+
+
+@refusing_unsafe_paths()
+def join(home: Path, *, linger: timedelta = LINGER) -> SharedSandbox:
+    """Uses the sandbox of a home folder, which is started if it does not run.
+
+    Args:
+        home: The home folder; the sandbox's state is in its `sandbox` folder.
+        linger: How long the sandbox goes on without users, if it is this call that starts it; whole seconds.
+
+    Raises:
+        SandboxError: It cannot be started, and the message says where its log is; or another user could change the
+            folder.
+    """
+    deadline = time.monotonic() + _DEADLINE
+    state = home.absolute() / "sandbox"
+    make_private_folder(home.absolute(), state)
+    users_lock = _UsersLock(state / USERS_LOCK, deadline)
+    try:
+        access = _living(state, linger, deadline)
+    except BaseException:
+        users_lock.release()
+        raise
+    return SharedSandbox(**access, _users_lock=users_lock)
+
+
+@contextlib.contextmanager
+def shared(home: Path, *, linger: timedelta = LINGER) -> Iterator[SharedSandbox]:
+    """Uses the sandbox of a home folder for the length of a `with` statement; see `join`."""
+    sandbox = join(home, linger=linger)
+    try:
+        yield sandbox
+    finally:
+        sandbox.leave()
+
+
+def _living(state: Path, linger: timedelta, deadline: float) -> dict[str, Any]:
+    """How to reach the folder's sandbox, which is started if need be: by one user at a time."""
+    patience = threading.Event()
+    start_lock = open_private(state / _START_LOCK, os.O_RDWR)
+    _wait_for(start_lock, fcntl.LOCK_EX, state / _START_LOCK, deadline)
+    try:
+        while time.monotonic() < deadline:
+            owner = owner_of(state)
+            if owner is None:
+                _start(state, linger, deadline)
+            elif access := _ready(state, owner):
+                return access
+            else:
+                patience.wait(_PAUSE)  # it is starting or ending, and nobody told us to wait for it
+    finally:
+        os.close(start_lock)
+    raise SandboxError(f"the sandbox of {state} does not answer; its log is {state / _LOG}")
+
+
+def _ready(state: Path, owner: int) -> dict[str, Any] | None:
+    """What the ready file says, if it is the owner's."""
+    try:
+        access = fields_of(read_regular(state / READY_FILE, follow=False).decode(), state)
+    except (FileNotFoundError, ValueError, KeyError):
+        return None  # not there yet, or torn by hand
+    return access if access["pid"] == owner else None
+
+
+def _start(state: Path, linger: timedelta, deadline: float) -> None:
+    """Starts the process, detached from this one, and waits until it is ready or has given up."""
+    reading, writing = os.pipe()
+    log = create_private(state / _LOG)
+    command = [sys.executable, "-P", "-m", "ucl_sandbox", "--state", str(state), "--detach"]
+    command += ["--linger", f"{linger.total_seconds():.0f}s", "--notify", str(writing)]
+    # Nothing of what the user's environment holds is handed on, but where this package is.
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    try:
+        subprocess.run(
+            command,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=state,
+            env=environment,
+            pass_fds=[writing],
+            start_new_session=True,
+            timeout=max(0.0, deadline - time.monotonic()),
+        )
+        os.close(writing)
+        writing = -1
+        ready, _, _ = select.select([reading], [], [], max(0.0, deadline - time.monotonic()))
+        answered = bool(ready) and os.read(reading, 1) != b""
+        if not answered and owner_of(state) is None:
+            raise _not_started(state)
+    except subprocess.SubprocessError:
+        raise _not_started(state) from None
+    finally:
+        for descriptor in (reading, writing, log):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _not_started(state: Path) -> SandboxError:
+    return SandboxError(f"the sandbox of {state} did not start; its log is {state / _LOG}")
+
+
+_SECONDS = 10.0
+
+
+class RemoteFaults:
+    """Looks at the plan of faults and changes it; each answers with plan, seed and counts, as JSON has them.
+
+    Raises:
+        SandboxError: The sandbox does not answer.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._where = urlsplit(access.director_url)
+        self._headers = {"Authorization": f"Bearer {access.director_token}"}
+        self._trust = ssl.create_default_context(cafile=access.ca_file)
+        self._trust.hostname_checks_common_name = False
+
+    def shown(self) -> dict[str, Any]:
+        """The plan, and how often each of its kinds has struck."""
+        return self._ask("GET")
+
+    def set(self, plan: str) -> dict[str, Any]:
+        """Puts another plan in place; `plan` is what `parse_plan` reads: a name, or JSON.
+
+        Raises:
+            FaultsError: It cannot be used.
+        """
+        return self._ask("PUT", plan)
+
+    def clear(self) -> dict[str, Any]:
+        """Nothing strikes any more."""
+        return self._ask("DELETE")
+
+    def _ask(self, method: str, plan: str = "") -> dict[str, Any]:
+        host, port = self._where.hostname or "", self._where.port
+        try:
+            with closing(HTTPSConnection(host, port, timeout=_SECONDS, context=self._trust)) as connection:
+                connection.request(method, FAULTS_PATH, plan.encode(), self._headers)
+                answer = connection.getresponse()
+                told = json.loads(answer.read())
+        except (OSError, HTTPException, ValueError) as error:
+            raise SandboxError(f"the sandbox does not answer when asked for its faults: {error}") from None
+        if answer.status == HTTPStatus.BAD_REQUEST:
+            raise FaultsError(told["error"])
+        if answer.status != HTTPStatus.OK:
+            raise SandboxError(f"the sandbox answers {answer.status} when asked for its faults")
+        return dict(told)
