@@ -1,6 +1,7 @@
 """Print how the packages are built: their rooms, which room imports which, and the figures that have a limit.
 
-    python tools/architecture.py            a table of figures, then each room with what it imports
+    python tools/architecture.py             print a table of figures, then each room with what it imports
+    python tools/architecture.py --picture   draw the rooms and their imports into docs/explanation/rooms.svg
 
 Everything is computed from the imports in the source. An import inside a function counts; one for type checkers alone
 does not. ``tests/project/test_architecture.py`` holds the rules and the limits.
@@ -8,6 +9,7 @@ does not. ``tests/project/test_architecture.py`` holds the rules and the limits.
 
 import ast
 import io
+import itertools
 import sys
 import tokenize
 from collections import Counter, defaultdict
@@ -18,6 +20,20 @@ from pathlib import Path
 
 PACKAGES = ("ucl_helpers", "ucl_sandbox")
 RULES = {"operations", "keys", "crypto", "checks", "policy", "steps"}
+ORDER = [
+    {"words": "errors, models, tables, clock"},
+    {"rules": "operations, crypto, checks, policy", "formats": "keys and certificates in other forms"},
+    {"wire": "one TLS session to UCL", "connection": "one connection on disk"},
+    {"procedures": "renew, establish, revoke, import"},
+    {"headless": "notebooks by papermill", "operate": "hooks, doctor, metrics"},
+    {"views": "cards, chains, timelines"},
+    {"fleet": "many connections, each by renew()"},
+    {"practice": "the bridge to the sandbox"},
+    {"explorer": "a connection to click through"},
+    {"cli": "the command ucl"},
+]
+"""A room may import the rooms before it in this order, and those of its own group. Each has a caption."""
+PICTURE = Path("docs", "explanation", "rooms.svg")
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -134,9 +150,147 @@ class Source:
         }
 
 
+# -- the picture -------------------------------------------------------------------------------------------------------
+
+SLOTS, WIDTH, HEIGHT, COLUMN, ROW = 3, 250, 44, 290, 84
+SANDBOX = {"ucl_sandbox": "a small UCL that imports no room"}
+ROWS = [[*rooms] if "fleet" not in rooms else [*rooms, *SANDBOX] for rooms in ORDER]
+CAPTIONS = {**SANDBOX, **{room: caption for rooms in ORDER for room, caption in rooms.items()}}
+DRAWING = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"
+     aria-labelledby="rooms-title rooms-desc"
+     color="#767676" font-family="system-ui, sans-serif" font-size="14">
+<title id="rooms-title">The rooms of the packages, and which room imports which</title>
+<desc id="rooms-desc">Boxes in rows, joined by arrows that point down or to the side. {sentences} An import that
+follows from two others is not drawn.</desc>
+<defs>
+<marker id="rooms-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+<path d="M0 0 8 4 0 8z" fill="currentColor" stroke="none"/>
+</marker>
+</defs>
+<style>path, rect {{ stroke: currentColor; stroke-width: 1.2 }}
+text {{ fill: currentColor; text-anchor: middle }}</style>
+<g>
+{parts}
+</g>
+</svg>
+"""
+"""Its grey can be read on a light and on a dark page, as that of the other pictures."""
+Places = Mapping[str, tuple[int, int]]
+Line = tuple[float, float, float, float]
+
+
+def essential(source: Source) -> list[tuple[str, str]]:
+    """Return the arrows between rooms, without those that follow from a way over a third room in between."""
+    arrows = {(here, there) for here, there in source.arrows if {here, there} <= CAPTIONS.keys()}
+    reached = set(arrows)
+    for middle, here, there in itertools.product(CAPTIONS, repeat=3):  # Warshall's algorithm
+        if {(here, middle), (middle, there)} <= reached:
+            reached.add((here, there))
+    between = {
+        (here, there)
+        for here, there, middle in itertools.product(CAPTIONS, repeat=3)
+        if {(here, middle), (middle, there)} <= reached and not {(middle, here), (there, middle)} & reached
+    }
+    return sorted(arrows - between)
+
+
+def center(place: tuple[int, int]) -> tuple[int, int]:
+    """Return the middle of a box, from the upper left corner."""
+    slot, row = place
+    return slot * COLUMN + COLUMN // 2, (len(ROWS) - row) * ROW - ROW // 2
+
+
+def line_between(here: tuple[int, int], there: tuple[int, int]) -> Line:
+    """Return a line from box to box: from side to side in a row, else from the lower edge to the upper one."""
+    (x1, y1), (x2, y2) = center(here), center(there)
+    if y1 == y2:
+        side = WIDTH / 2 if x1 < x2 else -WIDTH / 2
+        return x1 + side, y1, x2 - side, y2
+    side = HEIGHT / 2 if y1 < y2 else -HEIGHT / 2
+    lean = max(-0.4, min(0.4, (x2 - x1) / COLUMN / 4)) * WIDTH  # so that the arrows of one box part from each other
+    return x1 + lean, y1 + side, x2 - lean, y2 - side
+
+
+def disorder(places: Places, arrows: list[tuple[str, str]]) -> float:
+    """Return how hard a layout is to read: lines through boxes, then lines that cross, then their breadth."""
+    lines = [line_between(places[here], places[there]) for here, there in arrows]
+    through = 0
+    for (here, there), (x1, y1, x2, y2) in zip(arrows, lines, strict=True):
+        for room in places.keys() - {here, there}:
+            x, middle = center(places[room])
+            for y in (middle - HEIGHT / 2, middle, middle + HEIGHT / 2):
+                if min(y1, y2) <= y <= max(y1, y2):
+                    at = x1 + (x2 - x1) * ((y - y1) / (y2 - y1) if y1 != y2 else 0.5)
+                    through += abs(at - x) < WIDTH / 2 + 10
+    crossing = sum(_cross(*pair) for pair in itertools.combinations(lines, 2))
+    return 100 * through + 10 * crossing + sum(abs(line[0] - line[2]) for line in lines) / COLUMN
+
+
+def _cross(first: Line, second: Line) -> bool:
+    def side(line: Line, x: float, y: float) -> float:
+        return (line[2] - line[0]) * (y - line[1]) - (line[3] - line[1]) * (x - line[0])
+
+    return all(
+        side(line, other[0], other[1]) * side(line, other[2], other[3]) < 0
+        for line, other in ((first, second), (second, first))
+    )
+
+
+def layout(arrows: list[tuple[str, str]]) -> Places:
+    """Choose each room's place in its row: from several fixed starts, one row after another, as long as it helps."""
+    choices = [[*itertools.permutations(range(SLOTS), len(rooms))] for rooms in ROWS]
+
+    def places(slots: list[tuple[int, ...]]) -> Places:
+        rows = enumerate(zip(ROWS, slots, strict=True))
+        return {room: (slot, row) for row, (rooms, chosen) in rows for room, slot in zip(rooms, chosen, strict=True)}
+
+    def improved(slots: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        for row, choice in enumerate(choices):
+            trials = [[*slots[:row], candidate, *slots[row + 1 :]] for candidate in choice]
+            slots = min([slots, *trials], key=lambda trial: disorder(places(trial), arrows))
+        return slots
+
+    results = []
+    for start in range(12):
+        slots = [choice[start * (row + 1) % len(choice)] for row, choice in enumerate(choices)]
+        while (better := improved(slots)) != slots:
+            slots = better
+        results.append(places(slots))
+    return min(results, key=lambda result: disorder(result, arrows))
+
+
+def picture(source: Source) -> str:
+    """Draw the rooms, each with the rooms that it imports, as SVG with a text alternative."""
+    arrows = essential(source)
+    places = layout(arrows)
+    sentences = [
+        f"{room} imports {', '.join(there for here, there in arrows if here == room)}."
+        for room in sorted({here for here, _ in arrows})
+    ]
+    parts = []
+    for here, there in arrows:
+        x1, y1, x2, y2 = line_between(places[here], places[there])
+        parts.append(f'<path d="M{x1:.0f} {y1:.0f} {x2:.0f} {y2:.0f}" marker-end="url(#rooms-tip)"/>')
+    for room, place in places.items():
+        x, y = center(place)
+        dashes = ' stroke-dasharray="5 4"' if room in SANDBOX else ""
+        box = f'x="{x - WIDTH // 2}" y="{y - HEIGHT // 2}" width="{WIDTH}" height="{HEIGHT}" rx="6"{dashes}'
+        parts.append(f'<rect {box} fill="none"/>')
+        parts.append(f'<text x="{x}" y="{y - 3}" font-weight="bold">{room}</text>')
+        parts.append(f'<text x="{x}" y="{y + 14}" font-size="12">{CAPTIONS[room]}</text>')
+    return DRAWING.format(
+        width=SLOTS * COLUMN, height=len(ROWS) * ROW, sentences=" ".join(sentences), parts="\n".join(parts)
+    )
+
+
 def main() -> None:
-    """Print the figures, and each room with the rooms that it imports."""
-    source = Source.of(Path(__file__).parents[1])
+    """Print the figures, and each room with the rooms that it imports; or draw the picture."""
+    checkout = Path(__file__).parents[1]
+    source = Source.of(checkout)
+    if sys.argv[1:] == ["--picture"]:
+        (checkout / PICTURE).write_text(picture(source), "utf-8")
+        return
     for name, value in source.figures().items():
         print(f"{value:>7,}  {name}")
     longest = max(source.chains.values(), key=len)

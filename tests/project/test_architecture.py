@@ -8,24 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tools.architecture import Source, code_lines, imported, room_of
+from tools.architecture import ORDER, PICTURE, Source, code_lines, essential, imported, picture, room_of
 
 CHECKOUT = Path(__file__).parents[2]
 SOURCE = Source.of(CHECKOUT)
 
-# A room may import the rooms that stand before it in this order, and those of its own group.
-ORDER = [
-    {"words"},
-    {"rules", "formats"},
-    {"wire", "connection"},
-    {"procedures"},
-    {"headless", "operate"},
-    {"views"},
-    {"fleet"},
-    {"practice"},
-    {"explorer"},
-    {"cli"},
-]
 PLACE = {room: place for place, rooms in enumerate(ORDER) for room in rooms}
 FORBIDDEN = {
     "headless": {"procedures", "operate"},  # the notebook renews, not the program that runs it
@@ -184,6 +171,18 @@ def test_an_import_against_the_order_is_found(module, line):
 )
 def test_an_import_along_the_order_is_not(module, line):
     assert wrong_imports(doctored(module, line)) == []
+
+
+def test_the_picture_shows_the_imports():
+    drawn = (CHECKOUT / PICTURE).read_text("utf-8")
+    assert drawn == picture(SOURCE), "The imports changed. To draw them again: python tools/architecture.py --picture"
+
+
+def test_another_import_is_another_arrow_of_the_picture_unless_it_follows_from_others():
+    assert ("fleet", "views") not in essential(SOURCE)
+    assert ("fleet", "views") in essential(doctored("ucl_helpers/fleet/new.py", "from ucl_helpers.views import table"))
+    assert ("cli", "words") in SOURCE.arrows
+    assert ("cli", "words") not in essential(SOURCE)
 
 
 def test_rules_do_no_io():
