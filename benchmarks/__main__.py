@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.machine import commit, facts
-from benchmarks.report import HEADER, MODULES, cells, line, merged, quoted, write
+from benchmarks.report import HEADER, MODULES, cells, commit, line, machine, merged, quoted, write
 
 ROOT = Path(__file__).parent.parent
 RESULTS, README = Path(__file__).parent / "results", ROOT / "README.md"
@@ -25,9 +24,9 @@ def main() -> None:
         parser.error("--pairs is at least 2")
     compileall.compile_dir(ROOT / "ucl_helpers", quiet=1)  # as an installed package is
     compileall.compile_file(ROOT / "ucl_private_files.py", quiet=1)
-    path, machine, revision = RESULTS / "results.json", facts(), commit()
+    path, facts, revision = RESULTS / "results.json", machine(), commit()
     kept = json.loads(path.read_text("utf-8")) if path.exists() else None
-    if kept and kept["machine"] != machine:
+    if kept and kept["machine"] != facts:
         if given.names:
             parser.error("what is kept was measured on another machine, or with other versions: run all, without names")
         kept = None
@@ -37,9 +36,9 @@ def main() -> None:
         for result in import_module(f"benchmarks.{name}").results(given.pairs):
             lines.append(line(result, name, f"{datetime.now(UTC):%Y-%m-%d}", revision))
             print(" | ".join((result.name, *cells(lines[-1]))), flush=True)
-        kept = merged(kept, machine, lines)
+        kept = merged(kept, facts, lines)
         write(kept, RESULTS)
-    measured = {one["module"] for one in (kept or {"lines": ()})["lines"]}
+    measured = {row["module"] for row in (kept or {"lines": ()})["lines"]}
     if missing := [name for name in MODULES if name not in measured]:
         print(f"The README stays as it is until these are measured too: {', '.join(missing)}")
     else:

@@ -1,94 +1,82 @@
-"""What a renewal takes: the command, the notebook, a run that is not due, and what is left without the key.
+"""What a renewal takes: the command, the notebook, a run that is not due, the time without the key, and memory.
 
-It is held against the tutorial as a shell script, ``tutorial.sh``, which does the same calls. Making an RSA key of 4096
-bits takes ten times as long for one as for another, so it is also measured apart, and the renewal without it: a key and
-a CSR that an interrupted run left are used again, and the script is given a key.
+It is compared with the tutorial as a shell script, ``tutorial.sh``, which makes the same calls. Making an RSA key of
+4096 bits takes ten times as long for one as for another, so a renewal is also measured without it: it uses a key and a
+CSR that an interrupted run left.
 """
 
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measuring import Result, in_turn, process
-from benchmarks.serving import CONNECTION, Bench, bench
-from benchmarks.talking import called, connected, tls
+from benchmarks.serving import CONNECTION, Bench, bench, called, connected
 from ucl_helpers import Connection, Renewal, renew
 from ucl_helpers.crypto import encode, make_key
 from ucl_helpers.operations import CONFIGURATION, SIGN
 
 NOTEBOOK = "02_maintain_connection"
-GENPKEY = ["openssl", "genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096", "-out", "/dev/null"]
 SCRIPT, RUN, BARE = "the tutorial as a shell script", f"`ucl run {NOTEBOOK}`", "`python -c pass`"
+IMPORTS = "import ucl_helpers.cli.main, ucl_helpers.cli.keep, ucl_helpers.wire.adapter"
+MOST_READINGS = 5  # memory hardly differs from one time to the next
 
 
 def results(pairs: int) -> Iterator[Result]:
-    """Whole processes, but for the renewal without the key: that is measured within this one."""
+    """Whole processes, except the renewal without the key, which is measured within this one."""
     with bench() as on:
-        notebook = ("run", NOTEBOOK, "-p", "connection", CONNECTION)
-        script, renewal = _seconds(*on.tutorial()), _renewing(on, "renew", CONNECTION, "--force")
-        whole = in_turn(renewal, script, pairs)
-        details = {**whole.described(), "without_key": _without_key(on, pairs), "key": _keys(pairs)}
-        yield Result("renew", f"`ucl renew {CONNECTION} --force`", SCRIPT, whole.ratio, "×", 0.45, details=details)
-
-        run = _renewing(on, *notebook)
+        notebook, renewal = ("run", NOTEBOOK, "-p", "connection", CONNECTION), ("renew", CONNECTION, "--force")
+        script, run, empty = seconds(*on.tutorial()), renewing(on, *notebook), seconds(*on.empty_run())
+        whole = in_turn(renewing(on, *renewal), script, pairs)
+        yield Result("renew", f"`ucl {' '.join(renewal)}`", SCRIPT, whole.ratio, "×", 0.45, details=whole.described())
         whole = in_turn(run, script, pairs)
         yield Result("run", RUN, SCRIPT, whole.ratio, "×", 1.4, details=whole.described())
-        empty = _seconds(*on.empty_run())
-        whole = in_turn(run, lambda: empty() + _seconds_of(make_key), pairs)
+        whole = in_turn(run, lambda: empty() + seconds_of(make_key), pairs)
         against = "an empty papermill run, and one key"
         yield Result("run-more", RUN, against, whole.more, "s", 0.3, details=whole.described())
 
-        nothing = _seconds(sys.executable, "-c", "pass")
+        nothing = seconds(sys.executable, "-c", "pass")
         for name, command in (("run-not-due", (*notebook, "--if-due")), ("renew-not-due", ("renew", CONNECTION))):
-            whole = in_turn(_seconds(*on.ucl(*command)), nothing, pairs)
+            whole = in_turn(seconds(*on.ucl(*command)), nothing, pairs)
             what = f"`ucl {command[0]}`, not due"
             yield Result(name, what, BARE, whole.more, "s", 0.25, details=whole.described())
 
-        within = in_turn(partial(_renewed_without_key, on), partial(_three_round_trips, on), pairs)
+        within = in_turn(partial(renewed_without_key, on), partial(three_round_trips, on), pairs)
         against = "three round trips: two over one TLS connection, one over a new one"
         what, details = "a renewal without the key", within.described()
         yield Result("renew-no-key", what, against, within.ratio, "×", 1.5, details=details)
 
+        imports = [on.programs / "python", "-c", IMPORTS]
+        peaks = in_turn(
+            lambda: process(on.ucl(*renewal)).peak_bytes,
+            lambda: process(imports).peak_bytes,
+            min(pairs, MOST_READINGS),
+        )
+        what, against = "peak memory of `ucl renew`", "python, and all that it imports"
+        yield Result("memory-renew", what, against, peaks.ratio, "×", 1.2, details=peaks.described())
 
-def _seconds(*command: str | Path) -> Callable[[], float]:
+
+def seconds(*command: str | Path) -> Callable[[], float]:
+    """Return a function that measures a command."""
     return lambda: process(command).seconds
 
 
-def _renewing(on: Bench, *arguments: str) -> Callable[[], float]:
-    def seconds() -> float:
+def renewing(on: Bench, *arguments: str) -> Callable[[], float]:
+    """Return a function that measures a command which renews."""
+
+    def renewed() -> float:
         on.on_another_day()
         return process(on.ucl(*arguments)).seconds
 
-    return seconds
+    return renewed
 
 
-def _seconds_of(act: Callable[[], object]) -> float:
+def seconds_of(act: Callable[[], object]) -> float:
+    """Return the seconds that a call takes in this process."""
     begin = time.perf_counter()
     act()
     return time.perf_counter() - begin
-
-
-def _keys(pairs: int) -> dict[str, Any]:
-    """Making a key: by the toolkit, within a process; by ``openssl``, which is one. Each has its own chance."""
-    made = in_turn(lambda: _seconds_of(make_key), _seconds(*GENPKEY), pairs)
-    spread = {"ours": statistics.quantiles(made.ours, n=4), "theirs": statistics.quantiles(made.theirs, n=4)}
-    return {**made.described(), "quartiles_in_seconds": spread}
-
-
-def _without_key(on: Bench, pairs: int) -> dict[str, Any]:
-    """Both whole processes again: a rehearsal has left key and CSR to the one; the other is given that key."""
-
-    def ours() -> float:
-        on.on_another_day()
-        make_key_before(on.connection)
-        return process(on.ucl("renew", CONNECTION, "--force")).seconds
-
-    whole = in_turn(ours, _seconds(*on.tutorial(on.connection.path / "current" / "key.pem")), pairs)
-    return {**whole.described(), "ratio": round(whole.ratio, 3)}
 
 
 def make_key_before(connection: Connection) -> None:
@@ -99,23 +87,22 @@ def make_key_before(connection: Connection) -> None:
     rehearsed.close()
 
 
-def _renewed_without_key(on: Bench) -> float:
+def renewed_without_key(on: Bench) -> float:
+    """Return the seconds of a renewal whose key was made before."""
     on.on_another_day()
     make_key_before(on.connection)
-    return _seconds_of(lambda: renew(on.connection))
+    return seconds_of(lambda: renew(on.connection))
 
 
-def _three_round_trips(on: Bench) -> float:
-    """The calls of a renewal and nothing else: configuration and sign over one TLS connection, one over another."""
+def three_round_trips(on: Bench) -> float:
+    """Return the seconds of a renewal's calls alone: two over one TLS connection, one over another."""
     csr = encode((on.folder / "shell" / "new" / "csr.pem").read_bytes())
 
     def calls() -> None:
-        old = connected(on, tls(on))
-        called(old, on, CONFIGURATION, {})
-        called(old, on, SIGN, {"csr": csr})
-        old.close()
-        new = connected(on, tls(on))
-        called(new, on, CONFIGURATION, {})
-        new.close()
+        with connected(on) as old:
+            called(old, CONFIGURATION, {})
+            called(old, SIGN, {"csr": csr})
+        with connected(on) as new:
+            called(new, CONFIGURATION, {})
 
-    return _seconds_of(calls)
+    return seconds_of(calls)

@@ -3,22 +3,27 @@
 The connections are not marked as practice: to the toolkit it is a UCL like any other, whose process it does not start.
 
 The programs of :class:`Bench` are installed as operators install them, with the extra ``run`` alone: beside JupyterLab
-papermill takes more than a second longer to import. Fleets and growth are measured by ``UCL``, of this environment.
+papermill takes more than a second longer to import. Fleets are measured by ``UCL``, of this environment.
 """
 
+import http.client
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.parse import urlsplit
 
 from ucl_helpers import Connection, DirectorAccess, Home, establish
+from ucl_sandbox.listeners import CONNECTOR_PATH
 from ucl_sandbox.server import Access, fields_of
 
 ROOT = Path(__file__).parent.parent
@@ -49,8 +54,8 @@ class Bench:
 
     def on_another_day(self) -> None:
         """What was renewed so far counts as older than a day; so the store keeps five generations, as in use."""
-        for one in (self.connection.path / "generations").iterdir():
-            os.utime(one, (0, 0))
+        for generation in (self.connection.path / "generations").iterdir():
+            os.utime(generation, (0, 0))
 
     def ucl(self, *arguments: str) -> list[str | Path]:
         """A call of the command ``ucl`` on the home folder."""
@@ -65,13 +70,8 @@ class Bench:
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         notebook = {"cells": [], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
         (self.folder / "empty.ipynb").write_text(json.dumps(notebook), "utf-8")
-        return [
-            self.programs / "papermill",
-            "--log-level",
-            "ERROR",
-            self.folder / "empty.ipynb",
-            self.folder / "executed.ipynb",
-        ]
+        notebooks = [self.folder / "empty.ipynb", self.folder / "executed.ipynb"]
+        return [self.programs / "papermill", "--log-level", "ERROR", *notebooks]
 
 
 @contextmanager
@@ -82,8 +82,8 @@ def bench() -> Iterator[Bench]:
         programs = installed(folder / "environment")
         with sandbox(folder / "state") as ucl:
             connection = Home(folder / "home").new(CONNECTION)
-            way_in = DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
-            establish(connection, way_in, ca_file=ucl.ca_file)
+            director = DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
+            establish(connection, director, ca_file=ucl.ca_file)
             (folder / "shell").mkdir()
             shutil.copy(connection.path / "current" / "identity.pem", folder / "shell" / "identity.pem")
             shutil.copy(ucl.ca_file, folder / "shell" / "server-ca.pem")
@@ -107,12 +107,31 @@ def sandbox(state: Path) -> Iterator[Access]:
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "ucl_sandbox", "--state", str(state), "--ready-file", str(ready)]
     with (
-        os.fdopen(reading, "rb") as told,
+        os.fdopen(reading, "rb") as notified,
         subprocess.Popen([*command, "--notify", str(writing)], pass_fds=[writing], stderr=subprocess.DEVNULL) as served,
     ):
         os.close(writing)
         try:
-            told.read()  # until it is ready
+            notified.read()  # until it is ready
             yield Access(**fields_of(ready.read_text("utf-8"), state))
         finally:
             served.terminate()
+
+
+@contextmanager
+def connected(on: Bench) -> Iterator[http.client.HTTPSConnection]:
+    """A new TLS connection to the certificate endpoint by ``http.client``: the least that a Python program needs."""
+    context = ssl.create_default_context(cafile=on.access.ca_file)
+    context.load_cert_chain(on.folder / "shell" / "identity.pem")
+    where = urlsplit(on.url)
+    with closing(http.client.HTTPSConnection(where.hostname or "", where.port, context=context)) as connection:
+        yield connection
+
+
+def called(connection: http.client.HTTPSConnection, query: str, variables: Mapping[str, Any]) -> bytes:
+    """Return the body of the answer to one operation."""
+    body = json.dumps({"query": query, "variables": variables})
+    connection.request("POST", CONNECTOR_PATH, body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    assert answer.status == http.client.OK
+    return answer.read()

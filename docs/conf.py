@@ -101,14 +101,14 @@ html_theme_options = {
 }
 
 
-DRAWN = ROOT / "docs", ROOT / "benchmarks"
+DRAWN = ROOT / "docs"
 
 
 def draw_inline(app: Sphinx, doctree: nodes.document) -> None:
     """Put drawings (SVG) into the page itself, where they take the colours of the theme and can be read aloud."""
     for image in list(doctree.findall(nodes.image)):
         path = Path(app.srcdir, image["uri"])
-        if path.suffix == ".svg" and any(map(path.is_relative_to, DRAWN)):
+        if path.suffix == ".svg" and path.is_relative_to(DRAWN):
             drawing = f'<div class="drawing" tabindex="0">{path.read_text("utf-8")}</div>'
             image.replace_self(nodes.raw("", drawing, format="html"))
 
