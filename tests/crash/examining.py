@@ -102,9 +102,8 @@ def remains(connection: Connection, *, aside: bool = False) -> Iterator[str]:
         }
         if TEMPORARY.fullmatch(path.name) and not emptied:
             yield f"{path.relative_to(home)} was left"
-    for folder in (connection.path / "pending", home / "importing" / "identity"):
-        if folder.exists():
-            yield f"{folder.name} was left: {sorted(one.name for one in folder.iterdir())}"
+    if (folder := connection.path / "pending").exists():
+        yield f"{folder.name} was left: {sorted(one.name for one in folder.iterdir())}"
     if not aside and (folder := connection.path / "aside").exists() and any(folder.iterdir()):
         yield "something was set aside for nothing"
 

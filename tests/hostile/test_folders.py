@@ -60,7 +60,7 @@ MAKING = (
 IMPORT = "import other --key key.pem --certificate chain.pem --connector-url {} --ca-file ca.pem"
 USERS = {
     ".": (*READING, *WRITING, *OF_ALL, *MAKING, IMPORT),
-    "connections": (*READING, *WRITING, *OF_ALL, "settings new --set settings.toml"),
+    "connections": (*READING, *WRITING, *OF_ALL, IMPORT, "settings new --set settings.toml"),
     "connections/prod": (*READING, *WRITING),
     "connections/prod/generations": (*READING, *WRITING),
     "connections/prod/pending": (*READING, *WRITING),
@@ -68,7 +68,6 @@ USERS = {
     "sandbox": ("sandbox", "establish new --sandbox", "establish prod --sandbox"),
     "runs": ("run 02_maintain_connection --practice", "run 02 -p connection prod --if-due", "fleet renew --jobs 1"),
     "fleet": ("fleet renew --jobs 1", "fleet renew --jobs 1 --force"),
-    "importing": (IMPORT,),
 }
 """Each folder, and the commands that use it; the home folder's are all."""
 DISTINCT = tuple(dict.fromkeys(command for commands in USERS.values() for command in commands))

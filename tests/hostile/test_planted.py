@@ -67,7 +67,7 @@ IN_CONNECTION = ("generations", "pending", "aside", "current")
 FILES = ("lock", "journal.jsonl", "settings.toml")
 IN_PENDING = ("state.json", "key.pem", "csr.pem", "answer.json", "chain.pem", "token", "room", "server-ca.pem")
 PLACES = (
-    *("connections", "connections/prod", "importing", "importing/lock", "importing/identity"),
+    *("connections", "connections/prod"),
     *(f"connections/prod/{one}" for one in (*IN_CONNECTION, *FILES)),
     *(f"connections/prod/pending/{one}" for one in IN_PENDING),
 )
@@ -116,7 +116,7 @@ def test_a_planted_symlink_leads_nobody_outside(secure, victim, writers, place, 
     proof("hostile", "things a user can do, done over a planted symlink", len(acts))
 
 
-@pytest.mark.parametrize("place", PLACES[:12])
+@pytest.mark.parametrize("place", PLACES[:9])
 def test_neither_does_it_when_all_is_revoked_or_removed(secure, victim, place, proof):
     before = look(victim)
     with planted(secure.home.path / place, target_of(place, victim)):
@@ -125,10 +125,10 @@ def test_neither_does_it_when_all_is_revoked_or_removed(secure, victim, place, p
     proof("hostile", "things a user can do, done over a planted symlink", 2)
 
 
-@pytest.mark.parametrize("place", ["importing", *FOLDERS[1:]])
+@pytest.mark.parametrize("place", FOLDERS[1:])
 def test_a_folder_that_is_a_symlink_is_named(secure, victim, writers, place):
     with planted(secure.home.path / place, victim):
-        told = tried(writers["import" if place == "importing" else "renew"])[0]
+        told = tried(writers["renew"])[0]
     assert isinstance(told, StorageFailed)
     assert f"{place} is a symlink" in told.message
 

@@ -14,16 +14,16 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from meddler import answers, lost_on_the_way, refused
 from secrets_watch import CANARY
-from steps import Clock, events, install, judged, tree
+from steps import Clock, events, judged, tree
 
 from ucl_helpers import import_identity, read_identity, renew
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.crypto import make_key
 from ucl_helpers.errors import (
     AuthenticationFailed,
+    Busy,
     CertificateRejected,
     ServerNotTrusted,
-    SettledElsewhere,
     UCLError,
     Unavailable,
     Unreachable,
@@ -220,26 +220,37 @@ def test_a_name_whose_identity_was_revoked_is_not(secure, chain, taken, tmp_path
     assert (outcome.facts["previous_fingerprint"], len(secure.generations())) == (old.fingerprint, 2)
 
 
-def test_what_was_made_meanwhile_by_another_process_stays(home, ucl, chain, taken, *, between, tmp_path):
-    (tmp_path / "elsewhere").mkdir()
+def test_no_other_process_uses_the_connection_while_ucl_is_called(home, chain, taken, *, between, tmp_path):
+    refusals = []
 
     def meanwhile(forward, call):
-        install(home, ucl, tmp_path / "elsewhere")
+        try:
+            with home.connection("prod").lock.held():
+                pass
+        except Busy as error:
+            refusals.append(error)
         return forward()
 
     between.on("configuration", meanwhile)
-    with pytest.raises(SettledElsewhere):
+    taken(read_identity(*files(tmp_path, key_bytes(), pem(*chain))))
+    assert len(refusals) == 1
+    with home.connection("prod").lock.held():
+        pass
+
+
+def test_an_import_changes_nothing_while_another_process_uses_the_connection(secure, chain, taken, tmp_path):
+    before = tree(secure.path)
+    with secure.lock.held(), pytest.raises(Busy):
         taken(read_identity(*files(tmp_path, key_bytes(), pem(*chain))))
-    assert len(home.connection("prod").generations()) == 1
+    assert tree(secure.path) == before
 
 
-@pytest.mark.parametrize("name", ["identity", ".identity.0123abcd"])
-def test_what_an_import_left_that_was_killed_goes_with_the_next(home, chain, taken, tmp_path, name):
-    left = Pending(home.path / "importing" / name)
-    left.path.mkdir(parents=True)
+def test_the_next_import_removes_what_a_killed_import_left(home, chain, taken, tmp_path):
+    left = Pending(home.new("prod").path / "generations" / ".new.0123abcd.tmp")
+    left.path.mkdir()
     left.key_path.write_bytes(key_bytes())
     taken(read_identity(*files(tmp_path, key_bytes(), pem(*chain))))
-    assert list(left.path.parent.iterdir()) == [left.path.with_name("lock")]
+    assert [path.name for path in left.path.parent.iterdir()] == [home.connection("prod").current.name]
 
 
 def test_the_key_is_in_no_representation(chain, tmp_path):

@@ -30,8 +30,7 @@ def sealed(secure, monkeypatch):
 
 
 def in_plain(connection):
-    folders = connection.path, connection.home.path / "importing"
-    there = [one for folder in folders for one in folder.rglob("*") if one.is_file()]
+    there = [path for path in connection.path.rglob("*") if path.is_file()]
     return [str(one) for one in there if b"BEGIN PRIVATE KEY" in one.read_bytes()]
 
 

@@ -1,7 +1,5 @@
 """Ways in: ``ucl establish`` and ``ucl import``."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -9,10 +7,9 @@ import click
 from ucl_helpers.cli.after import finish
 from ucl_helpers.cli.common import FILE, as_json, with_home
 from ucl_helpers.cli.completion import connections
-from ucl_helpers.connection.files import remove_tree
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import UCLError, UsageError
+from ucl_helpers.errors import UsageError
 from ucl_helpers.extras import require
 from ucl_helpers.procedures.enrolment import access_from
 from ucl_helpers.procedures.establishment import establish
@@ -67,7 +64,7 @@ def establish_command(
         outcome = practise(home, name, key_length)
     elif access:
         _refuse_practice(home, name)
-        with _new(home, name) as connection:
+        with home.making(name) as connection:
             outcome = establish(connection, access, ca_file=ca_file, key_length=key_length)
     else:
         if not Connection(home, name).path.is_dir():
@@ -82,22 +79,6 @@ def _refuse_practice(home: Home, name: str) -> None:
         raise UsageError(
             f"{name} is a connection for practice.", remedy=f"Choose another name, or remove it: ucl forget {name}"
         )
-
-
-_LEFT = {"generations", "lock", "attempts.json", "revoked.json", "journal.jsonl"}
-
-
-@contextmanager
-def _new(home: Home, name: str) -> Iterator[Connection]:
-    """A connection, perhaps new; if nothing came of it and nothing is kept for another run, its folder goes again."""
-    connection = home.new(name)
-    try:
-        yield connection
-    finally:
-        with suppress(UCLError), connection.lock.held():
-            there = {one.name for one in connection.path.iterdir()}
-            if there <= _LEFT and not any((connection.path / "generations").iterdir()):
-                remove_tree(connection.path)
 
 
 @click.command("import")

@@ -21,8 +21,8 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,8 @@ _NO_FILE = {
     errno.ELOOP: "is a symlink that leads to itself",
     **dict.fromkeys((errno.EINVAL, errno.ENXIO, errno.ENODEV), "is a FIFO, a socket or a device"),
 }
+_EMPTY = {"generations", "lock", "attempts.json", "revoked.json", "journal.jsonl"}
+"""The files of a connection from which nothing came."""
 _SOURCES = {"establish": "established", "renew": "renewed", "import": "imported"}
 
 
@@ -132,6 +134,18 @@ class Home:
         files.make_private_folder(*connection.folders[:4])
         files.sweep(self.path / "connections", older_than=building.KEEP_YOUNGER.total_seconds())
         return connection
+
+    @contextmanager
+    def making(self, name: str) -> Iterator["Connection"]:
+        """Yield a connection, new or not; remove its folder afterwards if it holds nothing that another run needs."""
+        connection = self.new(name)
+        try:
+            yield connection
+        finally:
+            with suppress(UCLError), connection.lock.held():
+                names = {path.name for path in connection.path.iterdir()}
+                if names <= _EMPTY and not any((connection.path / "generations").iterdir()):
+                    files.remove_tree(connection.path)
 
 
 def settings_content(path: Path) -> bytes | None:

@@ -1,6 +1,10 @@
 """Import an identity that was made elsewhere: the tutorial's files, encrypted keys, PKCS #12.
 
-It is checked and tried by a call before anything of it is kept.
+Invariants that this file keeps:
+
+1.  Nothing of a connection changes until UCL has answered a call with the imported identity and its checks have passed.
+2.  An import that fails leaves the home folder as it was: a connection that was made for it is removed again.
+3.  The connection's lock is held throughout, so that no other process can replace the identity meanwhile.
 """
 
 from collections.abc import Sequence
@@ -20,7 +24,7 @@ from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.core_dumps import no_core_dumps
 from ucl_helpers.crypto import public_key_of
-from ucl_helpers.errors import AuthenticationFailed, SettledElsewhere, StorageFailed, UsageError
+from ucl_helpers.errors import AuthenticationFailed, StorageFailed, UsageError
 from ucl_helpers.formats.blocks import CERTIFICATE, PKCS7, blocks, identify
 from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_in, keys_in, needs_passphrase
 from ucl_helpers.models import Outcome, fingerprint
@@ -28,7 +32,6 @@ from ucl_helpers.operations import CONFIGURATION, configuration_from
 from ucl_helpers.procedures.establishment import must_be_needed
 from ucl_helpers.procedures.outage import unless_it_passes
 from ucl_helpers.procedures.outcomes import facts_of, mark_of, outcome_of
-from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS
 from ucl_helpers.wire.client import Answer, Client
 from ucl_helpers.wire.tls import check_url, hostname, tls_context
 
@@ -116,7 +119,7 @@ def import_identity(
     """Check an identity, try it at the certificate endpoint, and keep it as a connection.
 
     Args:
-        home: where connections lie.
+        home: the folder of all connections.
         name: of the connection; it must be new, its identity expired or revoked, or this very one, whose URL or CA
             has changed.
         identity: see :func:`read_identity`.
@@ -128,65 +131,59 @@ def import_identity(
         UsageError: the CA file cannot be used.
         ChecksFailed: names every failed check.
         RetryLater, Refused, ServerNotTrusted, BadAnswer: the call failed. In each case nothing is kept.
+        Busy: another process is using this connection.
     """
-    connection, url = Connection(home, name), check_url(connector_url, what="--connector-url")
-    connection.wanted()  # whatever its settings refer to is at hand
-    ca_file, before = usable_ca(ca_file) if ca_file else None, connection.current
+    url = check_url(connector_url, what="--connector-url")
+    ca_file = usable_ca(ca_file) if ca_file else None
     server_ca = ca_pem(_read(ca_file), where=str(ca_file)) if ca_file else None
-    is_same = mark_of(before) == fingerprint(identity.chain[0])  # perhaps with another URL or CA
-    if not is_same:
-        must_be_needed(connection, clock)
-    answer = _try(connection, identity, url, ca_file, accepted=is_same, clock=clock)
-    if before and not is_same:
-        must_be_needed(connection, clock)  # UCL is up: what it refused a moment ago may be accepted by now
-    configuration = configuration_from(answer.result)
-    expected = Expected(identity.key.public_key(), subject=None, server_now=answer.date, local_now=clock())
-    require(check_identity(identity.chain, expected), what="The imported certificate")
-    connection = home.new(name)
-    with connection.lock.held(wait=STEP_WAIT_SECONDS):
-        if connection.current != before:
-            raise SettledElsewhere(f"{name} got another generation meanwhile.", remedy="Look with: ucl status.")
-        previous = mark_of(before)
-        mark = fingerprint(identity.chain[0])
-        facts = facts_of("import", configuration, url, mark, now=clock(), previous=previous)
-        new = connection.install(identity.key, identity.chain, identity.chain[1:], server_ca, facts)
-        connection.accepted(mark)
+    imported = fingerprint(identity.chain[0])
+    with home.making(name) as connection, connection.lock.held():
+        connection.sweep()
+        connection.wanted()  # raises before UCL is called if a setting refers to something that is missing
+        previous = mark_of(connection.current)
+        if previous != imported:
+            must_be_needed(connection, clock)
+        answer = _call(connection, identity, url, ca_file, accepted=previous == imported, clock=clock)
+        if connection.current and previous != imported:
+            must_be_needed(connection, clock)  # UCL is up: it may accept now what it refused a moment ago
+        configuration = configuration_from(answer.result)
+        expected = Expected(identity.key.public_key(), subject=None, server_now=answer.date, local_now=clock())
+        require(check_identity(identity.chain, expected), what="The imported certificate")
+        facts = facts_of("import", configuration, url, imported, now=clock(), previous=previous)
+        generation = connection.install(identity.key, identity.chain, identity.chain[1:], server_ca, facts)
+        connection.accepted(imported)
         answered(connection)
-        connection.record("imported", fingerprint=new.fingerprint, previous=previous, generation=new.name)
-    named, warned = hostname(configuration.certificate_secured_connector_url), None
-    if named not in {None, hostname(url)}:
-        warned = f"UCL names the host {named} for the certificate endpoint; a renewal asks for your consent"
-    return outcome_of(connection, "imported", clock(), previous=previous, warnings=warned)
+        connection.record("imported", fingerprint=imported, previous=previous, generation=generation.name)
+        named, warning = hostname(configuration.certificate_secured_connector_url), None
+        if named not in {None, hostname(url)}:
+            warning = f"UCL names the host {named} for the certificate endpoint; a renewal asks for your consent"
+        return outcome_of(connection, "imported", clock(), previous=previous, warnings=warning)
 
 
-def _try(
+def _call(
     connection: Connection, identity: ImportedIdentity, url: str, ca_file: Path | None, *, accepted: bool, clock: Clock
 ) -> Answer:
-    """Call with it; the handshake wants files, so it lies in a folder of its own meanwhile. One at a time.
+    """Ask for a configuration with the imported identity. The caller holds the lock.
 
-    Nothing is remembered of a refusal: nothing of the connection is at stake, so there is nothing to wait for.
+    The handshake needs files, so the identity is written under a temporary name; :meth:`Connection.sweep` removes it
+    after a kill. A refusal is not remembered, because nothing of the connection depends on it.
     """
-    home = connection.home
-    files.make_private_folder(home.path, folder := home.path / "importing")
-    staged = Pending(folder / "identity", connection.passphrase)
-    with files.Lock(folder / "lock", home.path, folder).held(wait=STEP_WAIT_SECONDS):
-        for left in filter(Path.is_dir, folder.iterdir()):  # by an import that was killed
-            files.remove_tree(left)
-        files.require_links(folder, connection.location / "current")  # before anything is sent
-        try:
-            files.make_directory(staged.path)
-            staged.keep_key(identity.key)
-            staged.keep_chain(identity.chain)
-            _require_loadable(staged)
-            credentials = replace(staged.credentials(), accepted=accepted)
-            with Client(url, "certificate", ca_file=ca_file, credentials=credentials) as client:
-                return client.call(CONFIGURATION)
-        except AuthenticationFailed as error:
-            judged = unless_it_passes(error, connection, credentials, ca_file, now=clock())
-            remedy = f"Nothing was imported, and your files are unchanged. {judged.remedy}"
-            raise type(judged)(judged.message, remedy=remedy, **judged.data) from None
-        finally:
-            staged.discard()
+    files.require_links(connection.path, connection.path / "current")  # before anything is sent
+    staged = Pending(files.temporary(connection.path / "generations" / "new"), connection.passphrase)
+    try:
+        files.make_directory(staged.path)
+        staged.keep_key(identity.key)
+        staged.keep_chain(identity.chain)
+        _require_loadable(staged)
+        credentials = replace(staged.credentials(), accepted=accepted)
+        with Client(url, "certificate", ca_file=ca_file, credentials=credentials) as client:
+            return client.call(CONFIGURATION)
+    except AuthenticationFailed as error:
+        judged = unless_it_passes(error, connection, credentials, ca_file, now=clock())
+        remedy = f"Nothing was imported, and your files are unchanged. {judged.remedy}"
+        raise type(judged)(judged.message, remedy=remedy, **judged.data) from None
+    finally:
+        staged.discard()
 
 
 def _require_loadable(staged: Pending) -> None:

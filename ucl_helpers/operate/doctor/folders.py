@@ -25,7 +25,7 @@ WRITE = 0o022
 SECRETS = ("key.pem", "identity.pem", "token", *EXPORTS.values())
 LONG = timedelta(minutes=10)  # no step holds the lock for longer
 _EFFECTIVE = os.access in os.supports_effective_ids
-IN_HOME = ("connections", "importing", "fleet", "runs", "sandbox")
+IN_HOME = ("connections", "fleet", "runs", "sandbox")
 _LEFT_HALF_DONE = timedelta(days=1)
 
 
@@ -47,12 +47,12 @@ def home_folder(home: Home) -> Finding:
     if free < ROOM or (room.f_files and not room.f_favail):
         what = f"{free // 1024} KiB" if free < ROOM else "no more files"
         return failed(name, f"{path} has room for {what}", shell("du", "-sh", path), StorageFailed)
-    there_too = [one for one in (path / "connections", path / "importing") if os.path.lexists(one)]
-    problem = next(filter(None, (_folder_problem(name, one) for one in there_too)), None)
+    there_too = path / "connections"
+    problem = _folder_problem(name, there_too) if os.path.lexists(there_too) else None
     if (problem := problem or privacy(name, path, *(path / folder for folder in IN_HOME))) is not None:
         return problem
     left = [str(one) for one in _leftovers(path / "connections") if _age(one) > _LEFT_HALF_DONE.total_seconds()]
-    if not held(path / "importing" / "lock"):
+    if not held(path / "importing" / "lock"):  # an earlier version kept identities there while it imported them
         left += [str(one) for one in _entries(path / "importing") if one.is_dir()]
     if left:
         return warning(name, f"left by a run that was killed: {', '.join(left)}", shell("rm", "-r", *left))
