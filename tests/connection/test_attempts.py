@@ -11,7 +11,7 @@ from stored import locked_out
 
 from ucl_helpers import Establishment, Renewal, establish, renew, rollback, status_of
 from ucl_helpers.connection import attempts, files
-from ucl_helpers.connection.attempts import Attempts, looked, remembered
+from ucl_helpers.connection.attempts import Attempts, record_check, remembered
 from ucl_helpers.errors import (
     Busy,
     HostChanged,
@@ -353,22 +353,22 @@ def test_where_it_cannot_be_written_nothing_is_stopped(due, monkeypatch):
         write(path, data, mode)
 
     monkeypatch.setattr(files, "write", full)
-    looked(due, datetime.now(UTC))
+    record_check(due, datetime.now(UTC))
     assert renew(due, only_if_due=True).outcome == "renewed"
     assert not kept(due).exists()
 
 
 def test_a_look_is_left_out_where_nobody_may_write_or_another_is_at_work(secure, home):
     with locked_out(secure.path):
-        looked(secure, datetime.now(UTC))
+        record_check(secure, datetime.now(UTC))
         assert remembered(secure) == Attempts()
     with in_other_hands(secure):
-        looked(home.connection("prod"), datetime.now(UTC))
+        record_check(home.connection("prod"), datetime.now(UTC))
     before = tree(home.path)
-    looked(attempts.Connection(home, "nobody"), datetime.now(UTC))
+    record_check(attempts.Connection(home, "nobody"), datetime.now(UTC))
     assert (tree(home.path), kept(secure).exists()) == (before, False)
     now = datetime.now(UTC)
-    looked(secure, now)
+    record_check(secure, now)
     assert remembered(secure) == Attempts(last_looked=now)
 
 

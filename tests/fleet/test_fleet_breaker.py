@@ -16,7 +16,7 @@ from steps import pending_of
 
 from tools.make_fleet import make_fleet
 from ucl_helpers.clock import utc_now
-from ucl_helpers.connection.attempts import counted, remembered
+from ucl_helpers.connection.attempts import recording_attempt, remembered
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import (
     AuthenticationFailed,
@@ -216,7 +216,7 @@ def test_the_other_end_is_that_of_those_that_did_not_fail_before(fleet, known):
 
 def test_who_failed_least_in_earlier_runs_is_asked_first(home):
     for name in ("c000", "c002"):
-        with suppress(UCLError), home.connection(name).lock.held(), counted(home.connection(name), utc_now):
+        with suppress(UCLError), home.connection(name).lock.held(), recording_attempt(home.connection(name), utc_now):
             raise AuthenticationFailed("No.", status=400)
     with alone(home):
         planned = plan(home, ["c00[0-3]"], force=True)

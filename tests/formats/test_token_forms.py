@@ -11,7 +11,7 @@ from steps import go
 from ucl_helpers.errors import NewTokenNeeded, UsageError
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import read_bearer, read_token
-from ucl_helpers.procedures.enrolment import WayIn, access_from
+from ucl_helpers.procedures.enrolment import Enrolment, access_from
 
 pytest_plugins = ["procedure_fixtures"]
 TOKEN = "2ClhTW-dMgEWl9yb7j3XqzqHBCS4yvQsTPMfL94PIRu4viPgy0HroCo9BHzSIHzel0DWp67uZbB3QfcDX7__Pg=="
@@ -147,7 +147,7 @@ def test_the_endpoint_is_remembered_while_a_new_token_is_needed(home, ucl, betwe
     connection = home.new("new")
     monkeypatch.setenv("THE_TOKEN", ucl.one_time_token())
     first = access_from({"token": "env:THE_TOKEN", "connector_url": between.connector_url}, None, connection)
-    establishment = WayIn(connection, first, ucl.ca_file).begin(key_length=2048)
+    establishment = Enrolment(connection, first, ucl.ca_file).begin(key_length=2048)
     go(establishment, "request")
     connection.pending.keep_token(None)  # as after five minutes
     with pytest.raises(NewTokenNeeded):
@@ -155,7 +155,7 @@ def test_the_endpoint_is_remembered_while_a_new_token_is_needed(home, ucl, betwe
     monkeypatch.setenv("THE_TOKEN", ucl.one_time_token())
     second = access_from({"token": "env:THE_TOKEN"}, None, connection)
     assert second.connector_url == between.connector_url
-    assert go(WayIn(connection, second, ucl.ca_file).begin(key_length=2048)).outcome == "established"
+    assert go(Enrolment(connection, second, ucl.ca_file).begin(key_length=2048)).outcome == "established"
     with pytest.raises(UsageError, match="does not name its endpoint"):
         access_from({"token": "env:THE_TOKEN"}, None, connection)
 
@@ -163,7 +163,7 @@ def test_the_endpoint_is_remembered_while_a_new_token_is_needed(home, ucl, betwe
 @pytest.mark.parametrize("form", [f"{URL}?token={{}}", '{{"token": "{}", "connectorURL": "' + URL + '"}}'])
 def test_what_a_token_names_comes_before_what_is_remembered(form, home, ucl, between, *, token, monkeypatch):
     connection = home.new("new")
-    go(WayIn(connection, token, ucl.ca_file).begin(key_length=2048), "request")
+    go(Enrolment(connection, token, ucl.ca_file).begin(key_length=2048), "request")
     monkeypatch.setenv("THE_TOKEN", form.format(TOKEN))
     assert access_from({"token": "env:THE_TOKEN"}, None, connection).connector_url == URL
     monkeypatch.setenv("THE_TOKEN", TOKEN)

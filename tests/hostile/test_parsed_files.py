@@ -16,7 +16,7 @@ from strategies import JUNK
 from trying import WHOLE, damaged, tried
 
 from ucl_helpers import crypto
-from ucl_helpers.connection.attempts import Attempts, counted, must_not_wait, remembered
+from ucl_helpers.connection.attempts import Attempts, raise_if_backing_off, recording_attempt, remembered
 from ucl_helpers.connection.pending import prune_aside
 from ucl_helpers.connection.status import Status, status_of
 from ucl_helpers.connection.store import Home
@@ -50,7 +50,7 @@ def connection(tmp_path_factory):
     pending.keep_request(key_of(1), make_csr(key_of(1), parse_subject(SUBJECT)))
     pending.update(sent=NOW.isoformat(), rejected=1, clock_difference=1.5, url="https://ucl.example/graphql")
     pending.keep_answer(SIGNED)
-    with made.lock.held(), suppress(Unreachable), counted(made, now, begins=True):
+    with made.lock.held(), suppress(Unreachable), recording_attempt(made, now, begins=True):
         raise Unreachable("No answer.")
     with pytest.MonkeyPatch.context() as patch:  # primes are slow to prove
         patch.setattr(
@@ -108,7 +108,7 @@ def look(connection):
     of_our_errors(lambda: fresh.current.credentials, Credentials)
     of_our_errors(fresh.journal, list)
     assert isinstance(remembered(fresh), Attempts)
-    of_our_errors(lambda: must_not_wait(fresh, now()))
+    of_our_errors(lambda: raise_if_backing_off(fresh, now()))
     of_our_errors(fresh.revoked, dict)
     of_our_errors(fresh.lock.holder, str)
     of_our_errors(lambda: pending.state, dict)

@@ -27,7 +27,7 @@ from ucl_helpers.connection.status import Status
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UCLError
 from ucl_helpers.models import Check, OneTimeToken, Outcome, Validity
-from ucl_helpers.procedures.enrolment import WayIn
+from ucl_helpers.procedures.enrolment import Enrolment
 from ucl_helpers.procedures.establishment import DirectorAccess
 from ucl_helpers.procedures.revocation import ValidIdentities, ValidIdentity
 from ucl_helpers.tables import Shown, html_table
@@ -67,7 +67,7 @@ def every_model(text, home):
         Exchange(text, text, text, {"csr": text, "x": [text]}, {"subject": text}),
         Status(text, text, NOW, True, text, text, text, validity, models.Due(False, NOW, text), text, text, text),
         ValidIdentities((identity, identity)),
-        *(WayIn(home.new("mine"), way) for way in (director, token)),
+        *(Enrolment(home.new("mine"), way) for way in (director, token)),
         Checks(checks),
         *(failure(one, text) for one in (error, broken(assertion), broken(AssertionError(text)))),
     ]

@@ -12,7 +12,7 @@ from notebook_runs import mode, must_follow_the_schema
 from steps import install, judged
 
 from ucl_helpers.clock import utc_now
-from ucl_helpers.connection.attempts import counted
+from ucl_helpers.connection.attempts import recording_attempt
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Unreachable
@@ -114,7 +114,7 @@ def test_while_a_renewal_waits_hooks_are_run_all_the_same_and_no_kernel_is_start
     (connection.path / "settings.toml").write_text(hook)
     assert look(connection, NOW).needed == "hooks still have to run: one"
     sent(connection)
-    with suppress(Unreachable), connection.lock.held(), counted(connection, utc_now):
+    with suppress(Unreachable), connection.lock.held(), recording_attempt(connection, utc_now):
         raise Unreachable("UCL cannot be reached.")
     shell = Shell(connection.home.path, tmp_path)
     said = shell.ucl("run", "02", "-p", "connection", connection.name, "--if-due", "--json")

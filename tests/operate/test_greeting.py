@@ -13,7 +13,7 @@ from steps import Clock, install
 
 from ucl_helpers.cli.main import group
 from ucl_helpers.clock import utc_now
-from ucl_helpers.connection.attempts import counted
+from ucl_helpers.connection.attempts import recording_attempt
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Unreachable
 from ucl_helpers.operate.greeting import MOST, greeting
@@ -122,7 +122,7 @@ def test_each_connection_has_what_it_needs(home, add, monkeypatch):
     (add("hooks").path / "settings.toml").write_text('[[hooks]]\nname = "tell"\ncommand = ["true"]\n')
     failing = add("failing")
     (failing.path / "settings.toml").write_text('renew_before = "2000d"\n')
-    with suppress(Unreachable), failing.lock.held(), counted(failing, Clock(days=46)):
+    with suppress(Unreachable), failing.lock.held(), recording_attempt(failing, Clock(days=46)):
         raise Unreachable("UCL cannot be reached.")
     home.new("new")
     found = commands(greeting(home, Clock(days=47)))

@@ -13,7 +13,7 @@ from stored import install
 
 from ucl_helpers.cli.main import group
 from ucl_helpers.clock import utc_now
-from ucl_helpers.connection.attempts import counted, remembered
+from ucl_helpers.connection.attempts import recording_attempt, remembered
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import (
     AuthenticationFailed,
@@ -72,7 +72,7 @@ def configure(connection, *urls, more=""):
 def fail(connection, times):
     """So many attempts in a row have failed."""
     for _ in range(times - remembered(connection).failures):
-        with suppress(Unreachable), connection.lock.held(), counted(connection, utc_now):
+        with suppress(Unreachable), connection.lock.held(), recording_attempt(connection, utc_now):
             raise DOWN
 
 
@@ -145,7 +145,7 @@ def test_an_outage_is_a_warning_first_and_a_failure_when_it_lasts(what, connecti
     now = SIGNED + HOUR
     for hours, error in ((0, down), (1, down), (2, down), (26, down), (27, down), (28, lost)):
         moment = now + hours * HOUR
-        with suppress(UCLError), connection.lock.held(), counted(connection, lambda moment=moment: moment):
+        with suppress(UCLError), connection.lock.held(), recording_attempt(connection, lambda moment=moment: moment):
             raise error
         notify(connection, error, clock=lambda moment=moment: moment)
     assert [told["type"] for _, told in received] == ["warning", "failure", "failure"]

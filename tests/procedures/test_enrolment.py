@@ -8,7 +8,7 @@ from steps import go, pending_of
 
 from ucl_helpers.errors import NewTokenNeeded, ServerNotTrusted, Unreachable, UsageError
 from ucl_helpers.models import NotNeeded, OneTimeToken
-from ucl_helpers.procedures.enrolment import WayIn, access_from
+from ucl_helpers.procedures.enrolment import Enrolment, access_from
 from ucl_helpers.procedures.establishment import DirectorAccess
 
 pytest_plugins = ["procedure_fixtures"]
@@ -100,7 +100,7 @@ def new(home):
 
 
 def test_by_the_director_a_token_is_fetched_only_if_one_is_needed(new, ucl, between, director):
-    way = WayIn(new, director, ucl.ca_file)
+    way = Enrolment(new, director, ucl.ca_file)
     go(way.begin(key_length=2048), "request")
     assert len(between.seen("token")) == 1
     establishment = way.begin(key_length=2048)
@@ -110,7 +110,7 @@ def test_by_the_director_a_token_is_fetched_only_if_one_is_needed(new, ucl, betw
 
 
 def test_with_a_token_a_cell_may_run_twice(new, ucl, between, token):
-    way = WayIn(new, token, ucl.ca_file)
+    way = Enrolment(new, token, ucl.ca_file)
     for upto in ("configuration", "configuration", "sign", "activate"):
         go(way.begin(key_length=2048), upto)
     assert new.current
@@ -118,15 +118,15 @@ def test_with_a_token_a_cell_may_run_twice(new, ucl, between, token):
 
 
 def test_without_either_only_what_was_interrupted_is_finished(new, ucl, token):
-    way = WayIn(new, None, ucl.ca_file)
+    way = Enrolment(new, None, ucl.ca_file)
     with pytest.raises(NewTokenNeeded):
         go(way.begin())
-    go(WayIn(new, token, ucl.ca_file).begin(key_length=2048), "sign")
+    go(Enrolment(new, token, ucl.ca_file).begin(key_length=2048), "sign")
     assert go(way.begin(key_length=2048)).outcome == "established"
 
 
 def test_it_shows_the_way_and_no_secret(new, secure, director, token):
-    shown = {str(WayIn(new, access)) for access in (director, token, None)} | {str(WayIn(secure, None))}
+    shown = {str(Enrolment(new, access)) for access in (director, token, None)} | {str(Enrolment(secure, None))}
     assert [
         sum(text in one for one in shown) for text in ("the Director at", "a one-time token for", "none given")
     ] == [
@@ -137,5 +137,5 @@ def test_it_shows_the_way_and_no_secret(new, secure, director, token):
     assert sum("not yet" in one for one in shown) == 3
     assert not any(secret in one + repr(shown) for one in shown for secret in (director.bearer, token.token))
     assert not any(
-        secret in repr(WayIn(new, one)) for one in (director, token) for secret in (director.bearer, token.token)
+        secret in repr(Enrolment(new, one)) for one in (director, token) for secret in (director.bearer, token.token)
     )

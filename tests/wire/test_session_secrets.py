@@ -11,7 +11,7 @@ from steps import STEPS, events, pending_of
 
 from ucl_helpers import Establishment, Renewal, establish, renew, revoke, rollback, status_of, valid_identities
 from ucl_helpers.errors import ChecksFailed, UCLError
-from ucl_helpers.procedures.enrolment import WayIn
+from ucl_helpers.procedures.enrolment import Enrolment
 
 pytest_plugins = ["procedure_fixtures"]
 WITH_SECRETS = {"key.pem", "identity.pem", "token"}
@@ -95,8 +95,8 @@ def through_all_steps(watch, begin):
 
 
 def test_in_a_whole_life(watch, new, ucl, token, director):
-    watch(lambda: WayIn(new, token))
-    watch(lambda: WayIn(new, director))
+    watch(lambda: Enrolment(new, token))
+    watch(lambda: Enrolment(new, director))
     through_all_steps(watch, lambda: Establishment.begin(new, token, ca_file=ucl.ca_file))
     through_all_steps(watch, lambda: Renewal.begin(new))
     watch(lambda: valid_identities(new))

@@ -31,8 +31,8 @@ def finish(connection: Connection, outcome: Outcome, *, json_output: bool) -> No
 
 
 @contextmanager
-def telling(connection: Connection) -> Iterator[None]:
-    """An error in the block is told to who wants to know; it goes on its way all the same."""
+def notifying_on_error(connection: Connection) -> Iterator[None]:
+    """Notify those who want to know of an error in the block, and raise it again."""
     try:
         yield
     except OutputLost:

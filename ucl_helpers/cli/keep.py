@@ -4,7 +4,7 @@ import json
 
 import click
 
-from ucl_helpers.cli.after import finish, telling
+from ucl_helpers.cli.after import finish, notifying_on_error
 from ucl_helpers.cli.common import as_json, confirm, open_by_name, say, show, with_home
 from ucl_helpers.cli.completion import connections
 from ucl_helpers.connection.status import status_of
@@ -74,7 +74,7 @@ def renew_command(
         )
         show(outcome, json_output=json_output)
         return
-    with telling(connection):
+    with notifying_on_error(connection):
         outcome = renew(
             connection,
             key_length=key_length,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ucl_helpers.cli.after import telling
+from ucl_helpers.cli.after import notifying_on_error
 from ucl_helpers.cli.common import FILE, Duration, as_json, say, with_home
 from ucl_helpers.cli.completion import notebooks
 from ucl_helpers.connection.files import make_output_folder
@@ -163,7 +163,7 @@ def _refuse_real(accepted: Mapping[str, Any]) -> None:
 def _told(home: Home, given: Mapping[str, str]) -> AbstractContextManager[None]:
     """An error that lets no run come about is told to who wants to know of the connection it would have been for."""
     with suppress(UCLError):  # it names no connection, or none that is there
-        return telling(Home(given.get("home") or home.path).connection(given.get("connection") or ""))
+        return notifying_on_error(Home(given.get("home") or home.path).connection(given.get("connection") or ""))
     return nullcontext()
 
 

@@ -103,8 +103,8 @@ def remembered(connection: Connection) -> Attempts:
     return _attempts_from(told).settled(_in_use(connection))
 
 
-def looked(connection: Connection, now: datetime) -> None:
-    """Remember that somebody looked whether it is due at ``now`` (UTC), and found nothing to do.
+def record_check(connection: Connection, now: datetime) -> None:
+    """Record a check whether it is due at ``now`` (UTC), and found nothing to do.
 
     Where that cannot be written, or another process has the connection in hand, it is left out: never an error.
     """
@@ -112,8 +112,8 @@ def looked(connection: Connection, now: datetime) -> None:
         _write(connection, replace(remembered(connection), last_looked=now))
 
 
-def must_not_wait(connection: Connection, now: datetime) -> None:
-    """What is due is tried, unless it failed a short time ago; then it is remembered that somebody looked.
+def raise_if_backing_off(connection: Connection, now: datetime) -> None:
+    """Raise unless a connection that is due may be tried now; then the check is recorded.
 
     Raises:
         Waiting: it is not to be tried before another moment.
@@ -121,7 +121,7 @@ def must_not_wait(connection: Connection, now: datetime) -> None:
     known = remembered(connection)
     if (when := known.next_try(now)) is None:
         return
-    looked(connection, now)
+    record_check(connection, now)
     times = "once" if known.failures == 1 else f"{known.failures} times"
     since = f" since {moment(known.failing_since)}" if known.failing_since and known.failures > 1 else ""
     raise Waiting(
@@ -145,8 +145,10 @@ def refusal(connection: Connection) -> str | None:
 
 
 @contextmanager
-def counted(connection: Connection, clock: Clock, *, begins: bool = False, rehearsal: bool = False) -> Iterator[None]:
-    """An attempt, or a part of one: that it began is remembered before, that it failed afterwards.
+def recording_attempt(
+    connection: Connection, clock: Clock, *, begins: bool = False, rehearsal: bool = False
+) -> Iterator[None]:
+    """Record that an attempt begins, and that it fails if the block raises an error.
 
     The caller holds the lock. What says nothing of UCL or the connection is no failure: wrong usage, another process at
     work, a token that is not there before anything was asked. Of a rehearsal nothing is remembered.

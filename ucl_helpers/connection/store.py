@@ -239,7 +239,9 @@ class Connection:
         if (current := self.current) is None:
             if self.generations() and not self.pending:
                 raise StorageFailed(f"{self.path / 'current'} is gone.", remedy=f"Run: ucl rollback {self.name}")
-            raise UnknownConnection(f"{self.name} is not established yet.", remedy=f"Finish with: {self.way_back}")
+            raise UnknownConnection(
+                f"{self.name} is not established yet.", remedy=f"Finish with: {self.establish_command}"
+            )
         return current
 
     def generations(self) -> list[Generation]:
@@ -313,14 +315,14 @@ class Connection:
         return self.settings.sandbox is not None
 
     @property
-    def way_back(self) -> str:
-        """The command that establishes it anew."""
+    def establish_command(self) -> str:
+        """The command that establishes it again."""
         return f"ucl establish {self.name}{' --sandbox' if self.is_sandbox else ''}"
 
     def come_back(self, now: datetime) -> str:
         """The command that brings it back at ``now`` (UTC) when its identity is lost: by a rollback where one works."""
         usable = self.usable(now)
-        return f"ucl rollback {self.name} (generation {usable[0].name})" if usable else self.way_back
+        return f"ucl rollback {self.name} (generation {usable[0].name})" if usable else self.establish_command
 
     def due(self, now: datetime) -> Due:
         """Whether the generation in use is due at ``now`` (UTC), by the connection's settings."""

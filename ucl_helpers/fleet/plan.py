@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
-from ucl_helpers.connection.attempts import looked
+from ucl_helpers.connection.attempts import record_check
 from ucl_helpers.connection.exports import json_object
 from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.settings import Settings
@@ -128,7 +128,7 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
     if not force:
         idle = {one.name: not_due(one.fingerprint) for one in found if not _has_work(home, one)}
         for name in idle:
-            looked(Connection(home, name), clock())
+            record_check(Connection(home, name), clock())
         found = [one for one in found if one.name not in idle]
         bases = {one.name: one.generation for one in found}
         return Plan(home, force, bases, idle, _endpoints(found), _failures(found), practice)

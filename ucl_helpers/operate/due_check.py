@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ucl_helpers.clock import utc_now
-from ucl_helpers.connection.attempts import looked, must_not_wait, refusal
+from ucl_helpers.connection.attempts import raise_if_backing_off, record_check, refusal
 from ucl_helpers.connection.hook_state import pending_hooks
 from ucl_helpers.connection.passphrases import wanted_by
 from ucl_helpers.connection.pending import Pending
@@ -104,7 +104,7 @@ def look(connection: Connection, now: datetime) -> Look:
         for reason in REASONS:
             if why := reason(connection, now):
                 if reason in PAUSED:
-                    must_not_wait(connection, now)
+                    raise_if_backing_off(connection, now)
                 return Look(connection.name, why)
         due = connection.due(now)
     except Waiting:
@@ -134,12 +134,12 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
         told = {**_failed(error), "nextTry": error.data["not_before"]}
     else:
         if seen.needed == REVOKED:
-            looked(connection, started)
+            record_check(connection, started)
             told = _failed(Refused(f"The certificate of {name} was revoked.", remedy=_come_back(connection)))
         elif seen.needed or seen.until is None:
             return None
         else:
-            looked(connection, started)
+            record_check(connection, started)
             told = {"outcome": "not-due", "exitCode": 0, "notNeededUntil": moment(seen.until), "rule": seen.rule}
     ended = datetime.now(UTC)
     return {

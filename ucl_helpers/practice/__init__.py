@@ -29,7 +29,7 @@ from ucl_helpers.headless.attended import is_attended
 from ucl_helpers.headless.parameters import check_parameters
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.procedures.enrolment import WayIn, access_from
+from ucl_helpers.procedures.enrolment import Enrolment, access_from
 from ucl_helpers.procedures.establishment import DirectorAccess, establish, is_accepted
 from ucl_helpers.procedures.importing import import_identity, read_identity, usable_ca
 from ucl_helpers.procedures.renewal import renew
@@ -213,7 +213,7 @@ def open_connections(
 
 def way_in(
     name: str = "", home: str | Path | None = None, *, practice: str, asked: bool = False, **given: str
-) -> WayIn:
+) -> Enrolment:
     """How a connection is to be established: by what is given, or else at the sandbox.
 
     Args:
@@ -236,13 +236,13 @@ def way_in(
     if there and access:
         if there.is_sandbox:
             raise UsageError(f"{name} is a connection for practice.", remedy="Choose another name.")
-        return WayIn(folder.new(name), access, ca_file)
+        return Enrolment(folder.new(name), access, ca_file)
     if there and there.path.is_dir() and not there.is_sandbox and not asked:
-        return WayIn(there, None, ca_file)
+        return Enrolment(there, None, ca_file)
     if not (there and there.is_sandbox):
         must_be_asked_for(name, asked=asked)
     connection = _practice(folder, name) if name else _anew(_practice(folder, _own(folder, practice)))
-    return WayIn(connection, director_of(folder), sandbox_of(folder).ca_file)
+    return Enrolment(connection, director_of(folder), sandbox_of(folder).ca_file)
 
 
 def practise(home: Home, name: str, key_length: int | None = None) -> Outcome:

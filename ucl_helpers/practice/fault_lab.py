@@ -21,7 +21,7 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Outage
 from ucl_helpers.extras import missing_for
 from ucl_helpers.models import Check
-from ucl_helpers.procedures.enrolment import WayIn
+from ucl_helpers.procedures.enrolment import Enrolment
 from ucl_helpers.procedures.establishment import DirectorAccess, is_accepted
 from ucl_helpers.tables import Row, Shown
 from ucl_helpers.views import Checks
@@ -76,7 +76,7 @@ class Workbench:
             self.connection = home.new("practice-06")
             self.connection.write_settings({"sandbox": str(ucl.state / "ready.json"), "key_length": key_length})
             access = DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
-            self.way_in = WayIn(self.connection, access, ucl.ca_file)
+            self.way_in = Enrolment(self.connection, access, ucl.ca_file)
             self.way_in.begin().run()
             self._end = weakref.finalize(self, stack.pop_all().close)
 

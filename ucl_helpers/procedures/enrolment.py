@@ -93,8 +93,8 @@ def _remembered_endpoint(connection: Connection | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class WayIn(Shown):
-    """A connection and the access by which it can be established."""
+class Enrolment(Shown):
+    """A connection, and the token or the access to the Director by which it can be established."""
 
     connection: Connection
     access: Access

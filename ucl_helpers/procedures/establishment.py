@@ -16,7 +16,7 @@ from typing import Self
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
-from ucl_helpers.connection.attempts import answered, counted
+from ucl_helpers.connection.attempts import answered, recording_attempt
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import (
     AuthenticationFailed,
@@ -120,7 +120,7 @@ class Establishment(Procedure):
                 return establishment
             if token is not None and not establishment.can_go_on():
                 require_unexpired(token, clock())
-            with counted(connection, clock):  # so that a refusal has a beginning, and an end
+            with recording_attempt(connection, clock):  # so that a refusal has a beginning, and an end
                 if only_if_needed and is_accepted(connection, clock):
                     until = connection.require_current().validity.not_after
                     establishment.not_needed = NotNeeded(until, "established, and UCL accepts its certificate")
@@ -220,7 +220,7 @@ class Establishment(Procedure):
     def _with_a_new_token(self) -> str:
         """The whole command that goes on with a new token; what ``pending/`` remembers is left out of it."""
         connection, kept = self.connection, self.pending.state
-        words = shlex.split(connection.way_back)
+        words = shlex.split(connection.establish_command)
         if not connection.is_sandbox:
             url = self._token.connector_url if self._token else None
             words += ["--token", "prompt"]
@@ -258,7 +258,7 @@ class Establishment(Procedure):
 
     def _still_refused(self, error: UCLError) -> UCLError:
         name = self.connection.name
-        anew = f"with a new one-time token, {self.connection.way_back} gives it up and begins again."
+        anew = f"with a new one-time token, {self.connection.establish_command} gives it up and begins again."
         remedy = (
             f"The new identity is kept. Ask UCL's operator whether there is an outage. If there is one, wait: ucl "
             f"establish {name} tries the identity again. If there is none, it is lost: {anew}"

@@ -150,7 +150,8 @@ def judged(
     return AuthenticationFailed(
         f"{message}{lasting}",
         remedy="Ask UCL's operator whether there is an outage. If there is one, wait. The next run tries "
-        f"again. If there is none, the identity is lost. Then establish the connection again: {connection.way_back}",
+        "again. If there is none, the identity is lost. Then establish the connection again: "
+        f"{connection.establish_command}",
         **facts,
     )
 

@@ -22,7 +22,7 @@ from cryptography import x509
 
 from ucl_helpers.checks import Expected
 from ucl_helpers.clock import Clock
-from ucl_helpers.connection.attempts import answered, counted
+from ucl_helpers.connection.attempts import answered, recording_attempt
 from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.pending import prune_aside
 from ucl_helpers.connection.store import Connection
@@ -49,7 +49,7 @@ from ucl_helpers.operations import configuration_from, signed_from
 from ucl_helpers.procedures import outage
 from ucl_helpers.procedures.keymaker import KeyMaker
 from ucl_helpers.procedures.outcomes import facts_of, mark_of, not_needed, outcome_of, warnings_of
-from ucl_helpers.procedures.resumption import must_be_ours, open_pending, resume, tidy, trust
+from ucl_helpers.procedures.resumption import open_pending, require_same_pending, resume, tidy, trust
 from ucl_helpers.procedures.verification import decoded, verify
 from ucl_helpers.progress import waiting
 from ucl_helpers.tables import span
@@ -175,13 +175,15 @@ class Procedure(ABC):
             kept: Step = self._results[name]
             return kept
         with self.connection.lock.held(wait=STEP_WAIT_SECONDS):
-            must_be_ours(self.connection, self.pending, self._base, self._id)
+            require_same_pending(self.connection, self.pending, self._base, self._id)
             self._drop_stale_results()
             if after and after not in self._results:
                 raise UsageError(f"{name}() comes after {after}().", remedy="Run the steps in their order.")
             if name not in self._results or after is None:  # only the configuration is asked for again
                 try:
-                    with counted(self.connection, self._clock, begins=after is None, rehearsal=self.rehearsal):
+                    with recording_attempt(
+                        self.connection, self._clock, begins=after is None, rehearsal=self.rehearsal
+                    ):
                         self._results[name] = act()
                 except UCLError:
                     self.close()

@@ -73,7 +73,7 @@ class Renewal(Procedure):
         """
         with (
             connection.lock.held(wait=STEP_WAIT_SECONDS),
-            attempts.counted(connection, clock, rehearsal=rehearsal),
+            attempts.recording_attempt(connection, clock, rehearsal=rehearsal),
         ):
             connection.require_current()
             renewal = cls(connection, bits=key_length, server_ca=None, clock=clock)
@@ -87,7 +87,7 @@ class Renewal(Procedure):
             if state.get("kind") == "establish" and state["base"] == current.stem and renewal.pending.answer():
                 raise UsageError(
                     f"An establishment of {connection.name} waits to be finished.",
-                    remedy=f"Run: {connection.way_back}",
+                    remedy=f"Run: {connection.establish_command}",
                 )
             known = connection.verdicts().get(current.fingerprint)
             if known and known.status == "revoked" and not known.may_pass:
@@ -100,10 +100,10 @@ class Renewal(Procedure):
                 if attempts.refusal(connection):
                     renewal._ask_whether_it_is_accepted()
                 renewal.not_needed = NotNeeded(renewal.due.at, renewal.due.reason)
-                attempts.looked(connection, clock())
+                attempts.record_check(connection, clock())
                 return renewal
             if only_if_due:
-                attempts.must_not_wait(connection, clock())
+                attempts.raise_if_backing_off(connection, clock())
             renewal.start_key()
             return renewal
 
@@ -111,14 +111,16 @@ class Renewal(Procedure):
         try:
             answer = self._call(CONFIGURATION)
         except CertificateRejected as error:
-            remedy = f"If it has expired or was revoked, establish the connection anew: {self.connection.way_back}"
+            remedy = (
+                f"If it has expired or was revoked, establish the connection anew: {self.connection.establish_command}"
+            )
             raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
         self.connection.accepted(self.connection.require_current().fingerprint)
         return answer
 
     def _ask_whether_it_is_accepted(self) -> None:
         """Ask UCL again about a certificate that it has refused, though nothing is due; raises what a refusal means."""
-        attempts.must_not_wait(self.connection, self._clock())
+        attempts.raise_if_backing_off(self.connection, self._clock())
         try:
             self._ask_configuration()
         finally:

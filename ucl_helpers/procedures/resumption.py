@@ -47,7 +47,7 @@ def tidy(connection: Connection, pending: Pending) -> None:
     protect(connection)
 
 
-def must_be_ours(connection: Connection, pending: Pending, base: Generation | None, known: str | None) -> None:
+def require_same_pending(connection: Connection, pending: Pending, base: Generation | None, known: str | None) -> None:
     """A procedure goes on only with what it has begun itself, for the generation it began with.
 
     Raises:

@@ -122,7 +122,7 @@ class Steps(Panel):
         status = self.desk.status()
         if not self._may_begin():
             told = f"{self.desk.name} cannot be renewed, since it is not established. Finish with: "
-            return element("p", told, element("code", self.desk.connection.way_back))
+            return element("p", told, element("code", self.desk.connection.establish_command))
         if status.under_way is None:
             return ""
         left = self.desk.connection.pending.state
