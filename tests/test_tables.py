@@ -22,7 +22,7 @@ from ucl_helpers.models import (
     Validity,
     Verification,
 )
-from ucl_helpers.operate.hook_results import HookResult, HookResults
+from ucl_helpers.operate.hooks import HookResult, HookResults
 from ucl_helpers.tables import html_table, moment, printable, span, text_table
 from ucl_helpers.wire.exchange import Exchange
 
@@ -41,7 +41,7 @@ MODELS = [
     Outcome(HOSTILE, HOSTILE, {"next_due": HOSTILE, "nothing": None}),
     OneTimeToken(TOKEN, HOSTILE),
     VALIDITY,
-    HookResults(HOSTILE, HOSTILE, (HookResult(HOSTILE, "failed", HOSTILE, said=HOSTILE),), HOSTILE, HOSTILE),
+    HookResults(HOSTILE, HOSTILE, (HookResult(HOSTILE, "failed", HOSTILE, output=HOSTILE),), HOSTILE, HOSTILE),
     Exchange(HOSTILE, HOSTILE, HOSTILE, {"csr": HOSTILE}, {"token": {"token": TOKEN}}),
 ]
 

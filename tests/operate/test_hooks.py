@@ -20,7 +20,7 @@ from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import HookFailed, StorageFailed, UsageError
 from ucl_helpers.models import Outcome
-from ucl_helpers.operate import child
+from ucl_helpers.operate import programs
 from ucl_helpers.operate.hooks import pending_hooks, run_hooks
 from ucl_helpers.tables import moment
 
@@ -328,7 +328,7 @@ def test_an_outcome_tells_of_its_hooks(connection):
 def test_what_it_printed_last_is_shown_and_kept_out_of_the_error(connection):
     configure(connection, one=r"seq 9; echo err >&2; printf 'w\033[2Jas\r\n'; exit 1")
     results = run_hooks(connection)
-    assert only(results).said == "7\n8\n9\nerr\nw\\x1b[2Jas"
+    assert only(results).output == "7\n8\n9\nerr\nw\\x1b[2Jas"
     assert "w\\x1b[2Jas" in str(results)
     assert "\x1b" not in str(results)
     assert "err" not in results.error.message
@@ -341,7 +341,7 @@ def test_of_much_that_it_prints_the_end_is_kept(connection):
     configure(connection, one="yes | head -c 5000000; echo; echo end")
     assert only(run_hooks(connection)).status == "done"
     kept = (connection.path / "hooks" / "one.log").read_bytes()
-    assert (len(kept), kept[-4:]) == (child.KEPT_BYTES, b"end\n")
+    assert (len(kept), kept[-4:]) == (programs.KEPT_BYTES, b"end\n")
 
 
 @pytest.mark.parametrize(
@@ -362,11 +362,11 @@ def test_a_key_that_it_prints_in_another_form_is_kept_nowhere(form, connection):
     results = run_hooks(connection)
     log = (connection.path / "hooks" / "one.log").read_text()
     assert log == "[private key removed]"
-    assert max(map(len, (log + only(results).said).split())) < 40
+    assert max(map(len, (log + only(results).output).split())) < 40
 
 
 def test_of_a_key_that_is_half_pushed_out_the_rest_is_not_kept_either(connection):
-    filler = child.KEPT_BYTES - 900  # the key's text is longer than that
+    filler = programs.KEPT_BYTES - 900  # the key's text is longer than that
     configure(connection, one=f"cat $UCL_KEY_FILE; yes | head -c {filler}")
     run_hooks(connection)
     kept = (connection.path / "hooks" / "one.log").read_text()
@@ -397,11 +397,11 @@ def is_alive(pid):
 
 
 def test_when_its_time_is_over_it_is_ended_with_its_children(connection, tmp_path, monkeypatch):
-    monkeypatch.setattr(child, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(programs, "GRACE_SECONDS", 0.2)
     configure(connection, "1s", one=STUBBORN.format(tmp_path))
     one = only(run_hooks(connection))
     assert (one.status, one.problem) == ("failed", "not done after 1 s, so it was ended")
-    assert (one.exit_code, one.said) == (None, "going")
+    assert (one.exit_code, one.output) == (None, "going")
     wait_until(lambda: not is_alive((tmp_path / "child").read_text()))
 
 

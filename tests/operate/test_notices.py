@@ -34,8 +34,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.extras import install_command
 from ucl_helpers.models import Outcome
 from ucl_helpers.operate import notices
-from ucl_helpers.operate.after_run import after, after_error, after_run
-from ucl_helpers.operate.notices import notify, what_to_tell
+from ucl_helpers.operate.notices import complete_run, kind_to_send, notify, report_failure, report_notebook_run
 
 DOWN = Unreachable("UCL cannot be reached.", remedy="Run it again later.")
 NOW = datetime(2026, 1, 31, 6, 25, tzinfo=UTC)
@@ -108,7 +107,7 @@ def titles(received):
     ],
 )
 def test_what_is_told_when(told, error, enough, kind):
-    assert what_to_tell(told, error, enough=enough, now=NOW) == kind
+    assert kind_to_send(told, error, enough=enough, now=NOW) == kind
 
 
 # -- to a real server --------------------------------------------------------------------------------------------------
@@ -190,11 +189,11 @@ def test_without_a_url_nothing_is_sent_and_nothing_kept(connection, received):
 def test_a_state_that_is_damaged_tells_once_more(connection, received):
     for text in ('{"told"', '{"told": {"3": "2026-01-31T06:25:00"}}', '{"told": [3]}'):
         (connection.path / "notices.json").write_text(text)
-        assert notices._told(connection) == {}
+        assert notices._sent(connection) == {}
     fail(connection, 2)
     notify(connection, DOWN, clock=lambda: NOW)
     assert titles(received) == ["prod: failed (Unreachable)"]
-    assert notices._told(connection) == {"3": NOW}
+    assert notices._sent(connection) == {"3": NOW}
 
 
 def test_what_is_not_taken_is_warned_of_and_told_again(connection, server, received, capfd):
@@ -262,15 +261,15 @@ def told(monkeypatch):
     def note(connection, error):
         calls.append(type(error).__name__)
 
-    monkeypatch.setattr("ucl_helpers.operate.after_run.notify", note)
+    monkeypatch.setattr("ucl_helpers.operate.notices.notify", note)
     return calls
 
 
 def test_a_failed_hook_is_told_at_once_and_that_it_succeeded_at_last(connection, received, tmp_path):
     configure(connection, "env:NOTICE_URL", more=HOOK.format(tmp_path))
-    assert [after(connection, NOT_DUE).outcome.exit_code for _ in range(2)] == [13, 13]
+    assert [complete_run(connection, NOT_DUE).outcome.exit_code for _ in range(2)] == [13, 13]
     (tmp_path / "ready").touch()
-    done = after(connection, NOT_DUE)
+    done = complete_run(connection, NOT_DUE)
     assert (done.outcome.exit_code, done.error) == (0, None)
     assert titles(received) == ["prod: a hook failed", "prod: well again"]
     assert "one: exit code 1" in received[0][1]["message"]
@@ -278,7 +277,7 @@ def test_a_failed_hook_is_told_at_once_and_that_it_succeeded_at_last(connection,
 
 def test_hooks_that_cannot_be_run_do_not_hide_the_outcome(connection, told):
     (connection.path / "settings.toml").write_text("hooks = 5")
-    done = after(connection, NOT_DUE)
+    done = complete_run(connection, NOT_DUE)
     assert (done.outcome.outcome, done.outcome.exit_code) == ("not-due", 2)
     assert (done.outcome.facts["error"], done.outcome.facts["rule"]) == ("InvalidSettings", "a rule")
     assert told == ["InvalidSettings"]
@@ -286,9 +285,9 @@ def test_hooks_that_cannot_be_run_do_not_hide_the_outcome(connection, told):
 
 def test_after_an_error_the_hooks_left_over_are_run_and_the_error_is_told(connection, told, tmp_path):
     configure(connection, more=HOOK.format(tmp_path))
-    after_error(connection, DOWN)
+    report_failure(connection, DOWN)
     (tmp_path / "ready").touch()
-    after_error(connection, DOWN)
+    report_failure(connection, DOWN)
     assert [one["event"] for one in connection.journal()] == ["hook-failed", "hook-succeeded"]
     assert told == ["Unreachable", "Unreachable"]
 
@@ -304,7 +303,7 @@ def test_after_an_error_the_hooks_left_over_are_run_and_the_error_is_told(connec
     ],
 )
 def test_of_a_headless_run_its_outcome_is_told(outcome, error, connection, told):
-    after_run(connection, outcome)
+    report_notebook_run(connection, outcome)
     assert told == [error]
 
 
@@ -322,17 +321,17 @@ def test_a_run_that_does_not_come_about_is_told_too(name, told_of, connection, r
     [("renewed", True), ("not-due", True), ("exported", False), ("nothing-to-export", False), ("rolled-back", False)],
 )
 def test_what_does_not_say_that_all_is_well_is_no_recovery(outcome, recovers, connection, told):
-    after(connection, Outcome(outcome, "prod", {}))
+    complete_run(connection, Outcome(outcome, "prod", {}))
     assert told == ["NoneType"] * recovers
 
 
 @pytest.mark.parametrize(("error", "event"), [("Unreachable", ["hook-failed"]), ("HookFailed", [])])
 def test_a_headless_run_that_failed_before_it_came_to_its_hooks_runs_them_now(error, event, connection, told, tmp_path):
     configure(connection, more=HOOK.format(tmp_path))
-    after_run(connection, {"outcome": "failed", "exitCode": 3, "error": error, "message": "x"})
+    report_notebook_run(connection, {"outcome": "failed", "exitCode": 3, "error": error, "message": "x"})
     assert ([one["event"] for one in connection.journal()], told) == (event, [error])
 
 
 def test_that_somebody_stopped_a_run_is_told_to_nobody(connection, told):
-    after_run(connection, {"outcome": "stopped", "exitCode": 130, "message": "The run was told to stop."})
+    report_notebook_run(connection, {"outcome": "stopped", "exitCode": 130, "message": "The run was told to stop."})
     assert told == []

@@ -17,7 +17,7 @@ from ucl_helpers.clock import utc_now
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import ChecksFailed, RateLimited, UsageError
 from ucl_helpers.models import Check, Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates
-from ucl_helpers.operate.hook_results import HookResult, HookResults
+from ucl_helpers.operate.hooks import HookResult, HookResults
 from ucl_helpers.procedures.establishment import Establishment
 from ucl_helpers.views import setup
 from ucl_helpers.views.checked import Checks, checked

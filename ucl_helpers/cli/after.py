@@ -10,14 +10,14 @@ from ucl_helpers.cli.common import complain, show
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import OutputLost, UCLError
 from ucl_helpers.models import Outcome
-from ucl_helpers.operate.after_run import after, after_error
+from ucl_helpers.operate.notices import complete_run, report_failure
 
 _OF_THE_ERROR = ("error", "message", "remedy", "hooks_failed")
 
 
 def finish(connection: Connection, outcome: Outcome, *, json_output: bool) -> None:
     """Run what is pending, show what all came to, and end with its exit code."""
-    done = after(connection, outcome)
+    done = complete_run(connection, outcome)
     if json_output:
         show(done.outcome, json_output=True)
     else:
@@ -38,5 +38,5 @@ def notifying_on_error(connection: Connection) -> Iterator[None]:
     except OutputLost:
         raise  # nothing is wrong with the connection
     except UCLError as error:
-        after_error(connection, error)
+        report_failure(connection, error)
         raise

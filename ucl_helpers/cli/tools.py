@@ -169,11 +169,11 @@ def _told(home: Home, given: Mapping[str, str]) -> AbstractContextManager[None]:
 
 def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -> None:
     """Tell what came of a run, in a line or two, and who wants to know; end with its exit code."""
-    from ucl_helpers.operate.after_run import after_run
+    from ucl_helpers.operate.notices import report_notebook_run
 
     told = result.told
     with suppress(UCLError):  # it names no connection, or none that is there
-        after_run(Home(values.get("home") or None).connection(str(told["connection"])), told)
+        report_notebook_run(Home(values.get("home") or None).connection(str(told["connection"])), told)
     label = told["connection"] or Path(told["source"]).stem
     done = f"{label}: {told['outcome']}."
     if json_output:

@@ -13,7 +13,7 @@ from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import RateLimited, RetryLater, StorageFailed, UCLError, Waiting
 from ucl_helpers.fleet.breaker import Verdict, verdict
 from ucl_helpers.fleet.notices import is_over, notify_once
-from ucl_helpers.operate.after_run import after, after_error
+from ucl_helpers.operate.notices import complete_run, report_failure
 from ucl_helpers.procedures.renewal import Renewal, renew
 from ucl_helpers.wire.client import WAITS_WHEN_LIMITED
 
@@ -81,12 +81,12 @@ def _renewed(connection: Connection, base: str | None, *, force: bool, again: bo
             insists = not before and (force or (again and _has_work(connection)))
             outcome = renew(connection, only_if_due=not insists)  # also settles what an attempt left
     except UCLError as error:
-        after_error(connection, error, tell=notify_once)
+        report_failure(connection, error, send=notify_once)
         raise
     if outcome.outcome == RENEWED:
         is_over(connection)
     done = RENEWED_BEFORE if before and outcome.outcome == NOT_DUE else outcome.outcome
-    mark, wrong = outcome.facts.get("fingerprint"), after(connection, outcome).error
+    mark, wrong = outcome.facts.get("fingerprint"), complete_run(connection, outcome).error
     told = failure(wrong) if wrong else _result(done)
     return {**told, "outcome": done, "fingerprint": mark}
 

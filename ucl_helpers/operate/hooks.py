@@ -1,52 +1,169 @@
-"""Hooks: what has to be told of a new certificate is told, after it has become current.
+"""Hooks: the user's programs that pass on a new certificate after it has become current.
 
 The law of this file:
 
 1.  Hooks run after activation and outside the connection's lock, so that a slow one holds no renewal up.
 2.  Each runs at least once for every generation, and again with every run until it succeeds. It may run twice for one
-    (we are killed before its success is on disk), so hooks have to be idempotent.
+    (if this process is killed before the success is on disk), so hooks have to be idempotent.
 3.  No two processes run hooks of a connection at once: they hold ``hooks.lock``, which hooks do not inherit.
-4.  A hook gets an environment that is built from nothing; what else the operator put into ours stays with us.
-5.  All are tried, in their order; a failed one stops neither the others nor what they are run for.
+4.  A hook gets an environment that is built from nothing. The rest of the operator's environment is not passed on.
+5.  All are tried, in their order. A failed hook stops neither the others nor the procedure.
 """
 
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from ucl_helpers.connection import files
+from ucl_helpers.connection import files, hook_state
 from ucl_helpers.connection.generation import Generation
-from ucl_helpers.connection.hook_state import (
-    LOCK,
-    forget_success,
-    note_failure,
-    note_success,
-    pending_for,
-    pending_hooks,
-)
+from ucl_helpers.connection.hook_state import pending_for, pending_hooks
 from ucl_helpers.connection.settings import Hook
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.errors import Busy, StorageFailed, UsageError
+from ucl_helpers.errors import Busy, HookFailed, StorageFailed, UsageError
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.sources import WatchedSecrets
-from ucl_helpers.operate import child
-from ucl_helpers.operate.hook_results import HookResult, HookResults
-from ucl_helpers.tables import moment, printable
+from ucl_helpers.models import Outcome
+from ucl_helpers.operate import programs
+from ucl_helpers.tables import Row, Shown, moment, printable
 
-__all__ = ["pending_hooks", "run_hooks"]
+__all__ = ["HookResult", "HookResults", "pending_hooks", "run_hooks"]
 
-_HANDED_ON = re.compile(r"PATH|HOME|LANG|LC_[A-Z]+|TZ|USER|LOGNAME|TMPDIR")
-_SOURCES = {"establish": "established", "renew": "renewed", "import": "imported"}
+_PASSED_ON = re.compile(r"PATH|HOME|LANG|LC_[A-Z]+|TZ|USER|LOGNAME|TMPDIR")
+_EVENTS = {"establish": "established", "renew": "renewed", "import": "imported"}
 _LINES, _CHARACTERS, _OTHERS_WRITE = 5, 500, 0o022
 
 
+@dataclass(frozen=True)
+class HookResult:
+    """What one hook came to.
+
+    Attributes:
+        name: as in the settings.
+        status: ``not needed`` means that it has succeeded before for the same generation.
+        problem: why it failed, for example ``exit code 3``; empty if it did not.
+        exit_code: of its process, negative if a signal ended it; None if it did not start or its time was over.
+        seconds: how long it ran, to the tenth.
+        output: the last lines that it printed, if it failed.
+    """
+
+    name: str
+    status: Literal["done", "failed", "not needed"]
+    problem: str = ""
+    exit_code: int | None = None
+    seconds: float = 0.0
+    output: str = ""
+
+    def __str__(self) -> str:
+        if self.status == "not needed":
+            return "it has succeeded for this generation"
+        return f"{self.problem or 'done'} ({self.seconds:.1f} s)"
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs; what the hook printed is in its log."""
+        facts = {"problem": self.problem or None, "exitCode": self.exit_code, "seconds": self.seconds}
+        return {"name": self.name, "status": self.status, **facts}
+
+
+@dataclass(frozen=True)
+class HookResults(Shown):
+    """What all hooks of a connection came to.
+
+    Attributes:
+        connection: its name.
+        generation: the name of the generation they ran for; None when none is configured, or nothing is established.
+        results: in the order of the settings.
+        busy: the other process that runs them now; the next run does what that process leaves to do.
+        logs: the folder that keeps what each printed, ``NAME.log``.
+        search: the ``PATH`` of hooks.
+    """
+
+    connection: str
+    generation: str | None = None
+    results: tuple[HookResult, ...] = ()
+    busy: str | None = None
+    logs: str | None = None
+    search: str = ""
+
+    title: ClassVar[str] = "Hooks"
+    header: ClassVar[Row] = ("hook", "status", "what happened")
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The hooks that failed, and why."""
+        return {result.name: result.problem for result in self.results if result.status == "failed"}
+
+    @property
+    def error(self) -> HookFailed | None:
+        """The failures as an error without what the hooks printed; None when no hook failed."""
+        if not (failed := self.failed):
+            return None
+        problems = "; ".join(f"{name}: {problem}" for name, problem in failed.items())
+        subject, runs = ("A hook", "It runs") if len(failed) == 1 else (f"{len(failed)} hooks", "They run")
+        search = ""
+        if programs.NOT_IN_PATH in problems:
+            search = f" Give the whole path of a program, or change PATH, which is {self.search}."
+        again = f"{runs} again with the next run, or by: ucl hooks {self.connection}"
+        logs = f". What was printed is kept in {self.logs}" if self.logs else ""
+        return HookFailed(
+            f"{subject} of {self.connection} failed: {problems}.",
+            remedy=f"The certificate is in place.{search} {again}{logs}",
+            connection=self.connection,
+            failed=failed,
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """13 when one failed."""
+        return HookFailed.exit_code if self.failed else 0
+
+    @property
+    def summary(self) -> str | None:
+        """All in one line; None when there is nothing to tell."""
+        parts = [f"{result.name}: {result}" for result in self.results if result.status != "not needed"]
+        return "; ".join([*parts, *([f"busy: {self.busy} runs them"] if self.busy else [])]) or None
+
+    def complete(self, outcome: Outcome) -> Outcome:
+        """Add the hooks to an outcome, with exit code 13 if one failed after a success."""
+        if self.summary is None:
+            return outcome
+        facts: dict[str, Any] = {**outcome.facts, "hooks": self.summary}
+        if (error := self.error) is None or outcome.exit_code:
+            return replace(outcome, facts=facts)
+        facts |= {"hooks_failed": ", ".join(self.failed), "error": type(error).__name__}
+        facts |= {"message": error.message, "remedy": error.remedy}
+        return replace(outcome, facts=facts, exit_code=error.exit_code)
+
+    def rows(self) -> list[Row]:
+        """One row for each hook, with the output of a failed one below its reason."""
+        return list(self._rows()) or [("none configured", "", "")]
+
+    def _rows(self) -> Iterator[Row]:
+        for result in self.results:
+            yield result.name, result.status, f"{result}\n{result.output}".rstrip()
+        if self.busy:
+            yield "", "busy", f"{self.busy} runs them; what it leaves to do, the next run does"
+        if self.failed and self.logs:
+            yield "", "", f"what they printed is kept in {self.logs}"
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "connection": self.connection,
+            "generation": self.generation,
+            "exitCode": self.exit_code,
+            "busy": self.busy,
+            "logs": self.logs,
+            "hooks": [result.as_json() for result in self.results],
+        }
+
+
 def run_hooks(connection: Connection, *, everything: bool = False) -> HookResults:
-    """Run the connection's pending hooks, or all of them. That one fails is told in the results, and not raised.
+    """Run the connection's pending hooks, or all of them. A failure is in the results and is not raised.
 
     Args:
         connection: established, or nothing is run.
@@ -55,7 +172,7 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
     Raises:
         UsageError: this process holds the connection's lock.
         InvalidSettings: the settings cannot be used.
-        StorageFailed: the disk said no, the generation in use is not whole, or others may write the settings.
+        StorageFailed: a file could not be read or written, or other users may write the settings.
     """
     if connection.lock.is_ours:
         raise UsageError(
@@ -63,11 +180,11 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
         )
     if not (connection.settings.hooks if everything else pending_hooks(connection)):
         return _results(connection, connection.current, {})
-    _must_be_safe(connection.path / "settings.toml")
-    ran, generation = dict[str, HookResult](), None
-    lock = files.Lock(connection.path / LOCK, *connection.folders)
+    _require_safe_settings(connection.path / "settings.toml")
+    ran, generation, busy = dict[str, HookResult](), None, None
+    lock = files.Lock(connection.path / hook_state.LOCK, *connection.folders)
     while (current := connection.current) and current != generation:
-        # Whoever brings the next generation meanwhile finds the lock held, and leaves its hooks to this loop.
+        # A process that activates another generation meanwhile finds the lock held, and leaves its hooks to this loop.
         generation, busy = current, None
         try:
             with lock.held():
@@ -79,11 +196,11 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
     return _results(connection, generation, ran, busy)
 
 
-def _must_be_safe(settings: Path) -> None:
-    """Whoever may write there has us run what he likes."""
+def _require_safe_settings(settings: Path) -> None:
+    """Refuse settings that other users can write: they would choose what this user runs."""
     with files.storage("look at", settings):
-        told = settings.stat()
-    if told.st_uid not in {os.geteuid(), 0} or told.st_mode & _OTHERS_WRITE:
+        facts = settings.stat()
+    if facts.st_uid not in {os.geteuid(), 0} or facts.st_mode & _OTHERS_WRITE:
         raise StorageFailed(
             f"{settings} can be changed by others, so no hook in it is run.",
             remedy=f"Look through it, then run: chmod go-w {shlex.quote(str(settings))}; it has to be yours or root's.",
@@ -96,67 +213,62 @@ def _results(
     hooks = connection.settings.hooks if generation else ()
     if not hooks or generation is None:
         return HookResults(connection.name)
-    left = {one.name for one in pending_for(connection, generation, hooks)} - set(ran)  # to whoever is at it now
-    told = (ran.get(one.name, HookResult(one.name, "not needed")) for one in hooks if one.name not in left)
+    pending = {hook.name for hook in pending_for(connection, generation, hooks)}
+    shown = [
+        hook.name for hook in hooks if hook.name in ran or hook.name not in pending
+    ]  # another process has the rest
+    results = tuple(ran.get(name, HookResult(name, "not needed")) for name in shown)
     logs, search = str(connection.path / "hooks"), printable(os.environ.get("PATH", os.defpath))
-    return HookResults(connection.name, generation.name, tuple(told), busy, logs, search)
+    return HookResults(connection.name, generation.name, results, busy, logs, search)
 
 
 def _run(connection: Connection, generation: Generation, hook: Hook) -> HookResult:
-    with suppress(StorageFailed):  # a disk that is full keeps no hook from being run
-        forget_success(connection, hook)
-    ended = child.run(hook.command, _environment(connection, generation), hook.timeout)
-    said, problem = _without_secrets(connection, ended.said), printable(ended.problem)
-    done = HookResult(hook.name, "done", exit_code=ended.code, took=timedelta(seconds=ended.seconds))
-    facts = {"hook": hook.name, "generation": generation.name, "exit_code": ended.code, "seconds": done.seconds}
+    with suppress(StorageFailed):  # a full disk keeps no hook from being run
+        hook_state.forget_success(connection, hook)
+    completed = programs.run(hook.command, _environment(connection, generation), hook.timeout)
+    output, problem = _without_secrets(connection, completed.output), printable(completed.problem)
+    result = HookResult(hook.name, "done", exit_code=completed.code, seconds=round(completed.seconds, 1))
+    facts = {"hook": hook.name, "generation": generation.name, "exit_code": completed.code, "seconds": result.seconds}
     try:
-        _keep(connection, hook, said)
+        files.make_private_folder(connection.home.path, connection.path / "hooks")
+        files.write(connection.path / "hooks" / f"{hook.name}.log", output)
         if not problem:
-            note_success(connection, generation, hook)
+            hook_state.note_success(connection, generation, hook)
             connection.record("hook-succeeded", **facts)
-            return done
-        note_failure(connection, generation, hook, problem)
+            return result
+        hook_state.note_failure(connection, generation, hook, problem)
         connection.record("hook-failed", **facts, problem=problem)
-    except StorageFailed as error:  # those that come after it are run all the same
+    except StorageFailed as error:  # the hooks after it still run
         problem = f"{problem or 'done'}, and that could not be kept: {error.message}"
-    return replace(done, status="failed", problem=problem, said=_last_lines(said))
+    return replace(result, status="failed", problem=problem, output=_last_lines(output))
 
 
-def _without_secrets(connection: Connection, said: bytes) -> bytes:
-    """What it printed, but no key and no token, nor what the settings refer to, in whatever form."""
-    known = WatchedSecrets({"connection": connection.name, "home": str(connection.home.path)})
-    text = Redactor(known).text(said.decode(errors="surrogateescape"), "")
+def _without_secrets(connection: Connection, output: bytes) -> bytes:
+    """Remove keys, tokens and the secrets that the settings refer to from what a hook printed."""
+    secrets = WatchedSecrets({"connection": connection.name, "home": str(connection.home.path)})
+    text = Redactor(secrets).text(output.decode(errors="surrogateescape"), "")
     return text.encode(errors="surrogateescape")
 
 
-def _keep(connection: Connection, hook: Hook, said: bytes) -> None:
-    """What it printed, for people: of the last run alone."""
-    folder = connection.path / "hooks"
-    files.make_private_folder(connection.home.path, folder)
-    files.write(folder / f"{hook.name}.log", said)
-
-
-def _last_lines(said: bytes) -> str:
-    lines = said.decode(errors="replace").rstrip().splitlines()[-_LINES:]
+def _last_lines(output: bytes) -> str:
+    lines = output.decode(errors="replace").rstrip().splitlines()[-_LINES:]
     return printable("\n".join(lines)[-_CHARACTERS:])
 
 
 def _environment(connection: Connection, generation: Generation) -> dict[str, str]:
-    """All that a hook gets to know. Paths lead into the very generation, so that files of one belong together."""
-    kept = {name: value for name, value in os.environ.items() if _HANDED_ON.fullmatch(name)}
+    """Build the environment of a hook. All paths lead into one generation, so that its files belong together."""
+    passed_on = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     event, previous = _event(connection, generation)
+    file = {name: str(generation.path / f"{name.lower()}.pem") for name in ("IDENTITY", "KEY", "CERTIFICATE", "CHAIN")}
     return {
         "PATH": os.defpath,
-        **kept,
+        **passed_on,
         "UCL_CONNECTION": connection.name,
         "UCL_HOME": str(connection.home.path),
         "UCL_EVENT": event,
         "UCL_GENERATION": generation.name,
         "UCL_GENERATION_PATH": str(generation.path),
-        "UCL_IDENTITY_FILE": str(generation.path / "identity.pem"),
-        "UCL_KEY_FILE": str(generation.path / "key.pem"),
-        "UCL_CERTIFICATE_FILE": str(generation.path / "certificate.pem"),
-        "UCL_CHAIN_FILE": str(generation.path / "chain.pem"),
+        **{f"UCL_{name}_FILE": path for name, path in file.items()},
         "UCL_FINGERPRINT": generation.fingerprint,
         "UCL_PREVIOUS_FINGERPRINT": previous,
         "UCL_NOT_AFTER": moment(generation.validity.not_after),
@@ -164,8 +276,8 @@ def _environment(connection: Connection, generation: Generation) -> dict[str, st
 
 
 def _event(connection: Connection, generation: Generation) -> tuple[str, str]:
-    """How this generation became current, and the fingerprint before it; else how it was made, by its own facts."""
+    """Return how this generation became current, and the fingerprint before it; else how it was made."""
     if activation := connection.activation_of(generation):
         return activation.event, activation.previous or ""
     source, previous = generation.facts.get("source"), generation.facts.get("previous")
-    return _SOURCES.get(str(source), "unknown"), str(previous or "")
+    return _EVENTS.get(str(source), "unknown"), str(previous or "")

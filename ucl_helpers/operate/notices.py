@@ -1,25 +1,31 @@
-"""Notices of failure and recovery, through apprise (extra ``notify``), to the URLs that the settings refer to.
+"""What follows a procedure: pending hooks run, and operators are notified of failure and recovery.
 
-::
+The command line, a fleet and ``ucl run`` call :func:`complete_run`, :func:`report_failure` or
+:func:`report_notebook_run` once the connection's lock is released. Notices go through apprise (extra ``notify``) to the
+URLs that the settings refer to. ::
 
     HOME/connections/NAME/notices.json    {"told": {"3": "2026-01-31T06:25:00+00:00"}}
 
-The file says what of a series of failures has been told, by exit code, and when: a failure that lasts is told once,
-then once a day, and then that it is over. An outage of UCL is told as a warning, and once more when it is critical.
+The file records which failures of a series were sent, by exit code, and when. A failure that lasts is sent once, then
+once a day, and then that it is over. An outage of UCL is sent as a warning, and once more when it is critical.
 URLs hold passwords: they are looked up when there is something to send, and go to the process that sends through its
-standard input. A notice that cannot be sent stops nothing; standard error and the journal say so, and the next run
-tries again.
+standard input. If a notice cannot be sent, standard error and the journal say so, and the next run tries again.
 """
 
 import json
+import logging
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
+from ucl_helpers import errors
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import remembered
@@ -27,25 +33,98 @@ from ucl_helpers.connection.exports import json_object
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Connection
+from ucl_helpers.core_dumps import no_dumps_at_all
 from ucl_helpers.errors import Busy, HookFailed, Outage, PossibleOutage, UCLError, UsageError, Waiting
 from ucl_helpers.extras import require
+from ucl_helpers.models import Outcome
+from ucl_helpers.operate.hooks import HookResults, run_hooks
 from ucl_helpers.operate.monitoring import verdict
 from ucl_helpers.tables import moment, printable, span
 
 Kind = Literal["failure", "reminder", "recovery"]
 REMIND_AFTER = timedelta(hours=23)  # a daily run may be early
 LIMIT_SECONDS = 30
+FILE = "notices.json"
 _OUTAGES = (Outage, PossibleOutage)
-_SENDER = (sys.executable, "-P", "-m", "ucl_helpers.operate.sender")
+_SENDER = (sys.executable, "-P", "-m", "ucl_helpers.operate.notices")
 _TYPES = {"failure": "failure", "reminder": "warning", "recovery": "success"}
+_SUCCESSES = {"renewed", "established", "imported", "not-due"}  # outcomes that end a series of failures
+
+
+@dataclass(frozen=True)
+class CompletedRun:
+    """A procedure that ended, with its hooks.
+
+    Attributes:
+        outcome: the procedure's, with the hooks' results in its facts, and exit code 13 if one failed.
+        hooks: what each came to.
+        error: the failed hook, or the reason why no hook could run; None if nothing failed.
+    """
+
+    outcome: Outcome
+    hooks: HookResults
+    error: UCLError | None = None
+
+
+def complete_run(connection: Connection, outcome: Outcome) -> CompletedRun:
+    """Run hooks and notify after a success, or when nothing was due. Nothing is raised: the certificate is in place."""
+    try:
+        hooks = run_hooks(connection)
+    except UCLError as error:
+        facts = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy or None}
+        outcome = replace(outcome, facts={**outcome.facts, **facts}, exit_code=error.exit_code)
+        completed = CompletedRun(outcome, HookResults(connection.name), error)
+    else:
+        completed = CompletedRun(hooks.complete(outcome), hooks, hooks.error)
+    if completed.error or outcome.outcome in _SUCCESSES:
+        notify(connection, completed.error)
+    return completed
+
+
+def report_failure(
+    connection: Connection, error: UCLError, *, send: Callable[[Connection, UCLError], object] | None = None
+) -> None:
+    """Notify of a procedure that failed, and run the hooks that an earlier run has left.
+
+    Args:
+        connection: the one whose procedure failed.
+        error: what stopped it.
+        send: sends the notice, in place of :func:`notify`.
+    """
+    with suppress(UCLError):
+        run_hooks(connection)
+    (send or notify)(connection, error)
+
+
+def report_notebook_run(connection: Connection, outcome: Mapping[str, Any]) -> None:
+    """Notify of a notebook that ran headless. It runs its hooks itself, unless it failed before that cell.
+
+    Args:
+        connection: the one that it ran for.
+        outcome: as JSON: ``outcome``, ``exitCode``, ``error``, ``message``, ``remedy``.
+    """
+    code = outcome.get("exitCode")
+    if outcome.get("outcome") == "stopped":  # the user who stopped it knows
+        return
+    if not code:
+        notify(connection, None)
+        return
+    kind = getattr(errors, str(outcome.get("error")), UCLError)
+    kind = kind if isinstance(kind, type) and issubclass(kind, UCLError) else UCLError
+    message = str(outcome.get("message") or f"The run ended with exit code {code}.")
+    error = kind(message, remedy=outcome.get("remedy") or "")
+    if isinstance(error, HookFailed):
+        notify(connection, error)
+    else:
+        report_failure(connection, error)
 
 
 def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc_now) -> bool:
-    """Tell what a run of this connection came to, if somebody wants to know and does not yet.
+    """Send a notice of what a run came to, if the settings ask for one and it has not been sent yet.
 
     Args:
-        connection: its settings say who is told, and after how many failures.
-        error: what stopped the run, or the failed hook; None: all is well.
+        connection: its settings say where notices go, and after how many failures.
+        error: what stopped the run, or the failed hook; None after a success.
         clock: our clock, aware, UTC.
 
     Returns:
@@ -61,25 +140,25 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
         )
     try:
         notices = connection.settings.notices
-    except UCLError:  # the run tells it
+    except UCLError:  # the run itself reports these settings
         return False
     if not notices.urls:
         return False
     try:
-        told, now, known = _told(connection), clock(), remembered(connection)
-        if error is None and known.failures:  # nothing was tried since
-            return False
-        last = known.last_error.error if known.last_error else ""
+        sent, now, attempts = _sent(connection), clock(), remembered(connection)
+        last = attempts.last_error.error if attempts.last_error else ""
         critical = error is not None and is_critical(connection, error, clock)
-        enough = critical or known.failures >= notices.after_failures or type(error).__name__ != last
-        kind = what_to_tell(told, error, enough=enough, now=now, critical=critical)
-        words = _words(connection, kind, error, known.failures, now) if kind else {}
+        enough = critical or attempts.failures >= notices.after_failures or type(error).__name__ != last
+        kind = kind_to_send(sent, error, enough=enough, now=now, critical=critical)
+        if kind is None or (error is None and attempts.failures):  # nothing was tried since
+            return False
+        text = _text(connection, kind, error, attempts.failures, now)
         if kind == "failure" and isinstance(error, _OUTAGES) and not critical:
-            words = {**words, "type": "warning"}
-        if kind and _send(connection, notices.urls, kind, words):
-            told = {**told, _matter(error, critical=critical): now} if error else {}
-            text = json.dumps({"told": {code: at.isoformat(timespec="seconds") for code, at in told.items()}})
-            files.write(connection.path / "notices.json", text.encode())
+            text["type"] = "warning"
+        if _send(connection, notices.urls, kind, text):
+            sent = {**sent, _key(error, critical=critical): now} if error else {}
+            moments = {key: at.isoformat(timespec="seconds") for key, at in sent.items()}
+            files.write(connection.path / FILE, json.dumps({"told": moments}).encode())
             return True
     except UCLError as problem:
         _warn(connection, str(problem))
@@ -87,7 +166,7 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
 
 
 def is_critical(connection: Connection, error: UCLError, clock: Clock = utc_now) -> bool:
-    """Whether an error is an outage, which passes by itself, and yet there may be no time for that."""
+    """Whether an outage, which is temporary, has lasted until the connection is critical."""
     if not isinstance(error, _OUTAGES):
         return False
     with suppress(UCLError):
@@ -95,46 +174,43 @@ def is_critical(connection: Connection, error: UCLError, clock: Clock = utc_now)
     return False
 
 
-def what_to_tell(
-    told: Mapping[str, datetime], error: UCLError | None, *, enough: bool, now: datetime, critical: bool = False
+def kind_to_send(
+    sent: Mapping[str, datetime], error: UCLError | None, *, enough: bool, now: datetime, critical: bool = False
 ) -> Kind | None:
-    """What has to be told, or None. Pure.
+    """Return which notice to send, or None. Pure.
 
     Args:
-        told: what of this series has been told, by exit code, and when; empty when none is known of.
-        error: of this run, or None. That another process is at work, or a pause is not over, is no failure.
-        enough: whether so many attempts in a row have failed that it is to be told, or this was something else.
+        sent: when each failure of this series was sent, by exit code; empty after a recovery.
+        error: of this run, or None. ``Busy`` and ``Waiting`` are no failures.
+        enough: whether as many attempts in a row have failed as the settings say, or this is another failure.
         now: the moment to judge.
-        critical: whether a failure that passes by itself has lasted too long for that.
+        critical: whether a temporary failure has lasted too long.
     """
     if error is None:
-        return "recovery" if told else None
+        return "recovery" if sent else None
     if isinstance(error, Busy | Waiting):
         return None
-    if (at := told.get(_matter(error, critical=critical))) is None:
+    if (at := sent.get(_key(error, critical=critical))) is None:
         return "failure" if enough else None
     return "reminder" if abs(now - at) >= REMIND_AFTER else None
 
 
-def _matter(error: UCLError, *, critical: bool) -> str:
-    """What an error is told as, once and then once a day."""
+def _key(error: UCLError, *, critical: bool) -> str:
     return f"{error.exit_code}{' critical' if critical else ''}"
 
 
-def _told(connection: Connection) -> dict[str, datetime]:
-    """What is known to have been told; of a file that is damaged, nothing."""
-    path, found = connection.path / "notices.json", None
+def _sent(connection: Connection) -> dict[str, datetime]:
+    """Read which failures were sent, and when; none if the file is damaged."""
+    path, moments = connection.path / FILE, None
     with files.storage("read", path), suppress(FileNotFoundError):
-        found = (json_object(path.read_bytes()) or {}).get("told")
+        moments = (json_object(path.read_bytes()) or {}).get("told")
     with suppress(TypeError, ValueError, AttributeError):
-        told = {code: datetime.fromisoformat(at) for code, at in (found or {}).items()}
-        return told if all(at.tzinfo for at in told.values()) else {}
+        sent = {key: datetime.fromisoformat(at) for key, at in (moments or {}).items()}
+        return sent if all(at.tzinfo for at in sent.values()) else {}
     return {}
 
 
-def _words(
-    connection: Connection, kind: Kind, error: UCLError | None, failures: int, now: datetime
-) -> Mapping[str, str]:
+def _text(connection: Connection, kind: Kind, error: UCLError | None, failures: int, now: datetime) -> dict[str, str]:
     name, lines = connection.name, [f"Connection {connection.name} on {socket.gethostname()}"]
     if error is None:
         title = f"{name}: well again"
@@ -146,51 +222,76 @@ def _words(
         lines += [f"Failures in a row: {failures}."] if failures > 1 else []
     with suppress(UCLError):
         end = connection.require_current().validity.not_after
-        lines.append(f"Its certificate is valid to {moment(end)} ({_left(end - now)}).")
+        remaining = f"{span(end - now)} left" if end > now else "expired"
+        lines.append(f"Its certificate is valid to {moment(end)} ({remaining}).")
     lines.append(f"To look at it: ucl doctor {name}")
     return {"type": _TYPES[kind], "title": title, "body": "\n".join(filter(None, lines))}
 
 
-def _left(left: timedelta) -> str:
-    return f"{span(left)} left" if left > timedelta(0) else "expired"
-
-
-def _send(connection: Connection, references: Sequence[str], kind: Kind, words: Mapping[str, str]) -> bool:
-    """Send it to all; whether it has reached anybody. Who it did not reach is told."""
+def _send(connection: Connection, references: Sequence[str], kind: Kind, text: Mapping[str, str]) -> bool:
+    """Send a notice to all URLs and warn of those that did not accept it; return whether one did."""
     require("notify")
     urls = dict[str, str]()
-    for one in references:
+    for reference in references:
         try:
-            urls[one] = resolve(one, what="notices.urls")
+            urls[reference] = resolve(reference, what="notices.urls")
         except UsageError as error:
             _warn(connection, str(error))
-    reached = dict(zip(urls, _told_each({**words, "urls": list(urls.values())}), strict=False)) if urls else {}
-    for one in urls:
-        if not reached.get(one):
-            _warn(connection, f"{one} leads to a URL that did not take it, or not within {LIMIT_SECONDS} s.")
-    if any(reached.values()):
-        connection.record("notice-sent", kind=kind, title=words["title"])
-    return any(reached.values())
+    accepted = dict(zip(urls, _send_in_another_process(urls.values(), text), strict=False)) if urls else {}
+    for reference in urls:
+        if not accepted.get(reference):
+            _warn(connection, f"{reference} leads to a URL that did not take it, or not within {LIMIT_SECONDS} s.")
+    if any(accepted.values()):
+        connection.record("notice-sent", kind=kind, title=text["title"])
+    return any(accepted.values())
 
 
-def _told_each(notice: Mapping[str, object]) -> list[bool]:
-    """Who of the URLs has taken it, in their order; empty when the sender came to no end."""
+def _send_in_another_process(urls: Iterable[str], text: Mapping[str, str]) -> list[bool]:
+    """Return which URLs accepted a notice, in their order; empty if the process failed or took too long."""
     with suppress(subprocess.SubprocessError, OSError, ValueError):
         done = subprocess.run(
             _SENDER,
-            input=json.dumps(notice).encode(),
+            input=json.dumps({**text, "urls": list(urls)}).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=LIMIT_SECONDS,
             check=True,
         )
-        return [bool(one) for one in json.loads(done.stdout)]
+        return [bool(accepted) for accepted in json.loads(done.stdout)]
     return []
 
 
 def _warn(connection: Connection, problem: str) -> None:
-    """Say that a notice was not sent, and go on."""
+    """Report that a notice was not sent, and go on."""
     with suppress(UCLError):
         connection.record("notice-failed", problem=problem)
     with suppress(OSError, ValueError, AttributeError):  # closed, or not there
         sys.stderr.write(f"{connection.name}: a notice was not sent. {printable(problem)}\n")
+
+
+def _sender() -> None:
+    """Send one notice as a process that can be given up: ``python -m ucl_helpers.operate.notices``.
+
+    Standard input: ``{"urls": […], "type": "failure", "title": …, "body": …}``. Standard output: a list of true or
+    false, one for each URL. URLs hold passwords, and apprise logs URLs, so nothing else that it prints goes anywhere.
+    """
+    no_dumps_at_all()
+    logging.disable()
+    import apprise
+
+    notice = json.load(sys.stdin)
+    answer = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+    def send(url: str) -> bool:
+        service = apprise.Apprise(asset=apprise.AppriseAsset(storage_mode="memory"))
+        text = {"title": notice["title"], "body": notice["body"], "body_format": apprise.NotifyFormat.TEXT}
+        return bool(service.add(url) and service.notify(notify_type=notice["type"], **text))
+
+    with ThreadPoolExecutor() as pool:
+        accepted = list(pool.map(send, notice["urls"]))
+    os.write(answer, json.dumps(accepted).encode())
+
+
+if __name__ == "__main__":
+    _sender()

@@ -1,156 +1,285 @@
-"""Why a program or script could not be run, where the system says only "No such file or directory"."""
+"""Run a program for an operator: without a shell, with nothing inherited, and not longer than allowed.
+
+The program gets standard input from ``/dev/null``, the folder ``/``, a umask of 077, a session of its own (so that it
+has no terminal to ask at), only the environment that the caller passes, and no other open file. When its time is over,
+or this process is told to end, the program and its process group get SIGTERM and then SIGKILL. Programs that it leaves
+running when it ends by itself go on; they need an output of their own.
+"""
 
 import errno
 import os
+import selectors
 import shlex
 import shutil
+import signal
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 
 from ucl_helpers.formats.texts import encoding_of
-from ucl_helpers.operate.hook_results import NOT_IN_PATH
+from ucl_helpers.tables import span
 
-_LOOKED_AT = 64 * 1024
-_NOT_FOUND = {126, 127}  # what a shell and env end with when they cannot run a program
+KEPT_BYTES = 64 * 1024
+GRACE_SECONDS = 5.0
+NOT_IN_PATH = "in no folder of PATH"
+"""Ends the reason why a program was not found. The caller names the folders."""
+_POLL_SECONDS = 0.02
+_PIPE_READS = 16  # as much as a pipe holds
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_NOT_FOUND = {126, 127}  # exit codes of a shell and of env when they cannot run a program
+_FIRST_LINE = "its first line ends with CR LF, as on Windows"
+_SHELLS = {"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh", "busybox"}
 
 
-def why_not_started(command: Sequence[str], search: str, error: OSError | ValueError) -> str:
-    """Explain an error of starting a program, with what helps.
+@dataclass(frozen=True)
+class Completed:
+    """How a program ended.
+
+    Attributes:
+        problem: what went wrong, for example ``exit code 3``; empty after a success.
+        code: the exit code, negative for a signal; None if the program did not start or its time was over.
+        output: the last 64 KiB of its standard output and error.
+        seconds: how long it ran.
+    """
+
+    problem: str
+    code: int | None
+    output: bytes
+    seconds: float
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], limit: timedelta) -> Completed:
+    """Run a program, found by the ``PATH`` of ``environment``. A failure is in the result and is not raised.
+
+    Raises:
+        SystemExit: this process was told to end (SIGTERM, SIGHUP). The program has ended by then.
+    """
+    with _signals_noted() as signals:
+        completed = _run(command, environment, limit, signals)
+    if signals:
+        raise SystemExit(128 + signals[0])
+    return completed
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], limit: timedelta, signals: list[int]) -> Completed:
+    start, search = monotonic(), environment.get("PATH", os.defpath)
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            cwd="/",
+            env=environment,
+            umask=0o077,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        return Completed(f"{command[0]} did not start: {explain(command, search, error)}", None, b"", 0.0)
+    with process, closing(_Output(process)) as output:
+        try:
+            while process.poll() is None and not signals and monotonic() - start < limit.total_seconds():
+                output.read(_POLL_SECONDS)
+        finally:
+            in_time = process.returncode is not None
+            if not in_time:
+                _end(process)
+        # A program that was left running may hold the pipe open, so only what is there now is read.
+        for _ in range(_PIPE_READS):
+            output.read(0)
+    seconds = monotonic() - start
+    if not in_time:
+        return Completed(f"not done after {span(limit)}, so it was ended", None, output.end, seconds)
+    reason = explain(command, search, process.returncode)
+    problem = ": ".join(filter(None, (_ending(process.returncode), reason)))
+    return Completed(problem, process.returncode, output.end, seconds)
+
+
+class _Output:
+    """The end of what a program prints. It is read all the time, so that a full pipe does not stop the program."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._descriptor = process.stdout.fileno() if process.stdout else -1
+        self._selector, self.end = selectors.DefaultSelector(), b""
+        self._selector.register(self._descriptor, selectors.EVENT_READ)
+
+    def read(self, seconds: float) -> None:
+        """Wait for output for so long; once the program has closed it, only wait."""
+        if self._selector.select(seconds):
+            chunk = os.read(self._descriptor, KEPT_BYTES)
+            self.end = (self.end + chunk)[-KEPT_BYTES:]
+            if not chunk:
+                self._selector.unregister(self._descriptor)
+
+    def close(self) -> None:
+        """Close what waits for output."""
+        self._selector.close()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the program and all that it has started in its group."""
+    for order in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, PermissionError):  # all have ended
+            os.killpg(process.pid, order)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}" if code else ""
+    with suppress(ValueError):
+        return f"ended by {signal.Signals(-code).name}"
+    return f"ended by signal {-code}"
+
+
+@contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Note SIGTERM and SIGHUP where they would end this process at once and leave the program running."""
+    noted = list[int]()
+    is_main = threading.current_thread() is threading.main_thread()
+    signals = [number for number in _SIGNALS if is_main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in signals:
+        signal.signal(number, lambda number, _: noted.append(number))
+    try:
+        yield noted
+    finally:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+
+
+# -- why a program could not be run ------------------------------------------------------------------------------------
+
+
+def explain(command: Sequence[str], search: str, failure: OSError | ValueError | int) -> str:
+    """Explain why a program did not start, or why a script ended with an exit code; empty if nothing explains it.
+
+    The system says only "No such file or directory" for a script with a Windows line end or a missing interpreter.
 
     Args:
         command: the program and its arguments.
-        search: the folders it was searched in, as in ``PATH``.
-        error: what the system said.
+        search: the folders in which the program is searched, as in ``PATH``.
+        failure: the system's error, or the exit code.
     """
-    if isinstance(error, ValueError):  # a character that this system's encoding does not have
+    program = _find(command[0], search)
+    if isinstance(failure, int):
+        return _why_it_failed(command, program, search, failure) if failure > 0 else ""
+    if isinstance(failure, ValueError):  # a character that this system's encoding does not have
         return "it cannot be written on this system"
-    path = _file_of(command[0], search)
-    if error.errno == errno.ENOENT:
-        return _not_there(command[0], path) or str(error.strerror)
-    if error.errno == errno.EACCES:
-        return _not_allowed(path) or str(error.strerror)
-    if error.errno == errno.ENOEXEC:
-        return _no_program(path) or str(error.strerror)
-    return error.strerror or str(error)
+    reason = ""
+    if failure.errno == errno.ENOENT:
+        reason = _why_not_there(command[0], program)
+    elif failure.errno == errno.EACCES and program is not None:
+        reason = _why_not_allowed(program)
+    elif failure.errno == errno.ENOEXEC and program is not None:
+        reason = _why_no_program(program)
+    return reason or failure.strerror or str(failure)
 
 
-def why_it_failed(command: Sequence[str], search: str, code: int) -> str:
-    """Explain an exit code by a script's line ends, its byte order mark or its missing interpreter; empty otherwise."""
-    program = _file_of(command[0], search)
-    beginning = _beginning(program)
-    parts = _interpreter(beginning)
-    if beginning.partition(b"\n")[0].endswith(b"\r") and parts:
-        return _windows(program, "its first line ends with CR LF, as on Windows, and so does the name or option in it")
-    if code in _NOT_FOUND and len(parts) > 1 and Path(parts[0]).name == "env":
-        wanted = next((part for part in parts[1:] if not part.startswith("-")), "")
-        if wanted and shutil.which(wanted, path=search) is None:
-            return f"the interpreter {wanted} that its first line names is {NOT_IN_PATH}"
-    for path, shell in _scripts(command, program, parts):
-        text = _beginning(path)
-        if _is_shell(shell) and text.startswith(b"#!") and b"\r\n" in text:
-            return _windows(path, "it has lines that end with CR LF, as on Windows, and a shell reads the CR as well")
-        if code in _NOT_FOUND and encoding_of(text)[1]:
-            return _marked(path, text)
+def _why_not_there(name: str, program: Path | None) -> str:
+    if program is None:
+        return f"No such file or directory: it is {NOT_IN_PATH}"
+    if program.is_symlink() and not program.exists():
+        return "it is a symlink to a file that is not there"
+    if not program.exists():
+        relative = "" if name.startswith("/") else ". Hooks run in the folder /: give the whole path"
+        return f"No such file or directory{relative}"
+    text = _beginning(program)
+    if _first_line(text).endswith(b"\r"):
+        return _to_convert(
+            program, "its first line ends with CR LF, as on Windows, and so does the interpreter's name in it"
+        )
+    if words := _interpreter(text):
+        return f"the interpreter {words[0]} that its first line names is not there"
     return ""
 
 
-def _scripts(command: Sequence[str], program: Path | None, parts: Sequence[str]) -> Iterator[tuple[Path, str]]:
-    """The files that may be a script, each with the name of the program that reads it."""
-    if program is not None:
-        words = [part for part in parts if Path(part).name != "env" and not part.startswith("-")]
-        yield program, words[0] if words else ""
-    for one in command[1:3]:
-        if one.startswith("/"):
-            yield Path(one), command[0]
+def _why_not_allowed(program: Path) -> str:
+    if program.is_dir():
+        return "it is a folder"
+    with suppress(OSError):
+        if not program.stat().st_mode & 0o111:
+            return f"it is not executable; make it so: chmod u+x {shlex.quote(str(program))}"
+        if os.statvfs(program).f_flag & os.ST_NOEXEC:
+            return "its file system is mounted with noexec"
+    return ""
 
 
-def _is_shell(program: str) -> bool:
-    return Path(program).name.rstrip("0123456789.") in {"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh", "busybox"}
+def _why_no_program(program: Path) -> str:
+    text = _beginning(program)
+    if not text:
+        return "the file is empty"
+    if encoding_of(text) != ("utf-8", 0):
+        return _to_save_as_utf8(program, text)
+    if text.startswith((b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe")):
+        return "it was built for another system"
+    return "its first line names no interpreter; let it be for example #!/bin/sh"
 
 
-def _file_of(program: str, search: str) -> Path | None:
-    """The file that a program's name stands for; hooks run in ``/``, so a relative path starts there."""
+def _why_it_failed(command: Sequence[str], program: Path | None, search: str, code: int) -> str:
+    text = _beginning(program)
+    words = _interpreter(text)
+    if program and words and _first_line(text).endswith(b"\r"):
+        return _to_convert(
+            program, "its first line ends with CR LF, as on Windows, and so does the name or option in it"
+        )
+    by_env = bool(words) and Path(words[0]).name == "env"
+    named = [word for word in words[by_env:] if not word.startswith("-")]
+    if by_env and named and code in _NOT_FOUND and shutil.which(named[0], path=search) is None:
+        return f"the interpreter {named[0]} that its first line names is {NOT_IN_PATH}"
+    # A script is the program itself, or what a shell is told to read.
+    scripts = [(program, named[0] if named else "")] if program else []
+    scripts += [(Path(word), command[0]) for word in command[1:3] if word.startswith("/")]
+    for path, reader in scripts:
+        text, is_shell = _beginning(path), Path(reader).name.rstrip("0123456789.") in _SHELLS
+        if is_shell and text.startswith(b"#!") and b"\r\n" in text:
+            return _to_convert(
+                path, "it has lines that end with CR LF, as on Windows, and a shell reads the CR as well"
+            )
+        if code in _NOT_FOUND and encoding_of(text)[1]:
+            return _to_save_as_utf8(path, text)
+    return ""
+
+
+def _find(program: str, search: str) -> Path | None:
+    """Find the file of a program. Hooks run in ``/``, so a relative path starts there."""
     if "/" in program:
         return Path("/", program)
-    folders = [Path(folder or "/", program) for folder in search.split(os.pathsep)]
-    return next((path for path in folders if path.is_file()), None)
+    paths = [Path(folder or "/", program) for folder in search.split(os.pathsep)]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _beginning(path: Path | None) -> bytes:
     with suppress(OSError, ValueError):
         if path is not None and stat.S_ISREG(path.stat().st_mode):
             with path.open("rb") as file:
-                return file.read(_LOOKED_AT)
+                return file.read(KEPT_BYTES)
     return b""
 
 
-def _interpreter(beginning: bytes) -> list[str]:
-    """The words of a script's first line after ``#!``."""
-    first = beginning.partition(b"\n")[0]
-    return os.fsdecode(first[2:]).split() if first.startswith(b"#!") else []
+def _first_line(text: bytes) -> bytes:
+    return text.partition(b"\n")[0]
 
 
-def _windows(path: Path | None, what: str) -> str:
-    return f"{what}; convert it: sed -i 's/\\r$//' {shlex.quote(str(path))}"
+def _interpreter(text: bytes) -> list[str]:
+    """Return the words of a script's first line after ``#!``."""
+    return os.fsdecode(_first_line(text)[2:]).split() if text.startswith(b"#!") else []
 
 
-def _marked(path: Path | None, beginning: bytes) -> str:
-    """What is wrong with a script that begins with a byte order mark, or is no text in UTF-8."""
-    encoding, mark = encoding_of(beginning)
+def _to_convert(path: Path, problem: str) -> str:
+    return f"{problem}; convert it: sed -i 's/\\r$//' {shlex.quote(str(path))}"
+
+
+def _to_save_as_utf8(path: Path, text: bytes) -> str:
+    encoding, mark = encoding_of(text)
     if encoding == "utf-8":
         fix = f"sed -i '1s/^\\xef\\xbb\\xbf//' {shlex.quote(str(path))}"
         return f"it begins with a byte order mark (BOM), so its first line is not found; remove it: {fix}"
-    how = " with a byte order mark (BOM)" if mark else ""
-    return f"it is {encoding.upper()}{how}; save it as UTF-8 without one"
-
-
-def _not_there(program: str, path: Path | None) -> str:
-    if path is None:
-        return f"No such file or directory: it is {NOT_IN_PATH}"
-    if not os.path.lexists(path):
-        relative = "" if program.startswith("/") else ". Hooks run in the folder /: give the whole path"
-        return f"No such file or directory{relative}"
-    return _lacks_interpreter(path, _beginning(path))
-
-
-def _lacks_interpreter(path: Path, beginning: bytes) -> str:
-    """Why a program that is there is told to be missing: it is the program which runs it that is."""
-    if not path.exists():
-        return "it is a symlink to a file that is not there"
-    if beginning.partition(b"\n")[0].endswith(b"\r"):
-        return _windows(path, "its first line ends with CR LF, as on Windows, and so does the interpreter's name in it")
-    if parts := _interpreter(beginning):
-        return f"the interpreter {parts[0]} that its first line names is not there"
-    if beginning.startswith(b"\x7fELF"):
-        return "the program is there, and the loader that it needs is not: it was built for another system"
-    return ""
-
-
-def _not_allowed(path: Path | None) -> str:
-    if path is None:
-        return ""
-    if path.is_dir():
-        return "it is a folder"
-    with suppress(OSError):
-        if not path.stat().st_mode & 0o111:
-            return f"it is not executable; make it so: chmod u+x {shlex.quote(str(path))}"
-        parts = _interpreter(_beginning(path))
-        if parts and not os.access(parts[0], os.X_OK):
-            return f"the interpreter {parts[0]} that its first line names is not executable"
-        if os.statvfs(path).f_flag & os.ST_NOEXEC:
-            return "its file system is mounted with noexec"
-    return ""
-
-
-def _no_program(path: Path | None) -> str:
-    beginning = _beginning(path)
-    if not beginning:
-        return "the file is empty"
-    encoding, mark = encoding_of(beginning)
-    if mark or encoding != "utf-8":
-        return _marked(path, beginning)
-    if beginning.startswith((b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe")):
-        return "it was built for another system"
-    return "its first line names no interpreter; let it be for example #!/bin/sh"
+    return f"it is {encoding.upper()}{' with a byte order mark (BOM)' if mark else ''}; save it as UTF-8 without one"

@@ -25,7 +25,7 @@ from ucl_helpers.models import (
     SigningRequest,
     Verification,
 )
-from ucl_helpers.operate.hook_results import HookResults
+from ucl_helpers.operate.hooks import HookResults
 from ucl_helpers.procedures.procedure import Procedure
 from ucl_helpers.tables import Row, Shown, moment
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from ucl_helpers.operate import child
+from ucl_helpers.operate import programs
 
 PATH = {"PATH": "/usr/bin:/bin"}
 SCRIPTS = {
@@ -33,7 +33,7 @@ SCRIPTS = {
 
 
 def run(*command):
-    return child.run(command, PATH, timedelta(seconds=30)).problem
+    return programs.run(command, PATH, timedelta(seconds=30)).problem
 
 
 def script(folder, data, mode):
