@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from ucl_helpers.connection.status import STATES
-from ucl_helpers.operate.metrics import render
-from ucl_helpers.operate.monitoring import CRITICAL_SHARE, MANY_FAILURES, WARNING_SHARE
+from ucl_helpers.operate.monitoring import CRITICAL_SHARE, MANY_FAILURES, WARNING_SHARE, render
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
 RULES = yaml.safe_load((FOLDER / "ucl.rules.yml").read_text("utf-8"))

@@ -112,7 +112,7 @@ COMMANDS = {
 MODULES_OF_ITS_OWN = {
     "lab": ("matplotlib", "import ucl_helpers.views.charts"),
     "lab for a simulation": ("numpy", "import ucl_helpers.fleet.simulation"),
-    "metrics": ("prometheus_client", "import ucl_helpers.operate.metrics"),
+    "metrics": ("prometheus_client", "from ucl_helpers.operate.monitoring import render; render([], None)"),
     "notify": ("apprise", "from ucl_helpers.operate.notices import _send; _send(None, [], 'failure', {})"),
     "lab for cards": ("IPython", "import ucl_helpers.views"),
     "lab for the explorer": ("ipywidgets", "import ucl_helpers.views.explorer"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from ucl_helpers.connection.status import STATES
-from ucl_helpers.operate.metrics import render
+from ucl_helpers.operate.monitoring import render
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "reference" / "monitoring.md").read_text("utf-8")

@@ -12,7 +12,6 @@ from ucl_helpers.clock import moment_from, utc_now
 from ucl_helpers.connection.journal import NUMBER
 from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Home
-from ucl_helpers.extras import require
 from ucl_helpers.tables import moment, printable, text_table
 
 SHORT = 16
@@ -34,8 +33,7 @@ def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> Non
     It reads the disk only; nobody is called. The file is written whole, mode 0644, and holds no secret. Run it when a
     renewal was looked for, and every few minutes besides.
     """
-    require("metrics")
-    from ucl_helpers.operate.metrics import render, write_textfile
+    from ucl_helpers.operate.monitoring import render, write_textfile
 
     shown = [status_of(one) for one in home.connections()]
     metrics = render([one for one in shown if practice or not one.sandbox], utc_now())

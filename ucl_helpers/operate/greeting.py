@@ -1,101 +1,169 @@
-"""Where things stand in a home folder, and what to do next: what ``ucl`` says by itself.
+r"""The state of a home folder, and what to do next: what ``ucl`` prints without a command.
 
-Read from disk, without a lock, a call, or a look at keys, which ``ucl doctor`` tries. Every command is whole and can be
-pasted into a shell; a word in capitals behind a ``$`` is for the user to fill in.
+It is read from disk, without a lock, a call, or a look at keys, which ``ucl doctor`` tries. Every command is whole and
+can be pasted into a shell; a word in capitals after a ``$`` is for the user to fill in. The first line of this table
+that holds says what a connection needs:
+
+===================================================  =================================================
+settings not usable                                  ``settings``: let the user edit them
+damaged; what is under way cannot be read            ``doctor``: it finds the command that repairs it
+not yet valid                                        ``doctor``: a clock is wrong
+refused                                              ``doctor``: it asks UCL again, and names the way back
+an establishment is signed, to be verified           ``finish`` it: that takes no token
+expired, revoked, not established                    ``establish`` it, which takes a one-time token
+due, or a renewal was sent for signing               ``renew``, without the wait after a failure …
+… and it failed with an error that is not temporary  ``doctor``
+hooks still have to run                              ``hooks``
+all else                                             nothing
+===================================================  =================================================
+
+A renewal that was begun and not sent waits until it is due.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
+from typing import Literal
 
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.connection.status import Status, status_of
+from ucl_helpers.connection.status import BEGUN, SIGNED, STATES, Status, status_of
 from ucl_helpers.connection.store import Connection, Home
+from ucl_helpers.errors import Busy, RetryLater
 from ucl_helpers.extras import install_command, is_installed
 from ucl_helpers.headless.notebooks import PACKAGE
 from ucl_helpers.operate.doctor.findings import Commands, shell
 from ucl_helpers.operate.doctor.on_disk import Kept
-from ucl_helpers.operate.next_steps import Step, next_step, urgency
 from ucl_helpers.tables import moment, printable, text_table
 
 MOST = 10
 """So many connections are named; of more, so many of those that need something."""
 WIDTH = 200  # characters of why something is to be done
+Action = Literal["doctor", "establish", "finish", "hooks", "renew", "settings"]
+_TEMPORARY = {RetryLater.exit_code, Busy.exit_code}
+_NOT_USABLE: dict[str, Action] = {"settings not usable": "settings", "damaged": "doctor", "not yet valid": "doctor"}
+_NOTEBOOKS = "To read and run all of it as notebooks"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be done, and why."""
+
+    action: Action
+    why: str
 
 
 def greeting(home: Home, clock: Clock = utc_now) -> str:
-    """What there is to say.
+    """Describe all connections of a home folder, with the commands that they need.
 
     Raises:
-        StorageFailed: the home folder cannot be looked into, or is none.
+        StorageFailed: the home folder cannot be read, or is not a folder.
     """
-    found = sorted((status_of(one, clock, whole=False) for one in home.connections()), key=urgency)
-    told = _next(home, found, clock()) if found else _beginning(home)
-    return printable("\n".join([*_standing(home, found), "", *told, "", "All commands: ucl --help"]))
+    statuses = sorted((status_of(connection, clock, whole=False) for connection in home.connections()), key=urgency)
+    steps = _steps(home, statuses, clock()) if statuses else _first_steps(home)
+    return printable("\n".join([*_overview(home, statuses), "", *steps, "", "All commands: ucl --help"]))
 
 
-def _standing(home: Home, found: Sequence[Status]) -> Iterator[str]:
-    counts = Counter(one.state for one in found).items()
+def urgency(status: Status) -> tuple[int, str]:
+    """Sort connections: those in the worst state first, and by name within a state."""
+    return -STATES.index(status.state), status.name
+
+
+def next_step(status: Status) -> Step | None:
+    """Return what a connection needs next, by the table above; None if nothing. Pure."""
+    under_way = status.under_way
+    if status.state in _NOT_USABLE:
+        return Step(_NOT_USABLE[status.state], status.problem or status.state)
+    if under_way and under_way.procedure == "damaged":
+        return Step("doctor", "what is under way cannot be read")
+    if under_way and under_way.procedure == "establish" and under_way.stage == SIGNED:
+        return Step("finish", f"under way: {under_way}")
+    if status.state == "refused":
+        return Step("doctor", "UCL refused it when it was to be revoked")
+    if status.state in {"expired", "revoked", "not established"}:
+        since = f" {moment(status.validity.not_after)}" if status.state == "expired" and status.validity else ""
+        return Step("establish", f"{status.state}{since}")
+    hooks = ", ".join(status.pending_hooks)
+    return _renewal(status) or (Step("hooks", f"hooks still have to run: {hooks}") if hooks else None)
+
+
+def _renewal(status: Status) -> Step | None:
+    under_way, attempts = status.under_way, status.attempts
+    if status.state == "due" and status.due:
+        why = f"due since {moment(status.due.at)}"
+    elif under_way and under_way.procedure == "renew" and under_way.stage != BEGUN:
+        why = f"under way: {under_way}"
+    else:
+        return None
+    if attempts.last_error is None:
+        return Step("renew", why)
+    wait = f"; next try not before {moment(again)}" if (again := attempts.next_try(status.now)) else ""
+    why = f"{why}; failed {attempts.failures} in a row, the last: {attempts.last_error}{wait}"
+    return Step("renew" if attempts.last_error.exit_code in _TEMPORARY else "doctor", why)
+
+
+def _overview(home: Home, statuses: Sequence[Status]) -> Iterator[str]:
+    counts = Counter(status.state for status in statuses).items()
     yield f"Home folder: {home.path}"
     yield f"Connections: {', '.join(f'{number} {state}' for state, number in counts) or 'none yet'}"
-    if 0 < len(found) <= MOST:
+    if 0 < len(statuses) <= MOST:
         yield ""
-        yield text_table([("connection", "state", "renewal due"), *map(_row, found)])
+        yield text_table([("connection", "state", "renewal due"), *map(_row, statuses)])
 
 
-def _row(one: Status) -> tuple[str, str, str]:
-    due = moment(one.due.at) if one.due and one.state in {"valid", "due"} else "-"
-    return one.name + (" (sandbox)" if one.sandbox else ""), one.state, due
+def _row(status: Status) -> tuple[str, str, str]:
+    due = moment(status.due.at) if status.due and status.state in {"valid", "due"} else "-"
+    return status.name + (" (sandbox)" if status.sandbox else ""), status.state, due
 
 
-def _beginning(home: Home) -> Iterator[str]:
-    """Ways to a first connection, and to the notebooks."""
-    yield from _practising("To practise, in a sandbox of your own", _commands(home, "practice", practice=True).finish())
+def _first_steps(home: Home) -> Iterator[str]:
+    """Name the ways to a first connection, and to the notebooks."""
+    yield from _practice("To practise, in a sandbox of your own", _commands(home, "practice", practice=True).finish())
     yield from _real(home)
     if (makefile := PACKAGE.parent / "Makefile").exists():
-        yield from _told("To read and run all of it as notebooks:", shell("make", "-C", makefile.parent, "lab"))
+        yield from _advice(f"{_NOTEBOOKS}:", shell("make", "-C", makefile.parent, "lab"))
     elif is_installed("lab") and find_spec("jupyterlab"):
         lab = "ucl notebooks notebooks && jupyter lab notebooks/00_start_here.ipynb"
-        yield from _told("To read and run all of it as notebooks:", lab)
+        yield from _advice(f"{_NOTEBOOKS}:", lab)
     else:
-        yield from _told("To read and run all of it as notebooks, first install the extra lab:", install_command("lab"))
+        yield from _advice(f"{_NOTEBOOKS}, first install the extra lab:", install_command("lab"))
 
 
-def _practising(why: str, command: str) -> tuple[str, str]:
-    """A command that needs the sandbox; while that is not installed, the command that installs it."""
+def _practice(why: str, command: str) -> tuple[str, str]:
+    """Give a command that needs the sandbox; while that is not installed, the command that installs it."""
     if is_installed("sandbox"):
-        return _told(f"{why}:", command)
-    return _told(f"{why}, first install the extra sandbox:", install_command("sandbox"))
+        return _advice(f"{why}:", command)
+    return _advice(f"{why}, first install the extra sandbox:", install_command("sandbox"))
 
 
 def _real(home: Home) -> Iterator[str]:
     prod = _commands(home, "prod")
-    yield from _told("With the tutorial's files:", prod.again(Path("ucl-app.key"), Path("ucl-app.crt")))
-    yield from _told("With a one-time token, which it asks for:", prod.establish())
+    yield from _advice("With the tutorial's files:", prod.again(Path("ucl-app.key"), Path("ucl-app.crt")))
+    yield from _advice("With a one-time token, which it asks for:", prod.establish())
 
 
-def _next(home: Home, found: Sequence[Status], now: datetime) -> Iterator[str]:
-    """What connections need, those first that work the least; if none does, until when, and what else there is."""
-    steps = [(one.name, step) for one in found if (step := next_step(one))]
-    practice = {one.name for one in found if one.sandbox}
-    for name, step in steps[:MOST]:
-        command = _command(step, Kept(Connection(home, name), now).commands)
-        calls = name in practice and step.action in {"renew", "finish", "establish"}
-        yield from _practising(f"{name}: {step.why}", command) if calls else _told(f"{name}: {step.why}", command)
-    some = _commands(home, found[0].name)
+def _steps(home: Home, statuses: Sequence[Status], now: datetime) -> Iterator[str]:
+    """Name what each connection needs; if none needs anything, until when, and what else there is."""
+    steps = [(status, step) for status in statuses if (step := next_step(status))]
+    for status, step in steps[:MOST]:
+        command = _command(step, Kept(Connection(home, status.name), now).commands)
+        calls = status.sandbox and step.action in {"renew", "finish", "establish"}
+        why = f"{status.name}: {step.why}"
+        yield from _practice(why, command) if calls else _advice(why, command)
+    some = _commands(home, statuses[0].name)
     if len(steps) > MOST:
-        yield from _told(f"And {len(steps) - MOST} more:", some.ucl("status"))
+        yield from _advice(f"And {len(steps) - MOST} more:", some.ucl("status"))
     if sum(step.action == "renew" for _, step in steps) > 1:
-        yield from _told("All that are due, at once:", some.ucl("fleet", "renew"))
+        yield from _advice("All that are due, at once:", some.ucl("fleet", "renew"))
     if not steps:
-        first = min((one.due.at, one.name) for one in found if one.due)
-        yield f"Nothing is to be done before {moment(first[0])}, when {first[1]} is due."
-        if found[0].sandbox:
-            yield from _practising("To see a renewal now", some.renew("--force"))
-        if all(one.sandbox for one in found):
+        at, name = min((status.due.at, status.name) for status in statuses if status.due)
+        yield f"Nothing is to be done before {moment(at)}, when {name} is due."
+        if statuses[0].sandbox:
+            yield from _practice("To see a renewal now", some.renew("--force"))
+        if all(status.sandbox for status in statuses):
             yield from _real(home)
 
 
@@ -104,7 +172,6 @@ def _commands(home: Home, name: str, *, practice: bool = False) -> Commands:
 
 
 def _command(step: Step, commands: Commands) -> str:
-    """The command that does it."""
     match step.action:
         case "renew":
             return commands.renew()
@@ -118,5 +185,5 @@ def _command(step: Step, commands: Commands) -> str:
             return commands.ucl(step.action, commands.name)
 
 
-def _told(why: str, command: str) -> tuple[str, str]:
+def _advice(why: str, command: str) -> tuple[str, str]:
     return shorten(why, WIDTH, placeholder=" …"), f"  {command}"

@@ -1,4 +1,4 @@
-"""What a monitoring system is told of a connection: OK, WARNING, CRITICAL or UNKNOWN, by its status.
+"""Connections as monitoring systems see them: a plugin's word (OK, WARNING …) and metrics for Prometheus, by status.
 
 =====================================  =========
 valid                                  OK
@@ -9,22 +9,29 @@ refused, which may be an outage        WARNING; CRITICAL when it lasts, see :fun
 not yet valid                          WARNING; a clock is wrong
 expired, revoked, refused, damaged     CRITICAL
 not established                        CRITICAL
-settings not usable                    UNKNOWN; no renewal is made until they are mended, and none can be said to be due
+settings not usable                    UNKNOWN; until the user corrects them there is no renewal and no due date
 =====================================  =========
 
 Hooks that still have to run make a WARNING of what would be OK. The text follows the guidelines for monitoring plugins
 (Nagios, Icinga and others): one line, what can be measured behind a bar, the word as exit code 0 to 3.
+
+Metrics are gauges with the label ``connection``, written by prometheus_client (extra ``metrics``). Their names are an
+interface: alert rules and dashboards use them. A value that is not known has no sample, except for
+``ucl_last_looked_timestamp_seconds``, a dead man's switch, which is 0 then. No value is a secret.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.connection.status import LOST, Status, status_of
+from ucl_helpers.connection.files import require_own_links, write
+from ucl_helpers.connection.status import LOST, STATES, Status, status_of
 from ucl_helpers.connection.store import Home
-from ucl_helpers.errors import Outage, UCLError
+from ucl_helpers.errors import Outage, UCLError, UsageError
+from ucl_helpers.extras import require
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.tables import moment, printable, span
 
@@ -52,52 +59,45 @@ def limits(validity: Validity, due: Due) -> tuple[datetime, datetime]:
     return due.at + grace * WARNING_SHARE, due.at + grace * CRITICAL_SHARE
 
 
-def hooks_pending(status: Status) -> int:
-    """How many hooks still have to run for the identity in use."""
-    return len(status.pending_hooks)
-
-
 def verdict(status: Status) -> Verdict:
     """Judge one connection, as its status was read from disk; see the table above."""
     word, why = _judged(status)
-    if waiting := hooks_pending(status):
-        word, why = "WARNING" if word == "OK" else word, f"{why}, hooks that still have to run: {waiting}"
+    if hooks := len(status.pending_hooks):
+        word, why = "WARNING" if word == "OK" else word, f"{why}, hooks that still have to run: {hooks}"
     return Verdict(word, _line(f"{status.name}: {why}"), _measured(status))
 
 
 def _judged(status: Status) -> tuple[Word, str]:
     if status.validity is None or status.due is None:
-        told = f"{status.state}: {status.problem}" if status.problem else status.state
-        return ("UNKNOWN" if status.state == "settings not usable" else "CRITICAL"), told
-    left = f"{span(status.validity.not_after - status.now)} left"
+        why = f"{status.state}: {status.problem}" if status.problem else status.state
+        return ("UNKNOWN" if status.state == "settings not usable" else "CRITICAL"), why
+    remaining = f"{span(status.validity.not_after - status.now)} left"
     if status.state in LOST:
         return "CRITICAL", f"{status.state}, valid to {moment(status.validity.not_after)}"
     if status.state == "not yet valid":
         return "WARNING", f"not yet valid, from {moment(status.validity.not_before)}"
     if (since := status.attempts.refused_since) is not None:
-        return _of_refusal(status, since, limits(status.validity, status.due)[1], left)
+        return _of_refusal(status, since, limits(status.validity, status.due)[1], remaining)
     if status.state == "valid":
-        return "OK", f"valid, {left}, renewal due {moment(status.due.at)}"
-    return _of_due(status, status.due, status.validity, left)
+        return "OK", f"valid, {remaining}, renewal due {moment(status.due.at)}"
+    return _of_due(status, status.due, status.validity, remaining)
 
 
-def _of_due(status: Status, due: Due, validity: Validity, left: str) -> tuple[Word, str]:
-    known, (late, too_late) = status.attempts, limits(validity, due)
-    failed = f", failed {known.failures} in a row, the last: {known.last_error}" if known.failures else ""
-    told = f"due since {moment(due.at)}, {left}{failed}"
+def _of_due(status: Status, due: Due, validity: Validity, remaining: str) -> tuple[Word, str]:
+    attempts, (late, too_late) = status.attempts, limits(validity, due)
+    failed = f", failed {attempts.failures} in a row, the last: {attempts.last_error}" if attempts.failures else ""
+    why = f"due since {moment(due.at)}, {remaining}{failed}"
     if status.now >= too_late:
-        return "CRITICAL", told
-    if status.now >= late or known.failures >= MANY_FAILURES:
-        return "WARNING", told
-    return "OK", told
+        return "CRITICAL", why
+    return ("WARNING" if status.now >= late or attempts.failures >= MANY_FAILURES else "OK"), why
 
 
-def _of_refusal(status: Status, since: datetime, too_late: datetime, left: str) -> tuple[Word, str]:
-    known, ends = status.attempts, status.critical_refusal
-    down = known.last_error is not None and known.last_error.error == Outage.__name__
+def _of_refusal(status: Status, since: datetime, too_late: datetime, remaining: str) -> tuple[Word, str]:
+    attempts, ends = status.attempts, status.critical_refusal
+    down = attempts.last_error is not None and attempts.last_error.error == Outage.__name__
     what = "UCL is down" if down else "UCL refuses it, which may be an outage or a loss,"
-    told = f"{what} since {moment(since)}, {left}, failed {known.failures} in a row"
-    return ("CRITICAL" if status.now >= min(ends or too_late, too_late) else "WARNING"), told
+    why = f"{what} since {moment(since)}, {remaining}, failed {attempts.failures} in a row"
+    return ("CRITICAL" if status.now >= min(ends or too_late, too_late) else "WARNING"), why
 
 
 def _measured(status: Status) -> str:
@@ -123,9 +123,11 @@ class Report:
             return ranked[0]
         if not ranked:
             return Verdict("UNKNOWN", "there are no connections to watch")
-        bad = sum(one.word != "OK" for one in ranked)
+        bad = sum(verdict.word != "OK" for verdict in ranked)
         text = f"{bad} of {len(ranked)} need somebody: {ranked[0].text}" if bad else f"all {len(ranked)} are well"
-        return Verdict(ranked[0].word, text, " ".join(one.measured for one in self.verdicts.values() if one.measured))
+        return Verdict(
+            ranked[0].word, text, " ".join(filter(None, (verdict.measured for verdict in self.verdicts.values())))
+        )
 
     @property
     def exit_code(self) -> int:
@@ -135,27 +137,123 @@ class Report:
     def __str__(self) -> str:
         whole, ranked = self.whole, self._ranked()
         first = f"UCL {whole.word} - {whole.text}" + (f" | {whole.measured}" if whole.measured else "")
-        return "\n".join([first, *(f"{one.word} - {one.text}" for one in ranked if len(ranked) > 1)])
+        return "\n".join([first, *(f"{verdict.word} - {verdict.text}" for verdict in ranked if len(ranked) > 1)])
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        told = {name: {"verdict": one.word, "text": one.text} for name, one in self.verdicts.items()}
-        return {"verdict": self.whole.word, "exitCode": self.exit_code, "connections": told}
+        connections = {name: {"verdict": verdict.word, "text": verdict.text} for name, verdict in self.verdicts.items()}
+        return {"verdict": self.whole.word, "exitCode": self.exit_code, "connections": connections}
 
     def _ranked(self) -> list[Verdict]:
-        return sorted(self.verdicts.values(), key=lambda one: -SEVERITY.index(one.word))
+        return sorted(self.verdicts.values(), key=lambda verdict: -SEVERITY.index(verdict.word))
 
 
 def check_home(home: Home, name: str | None = None, clock: Clock = utc_now) -> Report:
     """Judge a connection, or all but those for practice. What cannot be looked at is UNKNOWN, never an error."""
     try:
         chosen = [home.connection(name)] if name else home.connections()
-        statuses = [status_of(one, clock) for one in chosen]
+        statuses = [status_of(connection, clock) for connection in chosen]
     except UCLError as error:
         return Report({name or str(home.path): Verdict("UNKNOWN", _line(str(error)))})
-    return Report({one.name: verdict(one) for one in statuses if name or not one.sandbox})
+    return Report({status.name: verdict(status) for status in statuses if name or not status.sandbox})
 
 
 def _line(text: str) -> str:
     """On one line, without the bar, which has a meaning."""
     return printable(" ".join(text.replace("|", "/").split()))
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+Value = datetime | float | None
+TEXTFILE_MODE = 0o644
+"""Readable by others on purpose: another user's node_exporter reads it."""
+TEXTFILE_SUFFIX = ".prom"
+
+
+def _generation_number(status: Status) -> int | None:
+    number = (status.generation or "").partition("-")[0]
+    return int(number) if number.isdecimal() else None
+
+
+_GAUGES: dict[str, tuple[str, Callable[[Status], Value]]] = {
+    "ucl_certificate_not_before_timestamp_seconds": (
+        "NotBefore of the certificate in use.",
+        lambda status: status.validity.not_before if status.validity else None,
+    ),
+    "ucl_certificate_not_after_timestamp_seconds": (
+        "NotAfter of the certificate in use.",
+        lambda status: status.validity.not_after if status.validity else None,
+    ),
+    "ucl_renewal_due_timestamp_seconds": (
+        "When a renewal is due.",
+        lambda status: status.due.at if status.due else None,
+    ),
+    "ucl_last_looked_timestamp_seconds": (
+        "When a run last looked whether it is due; 0: never.",
+        lambda status: status.attempts.last_looked or 0,
+    ),
+    "ucl_last_attempt_timestamp_seconds": (
+        "When a renewal or an establishment last began.",
+        lambda status: status.attempts.last_attempt,
+    ),
+    "ucl_last_success_timestamp_seconds": (
+        "When the newest certificate came into use.",
+        lambda status: status.attempts.last_success,
+    ),
+    "ucl_renewal_failures": ("Failed attempts in a row.", lambda status: status.attempts.failures),
+    "ucl_refused_since_timestamp_seconds": (
+        "Since when UCL refuses the certificate, which may be an outage.",
+        lambda status: status.attempts.refused_since,
+    ),
+    "ucl_refusal_ends_timestamp_seconds": (
+        "From when on that refusal is critical.",
+        lambda status: status.critical_refusal,
+    ),
+    "ucl_generation_number": ("Number of the generation in use.", _generation_number),
+    "ucl_hooks_pending": (
+        "Hooks that still have to run for the certificate in use.",
+        lambda status: len(status.pending_hooks),
+    ),
+}
+
+
+def render(statuses: Iterable[Status], now: datetime) -> bytes:
+    """Write all gauges of these connections in Prometheus' text format.
+
+    Args:
+        statuses: of each connection one.
+        now: when they were read (UTC).
+    """
+    require("metrics")
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+    registry = CollectorRegistry()
+    gauges = {name: Gauge(name, text, ["connection"], registry=registry) for name, (text, _) in _GAUGES.items()}
+    state = Gauge("ucl_state", "1 for the state that the connection is in.", ["connection", "state"], registry=registry)
+    for status in statuses:
+        for name, (_, read) in _GAUGES.items():
+            if (value := read(status)) is not None:
+                seconds = value.timestamp() if isinstance(value, datetime) else value
+                gauges[name].labels(status.name).set(seconds)
+        for word in STATES:
+            state.labels(status.name, word).set(word == status.state)
+    written = Gauge("ucl_metrics_written_timestamp_seconds", "When these metrics were written.", registry=registry)
+    written.set(now.timestamp())
+    return generate_latest(registry)
+
+
+def write_textfile(path: Path, metrics: bytes) -> None:
+    """Put metrics where node_exporter's textfile collector reads them: whole, by one rename, mode 0644.
+
+    Raises:
+        UsageError: node_exporter would not read a file of this name.
+        StorageFailed: it cannot be written, or a symlink of another user is on the way. The previous file is kept.
+    """
+    if path.suffix != TEXTFILE_SUFFIX:
+        raise UsageError(
+            f"{path.name} does not end in {TEXTFILE_SUFFIX}: node_exporter passes it over.",
+            remedy=f"Name it like ucl{TEXTFILE_SUFFIX}.",
+        )
+    require_own_links(path.absolute().parent)
+    write(path.absolute(), metrics, TEXTFILE_MODE)
