@@ -18,7 +18,7 @@ from ucl_helpers.headless.parameters import PRIVATE_KEY, refuse_secret
 Notebook = Mapping[str, Any]
 Cell = Mapping[str, Any]
 
-MEDIAN_LINES, MOST_LINES, MOST_IN_A_ROW = 3, 15, 2
+MEDIAN_LINES, MOST_LINES, MOST_IN_A_ROW, MOST_CELLS = 3, 15, 2, 14
 MACHINE_PATH = re.compile(r"/(?:home|root|tmp|Users|work|private|var/folders)/[\w.]+")
 
 
@@ -79,13 +79,13 @@ def every_cell_ran(notebook: Notebook) -> Iterator[str]:
             yield f"an error or a warning is shown by: {cell['source'].splitlines()[0]}"
 
 
-def sections_end_with_an_assertion(notebook: Notebook) -> Iterator[str]:
-    """Each section (H2) with code asserts what it has shown; the first (set-up) and *Outcome* need not."""
-    sections = [(title, cells) for title, cells in _sections(notebook) if _code({"cells": cells})]
-    for title, cells in sections[1:]:
-        trees = [ast.parse(_python(cell)) for cell in _code({"cells": cells})]
-        if title != "Outcome" and not any(isinstance(node, ast.Assert) for tree in trees for node in ast.walk(tree)):
-            yield f"the section {title!r} asserts nothing"
+def each_step_is_one_cell(notebook: Notebook) -> Iterator[str]:
+    """In a tutorial, each section ``Step N`` has one code cell, and the whole has few."""
+    steps = [(title, len(_code({"cells": cells}))) for title, cells in _sections(notebook) if title.startswith("Step ")]
+    yield from (f"the section {title!r} has {size} code cells" for title, size in steps if size != 1)
+    size = len(_code(notebook))
+    if steps and size > MOST_CELLS:
+        yield f"a tutorial of {size} code cells"
 
 
 def nothing_of_the_machine(notebook: Notebook) -> Iterator[str]:
@@ -108,7 +108,7 @@ RULES: tuple[Callable[[Notebook], Iterator[str]], ...] = (
     code_is_short,
     parameters_are_declared,
     every_cell_ran,
-    sections_end_with_an_assertion,
+    each_step_is_one_cell,
     nothing_of_the_machine,
     is_normalised,
 )
@@ -144,11 +144,6 @@ def _sections(notebook: Notebook) -> Iterator[tuple[str, list[Cell]]]:
             title, cells = headings[-1].removeprefix("## "), []
         cells = [*cells, cell]
     yield title, cells
-
-
-def _python(cell: Cell) -> str:
-    """A cell's source without IPython's own lines (``%magic``, ``!command``, ``?``)."""
-    return "\n".join("pass" if re.match(r"\s*[%!?]", line) else line for line in cell["source"].splitlines())
 
 
 def _literal(value: ast.expr | None) -> bool:

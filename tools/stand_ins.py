@@ -24,7 +24,7 @@ FIXED = {
     "side": "ahead",
     "jitter": "2 d 6 h",
     "mark": "5c1fa20e",
-    "bench": "…/ucl-workbench",  # a temporary folder
+    "bench": "…/ucl-fault-lab",  # a temporary folder
 }
 # Two thirds of 90 days, less a jitter of up to 4.5 days that hangs on the client's id: shown as its middle.
 DUE_FROM, DUE, DUE_UNTIL = (timedelta(days=days) for days in (55.5, 57.75, 60))
@@ -37,7 +37,7 @@ MOMENTS = {
 }
 TOKENS = re.compile(
     r"""
-    (?P<bench>   (?:/[\w.-]+)+/ucl-workbench-\w{8} )
+    (?P<bench>   (?:/[\w.-]+)+/ucl-fault-lab-\w{8} )
   | (?P<iso>     \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?=Z|\+00:00) )
   | (?P<plain>   \d{4}-\d\d-\d\d[ ]\d\d:\d\d:\d\d )
   | (?P<http>    [A-Z][a-z]{2},[ ]\d\d[ ][A-Z][a-z]{2}[ ]\d{4}[ ]\d\d:\d\d:\d\d(?=[ ]GMT) )

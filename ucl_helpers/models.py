@@ -1,6 +1,6 @@
 """The things the toolkit speaks of, as frozen dataclasses that show themselves and never show a secret."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
@@ -105,6 +105,24 @@ class Check:
     status: Status
     expected: str
     found: str
+
+
+@dataclass(frozen=True)
+class Checks(Shown):
+    """Checks and whether all of them hold; warnings are allowed."""
+
+    checks: Sequence[Check]
+
+    title: ClassVar[str] = "Checked"
+    header: ClassVar[Row] = ("check", "status", "expected", "found")
+
+    @property
+    def ok(self) -> bool:
+        """True when none failed."""
+        return all(check.status != "failed" for check in self.checks)
+
+    def rows(self) -> list[Row]:
+        return [(check.name, check.status, check.expected, check.found) for check in self.checks]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ PARAMETERS = """\
 connection: str = ""  # name
 practice: bool = False  # for a headless run
 """
-ASKS = "from ucl_helpers.practice import begin, must_be_asked_for\nbegin(globals())"
+ASKS = "from ucl_helpers import views\nfrom ucl_helpers.practice import must_be_asked_for\nviews.begin(globals())"
 PYTHON = {"kernel_name": "python3", "language": "python"}
 PRACTISES = "if not connection:\n    must_be_asked_for(asked=practice)\nprint('practised')"
 

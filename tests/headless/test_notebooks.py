@@ -56,7 +56,7 @@ def up_to(text):
 
 def loses_the_key(cells):
     """Who tidies up before the next run takes away the key that the answer was lost for."""
-    mended = next(cell for cell in cells if "bench.mend()" in "".join(cell["source"]) and cell["cell_type"] == "code")
+    mended = next(cell for cell in cells if "lab.clear()" in "".join(cell["source"]) and cell["cell_type"] == "code")
     lost = "import shutil\nshutil.rmtree(secure.pending.path)\n"
     return [{**cell, "source": lost + "".join(cell["source"])} if cell is mended else cell for cell in cells]
 
@@ -280,7 +280,7 @@ def test_what_breaks_is_shown_as_it_would_stop_us_and_nothing_of_it_is_left(runs
     assert shown[5:] == ["RateLimited", "Waiting"]
     assert text.count("reset-after-acting") == 5
     for label in ("break", "break-twice", "break-without-its-key"):
-        found = re.findall(r"^identity file +(/.+/ucl-workbench-\w+)/", text_of(runs.done[label]), re.MULTILINE)
+        found = re.findall(r"^identity file +(/.+/ucl-fault-lab-\w+)/", text_of(runs.done[label]), re.MULTILINE)
         (folder,) = set(found)
         assert not Path(folder).exists()
     assert "practice-06" not in {path.name for path in (runs.shell.home / "connections").iterdir()}

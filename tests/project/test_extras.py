@@ -117,8 +117,8 @@ MODULES_OF_ITS_OWN = {
     "lab for cards": ("IPython", "import ucl_helpers.views"),
     "lab for the explorer": ("ipywidgets", "import ucl_helpers.views.explorer"),
     "sandbox": ("graphql", "from ucl_helpers import Home, practice; practice.sandbox_of(Home('home'))"),
-    "sandbox for the workbench": ("graphql", "from ucl_helpers.practice.fault_lab import Workbench"),
-    "sandbox for its server": ("tornado", "from ucl_helpers.practice.fault_lab import Workbench"),
+    "sandbox for the fault lab": ("graphql", "from ucl_helpers.practice.fault_lab import FaultLab"),
+    "sandbox for its server": ("tornado", "from ucl_helpers.practice.fault_lab import FaultLab"),
 }
 
 

@@ -34,11 +34,11 @@ CHANGED = [
     ("89 d 23 h left", "90 d left"),
     ("/var/a/home/connections", "~/.ucl/connections"),
     ("answer-failed-300cc3c8.json", "answer-failed-5c1fa20e.json"),
-    ("in /var/b/T/ucl-workbench-x3_a9k2q/connections", "in …/ucl-workbench/connections"),
+    ("in /var/b/T/ucl-fault-lab-x3_a9k2q/connections", "in …/ucl-fault-lab/connections"),
 ]
 KEPT = [
     *("4096 bits", "90 d 0 h", "port 28321", "20260115", "deadbeef", "cafe", "1.73 seconds", "30 s", "1 d 23 h"),
-    *("LS0tLS1CRUdJTi", "UCL", "asks to slow down (429). Try 2 in 2.0 s.", "…/ucl-workbench/connections"),
+    *("LS0tLS1CRUdJTi", "UCL", "asks to slow down (429). Try 2 in 2.0 s.", "…/ucl-fault-lab/connections"),
 ]
 
 

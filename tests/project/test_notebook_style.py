@@ -58,6 +58,13 @@ def error(name):
     return nbformat.v4.new_output("error", ename=name, evalue="", traceback=[])
 
 
+def long_tutorial(notebook):
+    """Add a step, and further cells before it."""
+    more = [[prose("More:"), code("twice")] for _ in range(11)] + [[prose("## Step 1: Ask"), code("twice")]]
+    notebook["cells"] += [cell for pair in more for cell in pair]
+    notebook.update(normalise(notebook))
+
+
 DOCTORED = {
     "no title": (of(0, source="## Title\n\nAt the end you have a number."), "does not open with a title"),
     "title alone": (of(0, source="# Title\n\n## Set up"), "does not open with a title"),
@@ -86,7 +93,8 @@ DOCTORED = {
         of(4, outputs=[nbformat.v4.new_output("stream", name="stderr", text="DeprecationWarning")]),
         "an error or a warning is shown by: print(twice)",
     ),
-    "no assertion": (of(6, source="twice == 6"), "the section 'Show' asserts nothing"),
+    "a step of two cells": (of(3, source=FENCED.replace("Show", "Step 1: Ask")), "'Step 1: Ask' has 2 code cells"),
+    "a long tutorial": (long_tutorial, "a tutorial of 16 code cells"),
     "a path": (of(5, source=f"It lies in {FOLDER}/x."), f"a path of the machine: {FOLDER}"),
     "a key": (of(5, source="-----BEGIN PRIVATE KEY-----"), "the text of a private key"),
     "not normalised": (of(4, metadata={"papermill": {"duration": 1}}), "not normalised"),

@@ -1,26 +1,24 @@
 """What notebooks show: checks as tables, looked at anew for each step; errors as outcomes with an exit code."""
 
-import base64
 import errno
 import io
 import os
 from contextlib import redirect_stdout
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.backends.openssl.backend import backend
 from IPython.core.interactiveshell import InteractiveShell
 from stored import locked_out
 
-from ucl_helpers import Renewal, status_of, views
+from ucl_helpers import Renewal, views
 from ucl_helpers.clock import utc_now
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import ChecksFailed, RateLimited, UsageError
-from ucl_helpers.models import Check, Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates
-from ucl_helpers.operate.hooks import HookResult, HookResults
+from ucl_helpers.models import Check, Checks, Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates
 from ucl_helpers.procedures.establishment import Establishment
 from ucl_helpers.views import setup
-from ucl_helpers.views.checked import Checks, checked
 from ucl_helpers.views.errors import broken, failure
 from ucl_sandbox import Sandbox
 
@@ -29,9 +27,12 @@ WARNING = Check("clock", "warning", "0 s", "400 s")
 BAD = Check("key", "failed", "2048 bits", "1024 <bits>")
 
 
+CALLS = {"configuration": "certificateSigningRequestInfo", "sign": "signCertificateSigningRequest"}
+
+
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):
-    """Everything that the steps of a renewal return, in their order."""
+    """What each step of a renewal returns, and the last call then."""
     home = Home(tmp_path_factory.mktemp("home"))
     with Sandbox() as ucl:
         connection = home.new("prod")
@@ -39,81 +40,35 @@ def steps(tmp_path_factory):
         Establishment.begin(connection, token, ca_file=ucl.ca_file, key_length=2048).run()
         renewal = Renewal.begin(connection, key_length=2048)
         names = ("configuration", "request", "sign", "decode", "verify", "activate")
-        found = {name: getattr(renewal, name)() for name in names}
-        return {"due": renewal.due, "begun": renewal, "status": status_of(connection), **found}
+        return {name: (getattr(renewal, name)(), renewal.exchange) for name in names}
 
 
-@pytest.mark.parametrize(
-    "name", ["due", "begun", "status", "configuration", "request", "sign", "decode", "verify", "activate"]
-)
-def test_each_step_is_looked_at_once_more(name, steps):
-    checks = checked(steps[name])
-    assert checks.ok
-    assert checks.rows()
-    assert "PRIVATE KEY" not in str(checks)
+@pytest.mark.parametrize("name", ["configuration", "request", "sign", "decode", "verify"])
+def test_a_step_is_one_card_with_the_call_that_it_made(name, steps):
+    result, call = steps[name]
+    renewal = SimpleNamespace(exchange=call)
+    card = views.step_card(renewal, result)
+    shown = card._repr_mimebundle_()
+    assert shown["text/plain"].startswith(str(result))
+    assert (
+        ("Sent and received" in shown["text/plain"]) is (name in CALLS) is ("Sent and received" in shown["text/html"])
+    )
+    assert CALLS.get(name, "") in str(card)
+    assert "PRIVATE KEY" not in str(shown)
 
 
-def changed(value, **facts):
-    return type(value)(**{**vars(value), **facts})
+@pytest.mark.parametrize("name", CALLS)
+def test_a_step_that_had_its_answer_already_says_that_it_sent_nothing(name, steps):
+    result, _ = steps[name]
+    other = next(call for step, (_, call) in steps.items() if step in CALLS and step != name)
+    for call in (None, other):
+        assert "nothing: an earlier run" in str(views.step_card(SimpleNamespace(exchange=call), result))
 
 
-NO_PEM = base64.b64encode(b"nothing").decode()
-WRONG = {
-    "configuration, no CN": ("configuration", {"subject": "O=Org,C=DE"}, ["subject"]),
-    "configuration, http": (
-        "configuration",
-        {"certificate_secured_connector_url": "http://localhost/"},
-        ["certificate endpoint"],
-    ),
-    "configuration, no URL": ("configuration", {"certificate_secured_connector_url": None}, ["certificate endpoint"]),
-    "request, subject": ("request", {"subject": "CN=somebody else"}, ["subject"]),
-    "request, bits": ("request", {"bits": 4096}, ["key length"]),
-    "signed": ("sign", {"ca_certificate": NO_PEM}, ["ca_certificate"]),
-    "identity": ("decode", {"checks": (GOOD, BAD)}, ["key"]),
-    "status": ("status", {"state": "revoked"}, ["state"]),
-    "outcome": ("activate", {"exit_code": 6}, ["outcome"]),
-}
-
-
-@pytest.mark.parametrize(("step", "facts", "names"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_fails_its_check_and_no_other(step, facts, names, steps):
-    checks = checked(changed(steps[step], **facts))
-    assert [one.name for one in checks.checks if one.status == "failed"] == names
-    assert not checks.ok
-
-
-def test_a_failed_hook_is_a_warning_since_the_certificate_is_in_place():
-    results = (HookResult("a", "done"), HookResult("b", "failed", "exit code 3"), HookResult("c", "not needed"))
-    found = checked(HookResults("prod", "000001-abc", results))
-    assert [(one.name, one.status, one.found) for one in found.checks] == [
-        ("hook a", "ok", "done"),
-        ("hook b", "warning", "exit code 3"),
-        ("hook c", "ok", "not needed"),
-    ]
-    assert [one.found for one in checked(HookResults("prod")).checks] == ["none to run here"]
-
-
-def test_expired_by_our_clock_is_a_warning(steps):
-    (state, _) = checked(changed(steps["status"], state="expired")).checks
-    assert (state.status, state.found) == ("warning", "expired")
-
-
-def test_a_key_that_others_can_read_fails_its_check(steps, tmp_path):
-    key = tmp_path / "key.pem"
-    key.write_text("")
-    for mode, ok in ((0o600, True), (0o640, False)):
-        key.chmod(mode)
-        assert checked(changed(steps["request"], key_path=str(key))).ok is ok
-
-
-def test_what_is_not_needed_says_until_when():
-    until = utc_now() + timedelta(days=3)
-    assert f"{until:%Y-%m-%d}" in str(checked(NotNeeded(until, "two thirds of 90 d")))
-
-
-def test_what_cannot_be_checked_is_a_type_error():
-    with pytest.raises(TypeError, match="nothing to check in str"):
-        checked("text")
+def test_a_step_that_is_not_needed_shows_no_call(steps):
+    card = views.step_card(SimpleNamespace(exchange=steps["sign"][1]), NotNeeded(utc_now(), "two thirds of 90 d"))
+    assert "not needed until" in str(card)
+    assert "Sent" not in str(card)
 
 
 def test_warnings_are_allowed_and_everything_is_escaped():
@@ -126,8 +81,8 @@ def test_warnings_are_allowed_and_everything_is_escaped():
 
 def test_no_secret_is_shown_by_a_configuration_or_a_token():
     configuration = Configuration("CN=x", "rsa2048", None, "https://localhost/", token="s3cr3t")
-    signed = SignedCertificates(NO_PEM, NO_PEM, NO_PEM)
-    for shown in (configuration, OneTimeToken("s3cr3t"), checked(configuration), signed):
+    signed = SignedCertificates("eA==", "eA==", "eA==")
+    for shown in (configuration, OneTimeToken("s3cr3t"), signed):
         assert "s3cr3t" not in str(shown) + repr(shown) + str(shown._repr_mimebundle_())
 
 

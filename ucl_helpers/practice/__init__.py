@@ -6,7 +6,7 @@ loaded once there is something to practise.
 """
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -26,7 +26,6 @@ from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, U
 from ucl_helpers.extras import require
 from ucl_helpers.formats.texts import text_of
 from ucl_helpers.headless.attended import is_attended
-from ucl_helpers.headless.parameters import check_parameters
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.procedures.enrolment import Enrolment, access_from
@@ -102,22 +101,6 @@ def director_of(home: Home) -> DirectorAccess:
     """Access to the sandbox's Director."""
     ucl = sandbox_of(home)
     return DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
-
-
-def begin(variables: MutableMapping[str, Any]) -> None:
-    """Begin a notebook: report its errors so that ``ucl run`` can read them, and give its parameters their types.
-
-    Args:
-        variables: the notebook's, ``globals()``.
-
-    Raises:
-        UsageError: see :func:`ucl_helpers.headless.parameters.check_parameters`.
-    """
-    from ucl_helpers import views
-
-    views.report_errors()
-    check_parameters(variables)
-    views.report_errors(str(variables.get("connection") or ""))
 
 
 def open_connection(

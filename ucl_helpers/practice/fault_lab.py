@@ -1,7 +1,7 @@
-"""A connection to be broken on purpose: at a sandbox of its own in this process, in a home folder that goes away.
+"""A connection to break on purpose: at a sandbox of its own in this process, in a temporary home folder.
 
-There is no way from here to a real UCL, nor to the folder of anybody's connections: a workbench takes neither a name of
-a connection nor a URL nor a folder. Only notebooks use it.
+A fault lab takes neither the name of a connection nor a URL nor a folder, so it cannot reach a real UCL or one of your
+connections. Only notebooks use it.
 """
 
 import logging
@@ -20,11 +20,10 @@ from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Outage
 from ucl_helpers.extras import missing_for
-from ucl_helpers.models import Check
+from ucl_helpers.models import Check, Checks, Outcome
 from ucl_helpers.procedures.enrolment import Enrolment
 from ucl_helpers.procedures.establishment import DirectorAccess, is_accepted
 from ucl_helpers.tables import Row, Shown
-from ucl_helpers.views import Checks
 
 try:
     from ucl_sandbox import Fault, Sandbox
@@ -33,7 +32,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_for(error, "sandbox") from None
 
-FOLDER = "ucl-workbench-"  # tools/stand_ins.py knows the folder by this
+FOLDER = "ucl-fault-lab-"  # tools/stand_ins.py recognises the folder by this prefix
 
 
 @dataclass(frozen=True)
@@ -46,25 +45,24 @@ class Calls(Shown):
     header: ClassVar[Row] = ("asked for", "UCL acted on it", "and answered")
 
     def rows(self) -> list[Row]:
-        """One row a call."""
-        return [(one.operation, "yes" if acted_on(one) else "no", _answer(one)) for one in self.received]
+        """Return one row for each call."""
+        return [(call.operation, "yes" if acted_on(call) else "no", _answer(call)) for call in self.received]
 
     def acted(self, operation: str) -> int:
-        """How many calls for an operation UCL has acted on, whatever became of the answer."""
-        return sum(one.operation == operation and acted_on(one) for one in self.received)
+        """Count the calls for an operation that UCL has acted on, whether or not its answer arrived."""
+        return sum(call.operation == operation and acted_on(call) for call in self.received)
 
 
-class Workbench:
-    """A practice connection ``practice-06``, established, and the faults that it is to meet.
+class FaultLab:
+    """An established practice connection ``practice-06``, and a sandbox that fails as you choose.
 
-    It goes away with :meth:`close`, with its last reference, or with the process.
+    It is removed with :meth:`close`, with its last reference, or with the process.
 
     Args:
         key_length: RSA bits of its keys.
 
     Attributes:
-        connection: That connection.
-        way_in: How it is established, and established anew when it was revoked.
+        connection: The practice connection.
     """
 
     def __init__(self, key_length: int = 2048) -> None:
@@ -72,18 +70,22 @@ class Workbench:
             home = Home(Path(stack.enter_context(TemporaryDirectory(prefix=FOLDER))).resolve())
             stack.enter_context(_without_refused_handshakes())
             self._ucl = ucl = stack.enter_context(Sandbox(home.path / "sandbox"))
-            self._kept, self._since = tuple[Received, ...](), 0
+            self._received, self._since = tuple[Received, ...](), 0
             self.connection = home.new("practice-06")
             self.connection.write_settings({"sandbox": str(ucl.state / "ready.json"), "key_length": key_length})
-            access = DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
-            self.way_in = Enrolment(self.connection, access, ucl.ca_file)
-            self.way_in.begin().run()
+            self.establish()
             self._end = weakref.finalize(self, stack.pop_all().close)
 
-    def spoil(self, kind: str, **when: Any) -> None:
-        """From now on a fault strikes at the certificate endpoint; see :class:`ucl_sandbox.Fault`.
+    def establish(self) -> Outcome:
+        """Establish the connection by a one-time token from the sandbox's Director, again if it was revoked."""
+        ucl = self._ucl
+        access = DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
+        return Enrolment(self.connection, access, ucl.ca_file).begin().run()
 
-        What is under way is set aside first: a cell that is run again meets its fault again, however late that is.
+    def inject(self, kind: str, **when: Any) -> None:
+        """Make a fault strike at the certificate endpoint from now on; see :class:`ucl_sandbox.Fault`.
+
+        An unfinished renewal is set aside first, so that a cell that you run again meets its fault again.
 
         Raises:
             FaultsError: there is no such fault.
@@ -93,45 +95,44 @@ class Workbench:
             self.connection.pending.set_aside("another fault is to be met")
         self._count_from_here()
 
-    def mend(self) -> None:
-        """From now on nothing goes wrong any more."""
+    def clear(self) -> None:
+        """End all faults."""
         self._ucl.faults.clear()
         self._count_from_here()
 
     @property
     def calls(self) -> Calls:
-        """The calls since something was spoiled or mended, without our own of :meth:`checked`."""
-        return Calls([*self._kept, *self._ucl.requests[self._since :]])
+        """The calls since the last :meth:`inject` or :meth:`clear`, without those of :meth:`check`."""
+        return Calls([*self._received, *self._ucl.requests[self._since :]])
 
-    def checked(self, **more: bool) -> Checks:
-        """What must hold of the connection, whatever happens; UCL is asked whether it accepts the identity in use.
+    def check(self, **more: bool) -> Checks:
+        """Check what must be true of the connection at any time. It asks UCL whether it accepts the identity in use.
 
         Args:
-            more: what must hold besides, by a name for each; underscores are shown as blanks.
+            more: further facts that must be true, each by a name; underscores are shown as blanks.
         """
-        kept = self.calls.received
+        received = self.calls.received
         try:
             rows = [
                 Check(name.replace("_", " "), "ok" if holds else "failed", "yes", "yes" if holds else "no")
                 for name, holds in more.items()
             ]
-            return Checks((*self._look(), *rows))
+            return Checks((*self._connection_checks(), *rows))
         finally:
-            self._count_from_here(kept)
+            self._count_from_here(received)
 
-    def _count_from_here(self, kept: Sequence[Received] = ()) -> None:
-        self._kept, self._since = tuple(kept), len(self._ucl.requests)
+    def _count_from_here(self, received: Sequence[Received] = ()) -> None:
+        self._received, self._since = tuple(received), len(self._ucl.requests)
 
-    def _look(self) -> Iterator[Check]:
+    def _connection_checks(self) -> Iterator[Check]:
         current, status = self.connection.require_current(), status_of(self.connection)
         whole = status.state in {"valid", "due"}
         yield Check("identity in use", "ok" if whole else "failed", "whole", current.name)
         yield self._ask_ucl()
-        under_way = status.pending or "nothing"
-        yield Check("under way", "warning" if status.pending else "ok", "nothing", under_way)
-        wide = [one.name for one in self.connection.path.rglob("*") if not one.is_symlink() and _mode(one) & 0o077]
-        found = ", ".join(wide) or "nothing"
-        yield Check("open to others", "failed" if wide else "ok", "nothing", found)
+        yield Check("under way", "warning" if status.pending else "ok", "nothing", status.pending or "nothing")
+        paths = (path for path in self.connection.path.rglob("*") if not path.is_symlink())
+        wide = [path.name for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
+        yield Check("open to others", "failed" if wide else "ok", "nothing", ", ".join(wide) or "nothing")
 
     def _ask_ucl(self) -> Check:
         try:
@@ -141,12 +142,12 @@ class Workbench:
         return Check("UCL", "ok" if accepted else "failed", "accepts it", "it does" if accepted else "refuses it")
 
     def close(self) -> None:
-        """End the sandbox, and remove it and the connection; a second call does nothing."""
+        """End the sandbox, and remove it and the connection. A second call does nothing."""
         self._end()
 
 
 def acted_on(call: Received) -> bool:
-    """Whether UCL has done what it was asked for."""
+    """Return whether UCL has done what the call asked for."""
     return CATALOGUE[call.fault].acted if call.fault else call.status == HTTPStatus.OK
 
 
@@ -156,7 +157,7 @@ def _answer(call: Received) -> str:
 
 @contextmanager
 def _without_refused_handshakes() -> Iterator[None]:
-    """The server logs each handshake that it refuses; of one in the notebook's own process cells would show that."""
+    """Drop the server's log records of refused handshakes, which the notebook's cells would show."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("SSL Error on")
@@ -167,7 +168,3 @@ def _without_refused_handshakes() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_other)
-
-
-def _mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)

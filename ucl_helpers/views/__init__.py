@@ -7,9 +7,9 @@ a cell waits for.
 from ucl_helpers.extras import missing_for
 
 try:
-    from ucl_helpers.views.cards import certificate, html_of, show_as_cards
-    from ucl_helpers.views.checked import Checks, checked
-    from ucl_helpers.views.errors import attempt, report_errors
+    from ucl_helpers.models import Checks
+    from ucl_helpers.views.cards import StepCard, certificate, html_of, show_as_cards, step_card
+    from ucl_helpers.views.errors import attempt, begin, report_errors
     from ucl_helpers.views.fleet import Overview, overview
     from ucl_helpers.views.setup import check_setup
     from ucl_helpers.views.waits import show_waits
@@ -19,13 +19,15 @@ except ModuleNotFoundError as error:  # IPython and what comes with it
 __all__ = [
     "Checks",
     "Overview",
+    "StepCard",
     "attempt",
+    "begin",
     "certificate",
     "check_setup",
-    "checked",
     "html_of",
     "overview",
     "report_errors",
+    "step_card",
 ]
 
 show_as_cards()

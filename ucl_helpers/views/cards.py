@@ -5,9 +5,11 @@ the text beside it stays the object's own.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
 from itertools import pairwise
+from typing import Any, ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -16,13 +18,15 @@ from IPython.core.getipython import get_ipython
 from ucl_helpers.connection.status import Status
 from ucl_helpers.crypto import public_key_of, subject_text
 from ucl_helpers.errors import explained_by
-from ucl_helpers.models import Due, Identity, Outcome, Validity, fingerprint
-from ucl_helpers.tables import Shown
+from ucl_helpers.models import Configuration, Due, Identity, Outcome, SignedCertificates, Validity, fingerprint
+from ucl_helpers.procedures.procedure import Procedure
+from ucl_helpers.tables import Row, Shown
 from ucl_helpers.views.bars import bar
-from ucl_helpers.views.markup import FAINT, Html, badge, card, element, table
+from ucl_helpers.views.markup import FAINT, Html, badge, card, element, joined, table
 from ucl_helpers.views.wire import exchanged
 from ucl_helpers.wire.exchange import Exchange
 
+_CALLS: dict[type, str] = {Configuration: "configuration", SignedCertificates: "signCertificateSigningRequest"}
 _LONG = 15  # rows of checks that are shown at once
 _BOX = f"border:{FAINT};border-radius:0.4em;padding:0.4em 0.8em;display:inline-block;overflow-wrap:anywhere"
 
@@ -124,6 +128,42 @@ def _certificate(one: x509.Certificate, role: str) -> Html:
 
 def _day(at: datetime) -> str:
     return f"{at:%Y-%m-%d}"
+
+
+@dataclass(frozen=True)
+class StepCard:
+    """What a step returned, and the call that it made to UCL."""
+
+    result: Shown
+    call: Shown | None
+
+    def __str__(self) -> str:
+        return "\n\n".join(str(part) for part in (self.result, self.call) if part)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        del include, exclude
+        html = joined(html_of(part) for part in (self.result, self.call) if part)
+        return {"text/plain": str(self), "text/html": html}
+
+
+@dataclass(frozen=True)
+class NothingSent(Shown):
+    """A step that would call UCL and already has its answer."""
+
+    title: ClassVar[str] = "Sent and received"
+
+    def rows(self) -> list[Row]:
+        """One row."""
+        return [("sent", "nothing: an earlier run has received the answer")]
+
+
+def step_card(procedure: Procedure, result: Shown) -> StepCard:
+    """Show a step of a procedure as one card: what it returned, and the call that it made, without secrets."""
+    operation = _CALLS.get(type(result))
+    if operation is None:
+        return StepCard(result, None)
+    call = procedure.exchange
+    return StepCard(result, call if call and operation in call.operation else NothingSent())
 
 
 def show_as_cards() -> None:

@@ -1,6 +1,6 @@
 """Errors in a notebook: cause and remedy as a table, and the exit code for the program that runs it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from types import TracebackType
 from typing import Any
 
@@ -9,8 +9,8 @@ from IPython.display import display
 
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import ChecksFailed, UCLError
-from ucl_helpers.models import Outcome
-from ucl_helpers.views.checked import Checks
+from ucl_helpers.headless.parameters import check_parameters
+from ucl_helpers.models import Checks, Outcome
 
 Error = UCLError | AssertionError
 MESSAGE_LENGTH = 200
@@ -40,6 +40,21 @@ def broken(assertion: AssertionError) -> ChecksFailed:
         remedy="The cell above the error shows what was looked at.",
         failed=[one.name for one in failed],
     )
+
+
+def begin(variables: MutableMapping[str, Any], connection: str = "") -> None:
+    """Begin a notebook: report its errors so that ``ucl run`` can read them, and give its parameters their types.
+
+    Args:
+        variables: the notebook's, ``globals()``.
+        connection: the name that errors are reported for; empty for the parameter ``connection``.
+
+    Raises:
+        UsageError: see :func:`ucl_helpers.headless.parameters.check_parameters`.
+    """
+    report_errors(connection)
+    check_parameters(variables)
+    report_errors(connection or str(variables.get("connection") or ""))
 
 
 def report_errors(connection: str = "") -> None:

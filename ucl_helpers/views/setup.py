@@ -17,9 +17,8 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import StorageFailed
 from ucl_helpers.extras import install_command
-from ucl_helpers.models import Check
+from ucl_helpers.models import Check, Checks
 from ucl_helpers.tables import moment
-from ucl_helpers.views.checked import Checks
 
 NEEDED = ("cryptography", "requests", "papermill", "jupyterlab", "ipywidgets")
 OLDEST = (3, 11)

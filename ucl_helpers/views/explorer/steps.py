@@ -8,10 +8,9 @@ from ipywidgets import Checkbox, Dropdown, HBox
 from pygments.lexers.graphql import GraphQLLexer
 
 from ucl_helpers.errors import ConsentNeeded, HostChanged, SettledElsewhere, SubjectChanged
-from ucl_helpers.models import Identity, Outcome, Verification
+from ucl_helpers.models import Outcome, Verification
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.procedures.renewal import Renewal
-from ucl_helpers.views.checked import checked
 from ucl_helpers.views.errors import failure
 from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run
 from ucl_helpers.views.explorer.work import Pane
@@ -162,8 +161,6 @@ class Steps(Panel):
         if isinstance(result, Outcome):
             yield self.desk.status()
             yield hooks_to_run(self.desk.status())
-        elif not isinstance(result, Identity):  # which shows its checks itself
-            yield checked(result)
 
     def _all(self) -> None:
         for number in range(self._done, len(STEPS)):
