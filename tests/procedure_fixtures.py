@@ -12,8 +12,8 @@ from ucl_helpers import crypto
 from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import make_key
 from ucl_helpers.models import OneTimeToken
-from ucl_helpers.procedures import keymaker
-from ucl_helpers.procedures.establishment import DirectorAccess
+from ucl_helpers.procedures import procedure
+from ucl_helpers.procedures.enrolment import DirectorAccess
 from ucl_helpers.wire import client
 from ucl_sandbox import Sandbox
 
@@ -40,7 +40,7 @@ def ucl(clock):
 def between(ucl, clock, keys, tmp_path, monkeypatch):
     """The sandbox behind a man in the middle; no call is repeated by the client itself, keys of 2048 bits are ready."""
     clock.set()
-    monkeypatch.setattr(keymaker, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
+    monkeypatch.setattr(procedure, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
     monkeypatch.setattr(client, "BACKOFF_SECONDS", ())
     unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)  # primes are slow to prove
     monkeypatch.setattr(crypto, "load_pem_private_key", unproved)

@@ -21,7 +21,7 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import dump_certificates, encode, make_csr, parse_subject
 from ucl_helpers.errors import StorageFailed, UsageError
 from ucl_helpers.models import Configuration, SignedCertificates
-from ucl_helpers.procedures.lifecycle import _choose
+from ucl_helpers.procedures.generations import _choose
 from ucl_helpers.procedures.resumption import tidy
 
 KEEP = 2
@@ -120,9 +120,9 @@ class StoreMachine(StoreLaws):
         usable = [name for name in self.there if name != self.current and mark(self.known[name]) not in self.revoked]
         if not usable:
             with pytest.raises(UsageError, match="could be used"):
-                _choose(self.connection, self.connection.current, None, now)
+                _choose(self.connection, None, now)
             return
-        chosen = _choose(self.connection, self.connection.current, None, now)
+        chosen = _choose(self.connection, None, now)
         assert chosen.name == usable[-1]
         self.connection.switch(chosen)
         self.current = chosen.name

@@ -16,7 +16,7 @@ from meddler import answers
 from ucl_helpers import progress
 from ucl_helpers.errors import Unavailable
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.procedures.keymaker import KeyMaker
+from ucl_helpers.procedures.procedure import KeyMaker
 from ucl_helpers.views.waits import Line, Wait, show_waits
 from ucl_helpers.wire.client import Client
 
@@ -59,7 +59,7 @@ def test_without_a_listener_nothing_happens(monkeypatch):
 
 def test_a_key_that_is_being_made_is_waited_for(told, monkeypatch):
     go_on = threading.Event()
-    monkeypatch.setattr("ucl_helpers.procedures.keymaker.make_key", lambda bits: go_on.wait(60))
+    monkeypatch.setattr("ucl_helpers.procedures.procedure.make_key", lambda bits: go_on.wait(60))
     maker = KeyMaker(4096)
     progress.listen(lambda text: (told.append(text), go_on.set()))
     assert maker.key() is True

@@ -18,11 +18,12 @@ if typing.TYPE_CHECKING:
     from ucl_helpers.errors import UCLError
     from ucl_helpers.models import Outcome
     from ucl_helpers.operations import read_token
-    from ucl_helpers.procedures.establishment import DirectorAccess, Establishment, establish
+    from ucl_helpers.procedures.enrolment import DirectorAccess, establish
+    from ucl_helpers.procedures.establishment import Establishment
+    from ucl_helpers.procedures.generations import rollback
     from ucl_helpers.procedures.importing import import_identity, read_identity
-    from ucl_helpers.procedures.lifecycle import forget, rollback
     from ucl_helpers.procedures.renewal import Renewal, renew
-    from ucl_helpers.procedures.revocation import require_consent, revoke, valid_identities
+    from ucl_helpers.procedures.revocation import forget, require_consent, revoke, valid_identities
 
 __version__ = "0.1.0"
 
@@ -51,14 +52,15 @@ __all__ = [
 
 _MODULES = {
     "errors": ["UCLError"],
-    "procedures.establishment": ["DirectorAccess", "Establishment", "establish"],
+    "procedures.enrolment": ["DirectorAccess", "establish"],
+    "procedures.establishment": ["Establishment"],
     "procedures.importing": ["import_identity", "read_identity"],
-    "procedures.lifecycle": ["forget", "rollback"],
+    "procedures.generations": ["rollback"],
     "models": ["Outcome"],
     "operations": ["read_token"],
     "connection.references": ["resolve"],
     "procedures.renewal": ["Renewal", "renew"],
-    "procedures.revocation": ["require_consent", "revoke", "valid_identities"],
+    "procedures.revocation": ["forget", "require_consent", "revoke", "valid_identities"],
     "connection.status": ["Status", "status_of"],
     "connection.store": ["Connection", "Home"],
 }

@@ -16,7 +16,7 @@ from stored import install
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import InvalidSettings
 from ucl_helpers.operate.doctor import diagnose
-from ucl_helpers.procedures.rebuilding import export
+from ucl_helpers.procedures.generations import export
 
 pytestmark = pytest.mark.needs_root("only root becomes another user, and gives files away")
 

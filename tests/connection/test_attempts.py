@@ -27,7 +27,7 @@ from ucl_helpers.errors import (
     Unreachable,
     Waiting,
 )
-from ucl_helpers.procedures.rebuilding import export
+from ucl_helpers.procedures.generations import export
 
 pytest_plugins = ["procedure_fixtures"]
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -27,9 +27,9 @@ from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.crypto import dump_certificates, load_key
 from ucl_helpers.errors import Refused, UCLError
 from ucl_helpers.models import OneTimeToken
-from ucl_helpers.procedures.establishment import establish
+from ucl_helpers.procedures.enrolment import establish
+from ucl_helpers.procedures.generations import export
 from ucl_helpers.procedures.importing import import_identity, read_identity
-from ucl_helpers.procedures.rebuilding import export
 from ucl_sandbox import RunningSandbox
 
 CSR_AT_LEAST = 1000  # bytes; a request without one is smaller

@@ -25,11 +25,10 @@ from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.crypto import make_csr, make_key, parse_subject
 from ucl_helpers.errors import UsageError
 from ucl_helpers.models import Configuration, OneTimeToken
-from ucl_helpers.procedures import keymaker
-from ucl_helpers.procedures.establishment import establish
+from ucl_helpers.procedures import procedure
+from ucl_helpers.procedures.enrolment import establish
+from ucl_helpers.procedures.generations import export, rollback
 from ucl_helpers.procedures.importing import import_identity, read_identity
-from ucl_helpers.procedures.lifecycle import rollback
-from ucl_helpers.procedures.rebuilding import export
 from ucl_helpers.procedures.renewal import renew
 from ucl_helpers.procedures.revocation import revoke
 
@@ -50,7 +49,7 @@ class Ground:
     def quickly(self, keys):
         """Keys that were made once, and are not proved again each time they are read."""
         with (
-            patch.object(keymaker, "make_key", lambda bits: next(keys)),
+            patch.object(procedure, "make_key", lambda bits: next(keys)),
             patch.object(crypto, "load_pem_private_key", lambda data, password, **_: load_key(data, password=password)),
         ):
             yield

@@ -26,7 +26,7 @@ from tracing import UNFIT
 from ucl_helpers import crypto
 from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import make_key
-from ucl_helpers.procedures import keymaker
+from ucl_helpers.procedures import procedure
 from ucl_sandbox import RunningSandbox, Sandbox
 
 pytestmark = pytest.mark.skipif(bool(UNFIT), reason=UNFIT)
@@ -115,7 +115,7 @@ def bench(ucl, recorded, proof, whole):
 def quick_keys(monkeypatch):
     """Keys are ready, and their primes are not proved each time."""
     keys = cycle([make_key(2048) for _ in range(3)])
-    monkeypatch.setattr(keymaker, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
+    monkeypatch.setattr(procedure, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
     unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
     monkeypatch.setattr(crypto, "load_pem_private_key", unproved)
 

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ucl_helpers import crypto
-from ucl_helpers.procedures import keymaker
+from ucl_helpers.procedures import procedure
 from ucl_helpers.wire import client
 
 
@@ -14,7 +14,7 @@ from ucl_helpers.wire import client
 def quick(keys):
     """Tries follow one another at once, and keys of 2048 bits are ready."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keymaker, "make_key", lambda bits: next(keys))
+        patch.setattr(procedure, "make_key", lambda bits: next(keys))
         patch.setattr(client, "BACKOFF_SECONDS", (0.0,) * len(client.BACKOFF_SECONDS))
         unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
         patch.setattr(crypto, "load_pem_private_key", unproved)

@@ -30,8 +30,8 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operate.monitoring import verdict
-from ucl_helpers.procedures.establishment import DirectorAccess
-from ucl_helpers.procedures.outage import ask_director, judged, unless_it_passes
+from ucl_helpers.procedures.acceptance import ask_director, explain_by_director, explain_refusal
+from ucl_helpers.procedures.enrolment import DirectorAccess
 from ucl_helpers.tables import moment
 from ucl_sandbox.faults.plans import Fault
 
@@ -391,13 +391,13 @@ def test_a_revocation_of_our_own_is_never_taken_for_an_outage(prod, ucl, fault):
     error = AuthenticationFailed("Refused.", url=prod.url, outage="possible")
     how = {"director": prod.director_url, "not_after": prod.current.validity.not_after, "now": datetime.now(UTC)}
     ask = (error, prod, prod.current.credentials, prod.current.server_ca)
-    assert judged(*ask, **how) is not error  # the twin
+    assert explain_refusal(*ask, **how) is not error  # the twin
     revoke(prod)
     ucl.faults.set([fault] if fault else [])
     assert fails(Refused, renew, prod).exit_code == 4
-    ours = judged(*ask, **how)
+    ours = explain_refusal(*ask, **how)
     assert (type(ours), ours.data.get("outage")) == (AuthenticationFailed, None)
-    assert unless_it_passes(*ask, now=datetime.now(UTC)) is error
+    assert explain_by_director(*ask, now=datetime.now(UTC)) is error
 
 
 # -- establish ---------------------------------------------------------------------------------------------------------

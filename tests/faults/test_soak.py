@@ -12,7 +12,7 @@ from steps import events, install, pending_of, tree
 from ucl_helpers import renew
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import RetryLater
-from ucl_helpers.procedures import keymaker
+from ucl_helpers.procedures import procedure
 from ucl_sandbox.faults.plans import Fault, grumpy
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]
@@ -30,7 +30,7 @@ def connection(ucl, keys, tmp_path, monkeypatch):
         used = made.current.certificate.public_key()
         return next(key for key in keys if key.public_key() != used)
 
-    monkeypatch.setattr(keymaker, "make_key", another)
+    monkeypatch.setattr(procedure, "make_key", another)
     yield made
     ucl.faults.clear()
 

@@ -25,7 +25,7 @@ from ucl_helpers.fleet.run import ATTEMPTS, renew_fleet
 from ucl_helpers.fleet.scheduler import Scheduler
 from ucl_helpers.fleet.task import renew_one
 from ucl_helpers.operate.hooks import run_hooks
-from ucl_helpers.procedures.rebuilding import export
+from ucl_helpers.procedures.generations import export
 from ucl_helpers.procedures.renewal import Renewal
 from ucl_sandbox import Fault, Sandbox
 

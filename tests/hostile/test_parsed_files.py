@@ -25,7 +25,7 @@ from ucl_helpers.errors import UCLError, Unreachable
 from ucl_helpers.headless.runner import parameters_of
 from ucl_helpers.models import Configuration, SignedCertificates
 from ucl_helpers.procedures import revocation
-from ucl_helpers.procedures.lifecycle import forget
+from ucl_helpers.procedures.generations import forget
 from ucl_helpers.procedures.resumption import open_pending, resume, tidy
 from ucl_helpers.wire.tls import Credentials, check_url
 

@@ -27,8 +27,7 @@ from ucl_helpers.connection.status import Status
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UCLError
 from ucl_helpers.models import Check, Checks, OneTimeToken, Outcome, Validity
-from ucl_helpers.procedures.enrolment import Enrolment
-from ucl_helpers.procedures.establishment import DirectorAccess
+from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment
 from ucl_helpers.procedures.revocation import ValidIdentities, ValidIdentity
 from ucl_helpers.tables import Shown, html_table
 from ucl_helpers.views.cards import html_of as card_of

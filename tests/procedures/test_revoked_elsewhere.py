@@ -26,7 +26,7 @@ from ucl_helpers.fleet.plan import plan
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operate.doctor import diagnose
 from ucl_helpers.operate.due_check import look
-from ucl_helpers.procedures.establishment import must_be_needed
+from ucl_helpers.procedures.acceptance import require_not_accepted
 from ucl_helpers.procedures.importing import import_identity, read_identity
 from ucl_helpers.procedures.revocation import doubtful_identities
 from ucl_helpers.views.history import history
@@ -283,7 +283,7 @@ def test_what_refusals_alone_have_settled_is_asked_about_again(prod, known, ask)
     known(prod)
     if ask == "establish":
         with pytest.raises(UsageError, match="UCL accepts its certificate"):
-            must_be_needed(prod, Clock())
+            require_not_accepted(prod, Clock())
     else:
         assert renew(prod, only_if_due=ask == "renew").outcome == ("not-due" if ask == "renew" else "renewed")
     assert prod.verdicts().certificates == {}
@@ -299,7 +299,7 @@ def test_and_is_not_taken_for_valid_when_it_is_refused_again(prod, ucl, known):
         renew(prod, only_if_due=True)
     with pytest.raises(Waiting):
         renew(prod, only_if_due=True)
-    must_be_needed(prod, Clock())
+    require_not_accepted(prod, Clock())
     assert prod.verdicts() == verdicts
 
 

@@ -24,8 +24,8 @@ from ucl_helpers import crypto, renew, revoke
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.procedures import keymaker
-from ucl_helpers.procedures.rebuilding import export
+from ucl_helpers.procedures import procedure
+from ucl_helpers.procedures.generations import export
 from ucl_helpers.wire import client
 from ucl_helpers.wire import session as session_module
 from ucl_helpers.wire.adapter import Adapter
@@ -118,7 +118,7 @@ def both(ucl, authority, tmp_path):
 def quick(monkeypatch):
     """Renewals with keys that are there already."""
     keys = cycle([crypto.make_key(2048), rsa_key()])
-    monkeypatch.setattr(keymaker, "make_key", lambda _: next(keys))
+    monkeypatch.setattr(procedure, "make_key", lambda _: next(keys))
     monkeypatch.setattr(client, "BACKOFF_SECONDS", ())
 
 

@@ -18,7 +18,7 @@ from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.settings import Settings, read_settings
 from ucl_helpers.connection.store import Connection, Home, settings_content
 from ucl_helpers.errors import InvalidSettings, UsageError
-from ucl_helpers.procedures.rebuilding import export
+from ucl_helpers.procedures.generations import export
 
 
 @click.command("export")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
 from ucl_helpers.clock import Clock, utc_now
@@ -127,7 +126,7 @@ class Status(Shown):
     def refusal_ends(self) -> datetime | None:
         """From when on (UTC) a refusal that may be an outage counts as a loss; None when UCL does not refuse.
 
-        A proven outage puts it off, for errors as well: see :func:`ucl_helpers.procedures.outage.judged`.
+        A proven outage puts it off, for errors as well: see :func:`ucl_helpers.procedures.acceptance.explain_refusal`.
         """
         return self._lasting(self.attempts.refused_since and self.attempts.unproven_since)
 
@@ -237,20 +236,6 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
     except UCLError as error:
         to = _rollback_to(connection, now)
         return Status(name, "damaged", now, under_way=left, problem=str(error), attempts=known, rollback_to=to)
-
-
-def lies_in_plain(connection: Connection) -> bool:
-    """Whether a key lies there in plain, though the settings want it encrypted."""
-    if not connection.settings.key_passphrase:
-        return False
-    waiting = [one.path for one in (*connection.aside(), connection.pending)]
-    return any(_in_plain(one) for one in [*waiting, *(one.path for one in connection.generations())])
-
-
-def _in_plain(folder: Path) -> bool:
-    with suppress(OSError):
-        return b"ENCRYPTED" not in (folder / "key.pem").read_bytes()[:64]
-    return False
 
 
 def _unusable(connection: Connection, verdicts: Verdicts) -> dict[str, str]:

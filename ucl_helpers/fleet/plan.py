@@ -20,7 +20,7 @@ from ucl_helpers.connection.attempts import record_check
 from ucl_helpers.connection.exports import json_object
 from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.settings import Settings
-from ucl_helpers.connection.status import Status, lies_in_plain, status_of
+from ucl_helpers.connection.status import Status, status_of
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.fleet.breaker import endpoint_of
@@ -162,7 +162,7 @@ def _has_work(home: Home, status: Status) -> bool:
     """Whether ``renew()`` would do something, or say what is wrong, or a hook still has to run."""
     well = status.due is not None and status.state == "valid" and status.pending is None
     well = well and status.attempts.refused_since is None
-    return not well or bool(status.pending_hooks) or lies_in_plain(Connection(home, status.name))
+    return not well or bool(status.pending_hooks) or Connection(home, status.name).has_plain_keys()
 
 
 def _earlier(home: Home, patterns: Sequence[str], now: datetime) -> tuple[datetime, Mapping[str, str | None]] | None:

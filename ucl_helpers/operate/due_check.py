@@ -15,7 +15,6 @@ from ucl_helpers.connection.attempts import raise_if_backing_off, record_check, 
 from ucl_helpers.connection.hook_state import pending_hooks
 from ucl_helpers.connection.passphrases import wanted_by
 from ucl_helpers.connection.pending import Pending
-from ucl_helpers.connection.status import lies_in_plain
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import Refused, UCLError, Waiting
 from ucl_helpers.headless.record import SCHEMA_VERSION, standing, timestamp
@@ -75,7 +74,7 @@ def _due(connection: Connection, now: datetime) -> str | None:
 
 
 def _in_plain(connection: Connection, _: datetime) -> str | None:
-    return "a key lies there in plain, and the settings want it encrypted" if lies_in_plain(connection) else None
+    return "a key lies there in plain, and the settings want it encrypted" if connection.has_plain_keys() else None
 
 
 def _refused(connection: Connection, _: datetime) -> str | None:

@@ -1,7 +1,7 @@
 """The one bridge between the toolkit and its sandbox: practice connections for notebooks and the command line.
 
 The client side knows nothing of the sandbox; this module knows both, and only notebooks and ``cli`` use it. It takes
-the ordinary way in: access to a Director, then :func:`ucl_helpers.procedures.establishment.establish`. The sandbox is
+the ordinary way in: access to a Director, then :func:`ucl_helpers.procedures.enrolment.establish`. The sandbox is
 loaded once there is something to practise.
 """
 
@@ -28,8 +28,8 @@ from ucl_helpers.formats.texts import text_of
 from ucl_helpers.headless.attended import is_attended
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.procedures.enrolment import Enrolment, access_from
-from ucl_helpers.procedures.establishment import DirectorAccess, establish, is_accepted
+from ucl_helpers.procedures.acceptance import is_accepted
+from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment, access_from, establish
 from ucl_helpers.procedures.importing import import_identity, read_identity, usable_ca
 from ucl_helpers.procedures.renewal import renew
 from ucl_helpers.tables import printable

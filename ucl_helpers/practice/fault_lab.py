@@ -21,8 +21,8 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Outage
 from ucl_helpers.extras import missing_for
 from ucl_helpers.models import Check, Checks, Outcome
-from ucl_helpers.procedures.enrolment import Enrolment
-from ucl_helpers.procedures.establishment import DirectorAccess, is_accepted
+from ucl_helpers.procedures.acceptance import is_accepted
+from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment
 from ucl_helpers.tables import Row, Shown
 
 try:

@@ -1,23 +1,81 @@
-"""From what a user has (a token or access to the Director, secrets by reference) to an establishment."""
+"""From what a user has (a token or access to the Director, secrets by reference) to an established connection.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+Invariants that this file keeps:
+
+1.  Secrets come by reference and appear in no representation.
+2.  A token that is known to have expired is not sent, and an interrupted run is finished before another token is used.
+3.  Only with access to the Director a lost token is replaced, and only once.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
+from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.errors import BadAnswer, CertificateRejected, Refused, RetryLater, Unreachable, UsageError
-from ucl_helpers.models import OneTimeToken
-from ucl_helpers.operations import CONFIGURATION, read_bearer, read_token
-from ucl_helpers.procedures.establishment import DirectorAccess, Establishment
+from ucl_helpers.errors import (
+    BadAnswer,
+    CertificateRejected,
+    NewTokenNeeded,
+    PossibleOutage,
+    Refused,
+    RequestRejected,
+    RetryLater,
+    UCLError,
+    Unreachable,
+    UsageError,
+)
+from ucl_helpers.models import OneTimeToken, Outcome
+from ucl_helpers.operations import CONFIGURATION, ONE_TIME_TOKEN, read_bearer, read_token, token_from
+from ucl_helpers.procedures.establishment import Establishment, require_unexpired
 from ucl_helpers.tables import Row, Shown
 from ucl_helpers.wire.client import Client
 from ucl_helpers.wire.tls import check_url
 
+_DIRECTOR = ("director_url", "tenant", "application_id", "bearer")
+_NO_SCOPES, _TOKEN_LIFETIME = "insufficient scopes provided [actual=;", timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class DirectorAccess:
+    """How the Director is asked for one-time tokens. The bearer is kept out of every representation."""
+
+    url: str
+    tenant: str
+    application_id: str
+    bearer: str = field(repr=False)
+    ca_file: Path | None = None
+
+    def one_time_token(self, clock: Clock = utc_now) -> OneTimeToken:
+        """A fresh one-time token (valid for five minutes) and the token endpoint.
+
+        Raises:
+            PossibleOutage: the bearer has no scope at all, as when the Director's database is down.
+            RetryLater, Refused, ServerNotTrusted, BadAnswer: see :class:`ucl_helpers.wire.client.Client`.
+        """
+        headers = {"Authorization": f"Bearer {self.bearer}", "Tenant": self.tenant}
+        with Client(self.url, "director", ca_file=self.ca_file, headers=headers) as client:
+            try:
+                answer = client.call(ONE_TIME_TOKEN, {"id": self.application_id})
+            except RequestRejected as error:
+                if not any(_NO_SCOPES in text for text in error.data.get("errors", ())):
+                    raise
+                raise PossibleOutage(
+                    f"{error.message} The Director also says this of every bearer while its database is down.",
+                    remedy="Wait and run it again. If it stays so, the bearer has no scopes: get another one.",
+                    **error.data,
+                    outage="possible",
+                ) from None
+        token = token_from(answer.result)
+        return replace(token, expires_at=token.expires_at or clock() + _TOKEN_LIFETIME)
+
+
 Access = DirectorAccess | OneTimeToken | None
-DIRECTOR = ("director_url", "tenant", "application_id", "bearer")
 
 
 def access_from(given: Mapping[str, str | None], ca_file: Path | None, connection: Connection | None = None) -> Access:
@@ -35,7 +93,7 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None, connectio
         Unreachable, ServerNotTrusted, CertificateRejected: the token has the wrong length, and its endpoint cannot be
             reached.
     """
-    director = {name: given.get(name) or "" for name in DIRECTOR}
+    director = {name: given.get(name) or "" for name in _DIRECTOR}
     token = given.get("token")
     if token and any(director.values()):
         raise UsageError("Both a token and access to the Director are given.", remedy="Give one of them.")
@@ -126,3 +184,51 @@ class Enrolment(Shown):
             ("established", "yes" if self.connection.current else "not yet"),
             ("way in", way),
         ]
+
+
+def establish(
+    connection: Connection,
+    access: OneTimeToken | DirectorAccess | None,
+    *,
+    ca_file: Path | None = None,
+    key_length: int | None = None,
+    clock: Clock = utc_now,
+) -> Outcome:
+    """Establish a connection: all steps, the lock held throughout. See :meth:`Establishment.begin`.
+
+    With access to the Director a token that got lost is replaced, once.
+    """
+    lost: UCLError | None = None
+    with connection.lock.held():
+        # What an interrupted run left comes first: its token may be the very one that is given again.
+        for token in chain([None], _tokens(access, clock)):  # the Director is asked before anything is given up
+            if token is not None and lost is not None:
+                _give_up(connection, lost, token, clock)
+            try:
+                return Establishment.begin(connection, token, ca_file=ca_file, key_length=key_length, clock=clock).run()
+            except (NewTokenNeeded, RetryLater, Refused) as error:
+                kept = token is None and error.data.get("kept")
+                if not (kept or isinstance(error, NewTokenNeeded) or error.data.get("token_lost")):
+                    raise
+                lost = error
+    if isinstance(lost, NewTokenNeeded) and isinstance(access, DirectorAccess):
+        remedy = "Key and CSR are kept. Run the same command again: it gets a new one-time token from the Director."
+        raise NewTokenNeeded(lost.message, remedy=remedy, **lost.data)
+    raise lost or AssertionError("the first try either returns or raises")
+
+
+def _give_up(connection: Connection, lost: UCLError, token: OneTimeToken, clock: Clock) -> None:
+    """Make room for another token, which is at hand."""
+    if lost.data.get("kept"):
+        require_unexpired(token, clock())
+        connection.pending.set_aside("UCL refuses it, and there is another way to a token")
+    elif isinstance(lost, PossibleOutage):
+        connection.pending.keep_token(None)  # it was tried once more; now it is the turn of another one
+
+
+def _tokens(access: OneTimeToken | DirectorAccess | None, clock: Clock) -> Iterator[OneTimeToken]:
+    if isinstance(access, DirectorAccess):
+        yield access.one_time_token(clock)
+        yield access.one_time_token(clock)
+    elif access is not None:
+        yield access

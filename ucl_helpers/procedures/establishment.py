@@ -1,16 +1,16 @@
-"""Establish a connection with a one-time token; with access to the Director the toolkit gets the token by itself.
+"""Establish a connection with a one-time token, step by step.
 
-A one-time token is used up by the first request that carries it, so nothing here is resent blindly. An establishment
-ends with a whole connection or with none; key and CSR are kept, and :class:`~ucl_helpers.errors.NewTokenNeeded` says
-that another token is needed.
+Invariants that this file keeps:
+
+1.  The first request that carries a one-time token uses it up, so nothing is sent again blindly. A token is kept only
+    if it was not sent, or if an outage may explain why it was refused.
+2.  An establishment ends with a whole connection or with none. Key and CSR are kept, and
+    :class:`~ucl_helpers.errors.NewTokenNeeded` says that another token is needed.
+3.  An identity that UCL accepts is never replaced: that would leave two clients at UCL.
 """
 
 import shlex
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from itertools import chain
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -21,59 +21,21 @@ from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
-    Busy,
-    CertificateRejected,
     NewTokenNeeded,
     PossibleOutage,
-    Refused,
-    RequestRejected,
     RetryLater,
     ServerNotTrusted,
     UCLError,
     Unreachable,
     UsageError,
 )
-from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates, Verification
-from ucl_helpers.operations import CONFIGURATION, CONFIGURATION_WITH_TOKEN, ONE_TIME_TOKEN, SIGN, token_from
-from ucl_helpers.procedures import outage
+from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, SignedCertificates, Verification
+from ucl_helpers.operations import CONFIGURATION_WITH_TOKEN, SIGN
+from ucl_helpers.procedures.acceptance import is_accepted, may_be_outage, require_not_accepted
 from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.tables import moment
 from ucl_helpers.wire.client import Answer, Client
 from ucl_helpers.wire.tls import check_url
-
-
-@dataclass(frozen=True)
-class DirectorAccess:
-    """How the Director is asked for one-time tokens. The bearer is kept out of every representation."""
-
-    url: str
-    tenant: str
-    application_id: str
-    bearer: str = field(repr=False)
-    ca_file: Path | None = None
-
-    def one_time_token(self, clock: Clock = utc_now) -> OneTimeToken:
-        """A fresh one-time token (valid for five minutes) and the token endpoint.
-
-        Raises:
-            PossibleOutage: the bearer has no scope at all, as when the Director's database is down.
-            RetryLater, Refused, ServerNotTrusted, BadAnswer: see :class:`ucl_helpers.wire.client.Client`.
-        """
-        headers = {"Authorization": f"Bearer {self.bearer}", "Tenant": self.tenant}
-        with Client(self.url, "director", ca_file=self.ca_file, headers=headers) as client:
-            try:
-                answer = client.call(ONE_TIME_TOKEN, {"id": self.application_id})
-            except RequestRejected as error:
-                if not any(_NO_SCOPES in text for text in error.data.get("errors", ())):
-                    raise
-                raise PossibleOutage(
-                    f"{error.message} The Director also says this of every bearer while its database is down.",
-                    remedy="Wait and run it again. If it stays so, the bearer has no scopes: get another one.",
-                    **error.data,
-                    outage="possible",
-                ) from None
-        token = token_from(answer.result)
-        return replace(token, expires_at=token.expires_at or clock() + _TOKEN_LIFETIME)
 
 
 class Establishment(Procedure):
@@ -126,7 +88,7 @@ class Establishment(Procedure):
                     establishment.not_needed = NotNeeded(until, "established, and UCL accepts its certificate")
                     return establishment
                 if not only_if_needed:
-                    must_be_needed(connection, clock)
+                    require_not_accepted(connection, clock)
             if token is not None or establishment.pending:
                 establishment.start_key()
             return establishment
@@ -151,7 +113,7 @@ class Establishment(Procedure):
             return self._call(self._token.token, self._token.connector_url, CONFIGURATION_WITH_TOKEN)
         except AuthenticationFailed as error:
             anew = f"To go on with a new one: {self._with_a_new_token()}"
-            if self._token.expires_at is None or not outage.may_be(error):
+            if self._token.expires_at is None or not may_be_outage(error):
                 raise AuthenticationFailed(error.message, remedy=f"{error.remedy} {anew}", **error.data) from None
             raise PossibleOutage(
                 error.message,
@@ -192,7 +154,7 @@ class Establishment(Procedure):
             self.pending.keep_token(token)  # nothing was sent
             raise
         except AuthenticationFailed as error:
-            if not outage.may_be(error):
+            if not may_be_outage(error):
                 raise self._gone(error) from None
             self.pending.keep_token(token)
             raise PossibleOutage(
@@ -244,7 +206,7 @@ class Establishment(Procedure):
             BadAnswer: UCL names no certificate endpoint, or one that is not https. Nothing was signed.
         """
         # UCL has just accepted the token, so it is up: what it refused a moment ago may be accepted by now.
-        must_be_needed(self.connection, self._clock)
+        require_not_accepted(self.connection, self._clock)
         told, nothing_done = configuration.certificate_secured_connector_url, "Nothing was signed; report it to UCL."
         if told is None:
             raise BadAnswer("UCL names no certificate endpoint.", remedy=nothing_done)
@@ -262,7 +224,7 @@ class Establishment(Procedure):
         remedy = (
             f"The new identity is kept. Ask UCL's operator whether there is an outage. If there is one, wait: ucl "
             f"establish {name} tries the identity again. If there is none, it is lost: {anew}"
-            if outage.may_be(error)
+            if may_be_outage(error)
             else f"{error.remedy} The new identity is kept, and ucl establish {name} tries it again. Or {anew}"
         )
         return type(error)(error.message, remedy=remedy, **error.data, kept=True)
@@ -285,57 +247,6 @@ class Establishment(Procedure):
         return configuration
 
 
-_NO_SCOPES, _TOKEN_LIFETIME = "insufficient scopes provided [actual=;", timedelta(minutes=5)
-
-
-def establish(
-    connection: Connection,
-    access: OneTimeToken | DirectorAccess | None,
-    *,
-    ca_file: Path | None = None,
-    key_length: int | None = None,
-    clock: Clock = utc_now,
-) -> Outcome:
-    """Establish a connection: all steps, the lock held throughout. See :meth:`Establishment.begin`.
-
-    With access to the Director a token that got lost is replaced, once.
-    """
-    lost: UCLError | None = None
-    with connection.lock.held():
-        # What an interrupted run left comes first: its token may be the very one that is given again.
-        for token in chain([None], _tokens(access, clock)):  # the Director is asked before anything is given up
-            if token is not None and lost is not None:
-                _give_up(connection, lost, token, clock)
-            try:
-                return Establishment.begin(connection, token, ca_file=ca_file, key_length=key_length, clock=clock).run()
-            except (NewTokenNeeded, RetryLater, Refused) as error:
-                kept = token is None and error.data.get("kept")
-                if not (kept or isinstance(error, NewTokenNeeded) or error.data.get("token_lost")):
-                    raise
-                lost = error
-    if isinstance(lost, NewTokenNeeded) and isinstance(access, DirectorAccess):
-        remedy = "Key and CSR are kept. Run the same command again: it gets a new one-time token from the Director."
-        raise NewTokenNeeded(lost.message, remedy=remedy, **lost.data)
-    raise lost or AssertionError("the first try either returns or raises")
-
-
-def _give_up(connection: Connection, lost: UCLError, token: OneTimeToken, clock: Clock) -> None:
-    """Make room for another token, which is at hand."""
-    if lost.data.get("kept"):
-        require_unexpired(token, clock())
-        connection.pending.set_aside("UCL refuses it, and there is another way to a token")
-    elif isinstance(lost, PossibleOutage):
-        connection.pending.keep_token(None)  # it was tried once more; now it is the turn of another one
-
-
-def _tokens(access: OneTimeToken | DirectorAccess | None, clock: Clock) -> Iterator[OneTimeToken]:
-    if isinstance(access, DirectorAccess):
-        yield access.one_time_token(clock)
-        yield access.one_time_token(clock)
-    elif access is not None:
-        yield access
-
-
 def require_unexpired(token: OneTimeToken, now: datetime) -> None:
     """A token that says when it expires is not sent after that.
 
@@ -347,48 +258,3 @@ def require_unexpired(token: OneTimeToken, now: datetime) -> None:
             f"The one-time token expired at {moment(token.expires_at)}; by this machine's clock it is {moment(now)}.",
             remedy="Get a new one-time token. It was not sent.",
         )
-
-
-def must_be_needed(connection: Connection, clock: Clock) -> None:
-    """An identity that UCL still accepts is not replaced by a new one: that would leave two clients at UCL.
-
-    Raises:
-        UsageError: it is accepted.
-    """
-    if is_accepted(connection, clock):
-        raise UsageError(
-            f"{connection.name} is established, and UCL accepts its certificate.",
-            remedy=f"Renew it: ucl renew {connection.name} --force; or choose another name.",
-        )
-
-
-def is_accepted(connection: Connection, clock: Clock) -> bool:
-    """Whether UCL accepts the identity in use; asked by a call, unless it is damaged, expired or was revoked here.
-
-    Raises:
-        Outage, PossibleOutage: UCL refuses it, and its Director says that this passes.
-        RetryLater, ServerNotTrusted, BadAnswer: UCL could not be asked.
-    """
-    current = connection.current
-    if current is None or not current.is_readable:
-        return False
-    if current.validity.not_after <= clock() or _is_revoked(connection, current.fingerprint):
-        return False
-    try:
-        credentials, ca = current.credentials, current.server_ca
-        with Client(connection.url, "certificate", ca_file=ca, credentials=credentials) as client:
-            client.call(CONFIGURATION)
-    except (AuthenticationFailed, CertificateRejected) as error:
-        if (told := outage.unless_it_passes(error, connection, credentials, ca, now=clock())) is not error:
-            raise told from None
-        return False
-    with suppress(Busy), connection.lock.held():
-        connection.accepted(current.fingerprint)
-        answered(connection)
-    return True
-
-
-def _is_revoked(connection: Connection, mark: str) -> bool:
-    """Whether this toolkit has revoked it for sure, so that UCL need not be asked."""
-    known = connection.verdicts().get(mark)
-    return known is not None and known.status == "revoked" and not known.may_pass

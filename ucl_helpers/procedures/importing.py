@@ -28,11 +28,10 @@ from ucl_helpers.errors import AuthenticationFailed, StorageFailed, UsageError
 from ucl_helpers.formats.blocks import CERTIFICATE, PKCS7, blocks, identify
 from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_in, keys_in, needs_passphrase
 from ucl_helpers.models import Outcome, fingerprint
-from ucl_helpers.operations import CONFIGURATION, configuration_from
-from ucl_helpers.procedures.establishment import must_be_needed
-from ucl_helpers.procedures.outage import unless_it_passes
-from ucl_helpers.procedures.outcomes import facts_of, mark_of, outcome_of
-from ucl_helpers.wire.client import Answer, Client
+from ucl_helpers.operations import configuration_from
+from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director, require_not_accepted
+from ucl_helpers.procedures.generations import fingerprint_or_none, generation_metadata, outcome_of
+from ucl_helpers.wire.client import Answer
 from ucl_helpers.wire.tls import check_url, hostname, tls_context
 
 
@@ -140,16 +139,16 @@ def import_identity(
     with home.making(name) as connection, connection.lock.held():
         connection.sweep()
         connection.wanted()  # raises before UCL is called if a setting refers to something that is missing
-        previous = mark_of(connection.current)
+        previous = fingerprint_or_none(connection.current)
         if previous != imported:
-            must_be_needed(connection, clock)
+            require_not_accepted(connection, clock)
         answer = _call(connection, identity, url, ca_file, accepted=previous == imported, clock=clock)
         if connection.current and previous != imported:
-            must_be_needed(connection, clock)  # UCL is up: it may accept now what it refused a moment ago
+            require_not_accepted(connection, clock)  # UCL is up: it may accept now what it refused a moment ago
         configuration = configuration_from(answer.result)
         expected = Expected(identity.key.public_key(), subject=None, server_now=answer.date, local_now=clock())
         require(check_identity(identity.chain, expected), what="The imported certificate")
-        facts = facts_of("import", configuration, url, imported, now=clock(), previous=previous)
+        facts = generation_metadata("import", configuration, url, imported, now=clock(), previous=previous)
         generation = connection.install(identity.key, identity.chain, identity.chain[1:], server_ca, facts)
         connection.accepted(imported)
         answered(connection)
@@ -176,12 +175,11 @@ def _call(
         staged.keep_chain(identity.chain)
         _require_loadable(staged)
         credentials = replace(staged.credentials(), accepted=accepted)
-        with Client(url, "certificate", ca_file=ca_file, credentials=credentials) as client:
-            return client.call(CONFIGURATION)
+        return ask_configuration(url, credentials, ca_file)
     except AuthenticationFailed as error:
-        judged = unless_it_passes(error, connection, credentials, ca_file, now=clock())
-        remedy = f"Nothing was imported, and your files are unchanged. {judged.remedy}"
-        raise type(judged)(judged.message, remedy=remedy, **judged.data) from None
+        explained = explain_by_director(error, connection, credentials, ca_file, now=clock())
+        remedy = f"Nothing was imported, and your files are unchanged. {explained.remedy}"
+        raise type(explained)(explained.message, remedy=remedy, **explained.data) from None
     finally:
         staged.discard()
 

@@ -13,20 +13,22 @@ Subclasses say how UCL is asked: with the certificate in use, or with a one-time
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ucl_helpers.checks import Expected
+from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.clock import Clock
 from ucl_helpers.connection.attempts import answered, recording_attempt
 from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.pending import prune_aside
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.crypto import encode, key_length, make_csr, parse_subject
+from ucl_helpers.crypto import decode_certificates, encode, key_length, make_csr, make_key, parse_subject
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -46,13 +48,11 @@ from ucl_helpers.models import (
     Verification,
 )
 from ucl_helpers.operations import configuration_from, signed_from
-from ucl_helpers.procedures import outage
-from ucl_helpers.procedures.keymaker import KeyMaker
-from ucl_helpers.procedures.outcomes import facts_of, mark_of, not_needed, outcome_of, warnings_of
+from ucl_helpers.procedures.acceptance import explain_refusal, verify
+from ucl_helpers.procedures.generations import fingerprint_or_none, generation_metadata, outcome_of
 from ucl_helpers.procedures.resumption import open_pending, require_same_pending, resume, tidy, trust
-from ucl_helpers.procedures.verification import decoded, verify
 from ucl_helpers.progress import waiting
-from ucl_helpers.tables import span
+from ucl_helpers.tables import moment, span
 from ucl_helpers.wire.client import Answer, Client
 from ucl_helpers.wire.exchange import Exchange
 from ucl_helpers.wire.tls import Credentials, hostname
@@ -61,6 +61,28 @@ STEP_WAIT_SECONDS = 10.0
 MAX_REJECTED = 3
 LONGEST_WAIT_FOR_VALIDITY = timedelta(minutes=1)
 Step = TypeVar("Step")
+
+
+class KeyMaker:
+    """Generates one RSA key of ``bits`` bits."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+        self._key: Future[rsa.RSAPrivateKey] | None = None
+
+    def start(self) -> Future[rsa.RSAPrivateKey]:
+        """Begin, unless it has begun."""
+        if self._key is None:
+            self._key = ThreadPoolExecutor(1, thread_name_prefix="key").submit(make_key, self._bits)
+        return self._key
+
+    def key(self) -> rsa.RSAPrivateKey:
+        """Return the key; wait for it if it is not ready."""
+        made = self.start()
+        if made.done():
+            return made.result()
+        with waiting(f"Making an RSA key of {self._bits} bits; this takes some seconds."):
+            return made.result()
 
 
 class Procedure(ABC):
@@ -87,7 +109,7 @@ class Procedure(ABC):
         with connection.lock.held(wait=STEP_WAIT_SECONDS):
             tidy(connection, self.pending)
             self._base = connection.current
-            self._previous = self._base if mark_of(self._base) else None
+            self._previous = self._base if fingerprint_or_none(self._base) else None
 
     @abstractmethod
     def _ask_configuration(self) -> Answer: ...
@@ -315,7 +337,7 @@ class Procedure(ABC):
         try:
             yield
         except (AuthenticationFailed, NotYetAccepted) as error:
-            raise outage.judged(
+            raise explain_refusal(
                 error,
                 self.connection,
                 credentials,
@@ -331,10 +353,10 @@ class Procedure(ABC):
         identity: Identity = self._results["decode"]
         if identity.certificate.not_valid_after_utc <= self._server_now():
             raise UsageError("The new certificate has expired since it was verified.", remedy="Begin anew.")
-        previous = mark_of(self._base)
+        previous = fingerprint_or_none(self._base)
         told: Configuration = self._results["configuration"]
         now = self._clock()
-        facts = facts_of(
+        facts = generation_metadata(
             self.kind,
             told,
             self.pending.state["url"],
@@ -346,14 +368,14 @@ class Procedure(ABC):
         server_ca = self.pending.server_ca_pem()
         before = self._base.facts.get("connectorUrl") if self._base and previous else None
         new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)
-        warned = warnings_of(identity, self._results["verify"])
+        warnings = "; ".join(filter(None, (identity.warnings, self._results["verify"].note))) or None
         marks = {"fingerprint": identity.fingerprint, "previous": previous, "generation": new.name}
-        self.connection.record(self.done, **marks, warnings=warned)
+        self.connection.record(self.done, **marks, warnings=warnings)
         if isinstance(before, str) and before != facts["connectorUrl"]:
             self.connection.record("endpoint-changed", previous=before, url=facts["connectorUrl"])
         prune_aside(self.connection.path, self._server_now())  # by what is noted in pending/
         self.pending.discard()
-        self._outcome = outcome_of(self.connection, self.done, now, previous=previous, warnings=warned)
+        self._outcome = outcome_of(self.connection, self.done, now, previous=previous, warnings=warnings)
         return self._outcome
 
     def close(self) -> None:
@@ -376,7 +398,25 @@ class Procedure(ABC):
             UsageError: it has not come to an end yet.
         """
         if self.not_needed is not None:
-            return not_needed(self.connection, self.idle, self.not_needed)
+            until, rule, current = self.not_needed.until, self.not_needed.reason, self.connection.require_current()
+            facts = {"not_needed_until": moment(until), "rule": rule, "fingerprint": current.fingerprint}
+            facts["not_after"] = moment(current.validity.not_after)
+            return Outcome(self.idle, self.connection.name, facts)
         if self._outcome is None:
             raise UsageError(f"{self.connection.name} has no outcome yet.", remedy="Run the steps first.")
         return self._outcome
+
+
+def decoded(signed: SignedCertificates, expected: Callable[[x509.Certificate], Expected]) -> Identity:
+    """Decode the three texts and check everything; ``expected`` says what a leaf is held against.
+
+    Raises:
+        BadAnswer: a text is not base64 of PEM certificates.
+        ChecksFailed: names all that failed.
+    """
+    chain = decode_certificates(signed.certificate_chain, name="certificateChain")
+    client = decode_certificates(signed.client_certificate, name="clientCertificate")
+    ca = decode_certificates(signed.ca_certificate, name="caCertificate")
+    checks = check_identity(chain, expected(chain[0]), client=client, ca=ca)
+    require(checks, what="The signed certificate")
+    return Identity(chain, ca, checks)

@@ -25,8 +25,7 @@ from ucl_helpers.crypto import parse_subject, same_subject
 from ucl_helpers.errors import SettledElsewhere, UsageError
 from ucl_helpers.formats.key_files import ca_pem
 from ucl_helpers.models import Configuration, fingerprint
-from ucl_helpers.procedures.outcomes import mark_of
-from ucl_helpers.procedures.rebuilding import protect
+from ucl_helpers.procedures.generations import encrypt_keys, fingerprint_or_none
 from ucl_helpers.wire.tls import unusable_ca
 
 
@@ -40,11 +39,11 @@ def tidy(connection: Connection, pending: Pending) -> None:
     """
     connection.sweep()
     certificate, current = pending.certificate(), connection.current
-    if certificate and current and mark_of(current) == fingerprint(certificate):
+    if certificate and current and fingerprint_or_none(current) == fingerprint(certificate):
         connection.record("settled", fingerprint=current.fingerprint, generation=current.name)
         pending.discard()
     connection.wanted()
-    protect(connection)
+    encrypt_keys(connection)
 
 
 def require_same_pending(connection: Connection, pending: Pending, base: Generation | None, known: str | None) -> None:

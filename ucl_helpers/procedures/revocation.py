@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, overload
 
 from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection import files
 from ucl_helpers.connection.state import BY_REFUSAL, IN_TWO_RUNS, WHILE_ACCEPTING, Standing, Verdict
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import (
@@ -31,9 +32,8 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import Outcome, Validity, fingerprint
 from ucl_helpers.operations import REVOKE
-from ucl_helpers.procedures.outage import unless_it_passes
-from ucl_helpers.procedures.outcomes import mark_of
-from ucl_helpers.procedures.verification import FIRST_MINUTES
+from ucl_helpers.procedures.acceptance import FIRST_MINUTES, explain_by_director
+from ucl_helpers.procedures.generations import fingerprint_or_none
 from ucl_helpers.tables import Row, Shown, moment
 from ucl_helpers.wire.client import Client
 from ucl_helpers.wire.tls import Credentials, check_url
@@ -154,7 +154,7 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
         run = _Run(connection, clock)
         if error := run.ask([one for one in every if one.fingerprint not in settled]):
             raise run.told(error, every)
-        lost = mark_of(connection.current) in connection.verdicts().having("revoked", "refused")
+        lost = fingerprint_or_none(connection.current) in connection.verdicts().having("revoked", "refused")
         facts = {
             "revoked": ", ".join(run.revoked) or ("none" if run.refused else "nothing was left to revoke"),
             "not_accepted": ", ".join(run.refused) or None,
@@ -163,7 +163,7 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
             "unsettled": unsettled(connection),
             "to_come_back": connection.come_back(clock()) if lost else None,
         }
-    done = run.revoked or mark_of(connection.current) in connection.revoked()
+    done = run.revoked or fingerprint_or_none(connection.current) in connection.revoked()
     return Outcome("revoked" if done else "nothing-to-revoke", connection.name, facts)
 
 
@@ -174,6 +174,39 @@ def unsettled(connection: Connection) -> str | None:
     if not sent:
         return None
     return f"UCL did not answer a signing request of {', '.join(sent)}; what UCL signed is valid until it expires"
+
+
+def forget(connection: Connection, *, even_if_valid: bool = False, clock: Clock = utc_now) -> Outcome:
+    """Remove a connection from disk, keys and all. Nothing is revoked by this.
+
+    Raises:
+        UsageError: an identity of it is still valid, was refused in what may be an outage of UCL, or may have been
+            signed without an answer, and ``even_if_valid`` is not set.
+    """
+    with connection.lock.held():
+        valid = valid_identities(connection, clock)
+        if valid and not even_if_valid:
+            counted = "an identity" if len(valid) == 1 else f"{len(valid)} identities"
+            raise UsageError(
+                f"{connection.name} has {counted} that UCL still accepts; with their keys gone nobody "
+                "could use or revoke them.",
+                remedy=f"Revoke them first: ucl revoke {connection.name} --all; or add --even-if-valid.",
+            )
+        if (unproven := unproven_identities(connection, clock)) and not even_if_valid:
+            counted = "an identity" if len(unproven) == 1 else f"{len(unproven)} identities"
+            raise UsageError(
+                f"UCL refuses {counted} of {connection.name}. UCL may be down: in an outage it refuses every "
+                "certificate like this, and the keys are good again afterwards.",
+                remedy=f"Ask UCL's operator whether there is an outage. If there is one, wait, then run: ucl revoke "
+                f"{connection.name} --all. If there is none: ucl forget {connection.name} --even-if-valid",
+            )
+        if (lost := unsettled(connection)) and not even_if_valid:
+            raise UsageError(
+                f"{connection.name} keeps the key of what may be valid: {lost}.",
+                remedy="Settle it first with ucl renew or ucl establish; or add --even-if-valid.",
+            )
+        files.remove_tree(connection.path)
+    return Outcome("forgotten", connection.name, {"removed": str(connection.path)})
 
 
 @dataclass(frozen=True)
@@ -308,7 +341,7 @@ class _Run:
             return refusal.error
         if self._outage is None:
             credentials, ca = refusal.identity.credentials, _endpoint(self._connection)[1]
-            judged = unless_it_passes(refusal.error, self._connection, credentials, ca, now=self._clock())
+            judged = explain_by_director(refusal.error, self._connection, credentials, ca, now=self._clock())
             if not isinstance(judged, Outage):
                 return judged
             self._outage = judged

@@ -17,7 +17,7 @@ from ucl_helpers import Home, renew
 from ucl_helpers.crypto import dump_certificates, dump_key, load_key
 from ucl_helpers.errors import UnknownConnection, UsageError
 from ucl_helpers.operate.doctor import diagnose, diagnose_home
-from ucl_helpers.procedures.rebuilding import export
+from ucl_helpers.procedures.generations import export
 from ucl_sandbox import Sandbox
 
 

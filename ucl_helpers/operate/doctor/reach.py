@@ -37,7 +37,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.models import Configuration, Proxy
 from ucl_helpers.operate.doctor.findings import Commands, Finding, failed, ok, skipped, warning
 from ucl_helpers.operations import CONFIGURATION, configuration_from
-from ucl_helpers.procedures.outage import judged, to_see
+from ucl_helpers.procedures.acceptance import doctor_hint, explain_refusal
 from ucl_helpers.tables import span
 from ucl_helpers.wire.adapter import PlainConnection
 from ucl_helpers.wire.client import MAX_RECEIVED_BYTES, Answer, Client
@@ -285,14 +285,14 @@ class Reach:
             return failed(name, found, self._by_another_url(), type(error))
         told = self._judged(error)
         if isinstance(told, RetryLater):  # an outage passes: it is too early to establish the connection again
-            wait = told.remedy.removesuffix(to_see(self.commands.connection))
+            wait = told.remedy.removesuffix(doctor_hint(self.commands.connection))
             return failed(name, f"{told.message}\n{wait}", self.commands.wait(), type(told))
         return failed(name, told.message, self.commands.establish(), type(told))
 
     def _judged(self, error: UCLError) -> UCLError:
         """A refusal, or the outage that it is or may be."""
         connection, current = self.commands.connection, self.generation
-        return judged(
+        return explain_refusal(
             error,
             connection,
             current.credentials,

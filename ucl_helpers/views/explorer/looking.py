@@ -7,7 +7,7 @@ from ipywidgets import Dropdown, HBox, Layout
 from ucl_helpers.connection.status import Status
 from ucl_helpers.operate.doctor import diagnose
 from ucl_helpers.operate.hooks import run_hooks
-from ucl_helpers.procedures.lifecycle import rollback
+from ucl_helpers.procedures.generations import rollback
 from ucl_helpers.tables import Row
 from ucl_helpers.views.cards import certificate
 from ucl_helpers.views.drawing import Picture

@@ -14,9 +14,7 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import is_sealed, load_key, make_csr, parse_subject
 from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed
 from ucl_helpers.models import Configuration
-from ucl_helpers.procedures.lifecycle import _choose
-from ucl_helpers.procedures.outcomes import mark_of
-from ucl_helpers.procedures.rebuilding import export, protect
+from ucl_helpers.procedures.generations import _choose, encrypt_keys, export, fingerprint_or_none
 from ucl_helpers.procedures.revocation import valid_identities
 
 ASKED = Configuration("O=Org,CN=client", "rsa2048", None, None)
@@ -95,7 +93,7 @@ def assert_all_encrypted(connection, before, secret=CANARY):
     """As before, but for the passphrase."""
     assert in_plain(connection) == []
     assert len(list(opened(connection, secret.encode()))) == 8  # two in each generation, one pending and one aside
-    assert (marks(connection), mark_of(connection.current)) == before
+    assert (marks(connection), fingerprint_or_none(connection.current)) == before
     for one in connection.generations():
         one.check_whole()
     assert connection.pending.key().private_numbers() == key_of(4).private_numbers()
@@ -103,7 +101,7 @@ def assert_all_encrypted(connection, before, secret=CANARY):
 
 
 def before(connection):
-    return marks(connection), mark_of(connection.current)
+    return marks(connection), fingerprint_or_none(connection.current)
 
 
 # -- exports -----------------------------------------------------------------------------------------------------------
@@ -175,7 +173,7 @@ def test_going_back_leads_to_another_identity_and_not_to_other_exports(mine):
     choose(mine, EXPORTS)
     install(mine, 5)
     export(mine, force=True)
-    chosen = _choose(mine, mine.current, None, now)
+    chosen = _choose(mine, None, now)
     assert chosen.order[0] == 3
 
 
@@ -221,13 +219,13 @@ def test_switched_on_every_key_is_replaced_and_nothing_else_changes(mine):
 
 def test_the_next_procedure_encrypts_what_lies_there_in_plain(mine):
     told = before(mine)
-    protect(mine)
+    encrypt_keys(mine)
     assert len(in_plain(mine)) == 5  # the settings do not want it
     choose(mine, ENCRYPTED)
-    protect(mine)
+    encrypt_keys(mine)
     assert_all_encrypted(mine, told)
     assert [one["event"] for one in mine.journal()] == ["keys-encrypted"]
-    protect(mine)
+    encrypt_keys(mine)
     assert len(mine.journal()) == 1
 
 
@@ -284,7 +282,7 @@ def test_killed_at_any_change_nothing_is_lost_and_the_next_run_finishes_it(templ
         told = before(mine)
         with pytest.raises(KilledError), killed_after(changes):
             export(mine)
-        assert mark_of(mine.current) == told[1]
+        assert fingerprint_or_none(mine.current) == told[1]
         assert set(marks(mine)) == set(told[0])
         mine.current.check_whole()
         assert {one.key().private_numbers() for one in (mine.pending, *mine.aside())} == {

@@ -1,0 +1,268 @@
+"""The generations of a connection: what a command made of them, going back to one, and writing them again.
+
+Invariants that this file keeps:
+
+1.  A generation is never changed. Where the settings want other files (other exports, another passphrase, other
+    readers), it is written again, whole, as its next revision with the same identity.
+2.  ``current`` is switched by one rename, to a generation that is whole. :func:`rollback` switches only after UCL has
+    answered a call with its identity over a new, full handshake.
+3.  A generation whose key had to be encrypted otherwise is removed only once its replacement is on disk to stay. A run
+    that is killed in between loses nothing, and the next run finds what is still to be done.
+
+The caller of :func:`encrypt_keys` holds the lock.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection import building, files
+from ucl_helpers.connection.exports import EXPORTS, generation_files, is_protected
+from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.state import Verdict
+from ucl_helpers.connection.store import Connection
+from ucl_helpers.crypto import Passphrase, no_passphrase, open_key
+from ucl_helpers.errors import KeyLocked, Refused, StorageFailed, UsageError
+from ucl_helpers.models import Configuration, Outcome
+from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director
+from ucl_helpers.tables import moment
+from ucl_helpers.wire.tls import check_url, hostname
+
+
+def fingerprint_or_none(generation: Generation | None) -> str | None:
+    """Return the fingerprint of a generation, or None if there is no generation or it is damaged."""
+    try:
+        return generation.fingerprint if generation else None
+    except StorageFailed:
+        return None
+
+
+def generation_metadata(
+    source: str,
+    configuration: Configuration,
+    url: str,
+    fingerprint: str,
+    *,
+    now: datetime,
+    previous: str | None,
+    accepted_host: str | None = None,
+) -> dict[str, str | None]:
+    """Return ``connection.json`` of a new generation: URLs, where it came from, when (UTC).
+
+    ``accepted_host`` is kept only if it is not the host in use: the user agrees to it once.
+    """
+    return {
+        "source": source,
+        "connectorUrl": url,
+        **({"acceptedHost": accepted_host} if accepted_host not in {None, hostname(url)} else {}),
+        "directorUrl": configuration.director_url,
+        "subject": configuration.subject,
+        "created": now.isoformat(timespec="seconds"),
+        "fingerprint": fingerprint,
+        "previous": previous,
+    }
+
+
+def outcome_of(
+    connection: Connection, outcome: str, now: datetime, *, previous: str | None = None, warnings: str | None = None
+) -> Outcome:
+    """Return the outcome of a command, with the facts of the generation that is current now."""
+    current = connection.require_current()
+    facts = {
+        "sandbox": "practice" if connection.is_sandbox else None,
+        "previous_fingerprint": previous,
+        "fingerprint": current.fingerprint,
+        "not_before": moment(current.validity.not_before),
+        "not_after": moment(current.validity.not_after),
+        "due_at": moment(connection.due(now).at),
+        "generation": current.name,
+        "warnings": warnings,
+        "identity_file": str(connection.path / "current" / "identity.pem"),
+    }
+    return Outcome(outcome, connection.name, facts)
+
+
+# -- rollback ----------------------------------------------------------------------------------------------------------
+
+
+def rollback(connection: Connection, generation: str | None = None, *, clock: Clock = utc_now) -> Outcome:
+    """Make an earlier generation current again, after it has answered a call over a new, full handshake.
+
+    Args:
+        connection: established.
+        generation: its name or number; None for the newest that is valid and not revoked; not the current one as it
+            was before it was rebuilt.
+        clock: our clock, aware, UTC.
+
+    Raises:
+        UsageError: there is no such generation, or none that could be used.
+        RetryLater, Refused, ServerNotTrusted: UCL does not accept it; the one in use stays.
+    """
+    with connection.lock.held():
+        previous = fingerprint_or_none(connection.current)
+        chosen = _choose(connection, generation, clock())
+        chosen.check_whole()
+        url = connection.url if connection.is_sandbox else check_url(chosen.facts.get("connectorUrl"))
+        ca_file, credentials = chosen.server_ca, chosen.credentials
+        try:
+            ask_configuration(url, credentials, ca_file)
+        except Refused as error:
+            raise explain_by_director(error, connection, credentials, ca_file, now=clock()) from None
+        connection.judge(chosen.fingerprint, None)  # UCL has just accepted it
+        connection.switch(chosen, "rolled-back", previous)
+        connection.record("rolled-back", fingerprint=chosen.fingerprint, previous=previous, generation=chosen.name)
+        return outcome_of(connection, "rolled-back", clock(), previous=previous)
+
+
+def _choose(connection: Connection, name: str | None, now: datetime) -> Generation:
+    current, verdicts = connection.current, connection.verdicts()
+    others = [generation for generation in reversed(connection.generations()) if generation != current]
+    chosen = next(iter(connection.usable(now) if name is None else _named(others, name)), None)
+    if chosen is None:
+        problem = f"{connection.name} has no generation {name or 'that could be used'} besides the current one."
+        if name and current and _named([current], name):
+            problem = f"Generation {name} of {connection.name} is in use already."
+        names = ", ".join(_described(other, verdicts.get(fingerprint_or_none(other) or ""), now) for other in others)
+        raise UsageError(problem, remedy=f"There: {names or 'none'}. If all are lost, establish the connection anew.")
+    verdict = verdicts.get(fingerprint_or_none(chosen) or "")
+    if verdict is not None and verdict.status == "revoked":  # UCL would refuse it
+        raise UsageError(
+            f"Generation {chosen.name} of {connection.name} was revoked {moment(verdict.since)}.",
+            remedy=f"See which can be used: ucl status {connection.name}",
+        )
+    return chosen
+
+
+def _named(generations: list[Generation], name: str) -> list[Generation]:
+    """The generations with this name, or this number."""
+    return [one for one in generations if name == one.name or name.lstrip("0") == str(one.order[0])]
+
+
+def _described(generation: Generation, verdict: Verdict | None, now: datetime) -> str:
+    """The name of a generation, and why it cannot be used, if that is known."""
+    if verdict is not None:
+        return f"{generation.name} ({verdict})"
+    if not generation.is_readable:
+        return f"{generation.name} (damaged)"
+    return f"{generation.name} (expired)" if generation.validity.not_after <= now else generation.name
+
+
+# -- written again as the settings want it -----------------------------------------------------------------------------
+
+
+def export(
+    connection: Connection, *, force: bool = False, former: Passphrase = no_passphrase, clock: Clock = utc_now
+) -> Outcome:
+    """Write the files of the generation in use again if the settings want other files; the identity stays.
+
+    Where ``key_passphrase`` wants keys otherwise than they are stored, all are replaced: of every generation, of what
+    is pending and of what was set aside.
+
+    Args:
+        connection: established.
+        force: also when everything is as the settings want it.
+        former: gives the passphrase that keys were encrypted with until now.
+        clock: our clock, aware, UTC.
+
+    Raises:
+        InvalidSettings: a reference leads nowhere, or files may not be given to that owner or group.
+        KeyLocked: the key in use is encrypted, and neither passphrase opens it.
+        StorageFailed: the generation in use is damaged.
+    """
+    with connection.lock.held():
+        wanted, readers = connection.wanted()
+        connection.sweep()
+        before = connection.require_current()
+        before.check_whole(by_key=False)
+        replaced, problems = _replace_keys(connection, former)
+        current = connection.require_current()
+        if building.differing(current, wanted, readers) or (force and current == before):
+            current = _rebuild(connection, current, force=force)
+            connection.switch(current, "exported")
+            connection.prune(before)
+        done = "exported" if replaced or current != before else "nothing-to-export"
+        if done == "exported":
+            connection.record(done, fingerprint=current.fingerprint, generation=current.name, replaced=replaced)
+        exports = sorted(set(EXPORTS.values()) & set(current.contents()))
+        outcome = outcome_of(connection, done, clock(), warnings="; ".join(problems) or None)
+        facts = {"exports": ", ".join(exports) or "none", "key": "encrypted" if current.is_sealed else "in plain"}
+        return Outcome(done, connection.name, {**outcome.facts, **facts})
+
+
+def encrypt_keys(connection: Connection) -> None:
+    """Encrypt every key that is stored in plain, if the settings want that.
+
+    To decrypt keys, or to change their passphrase, :func:`export` must be told the former passphrase.
+    """
+    if connection.has_plain_keys():
+        replaced, _ = _replace_keys(connection, no_passphrase)
+        if replaced:
+            connection.record("keys-encrypted", replaced=replaced)
+
+
+def _replace_keys(connection: Connection, former: Passphrase) -> tuple[int, list[str]]:
+    """Store every key as ``key_passphrase`` says; return how many were replaced, and why others could not be."""
+    passphrase, problems = connection.passphrase(), list[str]()
+    generations = [one for one in connection.generations() if not _is_protected(one.path, passphrase)]
+    waiting = [one for one in (*connection.aside(), connection.pending) if not _is_protected(one.path, passphrase)]
+    replaced = []
+    for generation in generations:
+        is_current = generation == connection.current
+        try:
+            rebuilt = _rebuild(connection, generation, former)
+        except (KeyLocked, StorageFailed) as error:
+            if is_current and isinstance(error, KeyLocked):
+                raise
+            problems.append(error.message)
+            continue
+        if is_current:
+            connection.switch(rebuilt, "exported")
+        replaced.append(generation)
+    if replaced:  # the rebuilt generations must be on disk to stay before the old ones go
+        with files.storage("name", folder := connection.path / "generations"):
+            files.sync_directory(folder)
+    for generation in replaced:
+        files.remove_tree(generation.path)
+    for pending in waiting:
+        try:
+            key = open_key(pending.key_path.read_bytes(), connection.passphrase, former, where=str(pending.key_path))
+        except (UsageError, OSError) as error:
+            problems.append(str(error))
+        else:
+            files.sweep(pending.path)  # a run may have been killed just here
+            pending.keep_key(key)
+    return len(replaced) + len(waiting), problems
+
+
+def _is_protected(folder: Path, passphrase: bytes | None) -> bool:
+    """Whether the key in a folder is stored as it is to be; also when there is none."""
+    with suppress(OSError):
+        return is_protected((folder / "key.pem").read_bytes(), passphrase)
+    return True
+
+
+def _rebuild(
+    connection: Connection, generation: Generation, former: Passphrase = no_passphrase, *, force: bool = False
+) -> Generation:
+    """Write the next revision of a generation, unless a run that was killed has written it already.
+
+    Raises:
+        StorageFailed: the generation is damaged.
+        KeyLocked: neither passphrase opens its key.
+    """
+    wanted, readers = connection.wanted()
+    generation.check_whole(by_key=False)
+    stored = generation.contents()
+    key = open_key(stored["key.pem"], connection.passphrase, former, where=str(generation.path / "key.pem"))
+    contents: Mapping[str, bytes] = {
+        **generation_files(key, generation.chain, generation.client_ca, stored.get("server-ca.pem"), wanted),
+        "connection.json": stored["connection.json"],
+    }
+    revisions = [other for other in connection.generations() if other.stem == generation.stem]
+    last = revisions[-1]
+    if last != generation and not force and last.is_readable and not building.differing(last, wanted, readers):
+        return last
+    path = generation.path.with_name(f"{generation.stem}.{last.order[1] + 1}")
+    return building.write(Generation(path, connection.passphrase), contents, readers)
