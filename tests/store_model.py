@@ -120,9 +120,9 @@ class StoreMachine(StoreLaws):
         usable = [name for name in self.there if name != self.current and mark(self.known[name]) not in self.revoked]
         if not usable:
             with pytest.raises(UsageError, match="could be used"):
-                _choose(self.connection, None, now)
+                _choose(self.connection, None, now())
             return
-        chosen = _choose(self.connection, None, now)
+        chosen = _choose(self.connection, None, now())
         assert chosen.name == usable[-1]
         self.connection.switch(chosen)
         self.current = chosen.name

@@ -173,7 +173,7 @@ def test_going_back_leads_to_another_identity_and_not_to_other_exports(mine):
     choose(mine, EXPORTS)
     install(mine, 5)
     export(mine, force=True)
-    chosen = _choose(mine, None, now)
+    chosen = _choose(mine, None, now())
     assert chosen.order[0] == 3
 
 

@@ -1,7 +1,9 @@
 """Generations as they come and go: written whole, given to their readers, only then under their name; later pruned."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from ucl_helpers.connection import access, exports, files
 from ucl_helpers.connection.generation import Generation
@@ -31,6 +33,13 @@ def differing(generation: Generation, wanted: exports.Wanted, readers: access.Re
     found = exports.differing(contents, wanted)
     with files.storage("look at", generation.path):
         return sorted({*found, *access.differing(readers, [generation.path / name for name in contents])})
+
+
+def holds_plain_key(folder: Path) -> bool:
+    """Return whether the key in a folder is stored in plain; False if there is none."""
+    with suppress(OSError):
+        return b"ENCRYPTED" not in (folder / "key.pem").read_bytes()[:64]
+    return False
 
 
 def prune(generations: Sequence[Generation], used: Sequence[Generation | None], keep: int) -> None:

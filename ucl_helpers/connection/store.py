@@ -263,11 +263,9 @@ class Connection:
 
     def has_plain_keys(self) -> bool:
         """Return whether a key is stored in plain, though the settings want it encrypted."""
-        if not self.settings.key_passphrase:
-            return False
         folders = [generation.path for generation in self.generations()]
         folders += [pending.path for pending in (*self.aside(), self.pending)]
-        return any(_is_plain(folder / "key.pem") for folder in folders)
+        return bool(self.settings.key_passphrase) and any(map(building.holds_plain_key, folders))
 
     def passphrase(self) -> bytes | None:
         """What ``key_passphrase`` refers to, or None; raises InvalidSettings when it leads nowhere."""
@@ -499,9 +497,3 @@ class Connection:
         for folder in (".", "generations", "pending", "aside"):
             files.sweep(self.path / folder)
         self._journal.prune()
-
-
-def _is_plain(key_file: Path) -> bool:
-    with suppress(OSError):
-        return b"ENCRYPTED" not in key_file.read_bytes()[:64]
-    return False
