@@ -273,8 +273,8 @@ def _require_private_mode(folder: Path, status: os.stat_result) -> None:
 def closing_command(folder: Path, *below: Path) -> str:
     """Return one shell command that closes a folder of ours to others as :func:`require_private_folder` wants it.
 
-    It closes the folders above as well, and with ``folder`` all that is in it: whoever opened one file by ``chmod -R``
-    opened the others too. Empty if the modes are as they should be, or if the folder or one above is another user's.
+    It closes the folders above as well, and all that is in ``folder``: ``chmod -R`` opens all files, not only the one
+    that was meant. Empty if the modes are as they should be, or if the folder or one above is another user's.
     """
     way, target = _way_to(folder)
     above = [(path, status) for path, status in way if path != target and stat.S_ISDIR(status.st_mode)]

@@ -46,7 +46,7 @@ class Pairs:
             "pairs": len(ratios),
             "ours": round(statistics.median(self.ours), 6),
             "theirs": round(statistics.median(self.theirs), 6),
-            "quartiles": [round(one, 3) for one in statistics.quantiles(ratios, n=4)] if len(ratios) > 1 else ratios,
+            "quartiles": [round(cut, 3) for cut in statistics.quantiles(ratios, n=4)] if len(ratios) > 1 else ratios,
         }
 
 
@@ -83,8 +83,8 @@ class Result:
 def in_turn(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> Pairs:
     """Measure both once for nothing (compiled files, the disk's cache), then in alternating pairs."""
     ours(), theirs()
-    found = [(ours(), theirs()) if number % 2 else (theirs(), ours())[::-1] for number in range(pairs)]
-    return Pairs([one for one, _ in found], [other for _, other in found])
+    figures = [(ours(), theirs()) if number % 2 else (theirs(), ours())[::-1] for number in range(pairs)]
+    return Pairs([first for first, _ in figures], [second for _, second in figures])
 
 
 def process(argv: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Spent:

@@ -101,8 +101,8 @@ class Source:
         graph = {}
         for module, path in self.modules.items():
             names = imported(self.files[path])
-            found = {name if name in self.modules else name.rpartition(".")[0] for name in names}
-            graph[module] = (found & self.modules.keys()) - {module}
+            ours = {name if name in self.modules else name.rpartition(".")[0] for name in names}
+            graph[module] = (ours & self.modules.keys()) - {module}
         return graph
 
     def room(self, module: str) -> str:

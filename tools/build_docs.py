@@ -24,7 +24,7 @@ STRICT = ["--nitpicky", "--fail-on-warning", "--keep-going"]
 
 
 def build() -> int:
-    """Run Sphinx on everything anew; returns its exit code."""
+    """Run Sphinx on everything again; return its exit code."""
     for folder in (SITE, DOCTREES, EXECUTED):
         shutil.rmtree(folder, ignore_errors=True)
     folders = ["--conf-dir", str(ROOT / "docs"), "--doctree-dir", str(DOCTREES), str(ROOT), str(SITE)]

@@ -41,7 +41,7 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name).resolve()
         os.environ["UCL_HOME"] = str(folder / "home")
-        os.chdir(folder)  # where a notebook lies must not matter
+        os.chdir(folder)  # where a notebook is stored must not matter
         with shared(folder / "home", linger=timedelta(seconds=1)) as sandbox:
             built = {notebook: build(notebook, folder) for notebook in notebooks}
         while owner_of(sandbox.state):  # it writes there until its end

@@ -23,7 +23,7 @@ _MARKUP = re.compile(r"([\\*_<>|#\[\]])")
 def page(group: click.Group, name: str) -> str:
     """The page as Markdown: a section for the group, and one for each command below it."""
     top = click.Context(group, info_name=name, **group.context_settings)
-    return "\n".join([INTRODUCTION, *(_section(*one) for one in _commands(group, top))])
+    return "\n".join([INTRODUCTION, *(_section(*command) for command in _commands(group, top))])
 
 
 def _commands(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
@@ -36,11 +36,11 @@ def _commands(command: click.Command, context: click.Context) -> Iterator[tuple[
 def _section(command: click.Command, context: click.Context) -> str:
     path = context.command_path
     parts = [f"## `{path}`", *_paragraphs(command.help), _block("Usage", [_usage(command, context)])]
-    options = [one for one in command.params if isinstance(one, click.Option)]
-    records = [found for one in options if (found := one.get_help_record(context))]
-    # click makes this one, with the names that it had when somebody first asked for it
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    records = [record for option in options if (record := option.get_help_record(context))]
+    # click makes this option, with the names that it had when they were first read
     records.append((", ".join(context.help_option_names), "Show this message and exit."))
-    parts += ["Options:", "\n".join(f"- `{names}`: {_prose(' '.join(told.split()))}" for names, told in records)]
+    parts += ["Options:", "\n".join(f"- `{names}`: {_prose(' '.join(text.split()))}" for names, text in records)]
     if isinstance(command, click.Group):
         children = sorted(command.commands.items())
         rows = [f"- [`{name}`](#{f'{path} {name}'.replace(' ', '-')}): {_first(child)}" for name, child in children]

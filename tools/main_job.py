@@ -1,6 +1,6 @@
 """The main job, ``make run``: two notebooks, headless, establish a connection in the sandbox and renew it.
 
-Everything goes through the command line, as an operator would do it; connections and executed notebooks lie in ./.ucl.
+Everything goes through the command line, as an operator would do it; connections and executed notebooks are in ./.ucl.
 """
 
 import json
@@ -25,7 +25,7 @@ def ucl(*arguments: str) -> Any:
 
 
 def run(notebook: str) -> Path:
-    """Run a notebook on the practice connection; returns where the executed one lies."""
+    """Run a notebook on the practice connection; return the path of the executed one."""
     print(f"{notebook} …", flush=True)
     output = Path(ucl("run", notebook, "--practice", "-p", "connection", NAME)["notebook"])
     return output.relative_to(Path.cwd()) if output.is_relative_to(Path.cwd()) else output
@@ -45,7 +45,7 @@ def summary(old: dict[str, Any], new: dict[str, Any], executed: list[Path]) -> s
 
 def main() -> None:
     """Establish, renew, check that the certificate is another one, and tell."""
-    there = any(one["name"] == NAME for one in ucl("status"))
+    there = any(connection["name"] == NAME for connection in ucl("status"))
     first = run("01_establish_connection")
     old = ucl("status", NAME)
     second = run("02_maintain_connection")

@@ -74,10 +74,10 @@ def make_fleet(
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin) as pool:
             marks = [mark for made in pool.map(_make, repeat(recipe), batches, repeat(keys)) for mark in made]
         with closing(sqlite3.connect(ucl.state / "state.sqlite")) as state, state:
-            rows = [(one, ucl.application_id) for _, one in clients]
+            rows = [(client, ucl.application_id) for _, client in clients]
             state.executemany("INSERT INTO system_auths (id, application_id) VALUES (?, ?)", rows)
             until = timestamp(since + validity)
-            issued = [(mark, one, until) for mark, (_, one) in zip(marks, clients, strict=True)]
+            issued = [(mark, client, until) for mark, (_, client) in zip(marks, clients, strict=True)]
             state.executemany("INSERT INTO certificates VALUES (?, ?, ?, NULL)", issued)
     os.sync()
 
@@ -96,7 +96,7 @@ def _pool(keys: int) -> list[rsa.RSAPrivateKey]:
 @cache
 def _authority(state: Path) -> tuple[ClientCa, tuple[x509.Certificate, ...]]:
     ca = ClientCa(state, "intermediate")
-    return ca, tuple(one.certificate for one in ca.authorities)
+    return ca, tuple(authority.certificate for authority in ca.authorities)
 
 
 def _make(recipe: Recipe, clients: list[Client], keys: int) -> list[str]:

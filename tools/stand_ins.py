@@ -80,10 +80,10 @@ class StandIns:
     def learn(self, text: str) -> str:
         """Number the digests of a text, so that their short forms are known wherever they stand; returns the text."""
         digests = [match.group() for match in TOKENS.finditer(text) if match.lastgroup == "digest"]
-        known = self.numbers.setdefault("digest", {})
+        digests = self.numbers.setdefault("digest", {})
         for digest in [digest for digest in digests if len(digest) in DIGEST_LENGTHS] + GENERATION.findall(text):
-            if short := next((one for one in known if digest.startswith(one)), ""):
-                known[digest] = known.pop(short)  # its generation was named before
+            if short := next((prefix for prefix in digests if digest.startswith(prefix)), ""):
+                digests[digest] = digests.pop(short)  # its generation was named before
             elif not self._long_form(digest):
                 self._number("digest", digest)
         return text
@@ -129,11 +129,11 @@ class StandIns:
 
     def _long_form(self, digest: str) -> str:
         """The known digest that this one is, or is the beginning of; empty if there is none."""
-        return next((known for known in self.numbers.get("digest", {}) if known.startswith(digest)), "")
+        return next((whole for whole in self.numbers.get("digest", {}) if whole.startswith(digest)), "")
 
     def _digest(self, original: str) -> str:
-        known = self._long_form(original) or (original if len(original) in DIGEST_LENGTHS else "")
-        return _digits("digest", self._number("digest", known))[: len(original)] if known else original
+        whole = self._long_form(original) or (original if len(original) in DIGEST_LENGTHS else "")
+        return _digits("digest", self._number("digest", whole))[: len(original)] if whole else original
 
     def _bytes(self, original: str) -> str:
         """Base64 of the same length and line breaks; how it begins is kept, since that says what it is."""

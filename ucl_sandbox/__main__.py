@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--validity", type=duration, default="90d", help="of certificates, e.g. 90d, 24h, 30s")
     parser.add_argument("--token-lifetime", type=duration, default="5m", help="of one-time tokens")
     parser.add_argument("--ca-layout", choices=get_args(CaLayout), default="intermediate", help="of the client CA")
-    parser.add_argument("--linger", type=duration, help="end when nobody has used the state folder for so long")
+    parser.add_argument("--linger", type=duration, help="end when the state folder has had no users for so long")
     parser.add_argument("--faults", metavar="FILE|NAME", help="what goes wrong on purpose, e.g. grumpy:0.2")
     parser.add_argument("--detach", action="store_true", help="go on in the background")
     parser.add_argument("--notify", type=int, metavar="FD", help="file descriptor to write to once it is ready")

@@ -59,18 +59,12 @@ class Authority:
                 x509.NameAttribute(NameOID.COMMON_NAME, name),
             ]
         )
-        certificate = (
-            _builder(subject, issuer.certificate.subject if issuer else subject, key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(_CA_FROM)
-            .not_valid_after(_CA_UNTIL)
+        builder = (
+            _builder(subject, issuer.certificate.subject if issuer else subject, key, _CA_FROM, _CA_UNTIL)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0 if issuer else None), critical=True)
-            .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(_authority_key_identifier(issuer.certificate if issuer else key), critical=False)
-            .sign(issuer.key if issuer else key, hashes.SHA256())
+            .add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
         )
-        return cls(certificate, key)
+        return cls(_signed(builder, key, issuer.key if issuer else key), key)
 
     @classmethod
     def load_or_create(
@@ -123,13 +117,12 @@ class ClientCa:
         hash_ = hashes.SHA256() if isinstance(csr.scheme.hash, hashes.SHA1) else csr.scheme.hash
         pss = padding.PSS(padding.MGF1(hash_), salt_length=hash_.digest_size) if csr.scheme.pss else None
         draft = (
-            _builder(x509.Name([]), issuer.certificate.subject, csr.key)
-            .serial_number(_SERIAL)
+            x509.CertificateBuilder(issuer.certificate.subject, x509.Name([]), csr.key, _SERIAL)
             .not_valid_before(not_before)
             .not_valid_after(not_before + validity)
-            .add_extension(_key_usage(digital_signature=True), critical=True)
+            .add_extension(_key_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .add_extension(_authority_key_identifier(issuer.certificate), critical=False)
+            .add_extension(_authority_key_identifier(issuer.key), critical=False)
             .sign(issuer.key, hash_, rsa_padding=pss)
         )
         return _with_subject(draft, write_name(csr.subject), issuer.key, pss or padding.PKCS1v15(), hash_)
@@ -142,7 +135,7 @@ def _with_subject(
     padding_: padding.PSS | padding.PKCS1v15,
     hash_: hashes.HashAlgorithm,
 ) -> x509.Certificate:
-    """Puts a subject in that is written already, and signs anew: `cryptography` would write it its own way."""
+    """Puts a subject in that is written already, and signs again: `cryptography` would write it its own way."""
     if not isinstance(key, rsa.RSAPrivateKey):
         raise TypeError("the client CA's key is RSA")
     (_, content, _), *_ = elements(draft.tbs_certificate_bytes)
@@ -154,7 +147,7 @@ def _with_subject(
 
 
 def make_server_certificate(folder: Path, *times: datetime) -> tuple[Path, Path]:
-    """Makes the listeners' certificate anew.
+    """Makes a new certificate for the listeners.
 
     Args:
         folder: The state folder.
@@ -207,26 +200,29 @@ def _issue_server_certificate(
     """Writes a server's certificate and its key into one file."""
     key = _new_ec_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    certificate = (
-        _builder(subject, authority.certificate.subject, key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(since)
-        .not_valid_after(until)
+    builder = (
+        _builder(subject, authority.certificate.subject, key, since, until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(digital_signature=True), critical=True)
+        .add_extension(_key_usage("digital_signature"), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(_authority_key_identifier(authority.certificate), critical=False)
-        .sign(authority.key, hashes.SHA256())
     )
+    certificate = _signed(builder, key, authority.key)
     write_file(path, certificate.public_bytes(serialization.Encoding.PEM) + _key_pem(key))
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+    subject: x509.Name, issuer: x509.Name, key: SigningKey, since: datetime, until: datetime
 ) -> x509.CertificateBuilder:
-    return x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+    return builder.not_valid_before(since).not_valid_after(until)
+
+
+def _signed(builder: x509.CertificateBuilder, key: SigningKey, issuer: SigningKey) -> x509.Certificate:
+    """Signs a certificate for a key, with the identifiers of both keys."""
+    subject_key = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = builder.add_extension(subject_key, critical=False)
+    return builder.add_extension(_authority_key_identifier(issuer), critical=False).sign(issuer, hashes.SHA256())
 
 
 def _new_ec_key() -> ec.EllipticCurvePrivateKey:
@@ -239,24 +235,15 @@ def _key_pem(key: SigningKey) -> bytes:
     )
 
 
-def _key_usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
+_USAGES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
 
 
-def _authority_key_identifier(issuer: x509.Certificate | SigningKey) -> x509.AuthorityKeyIdentifier:
-    key = issuer.public_key()
-    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-        raise TypeError("a CA key is RSA or EC")
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+def _key_usage(*usages: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{usage: usage in usages for usage in _USAGES})
+
+
+def _authority_key_identifier(issuer: SigningKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())

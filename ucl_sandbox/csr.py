@@ -107,12 +107,12 @@ def element(tag: int, content: bytes) -> bytes:
 
 
 def elements(data: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Reads the elements that lie side by side: of each its tag, its content, and the whole of it.
+    """Reads the elements of a sequence: of each its tag, its content, and the whole of it.
 
     Raises:
         ValueError: The data end too early.
     """
-    found, at = [], 0
+    result, at = [], 0
     while at < len(data):
         start, size = at + _HEAD, int.from_bytes(data[at + 1 : at + _HEAD])
         if size & _LONG_FORM:
@@ -121,9 +121,9 @@ def elements(data: bytes) -> list[tuple[int, bytes, bytes]]:
         end = start + size
         if end > len(data):
             raise ValueError("syntax error: data truncated")
-        found.append((data[at], data[start:end], data[at:end]))
+        result.append((data[at], data[start:end], data[at:end]))
         at = end
-    return found
+    return result
 
 
 def read_name(name: bytes) -> list[tuple[Attribute, str]]:
@@ -137,9 +137,9 @@ def read_name(name: bytes) -> list[tuple[Attribute, str]]:
         for _, attribute, _ in elements(rdn):
             parts = elements(attribute)
             (_, type_, _), (tag, value, _) = parts  # ValueError if they are not two
-            text, known = _read_text(tag, value), _TYPES.get(type_)
-            if text is not None and known is not None:
-                pairs.append((known, text))
+            text, attribute_type = _read_text(tag, value), _TYPES.get(type_)
+            if text is not None and attribute_type is not None:
+                pairs.append((attribute_type, text))
     return pairs
 
 
@@ -158,7 +158,7 @@ def write_name(pairs: Iterable[tuple[Attribute, str]]) -> bytes:
     given = list(pairs)
     rdns = b""
     for type_ in Attribute:
-        values = [value for found, value in given if found is type_]
+        values = [value for given_type, value in given if given_type is type_]
         if type_ in {Attribute.COMMON_NAME, Attribute.SERIAL_NUMBER}:
             values = [value for value in values[-1:] if value]
         if values:

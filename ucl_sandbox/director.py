@@ -238,8 +238,8 @@ class Director:
         if auth_id is None:
             auth = self._state.new_system_auth(id_)
         else:
-            found = self._state.system_auth(_uuid(auth_id))
-            if found is None or found["application_id"] != id_:
+            existing = self._state.system_auth(_uuid(auth_id))
+            if existing is None or existing["application_id"] != id_:
                 _not_found("systemAuth")
             auth = self._state.issue_token(auth_id)
         return as_token(self._landscape.urls, auth, suggested=caller.suggest_token)

@@ -252,12 +252,12 @@ class _Parser(Parser):
 class _Budget:
     """Middleware that counts the fields a request is answered, and answers no more when they are too many."""
 
-    left = MOST_FIELDS
+    remaining = MOST_FIELDS
 
     def resolve(self, resolver: Resolver, source: object, info: ResolveInfo, **arguments: Any) -> Any:
         """Goes on to the field's own resolver."""
-        self.left -= 1
-        if self.left < 0:
+        self.remaining -= 1
+        if self.remaining < 0:
             raise ApiError("too many fields")
         return resolver(source, info, **arguments)
 
@@ -325,7 +325,7 @@ class Api:
             operation_name=name.value if name else None,
             middleware=[budget],
         )
-        if budget.left < 0:
+        if budget.remaining < 0:
             fault = Fault(f"operation is answered with more than {MOST_FIELDS} fields", TOO_COMPLEX)
             return {"errors": [self.present(fault)], "data": None}
         data = result.data

@@ -128,8 +128,8 @@ class Door:
     def close(self) -> None:
         """Gives the port up."""
         self._ignore()
-        for one in self._sockets:
-            one.close()
+        for listening in self._sockets:
+            listening.close()
 
     def _ignore(self) -> None:
         for remove in self._removers:
@@ -140,7 +140,7 @@ class Door:
 class Handshakes:
     """The TLS contexts of the listeners: the right ones, and those of faults.
 
-    The listeners' certificate is made here, and made anew a month before it expires. It is valid by the system's clock,
+    The listeners' certificate is made here, and a new one a month before it expires. It is valid by the system's clock,
     by which clients go, and by the sandbox's.
 
     Args:
@@ -180,7 +180,7 @@ class Handshakes:
         return datetime.now(UTC), self._clock()
 
     def _make_certificate(self) -> None:
-        """Makes the listeners' certificate anew, for the connections that come from now on."""
+        """Makes a new certificate for the connections that come from now on."""
         self._certificate, self.ca_file = make_server_certificate(self._folder, *self._times())
         made = x509.load_pem_x509_certificate(read_regular(self._certificate, follow=False))
         self._since, self._until = made.not_valid_before_utc, made.not_valid_after_utc
@@ -283,13 +283,7 @@ class Listeners:
                 "/readyz": lambda *_: Response(200),
             },
         )
-        self._serve(
-            "token",
-            token,
-            {
-                CONNECTOR_PATH: lambda request, _: connector.by_token(request),
-            },
-        )
+        self._serve("token", token, {CONNECTOR_PATH: lambda request, _: connector.by_token(request)})
         self._serve(
             "certificate",
             certificate,

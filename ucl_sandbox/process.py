@@ -43,7 +43,7 @@ from ucl_sandbox.server import (
     fields_of,
     ready_file,
 )
-from ucl_sandbox.state import SandboxError, lock_at_once, owner_of, refusing_unsafe_paths
+from ucl_sandbox.state import SandboxError, lock_at_once, owner_of, refusing_unsafe_paths, wait_for_lock
 
 USERS_LOCK = "users.lock"
 _NOTICE = """\
@@ -109,7 +109,7 @@ def serve(
                 stack.enter_context(ready_file(ready, running))
             sys.stderr.write(_NOTICE.format(running))
             if running.faults:
-                sys.stderr.write(_FAULTY.format(running.faults, ", ".join(one.kind for one in running.faults.plan)))
+                sys.stderr.write(_FAULTY.format(running.faults, ", ".join(fault.kind for fault in running.faults.plan)))
             sys.stderr.flush()
             if linger is not None:
                 watcher = threading.Thread(target=_end_when_unused, args=(state, linger), daemon=True)
@@ -163,17 +163,8 @@ class _UsersLock:
 
 
 def _wait_for(descriptor: int, kind: int, path: Path, deadline: float) -> None:
-    """Takes a kernel lock; `deadline` is one of the monotonic clock, in seconds.
-
-    Raises:
-        SandboxError: Another process still holds it then. The descriptor is closed.
-    """
-    patience = threading.Event()
-    while not lock_at_once(descriptor, kind):
-        if time.monotonic() >= deadline:
-            os.close(descriptor)
-            raise SandboxError(f"another process still holds {path}; find it with: fuser {path}")
-        patience.wait(_PAUSE)
+    if not wait_for_lock(descriptor, kind, deadline):
+        raise SandboxError(f"another process still holds {path}; find it with: fuser {path}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -234,7 +225,7 @@ def _living(state: Path, linger: timedelta, deadline: float) -> dict[str, Any]:
             elif access := _ready(state, owner):
                 return access
             else:
-                patience.wait(_PAUSE)  # it is starting or ending, and nobody told us to wait for it
+                patience.wait(_PAUSE)  # another process is starting or ending it
     finally:
         os.close(start_lock)
     raise SandboxError(f"the sandbox of {state} does not answer; its log is {state / _LOG}")
@@ -327,11 +318,11 @@ class RemoteFaults:
             with closing(HTTPSConnection(host, port, timeout=_SECONDS, context=self._trust)) as connection:
                 connection.request(method, FAULTS_PATH, plan.encode(), self._headers)
                 answer = connection.getresponse()
-                told = json.loads(answer.read())
+                content = json.loads(answer.read())
         except (OSError, HTTPException, ValueError) as error:
             raise SandboxError(f"the sandbox does not answer when asked for its faults: {error}") from None
         if answer.status == HTTPStatus.BAD_REQUEST:
-            raise FaultsError(told["error"])
+            raise FaultsError(content["error"])
         if answer.status != HTTPStatus.OK:
             raise SandboxError(f"the sandbox answers {answer.status} when asked for its faults")
-        return dict(told)
+        return dict(content)

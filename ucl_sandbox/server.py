@@ -58,18 +58,20 @@ class Access:
     def to_json(self) -> str:
         """The content of a ready file."""
         return json.dumps(
-            {
-                "pid": self.pid,
-                "directorUrl": self.director_url,
-                "directorToken": self.director_token,
-                "tenant": self.tenant,
-                "applicationId": self.application_id,
-                "connectorUrl": self.connector_url,
-                "certificateSecuredConnectorUrl": self.certificate_secured_connector_url,
-                "caFile": str(self.ca_file),
-            },
-            indent=2,
+            {key: str(getattr(self, name)) for name, key in _READY_KEYS.items()} | {"pid": self.pid}, indent=2
         )
+
+
+_READY_KEYS = {
+    "pid": "pid",
+    "director_url": "directorUrl",
+    "director_token": "directorToken",
+    "tenant": "tenant",
+    "application_id": "applicationId",
+    "connector_url": "connectorUrl",
+    "certificate_secured_connector_url": "certificateSecuredConnectorUrl",
+    "ca_file": "caFile",
+}
 
 
 def fields_of(ready_file: str, state: Path) -> dict[str, Any]:
@@ -79,17 +81,8 @@ def fields_of(ready_file: str, state: Path) -> dict[str, Any]:
         ValueError, KeyError: It is not the content of a ready file.
     """
     content = json.loads(ready_file)
-    return {
-        "pid": int(content["pid"]),
-        "director_url": content["directorUrl"],
-        "director_token": content["directorToken"],
-        "tenant": content["tenant"],
-        "application_id": content["applicationId"],
-        "connector_url": content["connectorUrl"],
-        "certificate_secured_connector_url": content["certificateSecuredConnectorUrl"],
-        "ca_file": Path(content["caFile"]),
-        "state": state,
-    }
+    values = {name: content[key] for name, key in _READY_KEYS.items()}
+    return {**values, "pid": int(values["pid"]), "ca_file": Path(values["ca_file"]), "state": state}
 
 
 _LOWEST_AT_ALL, _LOWEST, _HIGHEST = 1024, 20000, 65535
@@ -304,7 +297,7 @@ def _urls(director: int, token: int, certificate: int) -> Urls:
 
 
 def _default_application(memory: State) -> str:
-    """The application of the ready file; registered anew if somebody has deleted it."""
+    """The application of the ready file; registered again if a client has deleted it."""
     id_ = memory.remember("application", str)
     if memory.application(id_) is None:
         name = f"practice-{secrets.token_hex(4)}"

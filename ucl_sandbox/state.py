@@ -12,6 +12,7 @@ import re
 import secrets
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ CREATE TRIGGER IF NOT EXISTS touch AFTER UPDATE OF token, used_at ON system_auth
 END;
 """
 _PREFIX = "mp-"
-_LOCK, _LOCK_ATTEMPTS, _LOCK_PAUSE = "lock", 10, 0.02
+_LOCK, _PATIENCE, _PAUSE = "lock", 0.2, 0.02
 
 
 class SandboxError(Exception):
@@ -87,14 +88,8 @@ class StateLock:
         make_private_folder(folder)
         folder.chmod(0o700)
         self._descriptor = open_private(folder / _LOCK, os.O_RDWR)
-        patience = threading.Event()
-        # Whoever looks for an owner holds the lock for a moment, so a first refusal need not mean anything.
-        for _ in range(_LOCK_ATTEMPTS):
-            if lock_at_once(self._descriptor, fcntl.LOCK_EX):
-                break
-            patience.wait(_LOCK_PAUSE)
-        else:
-            os.close(self._descriptor)
+        # A process that looks for the owner holds the lock for a moment, so a first refusal need not mean anything.
+        if not wait_for_lock(self._descriptor, fcntl.LOCK_EX, time.monotonic() + _PATIENCE):
             raise SandboxError(
                 f"{folder} is in use by another sandbox (process {owner_of(folder)}): "
                 "end that one, or choose another state folder"
@@ -113,6 +108,17 @@ def lock_at_once(descriptor: int, kind: int) -> bool:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def wait_for_lock(descriptor: int, kind: int, deadline: float) -> bool:
+    """Takes a kernel lock by a deadline of the monotonic clock; closes the descriptor if it is still held elsewhere."""
+    patience = threading.Event()
+    while not lock_at_once(descriptor, kind):
+        if time.monotonic() >= deadline:
+            os.close(descriptor)
+            return False
+        patience.wait(_PAUSE)
     return True
 
 

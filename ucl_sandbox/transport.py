@@ -138,12 +138,12 @@ def _params(decoded: Any) -> Params:
     """Reads the known fields of a JSON object, whatever the case of their names; the last of a name counts."""
     if not isinstance(decoded, dict):
         raise _WrongTypeError("json: cannot unmarshal into Go value of type graphql.RawParams")
-    found: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for name, value in decoded.items():
         kind = _BODY_FIELDS.get(name.lower())
         if kind is not None and _typed(name, value, kind) is not None:
-            found[name.lower()] = value
-    return Params(found.get("query", ""), found.get("operationname", ""), found.get("variables"))
+            given[name.lower()] = value
+    return Params(given.get("query", ""), given.get("operationname", ""), given.get("variables"))
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:

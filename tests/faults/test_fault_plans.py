@@ -178,7 +178,7 @@ def test_a_file_that_is_none_is_told(tmp_path):
 def test_every_kind_is_in_the_reference_and_every_defect_is_a_kind():
     lines = REFERENCE.read_text("utf-8").splitlines()
     listed = [
-        f"| `{name}` | {kind.told} | {'yes' if kind.acted else 'no'} | {kind.value} |"
+        f"| `{name}` | {kind.effect} | {'yes' if kind.acted else 'no'} | {kind.value} |"
         for name, kind in CATALOGUE.items()
     ]
     start = lines.index(listed[0])

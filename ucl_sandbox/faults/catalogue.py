@@ -1,11 +1,12 @@
 """Every fault that the sandbox knows, by name: what is seen, and whether the request has been acted on by then.
 
-It matters most for `sign`: a fault after acting leaves a certificate that nobody has been told of.
+It matters most for `sign`: a fault after acting leaves a certificate that no client knows of.
 """
 
 import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Literal
 
@@ -18,7 +19,7 @@ class Kind:
 
     Attributes:
         family: What part of an exchange it spoils.
-        told: What happens, in one line.
+        effect: What happens, in one line.
         acted: Whether the sandbox acts on the request first: signs, revokes, uses a token up.
         blind: It strikes before the request is read, so its operation cannot be known.
         value: What `Fault.value` means here, and what holds without one; empty where there is none.
@@ -29,7 +30,7 @@ class Kind:
     """
 
     family: Family
-    told: str
+    effect: str
     acted: bool = False
     blind: bool = False
     value: str = ""
@@ -39,31 +40,25 @@ class Kind:
     once: bool = False
 
 
+_transport, _http = partial(Kind, "transport"), partial(Kind, "http")
+_graphql = partial(Kind, "graphql", acted=True)
 _ALERTS = [alert.name.removeprefix("ALERT_DESCRIPTION_").lower() for alert in ssl.AlertDescription]
 _TRANSPORT = {
-    "refused": Kind("transport", "nobody listens: the connection is refused", blind=True, switch=True),
-    "reset-in-handshake": Kind("transport", "the connection is reset before the TLS handshake", blind=True),
-    "reset-before-reading": Kind("transport", "reset after the handshake, before the request is read", blind=True),
-    "reset-after-reading": Kind("transport", "reset after the request is read, before it is acted on"),
-    "reset-after-acting": Kind("transport", "the lost answer: the request is acted on, then reset", acted=True),
-    "reset-in-mid-answer": Kind("transport", "half of the answer, then a reset", acted=True),
-    "black-hole": Kind("transport", "nothing ever comes, until the faults are changed or the sandbox ends"),
-    "slow-drip": Kind(
-        "transport", "the answer, a byte at a time", acted=True, value="seconds between bytes (5)", number=True
+    "refused": _transport("nobody listens: the connection is refused", blind=True, switch=True),
+    "reset-in-handshake": _transport("the connection is reset before the TLS handshake", blind=True),
+    "reset-before-reading": _transport("reset after the handshake, before the request is read", blind=True),
+    "reset-after-reading": _transport("reset after the request is read, before it is acted on"),
+    "reset-after-acting": _transport("the lost answer: the request is acted on, then reset", acted=True),
+    "reset-in-mid-answer": _transport("half of the answer, then a reset", acted=True),
+    "black-hole": _transport("nothing ever comes, until the faults are changed or the sandbox ends"),
+    "slow-drip": _transport("the answer, a byte at a time", acted=True, value="seconds between bytes (5)", number=True),
+    "tls-alert": _transport(
+        "an alert ends the TLS handshake", blind=True, value="the alert's name (internal_error)", values=_ALERTS
     ),
-    "tls-alert": Kind(
-        "transport",
-        "an alert ends the TLS handshake",
-        blind=True,
-        value="the alert's name (internal_error)",
-        values=_ALERTS,
-    ),
-    "server-certificate-expired": Kind("transport", "the server's certificate has expired", blind=True),
-    "server-certificate-wrong-host": Kind("transport", "the server's certificate is for another host", blind=True),
-    "server-certificate-unknown-ca": Kind("transport", "the server's certificate is of an unknown CA", blind=True),
-    "server-ca-changed": Kind(
-        "transport", "all listeners get a new CA, for good; the CA file has it", blind=True, once=True
-    ),
+    "server-certificate-expired": _transport("the server's certificate has expired", blind=True),
+    "server-certificate-wrong-host": _transport("the server's certificate is for another host", blind=True),
+    "server-certificate-unknown-ca": _transport("the server's certificate is of an unknown CA", blind=True),
+    "server-ca-changed": _transport("all listeners get a new CA, for good; the CA file has it", blind=True, once=True),
 }
 
 _RETRY_AFTER = "Retry-After: seconds or an HTTP date (none)"
@@ -78,60 +73,50 @@ def answer_line(status: int) -> str:
 _REDIRECT, _REDIRECTS = "the status (307)", (301, 302, 303, 307, 308)
 _ACTED_ON = {500, 504}  # broken, or given up on by a gateway, while the answer was on its way
 _HTTP = {
-    "http-400-empty": Kind("http", "400 with an empty body, as for a failed authentication"),
-    "outage": Kind(
-        "http",
+    "http-400-empty": _http("400 with an empty body, as for a failed authentication"),
+    "outage": _http(
         "the Director or its database is down: each endpoint answers as the real ones do then",
         value="what is down: process or database (process)",
         values=("process", "database"),
     ),
     **{
-        f"http-{status}": Kind(
-            "http",
-            answer_line(status),
-            acted=status in _ACTED_ON,
-            value=_RETRY_AFTER if status in {429, 503} else "",
+        f"http-{status}": _http(
+            answer_line(status), acted=status in _ACTED_ON, value=_RETRY_AFTER if status in {429, 503} else ""
         )
         for status in (401, 403, 404, 408, 413, 429, 500, 502, 503, 504)
     },
-    "redirect-same-host": Kind(
-        "http", "a redirect to another path of the same host", value=_REDIRECT, values=_REDIRECTS
+    "redirect-same-host": _http("a redirect to another path of the same host", value=_REDIRECT, values=_REDIRECTS),
+    "redirect-other-host": _http("a redirect to another host name", value=_REDIRECT, values=_REDIRECTS),
+    "redirect-to-http": _http("a redirect to http", value=_REDIRECT, values=_REDIRECTS),
+    "wrong-content-type": _http(
+        "the right answer under the wrong content type", acted=True, value="the type (text/html)"
     ),
-    "redirect-other-host": Kind("http", "a redirect to another host name", value=_REDIRECT, values=_REDIRECTS),
-    "redirect-to-http": Kind("http", "a redirect to http", value=_REDIRECT, values=_REDIRECTS),
-    "wrong-content-type": Kind(
-        "http", "the right answer under the wrong content type", acted=True, value="the type (text/html)"
-    ),
-    "html-200": Kind("http", "an HTML page with 200, as of a captive portal"),
-    "html-502": Kind("http", "an HTML page with 502, as of a gateway"),
+    "html-200": _http("an HTML page with 200, as of a captive portal"),
+    "html-502": _http("an HTML page with 502, as of a gateway"),
 }
 
 _GRAPHQL = {
-    "json-broken": Kind("graphql", "what comes is no JSON", acted=True),
-    "json-truncated": Kind("graphql", "half of the JSON, with the Content-Length of that half", acted=True),
-    "json-short": Kind("graphql", "half of the JSON, then the end: shorter than its Content-Length", acted=True),
-    "json-huge": Kind("graphql", "a very long answer", acted=True, value="megabytes (100)", number=True),
-    "json-nested": Kind("graphql", "deeply nested JSON", acted=True, value="levels (100000)", number=True),
-    "gzip-bomb": Kind(
-        "graphql",
-        "gzip, though not asked for, that unpacks to very much",
-        acted=True,
-        value="megabytes unpacked (1000)",
-        number=True,
+    "json-broken": _graphql("what comes is no JSON"),
+    "json-truncated": _graphql("half of the JSON, with the Content-Length of that half"),
+    "json-short": _graphql("half of the JSON, then the end: shorter than its Content-Length"),
+    "json-huge": _graphql("a very long answer", value="megabytes (100)", number=True),
+    "json-nested": _graphql("deeply nested JSON", value="levels (100000)", number=True),
+    "gzip-bomb": _graphql(
+        "gzip, though not asked for, that unpacks to very much", value="megabytes unpacked (1000)", number=True
     ),
-    "empty-body": Kind("graphql", "200 and nothing else", acted=True),
-    "empty-object": Kind("graphql", "`{}`", acted=True),
-    "data-null": Kind("graphql", "`data` is null, without errors", acted=True),
-    "data-empty": Kind("graphql", "`data` is `{}`, without errors", acted=True),
-    "result-null": Kind("graphql", "the field that was asked for is null, without errors", acted=True),
-    "missing-fields": Kind("graphql", "fields are missing", acted=True, value="the one that is missing (all)"),
-    "wrong-types": Kind("graphql", "values are of another type", acted=True, value="the field (all)"),
-    "errors-beside-data": Kind("graphql", "errors beside the data", acted=True, value="the error's text"),
+    "empty-body": _graphql("200 and nothing else"),
+    "empty-object": _graphql("`{}`"),
+    "data-null": _graphql("`data` is null, without errors"),
+    "data-empty": _graphql("`data` is `{}`, without errors"),
+    "result-null": _graphql("the field that was asked for is null, without errors"),
+    "missing-fields": _graphql("fields are missing", value="the one that is missing (all)"),
+    "wrong-types": _graphql("values are of another type", value="the field (all)"),
+    "errors-beside-data": _graphql("errors beside the data", value="the error's text"),
 }
 
 _CERTIFICATE = {
-    name: Kind("certificate", told, acted=True, value=value, number=bool(value))
-    for name, told, value in (
+    name: Kind("certificate", effect, acted=True, value=value, number=bool(value))
+    for name, effect, value in (
         ("another-key", "the certificate is for another key", ""),
         ("another-subject", "the certificate has another subject", ""),
         ("expired", "the certificate has expired", "seconds ago (a day)"),
@@ -155,9 +140,9 @@ _CERTIFICATE = {
 }
 
 _URL = {
-    f"{which}-url-{how}": Kind("url", f"{field} is {told}", acted=True, value=value)
+    f"{which}-url-{how}": Kind("url", f"{field} is {effect}", acted=True, value=value)
     for which, field in (("director", "directorURL"), ("connector", "certificateSecuredConnectorURL"))
-    for how, told, value in (
+    for how, effect, value in (
         ("null", "null", ""),
         ("empty", "empty", ""),
         ("http", "an http one", ""),

@@ -72,26 +72,9 @@ def right(asked: Asked, leaf: x509.Certificate | None = None) -> Answer:
     return Answer(_pem(leaf) + asked.ca.pem, _pem(leaf), asked.ca.pem, leaf)
 
 
-def _another_key(asked: Asked) -> Answer:
-    return right(replace(asked, csr=replace(asked.csr, key=_key().public_key())))
-
-
 def _another_subject(asked: Asked) -> Answer:
     others = [pair for pair in asked.csr.subject if pair[0] is not Attribute.LOCALITY]
     return right(replace(asked, csr=replace(asked.csr, subject=[*others, (Attribute.LOCALITY, "elsewhere")])))
-
-
-def _expired(asked: Asked) -> Answer:
-    return right(replace(asked, since=asked.since - asked.seconds(_DAY) - asked.validity))
-
-
-def _not_yet_valid(asked: Asked) -> Answer:
-    return right(replace(asked, since=asked.since + asked.seconds(_DAY)))
-
-
-def _already_due(asked: Asked) -> Answer:
-    """Nine tenths of its lifetime have passed."""
-    return right(replace(asked, since=asked.since - asked.validity * 0.9))
 
 
 def _chain_reordered(asked: Asked) -> Answer:
@@ -101,7 +84,7 @@ def _chain_reordered(asked: Asked) -> Answer:
 
 def _missing_intermediate(asked: Asked) -> Answer:
     """Neither the chain nor the list of CAs has the one that signed, but a list of one alone stays."""
-    answer, above = right(asked), b"".join(one.pem for one in asked.ca.authorities[1:])
+    answer, above = right(asked), b"".join(authority.pem for authority in asked.ca.authorities[1:])
     return replace(answer, chain=answer.client + above, ca=above or answer.ca)
 
 
@@ -111,28 +94,20 @@ def _extra_certificate(asked: Asked) -> Answer:
 
 
 def _self_signed(asked: Asked) -> Answer:
-    """For another key, since nobody but the client can sign with the client's."""
+    """For another key: the sandbox does not have the client's, so it cannot sign with it."""
     like = asked.sign()
     builder = x509.CertificateBuilder(like.subject, like.subject, _key().public_key(), like.serial_number)
     builder = builder.not_valid_before(like.not_valid_before_utc).not_valid_after(like.not_valid_after_utc)
-    for one in like.extensions:
-        if not isinstance(one.value, x509.AuthorityKeyIdentifier):
-            builder = builder.add_extension(one.value, one.critical)
+    for extension in like.extensions:
+        if not isinstance(extension.value, x509.AuthorityKeyIdentifier):
+            builder = builder.add_extension(extension.value, extension.critical)
     return right(asked, builder.sign(_key(), hashes.SHA256()))
-
-
-def _foreign_ca(asked: Asked) -> Answer:
-    return right(asked, _rewritten(asked, _key()))
 
 
 def _sha1(asked: Asked) -> Answer:
     """`cryptography` issues no certificate with SHA-1, but still makes such signatures."""
     signer = asked.ca.authorities[0].key
     return right(asked, _rewritten(asked, signer, (_WITH_SHA256, _WITH_SHA1), hashes.SHA1))
-
-
-def _rsa_1024(asked: Asked) -> Answer:
-    return right(replace(asked, csr=replace(asked.csr, key=_key(_WEAK_BITS).public_key())))
 
 
 def _wrong_eku(asked: Asked) -> Answer:
@@ -143,18 +118,6 @@ def _wrong_eku(asked: Asked) -> Answer:
 def _text_around_pem(asked: Asked) -> Answer:
     begin = b"-----BEGIN"
     return right(asked).each(lambda pem: pem.replace(begin, b"subject: C = DE\n" + begin) + b"\nThat is all.\n")
-
-
-def _der(asked: Asked) -> Answer:
-    return right(asked).each(
-        lambda pem: b"".join(
-            one.public_bytes(serialization.Encoding.DER) for one in x509.load_pem_x509_certificates(pem)
-        )
-    )
-
-
-def _crlf(asked: Asked) -> Answer:
-    return right(asked).each(lambda pem: pem.replace(b"\n", b"\r\n"))
 
 
 def _two_leaves(asked: Asked) -> Answer:
@@ -182,7 +145,7 @@ def _rewritten(
     change: tuple[bytes, bytes] = (b"", b""),
     hash_: type[hashes.SHA1 | hashes.SHA256] = hashes.SHA256,
 ) -> x509.Certificate:
-    """The right certificate with one thing in its DER changed for another of the same length, signed anew."""
+    """The right certificate with one thing in its DER changed for another of the same length, signed again."""
     certificate = replace(asked, csr=replace(asked.csr, scheme=Scheme(hashes.SHA256()))).sign()
     if not isinstance(signer, rsa.RSAPrivateKey):
         raise TypeError("the client CA's key is RSA")
@@ -203,22 +166,27 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 DEFECTS: Mapping[str, Callable[[Asked], Answer]] = {
-    "another-key": _another_key,
+    "another-key": lambda asked: right(replace(asked, csr=replace(asked.csr, key=_key().public_key()))),
     "another-subject": _another_subject,
-    "expired": _expired,
-    "not-yet-valid": _not_yet_valid,
-    "already-due": _already_due,
+    "expired": lambda asked: right(replace(asked, since=asked.since - asked.seconds(_DAY) - asked.validity)),
+    "not-yet-valid": lambda asked: right(replace(asked, since=asked.since + asked.seconds(_DAY))),
+    # Nine tenths of its lifetime have passed.
+    "already-due": lambda asked: right(replace(asked, since=asked.since - asked.validity * 0.9)),
     "chain-reordered": _chain_reordered,
     "missing-intermediate": _missing_intermediate,
     "extra-certificate": _extra_certificate,
     "self-signed": _self_signed,
-    "foreign-ca": _foreign_ca,
+    "foreign-ca": lambda asked: right(asked, _rewritten(asked, _key())),
     "sha1": _sha1,
-    "rsa-1024": _rsa_1024,
+    "rsa-1024": lambda asked: right(replace(asked, csr=replace(asked.csr, key=_key(_WEAK_BITS).public_key()))),
     "wrong-eku": _wrong_eku,
     "text-around-pem": _text_around_pem,
-    "der": _der,
-    "crlf": _crlf,
+    "der": lambda asked: right(asked).each(
+        lambda pem: b"".join(
+            certificate.public_bytes(serialization.Encoding.DER) for certificate in x509.load_pem_x509_certificates(pem)
+        )
+    ),
+    "crlf": lambda asked: right(asked).each(lambda pem: pem.replace(b"\n", b"\r\n")),
     "two-leaves": _two_leaves,
     "garbage": _garbage,
     "old-certificate": _old_certificate,

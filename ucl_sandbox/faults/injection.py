@@ -55,7 +55,7 @@ _WORDS = {
 _MEGABYTE, _PIECE = 1_000_000, 64 * 1024
 _OPENING, _CLOSING = b'{"data":{"result":', b"}}"
 _PAGE = b"<!DOCTYPE html><html><head><title>%s</title></head><body><h1>%s</h1></body></html>\n"
-_DEAD_HOST = "127.0.0.1:1"  # tcpmux: nobody answers there
+_DEAD_HOST = "127.0.0.1:1"  # tcpmux: no program answers there
 Ending = Literal["close", "reset", "silence"]
 
 
@@ -85,8 +85,8 @@ class Place:
 def operation_of(request: Request) -> str:
     """What a request asks for, by the words in it; "other" for what no fault names."""
     text = request.query + request.body.decode("utf-8", "replace")
-    found = re.search(rf"\b({'|'.join(_WORDS)})\b", text)
-    return _WORDS[found[1]] if found else "other"
+    match = re.search(rf"\b({'|'.join(_WORDS)})\b", text)
+    return _WORDS[match[1]] if match else "other"
 
 
 def spoil(
@@ -185,10 +185,10 @@ def _length(size: int) -> dict[str, str]:
 def _huge(head: bytes, size: int) -> Iterator[bytes]:
     """A JSON answer of so many bytes that is nowhere as a whole."""
     yield head + _OPENING + b'"'
-    left = size - len(_OPENING) - len(_CLOSING) - 2
-    while left > 0:
-        yield b"a" * min(left, _PIECE)
-        left -= _PIECE
+    remaining = size - len(_OPENING) - len(_CLOSING) - 2
+    while remaining > 0:
+        yield b"a" * min(remaining, _PIECE)
+        remaining -= _PIECE
     yield b'"' + _CLOSING
 
 

@@ -129,8 +129,8 @@ class Faults:
         with self._lock:
             self._begin(plan, seed)
             watchers = list(self._watchers)
-        for told in watchers:
-            told()
+        for call in watchers:
+            call()
 
     def clear(self) -> None:
         """Nothing strikes any more."""
@@ -169,14 +169,14 @@ class Faults:
         return ready
 
     def refuses(self, at: str) -> bool:
-        """Whether nobody is to listen at this listener."""
+        """Says whether this listener refuses connections."""
         return any(fault.kind == "refused" and fault.at in {ANY, at} for fault in self._plan)
 
-    def watch(self, told: Callable[[], None]) -> Callable[[], None]:
+    def watch(self, call: Callable[[], None]) -> Callable[[], None]:
         """Has a function called after each change; returns what ends that."""
         with self._lock:
-            self._watchers.append(told)
-        return lambda: self._watchers.remove(told)
+            self._watchers.append(call)
+        return lambda: self._watchers.remove(call)
 
     def as_json(self) -> dict[str, Any]:
         """Plan, seed and counts."""
@@ -207,26 +207,14 @@ def grumpy(probability: float = GRUMPY_PROBABILITY) -> tuple[Fault, ...]:
     return tuple(Fault(kind, probability=share / (1 - place * share)) for place, kind in enumerate(PASSING))
 
 
-def away(probability: float = 1.0) -> tuple[Fault, ...]:
-    """Nobody listens at the Connector's endpoints; the Director goes on."""
-    return tuple(Fault("refused", at=at, probability=probability) for at in ("token", "certificate"))
-
-
-def lost_answer(probability: float = 1.0) -> tuple[Fault, ...]:
-    """The answer to the first signing at the certificate endpoint is lost."""
-    return (Fault("reset-after-acting", "certificate", "sign", probability=probability, times=1),)
-
-
-def database_down(probability: float = 1.0) -> tuple[Fault, ...]:
-    """An outage of the Director's database; the Director itself still answers."""
-    return (Fault("outage", probability=probability, value="database"),)
-
-
-NAMED: Mapping[str, Callable[..., tuple[Fault, ...]]] = {
+NAMED: Mapping[str, Callable[[float], tuple[Fault, ...]]] = {
     "grumpy": grumpy,
-    "away": away,
-    "lost-answer": lost_answer,
-    "database-down": database_down,
+    # The Connector's endpoints refuse connections; the Director goes on.
+    "away": lambda chance: tuple(Fault("refused", at=at, probability=chance) for at in ("token", "certificate")),
+    # The answer to the first signing at the certificate endpoint is lost.
+    "lost-answer": lambda chance: (Fault("reset-after-acting", "certificate", "sign", probability=chance, times=1),),
+    # An outage of the Director's database; the Director itself still answers.
+    "database-down": lambda chance: (Fault("outage", probability=chance, value="database"),),
 }
 _USUAL = {"grumpy": GRUMPY_PROBABILITY}
 
@@ -267,13 +255,13 @@ def parse_plan(text: str) -> Faults:
         raise FaultsError(f"seed is {seed!r}, and not a whole number")
     if not isinstance(listed, list):
         raise FaultsError("faults is not a list")
-    return Faults([_fault(place, one) for place, one in enumerate(listed, 1)], seed=seed)
+    return Faults([_fault(place, entry) for place, entry in enumerate(listed, 1)], seed=seed)
 
 
 def _fault(place: int, given: object) -> Fault:
     try:
-        known = _only("it", given, [field.name for field in fields(Fault)])
-        return Fault(**{"kind": "", **known})
+        values = _only("it", given, [field.name for field in fields(Fault)])
+        return Fault(**{"kind": "", **values})
     except FaultsError as error:
         raise FaultsError(f"fault {place}: {error}") from None
 
@@ -311,9 +299,9 @@ def _check_value(name: str, kind: Kind, value: object) -> None:
         raise FaultsError(f"value is {value!r}, and not a number above 0")
 
 
-def _one_of(what: str, given: object, known: Collection[str]) -> None:
-    if not isinstance(given, str) or given not in known:
-        raise FaultsError(f"{what} is {given!r}; known are {', '.join(known)}")
+def _one_of(what: str, given: object, names: Collection[str]) -> None:
+    if not isinstance(given, str) or given not in names:
+        raise FaultsError(f"{what} is {given!r}; known are {', '.join(names)}")
 
 
 def _known_names() -> str:
