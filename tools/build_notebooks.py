@@ -13,7 +13,7 @@ from threading import Event
 import nbformat
 
 from tools.normalise_notebooks import dump, normalise
-from ucl_helpers.headless.runner import parameters_of, run_notebook
+from ucl_helpers.headless.run import parameters_of, run_notebook
 from ucl_sandbox import shared
 from ucl_sandbox.state import owner_of
 

@@ -17,7 +17,7 @@ from ucl_helpers import Home
 from ucl_helpers.connection import files
 from ucl_helpers.crypto import dump_key, make_key
 from ucl_helpers.headless.notebooks import notebooks_directory
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 from ucl_private_files import write_file
 
 OURS = sorted(path.name for path in notebooks_directory().glob("*.ipynb"))
@@ -114,8 +114,8 @@ def test_how_a_notebook_ended_is_the_exit_code(shell, tmp_path):
 )
 def test_each_way_to_end_has_its_exit_code(cell, code, error, tmp_path):
     result = run_notebook(write_notebook(tmp_path / "in.ipynb", cell), tmp_path / "out.ipynb")
-    assert (result.exit_code, result.told.get("error")) == (code, error)
-    assert result.told["outcome"] == ("done" if code in {0, 14} else "failed")
+    assert (result.exit_code, result.outcome.get("error")) == (code, error)
+    assert result.outcome["outcome"] == ("done" if code in {0, 14} else "failed")
     note = "[outputs removed: one-time token in cell 2, stdout]\n"
     assert (printed(result.output) == note) == (code == 14)
 

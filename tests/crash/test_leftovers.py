@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ucl_helpers.headless.leftovers import hold, sweep
+from ucl_helpers.headless.interruption import hold_locked, remove_abandoned
 
 OURS = re.compile(r"\.ours-\d")
 
@@ -20,16 +20,16 @@ def left(tmp_path):
 def test_what_nobody_holds_is_swept_away(left, tmp_path):
     (tmp_path / ".ours-2").mkdir(mode=0o700)
     (tmp_path / ".ours-2" / "kernel-1").touch()
-    sweep(tmp_path, OURS)
+    remove_abandoned(tmp_path, OURS)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_held_stays_until_it_is_let_go(left, tmp_path):
-    path, descriptor = hold(lambda: left)
-    sweep(tmp_path, OURS)
+    path, descriptor = hold_locked(lambda: left)
+    remove_abandoned(tmp_path, OURS)
     assert path.exists()
     os.close(descriptor)
-    sweep(tmp_path, OURS)
+    remove_abandoned(tmp_path, OURS)
     assert not path.exists()
 
 
@@ -55,7 +55,7 @@ AS_ROOT = pytest.mark.needs_root("only root gives files away")
 def test_what_is_not_ours_stays(left, tmp_path, how):
     spoil(left, how)
     there = list(tmp_path.iterdir())
-    sweep(tmp_path, OURS)
+    remove_abandoned(tmp_path, OURS)
     assert list(tmp_path.iterdir()) == there != []
 
 
@@ -68,6 +68,6 @@ def test_a_sweep_that_is_faster_than_the_lock_is_noticed(tmp_path):
             path.touch()
         return path
 
-    path, descriptor = hold(make)
+    path, descriptor = hold_locked(make)
     os.close(descriptor)
     assert path.name == "kept"

@@ -9,9 +9,9 @@ from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.formats.texts import text_of
-from ucl_helpers.headless.notebook_file import read_notebook
+from ucl_helpers.headless.notebooks import read_notebook
 from ucl_helpers.headless.parameters import declared
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 
 ENCODINGS = {
     "UTF-8": lambda text: text.encode(),

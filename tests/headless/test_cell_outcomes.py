@@ -11,7 +11,7 @@ from notebook_runs import must_follow_the_schema, write_notebook
 from papermill.exceptions import PapermillExecutionError
 
 from ucl_helpers.errors import SecretRedacted
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 
 HANDLED = """
 def handle(shell, kind, error, trace, tb_offset=None):
@@ -96,7 +96,7 @@ def test_a_failed_cell_fails_the_run(case, tmp_path):
     path = notebook(tmp_path, [*FAILING[case], "print('after')"])
     result = run_notebook(path, tmp_path / "out.ipynb")
     raised, written = by_papermill(path)
-    for told in (result.told, written):
+    for told in (result.outcome, written):
         must_follow_the_schema(told)
         assert (told["outcome"], told["exitCode"], bool(told["error"])) == ("failed", 1, True)
         assert "message" in told
@@ -110,20 +110,24 @@ def test_other_cells_do_not(case, tmp_path):
     path = notebook(tmp_path, PASSING[case])
     result = run_notebook(path, tmp_path / "out.ipynb")
     raised, written = by_papermill(path)
-    for told in (result.told, written):
+    for told in (result.outcome, written):
         must_follow_the_schema(told)
         assert (told["outcome"], told["exitCode"]) == ("done", 0), told
     assert raised is None
     saved = json.loads(result.output.read_text())
     ended = [cell for cell in saved["cells"] if cell["metadata"]["papermill"]["status"] == "pending"]
-    assert ("ended the run; cells after it were not run: 1" in result.told.get("message", "")) == bool(ended)
+    assert ("ended the run; cells after it were not run: 1" in result.outcome.get("message", "")) == bool(ended)
 
 
 def test_what_a_notebook_said_before_a_cell_failed_is_not_its_outcome(tmp_path):
     said = "from ucl_helpers.models import Outcome\nOutcome('renewed', name)"
     path = notebook(tmp_path, [said, HANDLED.format("Exception"), "raise ValueError('boom')"])
     result = run_notebook(path, tmp_path / "out.ipynb")
-    assert (result.told["outcome"], result.told["error"], result.told["message"]) == ("failed", "ValueError", "boom")
+    assert (result.outcome["outcome"], result.outcome["error"], result.outcome["message"]) == (
+        "failed",
+        "ValueError",
+        "boom",
+    )
 
 
 def test_the_text_of_an_exception_that_only_a_handler_saw_holds_no_secret(tmp_path, capfd):
@@ -133,7 +137,7 @@ def test_the_text_of_an_exception_that_only_a_handler_saw_holds_no_secret(tmp_pa
     result = run_notebook(path, tmp_path / "out.ipynb")
     raised, written = by_papermill(path)
     assert isinstance(raised, SecretRedacted)
-    for told in (result.told, written):
+    for told in (result.outcome, written):
         assert (told["outcome"], told["exitCode"], told["error"]) == ("failed", 14, "SecretRedacted")
         assert "It also failed: ValueError" in told["message"]
     out, err = capfd.readouterr()

@@ -19,10 +19,10 @@ from test_redaction import ONE_TIME, PEM
 from ucl_helpers.connection.files import write
 from ucl_helpers.crypto import dump_key, make_key
 from ucl_helpers.errors import SecretFound, UsageError
-from ucl_helpers.headless.bounds import Bounds, cut
+from ucl_helpers.headless.execution import RedactingManager, local_path
+from ucl_helpers.headless.kernel_process import Bounds, cut
 from ucl_helpers.headless.redaction import Redactor
-from ucl_helpers.headless.runner import run_notebook
-from ucl_helpers.headless.saving import RedactingManager, local_path
+from ucl_helpers.headless.run import run_notebook
 from ucl_helpers.models import OUTCOME_MIME
 
 OURS = {"engine_name": "ucl", "kernel_name": "python3", "language": "python", "progress_bar": False}
@@ -86,7 +86,7 @@ def test_a_run_that_takes_too_long_ends_and_is_recorded(tmp_path):
     result = run_notebook(notebook, tmp_path / "out.ipynb", deadline=timedelta(0))
     told = json.loads((tmp_path / "out.outcome.json").read_text())
     must_follow_the_schema(told)
-    assert told == result.told
+    assert told == result.outcome
     assert (told["exitCode"], told["error"], told["steps"][0]["status"]) == (3, "DeadlineExceeded", "pending")
     assert "ended before its first cell" in told["message"]
     assert (printed(result.output), mode(result.output)) == ("", 0o600)
@@ -127,9 +127,9 @@ def test_plain_papermill_that_is_told_to_stop_interrupts_the_cell_and_saves_what
 PATIENT = """
 import sys
 from pathlib import Path
-import ucl_helpers.headless.client as client
-from ucl_helpers.headless.runner import run_notebook
-client.GRACE_SECONDS = 1e6
+import ucl_helpers.headless.cells as cells
+from ucl_helpers.headless.run import run_notebook
+cells.GRACE_SECONDS = 1e6
 run_notebook(Path("in.ipynb"), Path("out.ipynb"))
 """
 UNMOVED = """
@@ -161,7 +161,7 @@ def test_when_a_second_signal_comes_a_cell_gets_no_more_grace(tmp_path):
 WITHIN_A_LOOP = """
 import asyncio, sys
 from pathlib import Path
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 
 async def scene():
     run_notebook(Path("in.ipynb"), Path("out.ipynb"))
@@ -186,8 +186,8 @@ def test_a_run_that_is_started_where_a_loop_runs_can_be_stopped_too(sent, code, 
 TOO_LATE = """
 import asyncio, sys
 from pathlib import Path
-from ucl_helpers.headless.client import HeadlessClient
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.cells import HeadlessClient
+from ucl_helpers.headless.run import run_notebook
 
 async def until(client, running, seconds, stops, real=HeadlessClient._until):
     waits.append(seconds)
@@ -273,7 +273,7 @@ def test_what_is_saved_between_cells_is_the_notebook_as_it_is_then_without_secre
     """Also where a cell changed what another had shown."""
     write_notebook(tmp_path / "in.ipynb", SHOWS, CHANGES, LOOKS.format(folder=str(tmp_path)))
     result = run_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb")
-    assert (result.exit_code, result.told["exitCode"]) == (14, 14)
+    assert (result.exit_code, result.outcome["exitCode"]) == (14, 14)
     whole = json.loads(result.output.read_text())
     saved = json.loads("".join(whole["cells"][-1]["outputs"][0]["text"]))
     _, shows, changes, looks = saved["cells"]

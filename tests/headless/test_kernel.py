@@ -13,14 +13,14 @@ import pytest
 from command_line import BIN, UCL, environment
 from notebook_runs import printed, write_notebook
 
-from ucl_helpers.headless.bounds import CELL
 from ucl_helpers.headless.kernel import EncryptedKernelManager
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.kernel_process import CELL
+from ucl_helpers.headless.run import run_notebook
 
 RUN = """
 import sys
 from pathlib import Path
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 run_notebook(Path(sys.argv[1]), Path("out.ipynb").absolute())
 """
 
@@ -105,7 +105,7 @@ MEASURED_RUN = """
 import sys
 from pathlib import Path
 from processes import forget_peak, held
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 
 def peak(notebook):
     forget_peak("self")

@@ -13,7 +13,7 @@ from steps import install
 
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 from ucl_helpers.practice import must_be_asked_for
 from ucl_sandbox import Sandbox
 
@@ -164,7 +164,7 @@ def test_a_revoked_connection_runs_no_notebook_and_says_what_to_do(tmp_path):
 def test_the_runner_itself_passes_on_what_it_is_given(tmp_path):
     path = write_notebook(tmp_path / "in.ipynb", ASKS, PRACTISES, parameters=PARAMETERS)
     refused = run_notebook(path, tmp_path / "out.ipynb")
-    assert (refused.exit_code, refused.told["error"]) == (2, "UsageError")
-    assert "-p connection NAME" in refused.told["remedy"]
-    assert json.loads((tmp_path / "out.outcome.json").read_text()) == refused.told
+    assert (refused.exit_code, refused.outcome["error"]) == (2, "UsageError")
+    assert "-p connection NAME" in refused.outcome["remedy"]
+    assert json.loads((tmp_path / "out.outcome.json").read_text()) == refused.outcome
     assert run_notebook(path, tmp_path / "out.ipynb", {"practice": True}).exit_code == 0

@@ -123,7 +123,7 @@ def test_a_kernel_starts_all_the_same(tmp_path, name):
 def test_where_no_folder_can_hold_its_sockets_the_error_names_tmpdir(tmp_path, monkeypatch):
     from ucl_helpers.errors import StorageFailed
     from ucl_helpers.headless import kernel
-    from ucl_helpers.headless.runner import run_notebook
+    from ucl_helpers.headless.run import run_notebook
 
     monkeypatch.setattr(kernel, "_LONGEST_SOCKET", 10)
     monkeypatch.setenv("TMPDIR", "/somewhere")

@@ -31,7 +31,7 @@ from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import StorageFailed, UsageError
 from ucl_helpers.headless.notebooks import find_notebook
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 from ucl_helpers.practice import open_connection
 from ucl_helpers.procedures.renewal import renew
 from ucl_sandbox import Access, Sandbox, SandboxError, join

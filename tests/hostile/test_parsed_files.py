@@ -22,7 +22,7 @@ from ucl_helpers.connection.status import Status, status_of
 from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import dump_certificates, dump_key, encode, make_csr, parse_subject
 from ucl_helpers.errors import UCLError, Unreachable
-from ucl_helpers.headless.runner import parameters_of
+from ucl_helpers.headless.run import parameters_of
 from ucl_helpers.models import Configuration, SignedCertificates
 from ucl_helpers.procedures import revocation
 from ucl_helpers.procedures.generations import forget

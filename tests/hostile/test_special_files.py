@@ -22,7 +22,7 @@ from ucl_helpers.connection.files import LARGEST_FILE
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.settings import Settings
 from ucl_helpers.errors import StorageFailed, UsageError
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 from ucl_helpers.wire import session
 from ucl_helpers.wire.tls import tls_context
 from ucl_sandbox import Sandbox

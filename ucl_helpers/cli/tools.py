@@ -20,7 +20,7 @@ from ucl_helpers.extras import require
 from ucl_helpers.tables import printable
 
 if TYPE_CHECKING:
-    from ucl_helpers.headless.runner import RunResult
+    from ucl_helpers.headless.run import RunResult
 
 
 _PARAMETER = ("-p", "--parameter")
@@ -91,9 +91,8 @@ def _run(
     json_output: bool,
 ) -> None:
     from ucl_helpers.headless.notebooks import find_notebook
-    from ucl_helpers.headless.record import outcome_path, write_outcome, write_refusal
-    from ucl_helpers.headless.runner import RunResult, run_notebook
-    from ucl_helpers.headless.runs import default_output, looked_path, prune
+    from ucl_helpers.headless.outcome import outcome_path, write_outcome, write_refusal
+    from ucl_helpers.headless.run import RunResult, default_output, not_due_path, prune, run_notebook
     from ucl_helpers.operate.due_check import nothing_to_do
 
     path, now, runs = find_notebook(notebook), datetime.now(UTC), home.folder("runs")
@@ -105,7 +104,7 @@ def _run(
             write_refusal(output, path, {"home": str(home.path), **given}, error)
         raise
     if if_due and (told := nothing_to_do(path, accepted)):
-        kept = outcome_path(output) if output else looked_path(runs, path, told["connection"])
+        kept = outcome_path(output) if output else not_due_path(runs, path, told["connection"])
         make_output_folder(kept.parent)
         write_outcome(kept, told)
         _end(RunResult(kept, told), values, json_output=json_output)
@@ -128,7 +127,7 @@ def _accepted(
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """The parameters, as text and as the types that the notebook declares."""
     from ucl_helpers.headless.parameters import accept, require_connection
-    from ucl_helpers.headless.runner import parameters_of
+    from ucl_helpers.headless.run import parameters_of
 
     known = parameters_of(notebook)
     if if_due and "only_if_due" not in known:
@@ -171,7 +170,7 @@ def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -
     """Tell what came of a run, in a line or two, and who wants to know; end with its exit code."""
     from ucl_helpers.operate.notices import report_notebook_run
 
-    told = result.told
+    told = result.outcome
     with suppress(UCLError):  # it names no connection, or none that is there
         report_notebook_run(Home(values.get("home") or None).connection(str(told["connection"])), told)
     label = told["connection"] or Path(told["source"]).stem

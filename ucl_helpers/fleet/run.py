@@ -33,7 +33,7 @@ from ucl_helpers.fleet.pacing import DEFAULT_RATE, Pace
 from ucl_helpers.fleet.plan import Plan
 from ucl_helpers.fleet.report import EndpointFailed, FleetOutcome
 from ucl_helpers.fleet.task import FAILED, LEFT, RENEWED, Result, failure, left, not_tried, renew_one
-from ucl_helpers.headless.signals import handled
+from ucl_helpers.headless.interruption import handling_signals
 
 ATTEMPTS = 5
 PATIENCE = 60.0
@@ -250,7 +250,7 @@ class _Run:
 
     def signals(self) -> AbstractContextManager[None]:
         """Let SIGINT and SIGTERM come through the queue."""
-        return handled(self.happened.put)
+        return handling_signals(self.happened.put)
 
 
 def _lost(name: str) -> Result:

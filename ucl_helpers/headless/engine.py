@@ -1,7 +1,7 @@
 """The papermill engine ``ucl``: ``papermill --engine ucl …``, or ``engine_name="ucl"`` from Python.
 
 Papermill loads every installed engine in each of its runs, also in runs that use another engine. So this module imports
-nothing heavy: it has what papermill asks an engine for, and :mod:`ucl_helpers.headless.headless` does the work.
+nothing heavy: it has what papermill asks an engine for, and :mod:`ucl_helpers.headless.execution` does the work.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ class UCLEngine:
 
     @classmethod
     def execute_notebook(cls, nb: Any, kernel_name: str, **options: Any) -> Any:
-        """Execute it; see :func:`ucl_helpers.headless.headless.run` for the options and the errors raised."""
-        from ucl_helpers.headless.headless import run
+        """Execute it; see :func:`ucl_helpers.headless.execution.run` for the options and the errors raised."""
+        from ucl_helpers.headless.execution import run
 
         del kernel_name  # always ours
         return run(nb, **options)

@@ -6,6 +6,7 @@ ZeroMQ) encrypts what passes and authenticates the kernel to us; its keys lie in
 with the kernel, or if the run was killed with the next one.
 """
 
+import asyncio
 import json
 import logging
 import os
@@ -25,9 +26,7 @@ from jupyter_core.utils import run_sync
 from traitlets import default
 
 from ucl_helpers.errors import StorageFailed
-from ucl_helpers.headless.leftovers import hold, sweep
-from ucl_helpers.headless.no_news import what_waits_is_no_news
-from ucl_helpers.headless.printed import Printed
+from ucl_helpers.headless.interruption import hold_locked, remove_abandoned
 from ucl_helpers.headless.redaction import Redactor
 from ucl_private_files import is_private_folder
 
@@ -41,7 +40,47 @@ _PREFIX = "ucl-kernel-"
 _LONGEST_SOCKET = 103  # bytes of the path of a Unix socket on macOS; Linux takes 107
 _ELSEWHERE = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 - mkdtemp makes a private folder in it
 _TRIAL_BYTES = 16 * 1024
+_MOST_PRINTED = 100_000  # bytes that are passed on
 _FOLDER = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
+
+
+class Printed:
+    """A file without a name, which nobody finds when the run is killed, for the standard output and error of a process.
+
+    What stands there when the process was told to end is passed on once it has; not what it prints later: libraries
+    that are torn down complain, and nothing is wrong.
+
+    Args:
+        folder: where there is room for it.
+
+    Attributes:
+        file: its descriptor.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file, path = tempfile.mkstemp(prefix="ucl-printed-", dir=folder)
+        Path(path).unlink()
+        self._last: int | None = None
+        self._open = True
+
+    def no_more(self) -> None:
+        """The process is told to end."""
+        if self._open:
+            self._last = os.fstat(self.file).st_size
+
+    def pass_on(self, without_secrets: Callable[[str], str]) -> None:
+        """Print it on standard error, once."""
+        if self._open:
+            sys.stderr.write(
+                without_secrets(os.pread(self.file, _MOST_PRINTED, 0)[: self._last].decode(errors="replace"))
+            )
+            self.close()
+
+    def close(self) -> None:
+        """The file goes away."""
+        if self._open:
+            self._open = False
+            os.close(self.file)
 
 
 class EncryptedKernelManager(AsyncKernelManager):
@@ -98,7 +137,7 @@ class EncryptedKernelManager(AsyncKernelManager):
     async def _async_interrupt_kernel(self) -> None:
         """When it is to end: what a run that is stopped still waited for comes to nothing, and that is no news."""
         if self.shutting_down:
-            what_waits_is_no_news()
+            silence_cancelled_tasks()
             if self._printed is not None:
                 self._printed.no_more()
         await super()._async_interrupt_kernel()
@@ -147,7 +186,7 @@ class EncryptedKernelManager(AsyncKernelManager):
 
 
 def _folder_for_sockets() -> tuple[Path, int]:
-    """Make the private folder, and return it with the descriptor that holds it, see :func:`hold`.
+    """Make the private folder, and return it with the descriptor that holds it, see :func:`hold_locked`.
 
     It is in the user's folder for temporary files (``TMPDIR``). If a socket's path would be too long there, or files
     cannot be made there, it is in the first of some other folders where both work.
@@ -162,8 +201,8 @@ def _folder_for_sockets() -> tuple[Path, int]:
             problems.append(f"{parent}: too long for a socket ({longest} bytes, {_LONGEST_SOCKET} at most)")
             continue
         try:
-            sweep(parent, _FOLDER)
-            folder, held = hold(partial(_make_folder, parent))
+            remove_abandoned(parent, _FOLDER)
+            folder, held = hold_locked(partial(_make_folder, parent))
             try:
                 (folder / "trial").write_bytes(bytes(_TRIAL_BYTES))  # a full disk lets a folder be made, and no file
                 (folder / "trial").unlink()
@@ -207,3 +246,9 @@ def _unpack(text: bytes | str) -> Any:
     """
     text = text.decode(errors="replace") if isinstance(text, bytes) else text
     return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _DIGITS else digits)
+
+
+def silence_cancelled_tasks() -> None:
+    """Whatever else this loop waits for comes to nothing from now on, and is not reported: the process is ended."""
+    for waiting in asyncio.all_tasks() - {asyncio.current_task()}:
+        waiting.add_done_callback(lambda task: task.cancelled() or task.exception())

@@ -1,11 +1,18 @@
 """Where the notebooks are: in the wheel, or in the checkout of an editable install."""
 
+import json
+import logging
 import os
+import re
+import secrets
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ucl_helpers.connection.files import make_output_folder, read_regular, storage, write
 from ucl_helpers.errors import UsageError
+from ucl_helpers.formats.texts import encoding_of, text_of
 from ucl_private_files import UnsafePath, others_can_write, require_protected_folder
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -82,3 +89,142 @@ def copy_notebooks(directory: Path) -> list[Path]:
     for copy in texts.keys() - there.keys():
         write(copy, texts[copy], 0o644)
     return list(copies)
+
+
+NBFORMAT, MINOR = 4, 5
+LARGEST_NOTEBOOK = 512 * 1024 * 1024
+"""Bytes, with outputs."""
+_STUMBLES = (AssertionError, AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)  # nbformat's
+_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_FIELDS = {
+    "code": {"cell_type", "id", "metadata", "source", "outputs", "execution_count"},
+    "markdown": {"cell_type", "id", "metadata", "source", "attachments"},
+    "raw": {"cell_type", "id", "metadata", "source", "attachments"},
+}
+_SAVE_AGAIN = "Open it in JupyterLab and save it again. If that fails, get the file again from its source."
+
+
+def read_notebook(notebook: Path) -> dict[str, Any]:
+    """Return a notebook as JSON of format 4.5.
+
+    Raises:
+        UsageError: it is not a notebook, or is saved as UTF-16; says what it is.
+        StorageFailed: it cannot be read.
+    """
+    with storage("read", notebook):
+        data = read_regular(notebook, LARGEST_NOTEBOOK)
+    content = _as_format_4(_parsed(data, notebook), notebook)
+    metadata = _object(content.get("metadata"))
+    kernel = metadata.get("kernelspec")
+    if isinstance(kernel, dict) and isinstance(kernel.get("name"), str):
+        kernel.setdefault("display_name", kernel["name"])
+    elif kernel is not None:
+        del metadata["kernelspec"]
+    known = set[str]()
+    cells = [_whole_cell(cell, number, notebook, known) for number, cell in enumerate(content["cells"], 1)]
+    return {"nbformat": NBFORMAT, "nbformat_minor": MINOR, "metadata": metadata, "cells": cells}
+
+
+def _parsed(data: bytes, notebook: Path) -> dict[str, Any]:
+    encoding, _ = encoding_of(data)
+    if encoding != "utf-8":
+        raise UsageError(
+            f"{notebook} is saved as {encoding.upper()[:6]}, but a Jupyter notebook must be UTF-8.",
+            remedy="Save it as UTF-8, or convert it: "
+            f"iconv -f {encoding.upper()[:6]} -t UTF-8 {notebook} > {notebook.stem}-utf-8.ipynb",
+        )
+    try:
+        content = json.loads(text_of(data))
+    except (ValueError, RecursionError) as error:
+        raise _not_one(notebook, _what_instead(data) or str(error)) from None
+    if not isinstance(content, dict):
+        raise _not_one(notebook, "it is JSON, but not an object")
+    return content
+
+
+def _what_instead(data: bytes) -> str:
+    beginning = data[:2000].lstrip().lower()
+    if not beginning:
+        return "the file is empty"
+    if b"<<<<<<< " in data and b">>>>>>> " in data:
+        return "it contains conflict markers of a merge (<<<<<<<)"
+    if beginning.startswith((b"<!doctype html", b"<html")):
+        return "it is an HTML page"
+    if beginning.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS; get the file with: git lfs pull"
+    return ""
+
+
+def _as_format_4(content: dict[str, Any], notebook: Path) -> dict[str, Any]:
+    version = content.get("nbformat")
+    if isinstance(version, int) and 1 <= version < NBFORMAT:
+        content = _converted(content, notebook)
+    elif isinstance(version, int) and version > NBFORMAT:
+        raise _not_one(notebook, f"it has format {version}, and ucl reads formats up to {NBFORMAT}")
+    elif version != NBFORMAT:
+        raise _not_one(notebook, "it names no format (nbformat)")
+    cells = content.get("cells")
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+        raise _not_one(notebook, "it has no list of cells")
+    return content
+
+
+def _converted(content: dict[str, Any], notebook: Path) -> dict[str, Any]:
+    """Convert from an old format, as papermill does."""
+    import nbformat
+
+    content.setdefault("metadata", {})
+    log = logging.getLogger("traitlets")
+    before = log.level
+    log.setLevel(logging.CRITICAL)  # what nbformat warns of is put right afterwards
+    try:
+        converted: dict[str, Any] = nbformat.convert(nbformat.from_dict(content), NBFORMAT)
+    except _STUMBLES as error:
+        raise _not_one(notebook, f"nbformat cannot convert its format {content['nbformat']} ({error})") from None
+    finally:
+        log.setLevel(before)
+    return converted
+
+
+def _whole_cell(cell: Mapping[str, Any], number: int, notebook: Path, known: set[str]) -> dict[str, Any]:
+    kind, source = cell.get("cell_type"), cell.get("source")
+    if kind == "heading":  # of format 3, left by careless converters
+        kind = "markdown"
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise _not_one(notebook, f"cell {number} is neither code, markdown nor raw")
+    if isinstance(source, list) and all(isinstance(line, str) for line in source):
+        source = "".join(source)
+    if not isinstance(source, str):
+        raise _not_one(notebook, f"cell {number} has no source")
+    metadata = _object(cell.get("metadata"))
+    tags = metadata.get("tags", [])
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        del metadata["tags"]
+    whole = {name: value for name, value in cell.items() if name in _FIELDS[kind]}
+    whole |= {"cell_type": kind, "id": _own_id(cell.get("id"), known), "metadata": metadata, "source": source}
+    if kind == "code":
+        whole |= {"outputs": [], "execution_count": None}
+    try:
+        json.dumps(whole, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        told = f"Cell {number} of {notebook} contains a lone surrogate, which UTF-8 cannot encode."
+        raise UsageError(told, remedy="Remove this character from the cell.") from None
+    return whole
+
+
+def _object(value: object) -> dict[str, Any]:
+    """A copy of metadata; papermill's own part of it is that of an earlier run."""
+    copied = dict(value) if isinstance(value, dict) else {}
+    if not isinstance(copied.get("papermill", {}), dict):
+        del copied["papermill"]
+    return copied
+
+
+def _own_id(given: object, known: set[str]) -> str:
+    chosen = given if isinstance(given, str) and _ID.fullmatch(given) and given not in known else secrets.token_hex(4)
+    known.add(chosen)
+    return chosen
+
+
+def _not_one(notebook: Path, reason: str) -> UsageError:
+    return UsageError(f"{notebook} is not a Jupyter notebook of format {NBFORMAT}: {reason}.", remedy=_SAVE_AGAIN)

@@ -10,10 +10,13 @@ it itself, by :func:`check_parameters`, whatever runs it.
 """
 
 import ast
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ucl_helpers.errors import SecretFound, UsageError
@@ -264,3 +267,31 @@ def _literal(value: ast.expr | None) -> object:
 def _types(annotation: ast.expr) -> frozenset[str]:
     names = {part.strip() for part in ast.unparse(annotation).split("|")}
     return frozenset(names) if names <= KNOWN else frozenset()
+
+
+_BY_HAND = {"jupyter-nbconvert", "jupyter-execute", "nbconvert", "nbclient", "voila"}
+_WORDS = 3  # of a command line: interpreter, -m, program
+
+
+def is_attended() -> bool:
+    """Return whether somebody can be asked, by the current cell's request; True outside of a notebook.
+
+    JupyterLab and others with a person in front of them allow input (``allow_stdin`` of Jupyter's protocol). Papermill,
+    ``ucl run`` and services that run notebooks do not. ``jupyter nbconvert --execute`` and ``jupyter execute`` do not
+    either, but they take no parameters, so no connection can have been meant: they count as a person's, as Voilà does.
+    """
+    ipython: Any = sys.modules.get("IPython")
+    kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython else None
+    if kernel is None:
+        return True
+    request = kernel.get_parent("shell").get("content", {})
+    return bool(request.get("allow_stdin", True)) or _started_by_hand(os.environ.get("JPY_PARENT_PID", ""))
+
+
+def _started_by_hand(starter: str) -> bool:
+    import psutil  # which every kernel has, since ipykernel needs it
+
+    with suppress(ValueError, psutil.Error):
+        words = psutil.Process(int(starter)).cmdline()[:_WORDS]
+        return not _BY_HAND.isdisjoint(Path(word).stem for word in words)
+    return False

@@ -17,7 +17,7 @@ from ucl_helpers.connection.passphrases import wanted_by
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import Refused, UCLError, Waiting
-from ucl_helpers.headless.record import SCHEMA_VERSION, standing, timestamp
+from ucl_helpers.headless.outcome import SCHEMA_VERSION, identity_facts, timestamp
 from ucl_helpers.tables import moment
 
 REVOKED = "its certificate was revoked"
@@ -146,7 +146,7 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
         "kind": "look",
         "connection": name,
         **told,
-        **standing(connection),
+        **identity_facts(connection),
         "redacted": [],
         "started": timestamp(started),
         "ended": timestamp(ended),

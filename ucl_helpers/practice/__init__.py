@@ -25,7 +25,7 @@ from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.extras import require
 from ucl_helpers.formats.texts import text_of
-from ucl_helpers.headless.attended import is_attended
+from ucl_helpers.headless.parameters import is_attended
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.procedures.acceptance import is_accepted

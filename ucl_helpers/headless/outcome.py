@@ -98,7 +98,7 @@ class Record:
         """How the connection stands now, whatever the run came to; nothing if that cannot be told."""
         with suppress(UCLError, OSError, ValueError):
             if isinstance(name, str) and name:
-                return standing(Connection(Home(str(self.parameters.get("home") or "")), name))
+                return identity_facts(Connection(Home(str(self.parameters.get("home") or "")), name))
         return {}
 
 
@@ -126,7 +126,7 @@ def write_refusal(output: Path, source: str | Path, parameters: Mapping[str, Any
         write_outcome(outcome_path(output.absolute()), refused(source, parameters, error).as_json(None))
 
 
-def standing(connection: Connection) -> dict[str, Any]:
+def identity_facts(connection: Connection) -> dict[str, Any]:
     """Fingerprint, validity and due date of the identity in use.
 
     Raises:

@@ -10,9 +10,9 @@ from steps import install
 
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import DeadlineExceeded
-from ucl_helpers.headless.record import CellFailed, Record, outcome_path, steps
+from ucl_helpers.headless.outcome import CellFailed, Record, outcome_path, steps
 from ucl_helpers.headless.redaction import Redactor
-from ucl_helpers.headless.runs import default_output, looked_path, prune
+from ucl_helpers.headless.run import default_output, not_due_path, prune
 from ucl_helpers.models import OUTCOME_MIME
 from ucl_sandbox import Sandbox
 
@@ -194,7 +194,7 @@ def test_the_oldest_runs_are_thrown_away_and_nothing_else(tmp_path):
         run = default_output(tmp_path, tmp_path / ("a.ipynb" if day.day % 2 else "b.ipynb"), day)
         run.touch()
         outcome_path(run).touch()
-    others = {looked_path(tmp_path, tmp_path / "a.ipynb", "prod"), tmp_path / "mine.ipynb", tmp_path / "a-1.ipynb"}
+    others = {not_due_path(tmp_path, tmp_path / "a.ipynb", "prod"), tmp_path / "mine.ipynb", tmp_path / "a-1.ipynb"}
     for path in others:
         path.touch()
     prune(tmp_path, NOW, keep=10)

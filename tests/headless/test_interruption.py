@@ -1,4 +1,4 @@
-"""What signals do while a notebook runs: they are noted, or handled as is told, and afterwards mean what they meant."""
+"""What signals do while a notebook runs: they are noted or handled, and mean afterwards what they meant before."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from processes import not_delivered
 
-from ucl_helpers.headless.signals import handled, noted, stopped_by
+from ucl_helpers.headless.interruption import exception_for, handling_signals, noting_signals
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -21,7 +21,7 @@ def test_signals_are_handled_within_and_not_before_or_after(number):
     before = signal.signal(number, lambda *_: got.append(number))
     try:
         signal.raise_signal(number)
-        with handled(within.append):
+        with handling_signals(within.append):
             signal.raise_signal(number)
         assert (got, within) == ([number], [number])
         signal.raise_signal(number)
@@ -33,22 +33,22 @@ def test_signals_are_handled_within_and_not_before_or_after(number):
 @BOTH
 def test_what_is_noted_is_what_the_run_ends_with(number):
     stops = []
-    with noted(stops):
+    with noting_signals(stops):
         signal.raise_signal(number)
         signal.raise_signal(number)
-    expected = stopped_by(number)
+    expected = exception_for(number)
     assert [(type(one), one.args) for one in stops] == [(type(expected), expected.args)] * 2
 
 
 def test_sigint_is_an_interrupt_and_sigterm_an_exit_with_143():
-    assert isinstance(stopped_by(signal.SIGINT), KeyboardInterrupt)
-    assert stopped_by(signal.SIGTERM).code == 143
+    assert isinstance(exception_for(signal.SIGINT), KeyboardInterrupt)
+    assert exception_for(signal.SIGTERM).code == 143
 
 
 def test_a_signal_that_is_ignored_stays_ignored_also_by_what_is_started():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with noted([]):
+        with noting_signals([]):
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
@@ -58,7 +58,7 @@ def test_in_another_thread_nothing_is_changed():
     found = []
 
     def look():
-        with noted([]):
+        with noting_signals([]):
             found.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=look)
@@ -69,9 +69,9 @@ def test_in_another_thread_nothing_is_changed():
 
 STUCK = """
 import os, signal, sys
-from ucl_helpers.headless import signals
+from ucl_helpers.headless import interruption as signals
 signals.END_SECONDS = float(sys.argv[1])
-with signals.noted([]):
+with signals.noting_signals([]):
     print("ready", flush=True)
     open("fifo")  # for ever: nothing writes
 """
@@ -109,7 +109,7 @@ def test_the_first_signal_alone_does_not_end_it(tmp_path):
 
 def test_a_block_that_ends_after_two_signals_leaves_the_process_alone():
     before = threading.active_count()
-    with noted([]) as note:
+    with noting_signals([]) as note:
         note(signal.SIGTERM)
         note(signal.SIGTERM)
     assert threading.active_count() == before

@@ -18,9 +18,9 @@ from notebook_runs import outcome, printed, write_notebook
 from papermill.iorw import LocalHandler
 
 from ucl_helpers.errors import StorageFailed, UsageError
+from ucl_helpers.headless.execution import RedactingManager
 from ucl_helpers.headless.kernel import EncryptedKernelManager
-from ucl_helpers.headless.runner import parameters_of, run_notebook
-from ucl_helpers.headless.saving import RedactingManager
+from ucl_helpers.headless.run import parameters_of, run_notebook
 
 LAUNCHER = "import sys\nsys.exit('the kernel cannot start')\n"
 
@@ -43,8 +43,8 @@ def test_a_kernel_that_does_not_start_is_an_error_and_the_notebook_is_saved(firs
     first_loaded.write_text(LAUNCHER)
     result = run_notebook(notebook, tmp_path / "runs" / "out.ipynb")
     assert result.exit_code == 1
-    assert result.told["outcome"] == "failed"
-    assert "Kernel died" in result.told["message"]
+    assert result.outcome["outcome"] == "failed"
+    assert "Kernel died" in result.outcome["message"]
     assert printed(result.output) == ""
     assert hidden(tmp_path / "runs") == []
     assert "the kernel cannot start" in capfd.readouterr().err
@@ -121,7 +121,7 @@ def test_a_signal_amid_the_last_save_comes_too_late(source, tmp_path, monkeypatc
     monkeypatch.setattr(LocalHandler, "write", write)
     result = run_notebook(write_notebook(tmp_path / "in.ipynb", source), tmp_path / "out.ipynb")
     assert nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].source == source
-    assert (result.told["outcome"], result.exit_code) == (("failed", 1) if "0" in source else ("done", 0))
+    assert (result.outcome["outcome"], result.exit_code) == (("failed", 1) if "0" in source else ("done", 0))
     assert hidden(tmp_path) == []
 
 
@@ -172,7 +172,7 @@ def test_what_a_kernel_prints_while_it_is_torn_down_is_not_passed_on(tmp_path, c
 def test_a_kernel_that_dies_has_its_last_words_passed_on(tmp_path, capfd):
     crash = "import faulthandler, os\nfaulthandler.enable()\nos.abort()"
     result = run_notebook(write_notebook(tmp_path / "in.ipynb", crash), tmp_path / "out.ipynb")
-    assert (result.exit_code, result.told["error"]) == (1, "DeadKernelError")
+    assert (result.exit_code, result.outcome["error"]) == (1, "DeadKernelError")
     assert capfd.readouterr().err.startswith("Fatal Python error: Aborted\n")
 
 
@@ -291,10 +291,10 @@ def test_of_a_notebook_that_is_none_nothing_stays_that_was_started_for_it(tmp_pa
 
 
 def test_a_success_that_was_told_before_a_failure_is_not_the_outcome(tmp_path):
-    failed = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0), "1 / 0"), tmp_path / "out.ipynb").told
+    failed = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0), "1 / 0"), tmp_path / "out.ipynb").outcome
     told = ("failed", "ZeroDivisionError", "division by zero", 1, str(tmp_path / "out.ipynb"))
     assert tuple(failed[name] for name in ("outcome", "error", "message", "exitCode", "notebook")) == told
-    done = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0)), tmp_path / "out.ipynb").told
+    done = run_notebook(write_notebook(tmp_path / "in.ipynb", outcome(0)), tmp_path / "out.ipynb").outcome
     assert (done["outcome"], done["exitCode"]) == ("said", 0)
 
 

@@ -13,7 +13,7 @@ from notebook_runs import mode, outcome, printed, write_notebook
 from ucl_helpers.errors import SecretFound, UsageError
 from ucl_helpers.headless import notebooks
 from ucl_helpers.headless.notebooks import copy_notebooks, find_notebook
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 
 CONNECTION = """
 import json
@@ -91,7 +91,7 @@ def test_a_notebook_that_fails_is_saved_and_ends_with_the_code_of_its_outcome(tm
     notebook = write_notebook(tmp_path / "in.ipynb", outcome(0), outcome(6), "1 / 0", "print('never')")
     result = run_notebook(notebook, tmp_path / "out.ipynb")
     assert (result.exit_code, result.error) == (6, "ZeroDivisionError: division by zero")
-    assert {**result.told, "outcome": "said", "connection": "practice", "exitCode": 6} == result.told
+    assert {**result.outcome, "outcome": "said", "connection": "practice", "exitCode": 6} == result.outcome
     assert mode(result.output) == 0o600
     assert "ZeroDivisionError" in result.output.read_text()
 
@@ -106,7 +106,7 @@ def test_a_kernel_that_dies_is_an_error_and_what_it_did_is_saved(tmp_path):
 RUN = """
 import sys
 from pathlib import Path
-from ucl_helpers.headless.runner import run_notebook
+from ucl_helpers.headless.run import run_notebook
 run_notebook(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

@@ -1,26 +1,30 @@
-"""What SIGINT and SIGTERM do while a notebook runs: they are noted, and raise nothing in the midst of things.
+"""What SIGINT and SIGTERM do while a notebook runs: they are noting_signals, and raise nothing in the midst of things.
 
 Raised where it strikes, what stops a program tears apart whatever is being done: a file is half written, a socket is
 made that nobody will close, an import fails and nobody is told.
 """
 
+import fcntl
 import os
+import re
 import select
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 END_SECONDS = 5.0
 
 
-def stopped_by(number: int) -> BaseException:
+def exception_for(number: int) -> BaseException:
     """What ends a run that got a signal: ``KeyboardInterrupt``, or ``SystemExit`` with 143."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
 @contextmanager
-def handled(handler: Callable[[int], object]) -> Iterator[None]:
+def handling_signals(handler: Callable[[int], object]) -> Iterator[None]:
     """Signals that come within the block are handled so, unless they are ignored.
 
     In the main thread only: others get none.
@@ -41,7 +45,7 @@ def handled(handler: Callable[[int], object]) -> Iterator[None]:
 
 
 @contextmanager
-def noted(stops: list[BaseException]) -> Iterator[Callable[[int], None]]:
+def noting_signals(stops: list[BaseException]) -> Iterator[Callable[[int], None]]:
     """Append to ``stops``, for each signal within the block, what it would end the run with; yield what does so.
 
     The first signal asks the run to end. After the second one, the process ends wherever it is if the block has not
@@ -50,14 +54,14 @@ def noted(stops: list[BaseException]) -> Iterator[Callable[[int], None]]:
     reading, writing = os.pipe()
 
     def note(number: int) -> None:
-        stops.append(stopped_by(number))
+        stops.append(exception_for(number))
         if len(stops) > 1:
             os.write(writing, bytes([number]))  # a handler may interrupt any lock's holder, so it takes none
 
     watch = threading.Thread(target=_end_if_stuck, args=(reading,), daemon=True)
     watch.start()
     try:
-        with handled(note):
+        with handling_signals(note):
             yield note
     finally:
         os.close(writing)
@@ -72,3 +76,45 @@ def _end_if_stuck(signals: int) -> None:
         select.select([signals], [], [], END_SECONDS)
         if not select.select([signals], [], [], 0)[0] or os.read(signals, 1):
             os._exit(128 + number[0])
+
+
+_PRIVATE = 0o077
+
+
+def hold_locked(make: Callable[[], Path]) -> tuple[Path, int]:
+    """Make a private file or folder and hold it for as long as the descriptor is open.
+
+    Args:
+        make: makes it under a name of its own; called again if a sweep was faster than the lock.
+    """
+    while True:
+        path = make()
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if path.exists():
+                return path, descriptor
+            os.close(descriptor)
+
+
+def remove_abandoned(folder: Path, name: re.Pattern[str]) -> None:
+    """Remove what lies in ``folder`` under such a name and is in nobody's hands; what cannot be removed stays."""
+    for path in folder.iterdir():
+        if name.fullmatch(path.name):
+            with suppress(OSError), _abandoned(path) as ours:
+                if ours and path.is_dir():
+                    shutil.rmtree(path)
+                elif ours:
+                    path.unlink()
+
+
+@contextmanager
+def _abandoned(path: Path) -> Iterator[bool]:
+    """Whether it is private and ours, the lock on it taken; an OSError: somebody holds it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.fstat(descriptor)
+        yield found.st_uid == os.geteuid() and not found.st_mode & _PRIVATE
+    finally:
+        os.close(descriptor)

@@ -22,7 +22,7 @@ from papermill.clientwrap import PapermillNotebookClient
 
 from ucl_helpers.errors import DeadlineExceeded
 from ucl_helpers.headless.kernel import EncryptedKernelManager
-from ucl_helpers.headless.record import CellFailed
+from ucl_helpers.headless.outcome import CellFailed
 from ucl_helpers.tables import span
 
 GRACE_SECONDS = 5.0
