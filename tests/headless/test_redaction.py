@@ -11,7 +11,7 @@ from test_secret_search import KEY_BEGINS, ONE_TIME, OPAQUE, PEM, RSA
 from ucl_helpers.errors import SecretFound
 from ucl_helpers.headless.notebooks import notebooks_directory
 from ucl_helpers.headless.redaction import Find, Redactor
-from ucl_helpers.headless.redaction.matcher import KEY, TOKEN, KnownSecrets
+from ucl_helpers.headless.redaction.search import KEY, TOKEN, KnownSecrets
 from ucl_helpers.models import OUTCOME_MIME
 
 NUMBERS = RSA.private_numbers()
@@ -203,18 +203,6 @@ def test_what_becomes_known_later_is_removed_then():
     known.append(knowing(PEM)())
     redactor.notebook(notebook)
     assert [find.kind for find in redactor.finds] == [KEY]
-
-
-def test_cells_that_are_not_named_are_left_until_more_is_known():
-    known = [KnownSecrets()]
-    redactor, notebook = Redactor(lambda: known[-1]), notebook_with()
-    notebook["cells"] = [*notebook_with(stream(PEM))["cells"], *notebook_with(stream(ONE_TIME))["cells"]]
-    assert redactor.notebook(notebook, [2]) == [2]
-    assert [find.place for find in redactor.finds] == ["cell 2, stdout"]
-    known.append(knowing(PEM)())
-    assert list(redactor.notebook(notebook, [2])) == [1, 2]
-    assert [find.place for find in redactor.finds] == ["cell 2, stdout", "cell 1, stdout"]
-    assert not any(part in json.dumps(notebook) for part in parts_of(PEM))
 
 
 def test_a_cell_that_has_not_changed_is_not_searched_again(monkeypatch):

@@ -24,8 +24,7 @@ from ucl_helpers.errors import SecretFound
 from ucl_helpers.headless.notebooks import notebooks_directory
 from ucl_helpers.headless.parameters import refuse_secret
 from ucl_helpers.headless.redaction import Redactor
-from ucl_helpers.headless.redaction.matcher import KnownSecrets
-from ucl_helpers.headless.redaction.search import find_secret
+from ucl_helpers.headless.redaction.search import KnownSecrets, find_secret
 
 NOW, DAY = datetime(2026, 3, 1, tzinfo=UTC), timedelta(days=1)
 ALL = 99  # forms

@@ -29,8 +29,7 @@ from trying import TOO_DEAR, dearer
 
 import ucl_helpers.headless.redaction
 from ucl_helpers.crypto import dump_key
-from ucl_helpers.headless.redaction.matcher import BEARER, KEY, TOKEN, KnownSecrets
-from ucl_helpers.headless.redaction.search import find_secret
+from ucl_helpers.headless.redaction.search import BEARER, KEY, TOKEN, KnownSecrets, find_secret
 
 RSA, EC = key("leaf"), key("ec")
 PEM = dump_key(RSA).decode()

@@ -1,8 +1,8 @@
-"""How the cells of a headless notebook are executed: with an end in sight.
+"""Execute the cells of a headless notebook, with a deadline, and ready to be stopped.
 
-A cell is given up when the run is told to stop (SIGINT, SIGTERM) or its deadline has come: it is interrupted, what it
-still says in :data:`GRACE_SECONDS` is taken, then the kernel is killed if it has not ended. The kernel's process sends
-no more output than the notebook keeps, and no widgets; see :mod:`ucl_helpers.headless.kernel_process`.
+A cell is given up when the run is told to stop (SIGINT, SIGTERM) or its deadline has passed: it is interrupted, its
+output is kept for another :data:`GRACE_SECONDS`, then the kernel is killed if it has not ended. The kernel's process
+sends no more output than the notebook keeps, and no widgets; see :mod:`ucl_helpers.headless.kernel_process`.
 """
 
 import asyncio
@@ -10,9 +10,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellExecutionError
@@ -21,9 +20,12 @@ from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
 
 from ucl_helpers.errors import DeadlineExceeded
-from ucl_helpers.headless.kernel import EncryptedKernelManager
+from ucl_helpers.headless import KERNEL_NAME
 from ucl_helpers.headless.outcome import CellFailed
 from ucl_helpers.tables import span
+
+if TYPE_CHECKING:
+    from ucl_helpers.headless.kernel import EncryptedKernelManager
 
 GRACE_SECONDS = 5.0
 
@@ -51,17 +53,12 @@ class HeadlessClient(PapermillNotebookClient):
     cell shows does not count: an exception can be shown in other ways than as an output of type ``error``, or not at
     all.
 
-    Attributes:
-        failure: what stopped the notebook, if a cell failed.
-
     Args:
-        nb_man: papermill's manager, which saves.
-        without_secrets: how what the kernel's process printed by itself is passed on.
-        deadline: the whole run may take so long.
-        cell_seconds: and each cell so long, or None.
-        kernel: executes the cells, if it was started already.
-        notebook_folder: absolute; cells may import modules from there. None for a notebook from elsewhere.
-        stops: what the run is to end with because of signals that came before; others are added.
+        nb_man: papermill's manager, which saves, and gets the failure of a cell.
+        kernel: executes the cells; it is started if it was not yet, and ended.
+        deadline: the whole run may take this long.
+        cell_seconds: each cell may take this long; None for any time.
+        stops: what the run has to end with because of signals that came before; others are added.
         note: adds to them what a signal means.
         options: nbclient's.
     """
@@ -69,44 +66,34 @@ class HeadlessClient(PapermillNotebookClient):
     def __init__(
         self,
         nb_man: Any,
+        kernel: "EncryptedKernelManager",
         *,
-        without_secrets: Callable[[str], str],
         deadline: timedelta,
         cell_seconds: float | None,
-        kernel: EncryptedKernelManager | None,
-        notebook_folder: Path | None,
         stops: list[BaseException],
         note: Callable[[int], None],
         **options: Any,
     ) -> None:
-        fixed = {"kernel_manager_class": EncryptedKernelManager, "store_widget_state": False, "iopub_timeout": 60}
-        super().__init__(nb_man, **options, **fixed)
-        self._without_secrets, self._kernel, self._notebook_folder = without_secrets, kernel, notebook_folder
+        super().__init__(nb_man, kernel_name=KERNEL_NAME, store_widget_state=False, iopub_timeout=60, **options)
+        self._kernel, self._stops, self._note = kernel, stops, note
         self._deadline, self._ends, self._cell_seconds = deadline, monotonic() + deadline.total_seconds(), cell_seconds
-        self._stops, self._note = stops, note
-        self._manager: Any = None
         self._heard: Callable[[], object] = lambda: None
-        self.failure: CellFailed | None = None
 
     def stop(self, number: int) -> None:
-        """A signal came: what is waited for is given up, at a second one without grace.
+        """Note a signal, so that the run gives up what it waits for, at a second signal without grace.
 
-        It raises nothing here: in the middle of a socket's making that would leave one that nobody closes, and for
-        which ZeroMQ waits at the end, for ever.
+        It raises nothing here: in the middle of the making of a socket, that would leave a socket that is never
+        closed, and ZeroMQ waits for such a socket at the end of the process.
         """
         self._note(number)
         self._heard()
 
     def create_kernel_manager(self) -> Any:
-        """Return the manager of the kernel that was started already, or of a new one."""
-        started = self._kernel if self._kernel is not None and self._kernel.has_kernel else None
-        self._manager = manager = started or super().create_kernel_manager()
-        manager.without_secrets, manager.notebook_folder = self._without_secrets, self._notebook_folder
-        self.km = manager
-        return manager
+        """Return the manager of the kernel, which nbclient would make otherwise."""
+        return self._kernel
 
     def execute(self, **options: Any) -> Any:
-        """All of it; however it ends, the kernel is gone: nbclient sees to that only once the kernel has started."""
+        """Execute the notebook; the kernel is gone however this ends, also if it never answered."""
         try:
             executed = super().execute(**options)
         except BaseException as error:
@@ -123,25 +110,25 @@ class HeadlessClient(PapermillNotebookClient):
         if self.km is not None:
             self.shutdown_kernel = "immediate"
             await self._async_cleanup_kernel()
-        if self._manager is not None and await ensure_async(self._manager.is_alive()):  # if a clean-up was cut short
-            await ensure_async(self._manager.shutdown_kernel(now=True))
+        if await ensure_async(self._kernel.is_alive()):  # a clean-up was cut short
+            await ensure_async(self._kernel.shutdown_kernel(now=True))
 
     _abandon = run_sync(_async_abandon)
 
     def papermill_execute_cells(self) -> None:
-        """Cell after cell, up to one that fails; each is saved when it is over, however it ended."""
+        """Execute cell after cell, up to one that fails; save each when it is over, however it ended."""
         for index, cell in enumerate(self.nb.cells):
             if cell.cell_type != "code":
                 continue
-            if self._stops:  # while the one before was saved
+            if self._stops:  # while the previous cell was saved
                 raise self._stops[0]
             self.nb_man.cell_start(cell, index)
             try:
                 self.execute_cell(cell, index)
             except CellExecutionError as error:
-                self.failure = CellFailed(index, error.ename, error.evalue)
+                self.nb_man.failure = failure = CellFailed(index, error.ename, error.evalue)
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
-                cell.metadata.papermill["exception"] = not self.failure.is_exit  # papermill reads it, too
+                cell.metadata.papermill["exception"] = not failure.is_exit  # papermill reads it, too
                 break
             except BaseException as error:
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
@@ -155,14 +142,14 @@ class HeadlessClient(PapermillNotebookClient):
                     super().log_output_message(output)
 
     async def async_start_new_kernel_client(self) -> Any:
-        """What speaks with the kernel, once that answers; raises what ends the run before."""
+        """Return the client once the kernel answers; raise what ends the run before."""
         begun = super().async_start_new_kernel_client()
         return await self._unless_ended(begun, self._left(), "before its first cell")
 
     start_new_kernel_client = run_sync(async_start_new_kernel_client)
 
     async def async_execute_cell(self, cell: Any, cell_index: int, **options: Any) -> Any:
-        """One cell; raises what ends the run, if the cell has to be given up."""
+        """Execute one cell; raise what ends the run, if the cell has to be given up."""
         executed = super().async_execute_cell(cell, cell_index, **options)
         left = self._left()
         seconds = min(left, self._cell_seconds or left)
@@ -178,7 +165,7 @@ class HeadlessClient(PapermillNotebookClient):
         await super()._check_raise_for_error(cell, cell_index, exec_reply)
 
     async def async_wait_for_reply(self, msg_id: str, cell: Any = None) -> Any:
-        """What the kernel answers when all is done; raises what ends the run before."""
+        """Return the kernel's answer when all cells are done; raise what ends the run before."""
         answered = super().async_wait_for_reply(msg_id, cell)
         return await self._unless_ended(answered, max(self._left(), GRACE_SECONDS), "after its last cell")
 
@@ -188,13 +175,13 @@ class HeadlessClient(PapermillNotebookClient):
         return max(self._ends - monotonic(), 0.0)
 
     async def _unless_ended(
-        self, wanted: Coroutine[Any, Any, Any], seconds: float, where: str, index: int | None = None
+        self, coroutine: Coroutine[Any, Any, Any], seconds: float, where: str, index: int | None = None
     ) -> Any:
-        """What is wanted; given up if the run is told to stop, or after so many seconds."""
+        """Return the result of a coroutine; give it up if the run is told to stop, or after so many seconds."""
         if self._stops:
-            wanted.close()
+            coroutine.close()
             raise _Stopped
-        running = asyncio.ensure_future(wanted)
+        running = asyncio.ensure_future(coroutine)
         await self._until(running, seconds, 1)
         if running.done() and not self._stops:
             return running.result()
@@ -207,21 +194,21 @@ class HeadlessClient(PapermillNotebookClient):
             self.shutdown_kernel = "immediate"
             await _cancel_others()
         if running.done() and not running.cancelled():
-            running.exception()  # that it was interrupted is no news
+            running.exception()  # marks it as retrieved, or asyncio would report the interruption
         raise why
 
     async def _until(self, running: asyncio.Future[Any], seconds: float, stops: int) -> None:
-        """Wait until it has ended, so many signals have come in all, or so many seconds have passed."""
+        """Wait until a task has ended, so many signals have come in all, or so many seconds have passed."""
         loop = asyncio.get_running_loop()
-        told = loop.create_future()
+        enough = loop.create_future()
 
         def hear() -> None:
-            if len(self._stops) >= stops and not told.done():
-                told.set_result(None)
+            if len(self._stops) >= stops and not enough.done():
+                enough.set_result(None)
 
         self._heard = partial(loop.call_soon_threadsafe, hear)  # it may be asleep
         hear()
-        await asyncio.wait({running, told}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, enough}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
     def _too_late(self, where: str, index: int | None) -> DeadlineExceeded:
         of_all = monotonic() >= self._ends
@@ -249,8 +236,6 @@ class HeadlessClient(PapermillNotebookClient):
             del self._display_id_map[display_id][index]  # a note is there, instead of all that the cell showed
         with suppress(ValidationError):  # what was shown stays
             super()._update_display_id(display_id, msg)
-        for index in self._display_id_map.get(display_id, ()):
-            self.nb_man.touch(index)
 
     def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
         """Ignore widgets: a headless run has no page to show them."""

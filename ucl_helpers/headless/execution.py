@@ -1,26 +1,26 @@
-"""A notebook executed headless for papermill; what the engine ``ucl`` does.
+"""Execute a notebook headless for papermill: the work of the engine ``ucl``.
 
 The law of this file:
 
-1.  Parameters and sources are looked at before the notebook is written: a secret in them is refused, and the outcome
-    says so.
-2.  Every save is without secrets, by a rename, mode 0600; also when the run fails, is stopped or comes to its deadline.
-3.  When it returns or raises, the kernel is gone and the outcome is told.
+1.  Parameters and sources are checked before the notebook is written. If they hold a secret, nothing runs, and the
+    outcome says so.
+2.  Every save is without secrets, by a rename, mode 0600; also when the run fails, is stopped or passes its deadline.
+    What is no file on this machine (``s3://…``, a pipe, standard output) is written by papermill, without secrets too.
+3.  When it returns or raises, the kernel is gone and the outcome is recorded.
 
-Papermill itself writes the notebook once more when the engine is done: without secrets, since those were taken out of
-the very object it writes, and with the same mode, but in place. A program that reads the file at that moment may read
-half of it. ``ucl run`` lets it write in a hidden folder, and renames the file afterwards.
+Papermill itself writes the notebook once more when the engine is done: without secrets, since they were removed from
+the very object that it writes, and with the same mode, but in place. A program that reads the file at that moment may
+read half of it. ``ucl run`` lets papermill write in a hidden folder, and renames the file afterwards.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from traceback import format_exception
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import nbformat
 from papermill.engines import NotebookExecutionManager
@@ -30,11 +30,11 @@ from papermill.translators import translate_parameters
 
 from ucl_helpers.connection.files import require_protected_folder, write
 from ucl_helpers.errors import UCLError, UsageError
-from ucl_helpers.headless import DEADLINE, KERNEL_NAME
+from ucl_helpers.headless import DEADLINE, KERNEL_NAME, RunContext
 from ucl_helpers.headless.cells import HeadlessClient
 from ucl_helpers.headless.interruption import handling_signals, noting_signals
 from ucl_helpers.headless.kernel import QUIET, EncryptedKernelManager
-from ucl_helpers.headless.outcome import CellFailed, Record, outcome_path, refused, write_outcome, write_refusal
+from ucl_helpers.headless.outcome import CellFailed, Record, outcome_path, write_outcome, write_refusal
 from ucl_helpers.headless.parameters import BUILT_IN, Parameter, declared, refuse_secret, typed
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.sources import WatchedSecrets
@@ -42,6 +42,129 @@ from ucl_helpers.policy import parse_duration
 
 _LOG = logging.getLogger("papermill.ucl")
 _LOG.setLevel(logging.INFO)  # at DEBUG nbclient would log what cells print
+
+
+def run(
+    nb: Any,
+    *,
+    output_path: str | None = None,
+    input_path: str | None = None,
+    progress_bar: bool | dict[str, Any] = False,
+    log_output: bool = False,
+    start_timeout: int = 60,
+    execution_timeout: int | None = None,
+    autosave_cell_every: int = 0,
+    deadline: timedelta | float | str = DEADLINE,
+    context: RunContext | None = None,
+    **files: Any,
+) -> Any:
+    """Execute a notebook that papermill has prepared.
+
+    Args:
+        nb: the notebook; changed in place.
+        output_path: None if it is to be saved only at the end.
+        input_path: where it came from.
+        progress_bar: whether, or how, progress is shown on standard error.
+        log_output: whether the output of a cell is logged, when the cell is over.
+        start_timeout: seconds until the kernel must have started.
+        execution_timeout: seconds that each cell may take; None for any.
+        autosave_cell_every: ignored; the notebook is saved between cells only.
+        deadline: how long the whole run may take: seconds, or a text such as ``30m``.
+        context: what ``ucl run`` adds.
+        files: papermill's ``stdout_file`` and ``stderr_file``, which get the output of each cell, when it is over.
+
+    Raises:
+        UsageError: the notebook does not take these parameters; only the outcome was written, nothing was run.
+        SecretFound: a parameter or a cell holds a secret; only the outcome was written, nothing was run.
+        SecretRedacted: the notebook showed a secret; the outputs that held it were removed from all that was written.
+        DeadlineExceeded: the run, or a cell, took too long.
+        KeyboardInterrupt, SystemExit: SIGINT, or SIGTERM (143), came.
+        StorageFailed: the notebook could not be saved, or another user can replace the file that it is written to.
+    """
+    del autosave_cell_every
+    context = context or RunContext()
+    metadata = nb.metadata.papermill
+    if context.source:
+        input_path = metadata["input_path"] = str(context.source)
+    parameters = metadata.get("parameters", {})
+    try:
+        redactor = _accepted(nb, parameters, context.home)
+    except UCLError as error:
+        if not context.source:
+            with suppress(UCLError):
+                if path := local_path(metadata["output_path"]):
+                    write_refusal(path, input_path or "", parameters, error)
+        raise
+    record = Record(input_path or "", parameters, datetime.now(UTC))
+    options = {"progress_bar": progress_bar, "log_output": log_output}
+    manager = RedactingManager(nb, redactor, saves_each_cell=output_path is not None, **options)
+    nb.metadata.papermill = _as_utf8(metadata)
+    with noting_signals(context.stops) as note, _recorded(manager, redactor, record, context):
+        manager.notebook_start()
+        kernel = context.kernel or EncryptedKernelManager()
+        kernel.without_secrets = lambda text: redactor.text(text, "what the kernel printed")
+        kernel.notebook_folder = _folder(input_path)
+        client = HeadlessClient(
+            manager,
+            kernel,
+            deadline=_duration(deadline),
+            cell_seconds=execution_timeout,
+            stops=context.stops,
+            note=note,
+            startup_timeout=start_timeout,
+            extra_arguments=[QUIET],
+            log=_LOG,
+            log_output=log_output,
+            **files,
+        )
+        with handling_signals(client.stop):
+            client.execute()
+    return nb
+
+
+def _accepted(nb: Any, parameters: dict[str, Any], home: Path | None) -> Redactor:
+    """Refuse parameters and cells with which nothing may run; return what removes secrets.
+
+    Parameters, whose types papermill has guessed, become what the notebook declares.
+    """
+    for name, value in parameters.items():
+        refuse_secret(name, value)
+    known: dict[str, Parameter] = {}
+    with suppress(UsageError):  # the cell is not Python, and the kernel will say so
+        known = declared(nb)
+    given = {name: value for name, value in parameters.items() if not name.startswith(BUILT_IN)}
+    if known and (converted := typed(known, given)) != given:
+        parameters.update(converted)
+        for cell in nb.cells:
+            if "injected-parameters" in cell.metadata.get("tags", ()):
+                cell.source = translate_parameters(KERNEL_NAME, "python", parameters, "Parameters")
+    defaults = {name: parameter.default for name, parameter in known.items() if parameter.default is not None}
+    redactor = Redactor(WatchedSecrets({**defaults, **parameters}, home))
+    redactor.refuse_sources(nb.cells)
+    return redactor
+
+
+def _as_utf8(value: Any) -> Any:
+    """The same, with each byte of a path that is not UTF-8 as an escape: no notebook file could hold it otherwise."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list):
+        return [_as_utf8(held) for held in value]
+    if isinstance(value, dict):
+        return nbformat.from_dict({name: _as_utf8(held) for name, held in value.items()})
+    return value
+
+
+def _duration(given: timedelta | float | str) -> timedelta:
+    if isinstance(given, str):
+        return parse_duration(given)
+    return given if isinstance(given, timedelta) else timedelta(seconds=given)
+
+
+def _folder(input_path: str | None) -> Path | None:
+    """Return the folder that a notebook came from; None if it was not a file."""
+    path = Path(input_path or "").absolute()
+    return path.parent if input_path and path.is_file() else None
 
 
 def local_path(output_path: str | None) -> Path | None:
@@ -69,30 +192,28 @@ class RedactingManager(NotebookExecutionManager):
 
     Args:
         nb: the notebook, which is changed in place.
-        redactor: takes the secrets out.
+        redactor: removes the secrets.
         saves_each_cell: whether it is saved before the end.
         options: papermill's ``progress_bar`` and ``log_output``.
+
+    Attributes:
+        path: the file that it is saved to; None if papermill saves it elsewhere.
+        failure: of the cell that stopped the notebook.
     """
 
     def __init__(self, nb: Any, redactor: Redactor, *, saves_each_cell: bool, **options: Any) -> None:
         super().__init__(nb, nb.metadata.papermill["output_path"], autosave_cell_every=0, **options)
         self._redactor, self._saves_each_cell, self._is_saved = redactor, saves_each_cell, False
-        self._cells = dict.fromkeys(range(1, len(nb.cells) + 1), "")  # as JSON
-        self._touched = set(self._cells)
         self.path = local_path(self.output_path)
+        self.failure: CellFailed | None = None
 
     @property
     def condemned(self) -> set[int]:
         """Indexes of the cells whose outputs gave way to a note, because one held a secret."""
         return {number - 1 for number in self._redactor.condemned}
 
-    def touch(self, index: int) -> None:
-        """This cell is not any more what it was when it was saved."""
-        self._touched.add(index + 1)
-
     def cell_start(self, cell: Any, cell_index: int, **more: Any) -> None:
-        """Note when the cell began; what was saved after the one before stays."""
-        self.touch(cell_index)
+        """Note when the cell began; the notebook is as it was saved after the previous one."""
         self._is_saved = True
         super().cell_start(cell, cell_index, **more)
         self._is_saved = False
@@ -111,178 +232,61 @@ class RedactingManager(NotebookExecutionManager):
         return bool(cell.metadata.papermill["status"] == self.PENDING)
 
     def save(self, **_: Any) -> None:
-        """Take the secrets out; then save, unless only the end is saved.
+        """Remove the secrets; then save, unless only the end is saved.
 
-        What is replaced after the next cell is neither looked at nor laid out for readers, and may not outlast a power
-        cut; the end is and does.
+        A save between two cells is not laid out for readers and may not survive a power cut; the last one is and does.
         """
         if self._is_saved:
             return
         ends = self.end_time is not None
-        searched = self._redactor.notebook(self.nb, None if ends else self._touched)
-        if self._saves_each_cell or ends:
-            if self.path is not None:
-                text = nbformat.writes(self.nb) if ends else self._as_json(searched)
-                write(self.path, text.encode(), durable=ends)
-            elif self._saves_each_cell:
-                super().save()
-        self._touched.clear()
-
-    def _as_json(self, changed: Iterable[int]) -> str:
-        """The notebook, of whose cells the others are as they were."""
-        self._cells |= {number: json.dumps(self.nb.cells[number - 1]) for number in changed}
-        others = json.dumps({key: value for key, value in self.nb.items() if key != "cells"})
-        return f'{{"cells": [{", ".join(self._cells.values())}], {others[1:]}'
+        self._redactor.notebook(self.nb)
+        if self.path is not None and (self._saves_each_cell or ends):
+            text = nbformat.v4.writes_json(self.nb) if ends else json.dumps(self.nb)
+            write(self.path, text.encode(), durable=ends)
+        elif self._saves_each_cell:
+            super().save()
 
 
-def run(  # what papermill passes, and ``deadline`` and ``tell``
-    nb: Any,
-    *,
-    output_path: str | None = None,
-    input_path: str | None = None,
-    progress_bar: bool | dict[str, Any] = False,
-    log_output: bool = False,
-    stdout_file: Any = None,
-    stderr_file: Any = None,
-    start_timeout: int = 60,
-    execution_timeout: int | None = None,
-    autosave_cell_every: int = 0,
-    deadline: timedelta | float | str = DEADLINE,
-    tell: Callable[[Record], None] | None = None,
-    kernel: EncryptedKernelManager | None = None,
-    home: Path | None = None,
-    stops: list[BaseException] | None = None,
-    source: Path | None = None,
-) -> Any:
-    """Execute a notebook that papermill has prepared.
-
-    Args:
-        nb: the notebook; changed in place.
-        output_path: None if it is to be saved only at the end.
-        input_path: where it came from.
-        progress_bar: whether, or how, progress is shown on standard error.
-        log_output: whether what cells print is logged, when they are over.
-        stdout_file: what cells print on standard output is written there too, when they are over.
-        stderr_file: likewise.
-        start_timeout: seconds until the kernel must have started.
-        execution_timeout: seconds that each cell may take; None for any.
-        autosave_cell_every: not followed; it is saved between cells only.
-        deadline: how long the whole run may take: seconds, or a text such as ``30m``.
-        tell: gets the record of the run instead of the file ``outcome.json`` beside the notebook.
-        kernel: the kernel, if it was started already; it is ended.
-        home: a home folder whose secrets are looked for, beside those of parameters and environment.
-        stops: what the run is to end with, if signals came already.
-        source: the file that the notebook was read from, if papermill was given its content.
-
-    Raises:
-        UsageError: the notebook does not take these parameters; only the outcome was written, nothing was run.
-        SecretFound: a secret stands in a parameter or in a cell; only the outcome was written, nothing was run.
-        SecretRedacted: the notebook showed a secret; the outputs that held it were removed from all that was written.
-        DeadlineExceeded: the run, or a cell, took too long.
-        KeyboardInterrupt, SystemExit: SIGINT, or SIGTERM (143), came.
-        StorageFailed: the notebook could not be saved, or another user can replace the file that it is written to.
-    """
-    del autosave_cell_every
-    if source is not None:
-        input_path = nb.metadata.papermill["input_path"] = str(source)
-    parameters = nb.metadata.papermill.get("parameters", {})
+@contextmanager
+def _recorded(manager: RedactingManager, redactor: Redactor, record: Record, context: RunContext) -> Iterator[None]:
+    """Save the notebook and record the outcome, however the block ends; a secret that was shown is an error too."""
+    error: BaseException | None = None
     try:
-        redactor = _accepted(nb, parameters, home)
-    except UCLError as error:
-        if tell is not None:
-            tell(refused(input_path or "", parameters, error))
-        else:
-            with suppress(UCLError):
-                if path := local_path(nb.metadata.papermill["output_path"]):
-                    write_refusal(path, input_path or "", parameters, error)
+        yield
+    except BaseException as caught:
+        error = caught
         raise
-    record = Record(str(input_path or ""), parameters, datetime.now(UTC))
-    manager = RedactingManager(
-        nb, redactor, saves_each_cell=output_path is not None, progress_bar=progress_bar, log_output=log_output
-    )
-    nb.metadata.papermill = _as_utf8(nb.metadata.papermill)
-    stops = [] if stops is None else stops
-    with noting_signals(stops) as note, _Ending(manager, redactor, record, tell) as ending:
-        manager.notebook_start()
-        client = HeadlessClient(
-            manager,
-            without_secrets=lambda text: redactor.text(text, "what the kernel printed"),
-            deadline=_duration(deadline),
-            cell_seconds=execution_timeout,
-            kernel=kernel,
-            notebook_folder=_folder(input_path),
-            stops=stops,
-            note=note,
-            kernel_name=KERNEL_NAME,
-            startup_timeout=start_timeout,
-            extra_arguments=[QUIET],
-            log=_LOG,
-            log_output=log_output,
-            stdout_file=stdout_file,
-            stderr_file=stderr_file,
-        )
-        with handling_signals(client.stop):
-            client.execute()
-        ending.failure = client.failure
-    return nb
-
-
-def _accepted(nb: Any, parameters: dict[str, Any], home: Path | None) -> Redactor:
-    """Refuse parameters and cells with which nothing may run; return what takes secrets out."""
-    for name, value in parameters.items():
-        refuse_secret(name, value)
-    _convert(nb, parameters)
-    defaults = {name: one.default for name, one in _declared(nb).items() if one.default is not None}
-    redactor = Redactor(WatchedSecrets({**defaults, **parameters}, home))
-    redactor.refuse_sources(nb.cells)
-    return redactor
-
-
-class _Ending:
-    """However the run ends, the notebook is saved and the outcome told; that a secret got out is an error too.
-
-    Attributes:
-        failure: of a cell.
-    """
-
-    def __init__(
-        self, manager: RedactingManager, redactor: Redactor, record: Record, tell: Callable[[Record], None] | None
-    ) -> None:
-        self._manager, self._redactor, self._record, self._tell = manager, redactor, record, tell
-        self.failure: CellFailed | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        ending = self._save(error)
+    finally:
+        ending = _end(manager, redactor, record, error)
+        if context.source:
+            context.record = record
+        elif manager.path is not None:
+            write_outcome(outcome_path(manager.path), record.as_json(manager.path))
         if ending is not None and ending is not error:
             raise ending from None
 
-    def _save(self, error: BaseException | None) -> BaseException | None:
-        """Save the notebook, tell the outcome; what the run ends with, by now."""
-        self._manager.cleanup_pbar()
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        failed = _completed(self._manager)
-        ending = error if stopped else failed or error
-        if ending is not None:  # whoever shows it shows what led to it as well
-            self._redactor.text("".join(format_exception(ending)), "the error of the run")
-        failure = _clean(self.failure, self._manager, self._redactor)
-        self._record.end(self._manager.nb.cells, ending or failure, self._redactor)
-        if not stopped:
-            ending = self._redactor.error() or ending or _unseen(failure, self._manager.nb.cells)
-        path = self._manager.path
-        if self._tell is not None:
-            self._tell(self._record)
-        elif path is not None:
-            write_outcome(outcome_path(path), self._record.as_json(path))
-        return ending
+
+def _end(
+    manager: RedactingManager, redactor: Redactor, record: Record, error: BaseException | None
+) -> BaseException | None:
+    """Save the notebook and derive the outcome; return what the run ends with by now."""
+    stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+    try:
+        manager.notebook_complete()
+    except UCLError as unsaved:
+        error = error if stopped else unsaved
+    if error is not None:  # a program that shows it may show the errors that led to it as well
+        redactor.text("".join(format_exception(error)), "the error of the run")
+    failure = _clean(manager, redactor)
+    record.end(manager.nb.cells, error or failure, redactor)
+    if not stopped:
+        error = redactor.error() or error or _unseen(failure, manager.nb.cells)
+    return error
 
 
-def _clean(failure: CellFailed | None, manager: RedactingManager, redactor: Redactor) -> CellFailed | None:
-    """A failure without secrets; if the outputs of its cell gave way to a note, without its text, too."""
+def _clean(manager: RedactingManager, redactor: Redactor) -> CellFailed | None:
+    """A cell's failure without secrets; if the outputs of the cell gave way to a note, without its text, too."""
+    failure = manager.failure
     if failure is None or failure.is_exit:
         return failure
     place = f"cell {failure.index + 1}, error"
@@ -297,56 +301,7 @@ def _unseen(failure: CellFailed | None, cells: Sequence[Any]) -> PapermillExecut
         return None
     cell = cells[failure.index]
     shown = [CellFailed(0, out["ename"], out["evalue"]) for out in cell.outputs if out["output_type"] == "error"]
-    if not all(one.is_exit for one in shown):
+    if not all(error.is_exit for error in shown):
         return None
     where = (failure.index, cell.execution_count, cell.source)
     return PapermillExecutionError(*where, failure.name, failure.text, traceback=[f"{failure.name}: {failure.text}"])
-
-
-def _completed(manager: RedactingManager) -> UCLError | None:
-    """Save the notebook for the last time; an error if that cannot be done."""
-    try:
-        manager.notebook_complete()
-    except UCLError as error:
-        return error
-    return None
-
-
-def _convert(nb: Any, parameters: dict[str, Any]) -> None:
-    """Convert the parameters, whose types papermill has guessed, to the types that the notebook declares."""
-    known = _declared(nb)
-    given = {name: value for name, value in parameters.items() if not name.startswith(BUILT_IN)}
-    if known and (converted := typed(known, given)) != given:
-        parameters.update(converted)
-        for cell in nb.cells:
-            if "injected-parameters" in cell.metadata.get("tags", ()):
-                cell.source = translate_parameters(KERNEL_NAME, "python", parameters, "Parameters")
-
-
-def _declared(nb: Any) -> dict[str, Parameter]:
-    with suppress(UsageError):  # they are not Python, which the kernel tells
-        return declared(nb)
-    return {}
-
-
-def _as_utf8(value: Any) -> Any:
-    """The same, with each byte of a path that is not UTF-8 as an escape: no notebook file could hold it otherwise."""
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, list):
-        return [_as_utf8(held) for held in value]
-    return (
-        nbformat.from_dict({name: _as_utf8(one) for name, one in value.items()}) if isinstance(value, dict) else value
-    )
-
-
-def _folder(input_path: str | None) -> Path | None:
-    """Return the folder that a notebook came from; None if it was not a file."""
-    path = Path(input_path or "").absolute()
-    return path.parent if input_path and path.is_file() else None
-
-
-def _duration(given: timedelta | float | str) -> timedelta:
-    if isinstance(given, str):
-        return parse_duration(given)
-    return given if isinstance(given, timedelta) else timedelta(seconds=given)

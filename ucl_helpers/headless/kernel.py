@@ -1,24 +1,29 @@
 """The kernel that a headless notebook runs in: this interpreter, reached over encrypted sockets in a private folder.
 
-On loopback ports every user of the machine could connect to a notebook that holds a connection in its hands, and two
+On loopback ports every user of the machine could connect to a notebook that uses a connection, and two
 runs at once could choose the same port. Unix sockets in a folder of mode 0700 rule out both; CurveZMQ (RFC 26 of
-ZeroMQ) encrypts what passes and authenticates the kernel to us; its keys lie in that folder too. The folder goes away
-with the kernel, or if the run was killed with the next one.
+ZeroMQ) encrypts what passes and authenticates the kernel to us; its keys are in that folder too. The folder goes away
+with the kernel, or, if the run was killed, with the next run.
 """
 
 import asyncio
 import json
 import logging
+import math
 import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from queue import Empty
+from time import monotonic
+from typing import IO, Any
 
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.session import Session
@@ -35,6 +40,7 @@ QUIET = "--log-level=CRITICAL"  # a kernel that is told to end logs that as an e
 _SILENT = logging.getLogger("ucl_helpers.kernel")  # what goes wrong is raised as well
 _SILENT.setLevel(logging.CRITICAL + 1)
 _DIGITS = 640  # any interpreter converts as many to a number
+_OUTPUT_SECONDS = 0.2  # within which an output arrives, unless the socket for outputs is not connected yet
 _POLL_SECONDS = 0.005  # between two looks at whether it has ended
 _PREFIX = "ucl-kernel-"
 _LONGEST_SOCKET = 103  # bytes of the path of a Unix socket on macOS; Linux takes 107
@@ -44,43 +50,37 @@ _MOST_PRINTED = 100_000  # bytes that are passed on
 _FOLDER = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
 
 
-class Printed:
-    """A file without a name, which nobody finds when the run is killed, for the standard output and error of a process.
+class KernelClient(AsyncKernelClient):
+    """Jupyter's client, which is ready as soon as the kernel is."""
 
-    What stands there when the process was told to end is passed on once it has; not what it prints later: libraries
-    that are torn down complain, and nothing is wrong.
+    async def wait_for_ready(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - Jupyter's signature
+        """Wait until the kernel answers and its outputs arrive.
 
-    Args:
-        folder: where there is room for it.
+        Jupyter's own method then waits until nothing has arrived for 0.2 seconds. Here the kernel's note that it is
+        idle after this request shows that nothing of it is to come.
 
-    Attributes:
-        file: its descriptor.
-    """
+        Raises:
+            RuntimeError: the kernel has died, or did not answer within so many seconds.
+        """
+        ends = monotonic() + (timeout or math.inf)
+        while monotonic() < ends:
+            request = self.kernel_info()
+            with suppress(Empty):
+                while not _answers(reply := await self.shell_channel.get_msg(timeout=1), request):
+                    pass
+                while not _answers(status := await self.iopub_channel.get_msg(timeout=_OUTPUT_SECONDS), request) or (
+                    status["content"].get("execution_state") != "idle"
+                ):
+                    pass
+                self._handle_kernel_info_reply(reply)
+                return
+            if not await self._async_is_alive():
+                raise RuntimeError("Kernel died before replying to kernel_info")
+        raise RuntimeError(f"Kernel didn't respond in {timeout} seconds")
 
-    def __init__(self, folder: Path) -> None:
-        self.file, path = tempfile.mkstemp(prefix="ucl-printed-", dir=folder)
-        Path(path).unlink()
-        self._last: int | None = None
-        self._open = True
 
-    def no_more(self) -> None:
-        """The process is told to end."""
-        if self._open:
-            self._last = os.fstat(self.file).st_size
-
-    def pass_on(self, without_secrets: Callable[[str], str]) -> None:
-        """Print it on standard error, once."""
-        if self._open:
-            sys.stderr.write(
-                without_secrets(os.pread(self.file, _MOST_PRINTED, 0)[: self._last].decode(errors="replace"))
-            )
-            self.close()
-
-    def close(self) -> None:
-        """The file goes away."""
-        if self._open:
-            self._open = False
-            os.close(self.file)
+def _answers(message: Mapping[str, Any], request: str) -> bool:
+    return bool(message["parent_header"].get("msg_id") == request)
 
 
 class EncryptedKernelManager(AsyncKernelManager):
@@ -90,10 +90,11 @@ class EncryptedKernelManager(AsyncKernelManager):
     """The folder of the notebook, absolute: cells may import modules from there. None for a notebook from elsewhere."""
 
     without_secrets: Callable[[str], str] = staticmethod(partial(Redactor().text, place="what the kernel printed"))
-    """How what the kernel's process printed is passed on."""
+    """Applied to what the kernel's process printed by itself, before it is printed on standard error."""
 
-    _held: int | None = None
-    _printed: Printed | None = None
+    _held: int | None = None  # the descriptor that holds the lock on the folder of the sockets
+    _printed: "IO[bytes] | None" = None  # for the standard output and error of the kernel's process
+    _printed_last: int | None = None  # where in this file the process was told to end
 
     @classmethod
     def begun(cls, notebook_folder: Path | None) -> "EncryptedKernelManager":
@@ -127,25 +128,29 @@ class EncryptedKernelManager(AsyncKernelManager):
             run_sync(self.shutdown_kernel)(now=True)
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
-        """What its process prints goes to a file without a name."""
+        """Let the process print into a file without a name, which no one can open when the run is killed."""
         folder = Path(self.ip).parent
-        self._printed = printed = Printed(folder)
+        self._printed = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - cleanup_ipc_files closes it
         if _temporary_folder() is None:  # the kernel needs one for the name of each cell
             kw["env"] = {**(kw.get("env") or os.environ), "TMPDIR": str(folder)}
-        await super()._async_launch_kernel(kernel_cmd, **{**kw, "stdout": printed.file, "stderr": printed.file})
+        await super()._async_launch_kernel(kernel_cmd, **{**kw, "stdout": self._printed, "stderr": self._printed})
 
     async def _async_interrupt_kernel(self) -> None:
-        """When it is to end: what a run that is stopped still waited for comes to nothing, and that is no news."""
+        """Interrupt the kernel; if it is to end, let no task report that it was cancelled."""
         if self.shutting_down:
             silence_cancelled_tasks()
-            if self._printed is not None:
-                self._printed.no_more()
+            if self._printed is not None:  # libraries that are torn down complain afterwards, and nothing is wrong
+                self._printed_last = os.fstat(self._printed.fileno()).st_size
         await super()._async_interrupt_kernel()
 
     async def _async_finish_shutdown(
         self, waittime: float | None = None, pollinterval: float = _POLL_SECONDS, restart: bool = False
     ) -> None:
         await super()._async_finish_shutdown(waittime, pollinterval, restart)
+
+    @default("client_factory")
+    def _ready_client(self) -> type[KernelClient]:
+        return KernelClient
 
     @default("log")
     def _no_log(self) -> logging.Logger:
@@ -175,10 +180,13 @@ class EncryptedKernelManager(AsyncKernelManager):
         return f"{self.ip}.json"
 
     def cleanup_ipc_files(self) -> None:
-        """Remove the sockets, and their folder with them; say what the kernel said."""
+        """Remove the sockets and their folder; print what the kernel's process printed by itself, such as a crash."""
         super().cleanup_ipc_files()
         if self._printed is not None:
-            self._printed.pass_on(self.without_secrets)
+            printed = os.pread(self._printed.fileno(), _MOST_PRINTED, 0)[: self._printed_last]
+            sys.stderr.write(self.without_secrets(printed.decode(errors="replace")))
+            self._printed.close()
+            self._printed = None
         shutil.rmtree(Path(self.ip).parent, ignore_errors=True)
         if self._held is not None:
             os.close(self._held)
@@ -214,10 +222,10 @@ def _folder_for_sockets() -> tuple[Path, int]:
             problems.append(f"{parent}: {str(error.strerror or error).lower()}")
         else:
             return folder, held
-    told = os.environ.get("TMPDIR")
+    now = os.environ.get("TMPDIR")
     raise StorageFailed(
         "The notebook's kernel cannot start: no folder can hold its sockets. " + "; ".join(problems) + ".",
-        remedy=f"Set TMPDIR{f' (now {told})' if told else ''} to a folder with a short path that you can write to.",
+        remedy=f"Set TMPDIR{f' (now {now})' if now else ''} to a folder with a short path that you can write to.",
     )
 
 
@@ -249,6 +257,6 @@ def _unpack(text: bytes | str) -> Any:
 
 
 def silence_cancelled_tasks() -> None:
-    """Whatever else this loop waits for comes to nothing from now on, and is not reported: the process is ended."""
+    """Keep asyncio from reporting what becomes of the other tasks of this loop: their kernel is ended on purpose."""
     for waiting in asyncio.all_tasks() - {asyncio.current_task()}:
         waiting.add_done_callback(lambda task: task.cancelled() or task.exception())

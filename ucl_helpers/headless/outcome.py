@@ -1,7 +1,7 @@
-"""What is told of a run, for programs: ``outcome.json``, whose schema is ``docs/reference/outcome.schema.json``.
+"""The record of a run, for programs: ``outcome.json``, whose schema is ``docs/reference/outcome.schema.json``.
 
-It says what was done or why not, how the connection stands, what went wrong and what helps, and how long each step
-took: a step is what stands under one heading of the notebook. It holds no secret.
+It says what was done or why not, which identity the connection has now, what went wrong and what helps, and how long
+each step took: a step is the code under one heading of the notebook. It holds no secret.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 from ucl_helpers.connection.files import make_output_folder, write
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import SecretRedacted, UCLError
+from ucl_helpers.errors import UCLError
 from ucl_helpers.headless.parameters import refuse_secret
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.sources import WatchedSecrets
@@ -50,63 +50,56 @@ class Record:
 
     Attributes:
         source: the notebook that was run.
-        parameters: what it was given; ``connection`` and ``home`` are looked at.
+        parameters: what it was given; ``connection`` and ``home`` are used.
         started: an aware moment, UTC.
-        told: what it came to, once it has ended.
+        outcome: of the run, once it has ended.
     """
 
     source: str
     parameters: Mapping[str, Any]
     started: datetime
-    told: dict[str, Any] = field(default_factory=dict)
+    outcome: dict[str, Any] = field(default_factory=dict)
 
     def end(self, cells: Cells, error: BaseException | None, redactor: Redactor) -> None:
-        """Work out what the run came to.
+        """Derive the outcome from the executed cells and the connection on disk.
 
         Args:
             cells: as they were executed.
             error: what ended the run: the failure of a cell, or something else; None if all cells were executed.
-            redactor: takes secrets out.
+            redactor: removes secrets.
         """
-        ended = datetime.now(UTC)
-        outcome = outcome_of(cells)
-        told = redactor.value(_ending(cells, outcome, error), "outcome")
-        if (found := redactor.error()) and told["outcome"] != STOPPED:
-            told |= _with_secrets(told, found)
-        told["connection"] = outcome.get("connection") or self.parameters.get("connection") or None
-        stands = self._standing(told["connection"])
-        if told.get("fingerprint") in {None, stands.get("fingerprint")}:
-            told = {**told, **stands}
-        told["redacted"] = [vars(find) for find in redactor.finds]
-        times = {"started": timestamp(self.started), "ended": timestamp(ended)}
-        spent = {
-            "seconds": round((ended - self.started).total_seconds(), 3),
-            "steps": list(steps(cells, Path(self.source).stem)),
-        }
-        self.told = {**told, **times, **redactor.value(spent, "outcome")}
+        ended, shown = datetime.now(UTC), outcome_of(cells)
+        outcome = redactor.value(_ending(cells, shown, error), "outcome")
+        if (secret := redactor.error()) and outcome["outcome"] != STOPPED:
+            also = f" It also failed: {outcome.get('error')}: {outcome.get('message')}" if outcome["exitCode"] else ""
+            outcome |= _failure(secret) | {"outcome": outcome["outcome"], "message": secret.message + also}
+        outcome["connection"] = name = shown.get("connection") or self.parameters.get("connection") or None
+        with suppress(UCLError, OSError, ValueError):  # there may be no such connection
+            if isinstance(name, str):
+                facts = identity_facts(Connection(Home(str(self.parameters.get("home") or "")), name))
+                if outcome.get("fingerprint") in {None, facts["fingerprint"]}:
+                    outcome |= facts
+        outcome["redacted"] = [vars(find) for find in redactor.finds]
+        outcome |= {"started": timestamp(self.started), "ended": timestamp(ended)}
+        outcome["seconds"] = round((ended - self.started).total_seconds(), 3)
+        outcome["steps"] = redactor.value([*steps(cells, Path(self.source).stem)], "outcome")
+        self.outcome = outcome
 
     def as_json(self, notebook: str | Path | None) -> dict[str, Any]:
-        """For programs.
+        """Return it for programs.
 
         Args:
-            notebook: where the executed notebook lies.
+            notebook: where the executed notebook is.
         """
         where = {"source": self.source, "notebook": str(notebook) if notebook else None}
-        return {"schemaVersion": SCHEMA_VERSION, "kind": "run", **self.told, **where}
-
-    def _standing(self, name: object) -> dict[str, Any]:
-        """How the connection stands now, whatever the run came to; nothing if that cannot be told."""
-        with suppress(UCLError, OSError, ValueError):
-            if isinstance(name, str) and name:
-                return identity_facts(Connection(Home(str(self.parameters.get("home") or "")), name))
-        return {}
+        return {"schemaVersion": SCHEMA_VERSION, "kind": "run", **self.outcome, **where}
 
 
 def refused(source: str | Path, parameters: Mapping[str, Any], error: UCLError) -> Record:
-    """The record of a run that did not begin, since ``error`` forbids it."""
+    """Return the record of a run that did not begin, because of ``error``."""
     kept = {}
     for name in ("connection", "home"):
-        with suppress(UCLError):  # nobody may have looked at them yet
+        with suppress(UCLError):  # they may not have been checked yet
             refuse_secret(name, value := str(parameters.get(name) or ""))
             kept[name] = value
     record = Record(str(source), kept, datetime.now(UTC))
@@ -115,9 +108,9 @@ def refused(source: str | Path, parameters: Mapping[str, Any], error: UCLError) 
 
 
 def write_refusal(output: Path, source: str | Path, parameters: Mapping[str, Any], error: UCLError) -> None:
-    """Write the outcome of a run that did not begin: nobody is to take that of an earlier one for it.
+    """Write the outcome of a run that did not begin, so that an earlier one is not taken for it.
 
-    Where it cannot be written, or there is no folder for it, it is left out; the caller raises ``error``.
+    If it cannot be written, or there is no folder for it, nothing happens: the caller raises ``error``.
     """
     if not output.absolute().parent.is_dir():
         return
@@ -143,32 +136,32 @@ def identity_facts(connection: Connection) -> dict[str, Any]:
 
 
 def outcome_path(notebook: Path) -> Path:
-    """Where the outcome of a run lies: ``X.outcome.json`` beside ``X.ipynb``."""
+    """Return where the outcome of a run is: ``X.outcome.json`` beside ``X.ipynb``."""
     return notebook.with_name(f"{notebook.name.removesuffix('.ipynb')}.outcome.json")
 
 
-def write_outcome(path: Path, told: Mapping[str, Any]) -> None:
-    """Write it whole, mode 0600.
+def write_outcome(path: Path, outcome: Mapping[str, Any]) -> None:
+    """Write an outcome whole, mode 0600.
 
     Raises:
         StorageFailed: it could not be written.
     """
-    write(path, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+    write(path, (json.dumps(outcome, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def outcome_of(cells: Cells) -> dict[str, Any]:
-    """The last outcome that a cell has shown; empty if none has."""
-    outputs = (output for cell in cells for output in cell.get("outputs", ()))
-    found = [output["data"][OUTCOME_MIME] for output in outputs if OUTCOME_MIME in output.get("data", {})]
-    return dict(found[-1]) if found and isinstance(found[-1], Mapping) else {}
+    """Return the last outcome that a cell has shown; empty if none has."""
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    outcomes = [output["data"][OUTCOME_MIME] for output in outputs if OUTCOME_MIME in output.get("data", {})]
+    return dict(outcomes[-1]) if outcomes and isinstance(outcomes[-1], Mapping) else {}
 
 
 def steps(cells: Cells, name: str = "") -> Iterator[dict[str, Any]]:
-    """The headings with code below them: name, seconds, and ``completed``, ``failed`` or ``pending``.
+    """Yield the headings with code below them: name, seconds, and ``completed``, ``failed`` or ``pending``.
 
     Args:
         cells: of an executed notebook.
-        name: of what stands before the first heading.
+        name: of the code before the first heading.
     """
     below = list[Mapping[str, Any]]()
     for cell in [*cells, {"cell_type": "markdown", "source": "# the end"}]:
@@ -182,47 +175,43 @@ def steps(cells: Cells, name: str = "") -> Iterator[dict[str, Any]]:
 
 
 def _step(name: str, below: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    found = {one.get("status") for one in below}
-    status = "failed" if "failed" in found else "completed" if found == {"completed"} else "pending"
-    return {"name": name, "seconds": round(sum(one.get("duration") or 0.0 for one in below), 3), "status": status}
+    statuses = {cell.get("status") for cell in below}
+    status = "failed" if "failed" in statuses else "completed" if statuses == {"completed"} else "pending"
+    return {"name": name, "seconds": round(sum(cell.get("duration") or 0.0 for cell in below), 3), "status": status}
 
 
-def _ending(cells: Cells, outcome: Mapping[str, Any], error: BaseException | None) -> dict[str, Any]:
-    """What the run came to: what stopped it, or else what the notebook says of itself."""
+def _ending(cells: Cells, shown: Mapping[str, Any], error: BaseException | None) -> dict[str, Any]:
+    """Derive the outcome from the error that stopped the run, or else from the outcome that the notebook has shown."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
         code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else INTERRUPTED
         remedy = "Nothing is lost; run it again to go on."
         return {"outcome": STOPPED, "exitCode": code, "message": "The run was told to stop.", "remedy": remedy}
     if isinstance(error, UCLError):
-        told = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy or None}
-        return {"outcome": "failed", "exitCode": error.exit_code, **told}
+        return _failure(error)
     unrun = [number for number, cell in enumerate(cells, 1) if _is_unrun(cell)]
     if isinstance(error, CellFailed) and error.is_exit:
         rest = f"; cells after it were not run: {len(unrun)}" if unrun else ""
-        return {"outcome": "done", "exitCode": 0, "message": f"Cell {error.index + 1} ended the run{rest}.", **outcome}
+        return {"outcome": "done", "exitCode": 0, "message": f"Cell {error.index + 1} ended the run{rest}.", **shown}
     if error is None and unrun:
         error = CellFailed(unrun[0] - 1, "CellNotExecuted", f"cell {unrun[0]} was not executed")
     if error is None:
-        return {"outcome": "done", "exitCode": 0, **outcome}
+        return {"outcome": "done", "exitCode": 0, **shown}
     name, text = (error.name, error.text) if isinstance(error, CellFailed) else (type(error).__name__, str(error))
-    if outcome.get("exitCode"):
-        return {"outcome": "failed", "error": name, "message": text, **outcome}
-    return {"outcome": "failed", "exitCode": 1, "error": name, "message": text}
+    of_notebook = shown if shown.get("exitCode") else {"exitCode": 1}
+    return {"outcome": "failed", "error": name, "message": text, **of_notebook}
 
 
 def _is_unrun(cell: Mapping[str, Any]) -> bool:
-    """Whether a code cell was never begun."""
+    """Return whether a code cell was never begun."""
     status = cell["metadata"].get("papermill", {}).get("status")
     return cell["cell_type"] == "code" and status not in {"completed", "failed"}
 
 
-def _with_secrets(told: Mapping[str, Any], found: SecretRedacted) -> dict[str, Any]:
-    """What a secret that was found changes; what the run did, and why it failed, is reported as well."""
-    also = f" It also failed: {told.get('error')}: {told.get('message')}" if told["exitCode"] else ""
-    message, remedy = found.message + also, found.remedy
-    return {"exitCode": found.exit_code, "error": type(found).__name__, "message": message, "remedy": remedy}
+def _failure(error: UCLError) -> dict[str, Any]:
+    described = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy or None}
+    return {"outcome": "failed", "exitCode": error.exit_code, **described}
 
 
 def timestamp(at: datetime) -> str:
-    """A UTC moment to the millisecond, as ISO 8601: ``2026-04-15T09:00:00.123Z``."""
+    """Return a UTC moment to the millisecond, as ISO 8601: ``2026-04-15T09:00:00.123Z``."""
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,9 +11,8 @@ from hashlib import blake2b
 from typing import Any
 
 from ucl_helpers.errors import SecretFound, SecretRedacted
-from ucl_helpers.headless.redaction.forms import leaves, raw
-from ucl_helpers.headless.redaction.matcher import KnownSecrets
-from ucl_helpers.headless.redaction.search import find_secret
+from ucl_helpers.headless.redaction.readings import leaves, raw
+from ucl_helpers.headless.redaction.search import KnownSecrets, find_secret
 from ucl_helpers.models import OUTCOME_MIME
 
 _MOST_NAMED = 5  # finds that an error names
@@ -64,26 +63,18 @@ class Redactor:
             value = _replaced(value, condemned, f"[{kind} removed]")
         return value
 
-    def notebook(self, notebook: MutableMapping[str, Any], numbers: Collection[int] | None = None) -> Collection[int]:
-        """Remove secrets, in place, from the metadata of a notebook and from what its cells have besides sources.
-
-        Only the cells with these numbers, counted from 1, are searched; all if it is None or if more has become known.
-        Returns the numbers of those that were searched.
-        """
-        before, self._known = self._count, self._ask()  # keys may have been made
+    def notebook(self, notebook: MutableMapping[str, Any]) -> None:
+        """Remove secrets, in place, from the metadata of a notebook and from what its cells have besides sources."""
+        self._known = self._ask()  # keys may have been made
         self._count = self._known.count
-        if numbers is None or self._count != before:
-            numbers = range(1, len(notebook["cells"]) + 1)
         self.value(notebook["metadata"], "metadata of the notebook")
-        for number in numbers:
-            cell = notebook["cells"][number - 1]
+        for number, cell in enumerate(notebook["cells"], 1):
             for part in ("metadata", "attachments"):
                 self.value(cell.get(part), f"cell {number}, {part}")
             if found := ", ".join(self._search_outputs(outputs := cell.get("outputs") or [], f"cell {number}")):
                 self.condemned.add(number)
                 note = {"output_type": "stream", "name": "stderr", "text": f"[outputs removed: {found}]\n"}
                 outputs[:] = [type(outputs[0])(note), *self._kept(outputs)]
-        return numbers
 
     def _search_outputs(self, outputs: Sequence[Any], cell: str) -> list[str]:
         """Search each stream and kind of output, then all as they were shown, since a key may be spread over them."""

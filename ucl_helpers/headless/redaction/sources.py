@@ -24,8 +24,8 @@ from platformdirs import user_data_path
 
 from ucl_helpers.connection.files import read_regular
 from ucl_helpers.errors import UsageError
-from ucl_helpers.headless.redaction.forms import leaves
-from ucl_helpers.headless.redaction.matcher import BEARER, TOKEN, KnownSecrets
+from ucl_helpers.headless.redaction.readings import leaves
+from ucl_helpers.headless.redaction.search import BEARER, TOKEN, KnownSecrets
 from ucl_helpers.operations import read_token
 from ucl_private_files import UnsafePath, is_private_folder, require_private_below
 

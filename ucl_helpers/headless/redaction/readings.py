@@ -43,6 +43,7 @@ _NUMBERS = {  # by base; 0 stands for the base that the prefix of the number say
     2: re.compile(r"[01]{8}"),
 }
 _BASE32 = ascii_uppercase + "234567"
+_BASE32_WORD = re.compile(r"\b(?:[A-Z2-7]{16,}|[a-z2-7]{16,})")  # prose has none, so that this reading costs nothing
 _TO_BASE32 = bytes.maketrans(_BASE32.encode(), f"{digits}{ascii_lowercase[:22]}".encode())  # what int(…, 32) reads
 _MAGIC = re.compile(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]")  # of gzip and zlib
 
@@ -112,7 +113,7 @@ def _readings(text: str) -> Iterator[bytes]:
     yield from base64_decoded(raw(text))
     for hexadecimal in (raw(text).replace(b"0x", b""), raw("".join(_DUMP.findall(text)))):
         yield from _digits_decoded(only(hexdigits.encode(), hexadecimal), 4)
-    yield from _digits_decoded(only(_BASE32.encode(), raw(text.upper())).translate(_TO_BASE32), 5)
+    yield from _digits_decoded(raw("".join(_BASE32_WORD.findall(text)).upper()).translate(_TO_BASE32), 5)
     yield bytes([_OD[word] for word in text.split() if word in _OD])
     for base, pattern in _NUMBERS.items():
         numbers = [int(number, base) for number in pattern.findall(text)]
