@@ -25,7 +25,6 @@ from ucl_helpers.errors import UCLError, Unreachable
 from ucl_helpers.headless.run import parameters_of
 from ucl_helpers.models import Configuration, SignedCertificates
 from ucl_helpers.procedures import revocation
-from ucl_helpers.procedures.generations import forget
 from ucl_helpers.procedures.resumption import open_pending, resume, tidy
 from ucl_helpers.wire.tls import Credentials, check_url
 
@@ -119,7 +118,7 @@ def look(connection):
     of_our_errors(pending.credentials, Credentials)
     of_our_errors(lambda: revocation.valid_identities(fresh, now), revocation.ValidIdentities)
     of_our_errors(lambda: revocation.unsettled(fresh), str | None)
-    of_our_errors(lambda: forget(fresh, clock=now))  # refused: it has identities that are valid, or an error
+    of_our_errors(lambda: revocation.forget(fresh, clock=now))  # refused: it has identities that are valid, or an error
     assert fresh.path.is_dir()
 
 
