@@ -146,16 +146,14 @@ def read_token(text: str) -> OneTimeToken:
 
     Raises:
         UsageError: it has none of these forms, so it is not worth sending; says what it looks like. The text itself is
-            never repeated. ``data['is_word']`` is set if it could be a token but for its length.
+            never repeated.
     """
     token = _token_in(text)
     if token is None or not _is_token(token.token):
-        instead = _what_instead(unwrapped(text))
         raise UsageError(
-            f"The one-time token {instead}.",
+            f"The one-time token {_what_instead(unwrapped(text))}.",
             remedy="It was not sent. Give it as UCL issued it: the token alone (88 characters), rawEncoded, raw, or "
             "the URL with ?token=.",
-            **({"is_word": True} if instead.endswith(_OTHER_LENGTH) and len(unwrapped(text).split()) == 1 else {}),
         )
     return token
 
@@ -195,7 +193,6 @@ _NO_TOKEN = (
     (re.compile(r"[<{\[]"), "is JSON or a page without a token in it, or was cut off"),
     (re.compile(r"ey"), "looks like rawEncoded, but is damaged or was cut off"),
 )
-_OTHER_LENGTH = "characters, and a token has 88"
 _DEEPEST = 6  # the Director's answer, in it a text, in that base64, in that JSON
 
 
@@ -292,7 +289,7 @@ def _what_instead(text: str) -> str:
     if looks := next((words for pattern, words in _NO_TOKEN if pattern.match(text)), None):
         return looks
     if re.fullmatch(r"[\w=-]+", joined, re.ASCII):
-        return f"has {len(joined)} {_OTHER_LENGTH}"
+        return f"has {len(joined)} characters, and a token has 88"
     return "has characters that no token has"
 
 

@@ -227,7 +227,7 @@ def test_a_signature_whose_answer_got_lost_is_named(secure, between):
     with pytest.raises(Unreachable):
         renew(secure)
     assert "did not answer" in revoke(secure, everything=True).facts["unsettled"]
-    with pytest.raises(UsageError, match="keeps the key of what may be valid"):
+    with pytest.raises(UsageError, match="keeps the key of a certificate that may be valid"):
         forget(secure)
     forget(secure, even_if_valid=True)
     assert not secure.path.exists()

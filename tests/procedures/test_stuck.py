@@ -128,7 +128,7 @@ def test_a_request_that_was_set_aside_unanswered_is_not_forgotten(secure, betwee
     assert renew(secure, key_length=2056).outcome == "renewed"
     assert len(aside(secure)) == 1
     assert "did not answer" in revoke(secure, everything=True).facts["unsettled"]
-    with pytest.raises(UsageError, match="keeps the key of what may be valid"):
+    with pytest.raises(UsageError, match="keeps the key of a certificate that may be valid"):
         forget(secure)
     forget(secure, even_if_valid=True)
 

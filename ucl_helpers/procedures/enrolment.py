@@ -19,19 +19,16 @@ from ucl_helpers.connection import files
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import (
-    BadAnswer,
-    CertificateRejected,
     NewTokenNeeded,
     PossibleOutage,
     Refused,
     RequestRejected,
     RetryLater,
     UCLError,
-    Unreachable,
     UsageError,
 )
 from ucl_helpers.models import OneTimeToken, Outcome
-from ucl_helpers.operations import CONFIGURATION, ONE_TIME_TOKEN, read_bearer, read_token, token_from
+from ucl_helpers.operations import ONE_TIME_TOKEN, read_bearer, read_token, token_from
 from ucl_helpers.procedures.establishment import Establishment, require_unexpired
 from ucl_helpers.tables import Row, Shown
 from ucl_helpers.wire.client import Client
@@ -84,35 +81,26 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None, connectio
     Args:
         given: ``token`` and ``bearer`` (references), ``connector_url``, ``director_url``, ``tenant``,
             ``application_id``; what is missing, None or empty counts as not given.
-        ca_file: PEM of what verifies UCL's servers; None for the system's trust. Looked at here only before a token
-            of the wrong length is refused.
-        connection: whose interrupted establishment tells the endpoint, if neither ``given`` nor the token does.
+        ca_file: PEM of what verifies UCL's servers; None for the system's trust.
+        connection: its interrupted establishment names the endpoint if neither ``given`` nor the token does.
 
     Raises:
         UsageError: both ways are given, or one only in part, or a token without its endpoint; names what is missing.
-        Unreachable, ServerNotTrusted, CertificateRejected: the token has the wrong length, and its endpoint cannot be
-            reached.
     """
     director = {name: given.get(name) or "" for name in _DIRECTOR}
     token = given.get("token")
     if token and any(director.values()):
         raise UsageError("Both a token and access to the Director are given.", remedy="Give one of them.")
     if token:
-        try:
-            found = read_token(resolve(token, what="token"))
-        except UsageError as error:
-            endpoint = given.get("connector_url") or _remembered_endpoint(connection)
-            if endpoint and error.data.get("is_word"):
-                _require_reachable(endpoint, ca_file or (connection.pending.server_ca if connection else None))
-            raise
-        url = given.get("connector_url") or found.connector_url or _remembered_endpoint(connection)
+        one_time_token = read_token(resolve(token, what="token"))
+        url = given.get("connector_url") or one_time_token.connector_url or _remembered_endpoint(connection)
         if url is None:
             raise UsageError(
                 "The token does not name its endpoint.",
                 remedy="Give the token-secured Connector URL as well: --connector-url https://…/connector/graphql "
                 "(connectorURL in the Director's answer; legacyConnectorURL is another).",
             )
-        return replace(found, connector_url=check_url(url, what="The token's endpoint"))
+        return replace(one_time_token, connector_url=check_url(url, what="The token's endpoint"))
     if not any(director.values()):
         return None
     missing = [name for name, value in director.items() if not value]
@@ -120,25 +108,6 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None, connectio
         raise UsageError(f"Missing for the Director: {', '.join(missing)}.", remedy="Give all four.")
     bearer = read_bearer(resolve(director["bearer"], what="bearer"))
     return DirectorAccess(director["director_url"], director["tenant"], director["application_id"], bearer, ca_file)
-
-
-def _require_reachable(url: str, ca_file: Path | None) -> None:
-    """Call a token endpoint without a token, so that a proxy or a network that fails is named before the token is.
-
-    UCL refuses such a call and uses no token up.
-
-    Raises:
-        Unreachable, ServerNotTrusted, CertificateRejected: UCL cannot be reached.
-        UsageError: URL, proxy or CA file cannot be used.
-    """
-    check_url(url, what="The token's endpoint")
-    try:
-        with Client(url, "token", ca_file=ca_file, retry=False) as client:
-            client.call(CONFIGURATION)
-    except (Unreachable, CertificateRejected):
-        raise
-    except (RetryLater, Refused, BadAnswer):
-        return  # an answer, whatever it says
 
 
 def _remembered_endpoint(connection: Connection | None) -> str | None:
