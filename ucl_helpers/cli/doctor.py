@@ -35,10 +35,10 @@ def doctor_command(
       ucl doctor --url https://HOST/connector/graphql --ca-file server-ca.pem
 
     For each thing it says what was found and the one command that mends it. It changes nothing, takes no lock of a
-    connection and has nothing signed. In a folder of its own in the home folder it tries what the file system offers;
-    without NAME also whether locks hold. One call asks UCL for the configuration. With --url it needs no connection:
-    it looks at the home folder, and at network, proxy and trust on the way to that URL. The exit code is 0 when nothing
-    failed (warnings allowed), else that of the error which the first failure stands for.
+    connection and has nothing signed. In a folder of its own in the home folder it tries what the file system offers.
+    One call asks UCL for the configuration. With --url it needs no connection: it looks at the home folder, and at
+    network, proxy and trust on the way to that URL. The exit code is 0 when nothing failed (warnings allowed), else
+    that of the error which the first failure stands for.
     """
     from ucl_helpers.operate.doctor import diagnose, diagnose_home, diagnose_way
 

@@ -36,7 +36,7 @@ from ucl_helpers.errors import Busy, RetryLater
 from ucl_helpers.extras import install_command, is_installed
 from ucl_helpers.headless.notebooks import PACKAGE
 from ucl_helpers.operate.doctor.findings import Commands, shell
-from ucl_helpers.operate.doctor.on_disk import Kept
+from ucl_helpers.operate.doctor.on_disk import OnDisk
 from ucl_helpers.tables import moment, printable, text_table
 
 MOST = 10
@@ -121,7 +121,9 @@ def _row(status: Status) -> tuple[str, str, str]:
 
 def _first_steps(home: Home) -> Iterator[str]:
     """Name the ways to a first connection, and to the notebooks."""
-    yield from _practice("To practise, in a sandbox of your own", _commands(home, "practice", practice=True).finish())
+    yield from _practice(
+        "To practise, in a sandbox of your own", Commands(Connection(home, "practice"), practice=True).finish()
+    )
     yield from _real(home)
     if (makefile := PACKAGE.parent / "Makefile").exists():
         yield from _advice(f"{_NOTEBOOKS}:", shell("make", "-C", makefile.parent, "lab"))
@@ -140,7 +142,7 @@ def _practice(why: str, command: str) -> tuple[str, str]:
 
 
 def _real(home: Home) -> Iterator[str]:
-    prod = _commands(home, "prod")
+    prod = Commands(Connection(home, "prod"))
     yield from _advice("With the tutorial's files:", prod.again(Path("ucl-app.key"), Path("ucl-app.crt")))
     yield from _advice("With a one-time token, which it asks for:", prod.establish())
 
@@ -149,11 +151,11 @@ def _steps(home: Home, statuses: Sequence[Status], now: datetime) -> Iterator[st
     """Name what each connection needs; if none needs anything, until when, and what else there is."""
     steps = [(status, step) for status in statuses if (step := next_step(status))]
     for status, step in steps[:MOST]:
-        command = _command(step, Kept(Connection(home, status.name), now).commands)
+        command = _command(step, OnDisk(Connection(home, status.name), now).commands)
         calls = status.sandbox and step.action in {"renew", "finish", "establish"}
         why = f"{status.name}: {step.why}"
         yield from _practice(why, command) if calls else _advice(why, command)
-    some = _commands(home, statuses[0].name)
+    some = Commands(Connection(home, statuses[0].name))
     if len(steps) > MOST:
         yield from _advice(f"And {len(steps) - MOST} more:", some.ucl("status"))
     if sum(step.action == "renew" for _, step in steps) > 1:
@@ -165,10 +167,6 @@ def _steps(home: Home, statuses: Sequence[Status], now: datetime) -> Iterator[st
             yield from _practice("To see a renewal now", some.renew("--force"))
         if all(status.sandbox for status in statuses):
             yield from _real(home)
-
-
-def _commands(home: Home, name: str, *, practice: bool = False) -> Commands:
-    return Commands(Connection(home, name), practice=practice, url=None, server_ca=None)
 
 
 def _command(step: Step, commands: Commands) -> str:

@@ -26,9 +26,9 @@ def shell(ucl, tmp_path_factory):
 
 NAMES = [
     *("home folder", "file system", "connection folder", "access", "secrecy", "settings", "references", "lock"),
-    *("state files", "journal", "identity in use", "key and certificate", "key at rest", "files", "chain"),
+    *("state files", "identity in use", "key and certificate", "key at rest", "files", "chain"),
     *("validity", "revocation"),
-    *("under way", "one-time token", "set aside", "leftovers", "hooks", "other valid certificates"),
+    *("under way", "one-time token", "set aside", "hooks"),
     *("certificate endpoint", "proxy", "name resolution", "TCP connection", "TLS handshake", "server trust"),
     *("client certificate", "UCL's answer", "clock", "subject", "URLs"),
 ]

@@ -349,11 +349,3 @@ def test_what_is_no_file_is_no_matter_of_modes(prod, monkeypatch):
     (prod.path / "settings.toml").write_text('exports.pkcs12 = "env:P12"\nnotices.urls = ["file:~nobody-here/x"]\n')
     export(prod)
     assert well(prod)["references"].found == "the settings refer to no file"
-
-
-@pytest.mark.parametrize(("length", "status"), [(5, "warning"), (6, "ok")])
-def test_a_passphrase_that_is_too_short_for_java_is_named(length, status, prod, place):
-    refer(prod, REFERRING["exports.pkcs12"], place / "secret", "ä" * length)
-    finding = diagnose(prod, offline=True)["references"]
-    told = "fewer than six" in finding.found and "ucl export prod" in finding.remedy
-    assert (finding.status, told) == (status, status != "ok")

@@ -88,17 +88,6 @@ def test_what_was_set_aside_and_cannot_be_read_is_named(secure, count):
     count(mended=1)
 
 
-def test_certificates_that_are_valid_and_not_in_use_are_listed(secure, between):
-    first = secure.current.name
-    renew(secure, key_length=2048)
-    go(Renewal.begin(secure, key_length=2048), "sign")
-    told = diagnose(secure)["other valid certificates"]
-    assert told.status == "ok"
-    assert [text in told.found for text in (f"generation {first}, to 20", "signed, never used (pending)")] == [True] * 2
-    assert secure.current.name not in told.found
-    assert diagnose(secure, offline=True, clock=Clock(days=91))["other valid certificates"].found == "none"
-
-
 # -- an establishment --------------------------------------------------------------------------------------------------
 
 
@@ -189,17 +178,7 @@ def test_a_holder_that_died_holds_nothing(secure, holder, count):
     assert well(secure)["lock"].found == "free"
 
 
-# -- under temporary names ---------------------------------------------------------------------------------------------
-
-
-def test_what_a_killed_run_left_is_named_and_the_next_run_removes_it(secure, count):
-    for name in ("generations/.new.0123abcd.tmp", ".current.0123abcd.tmp"):
-        (secure.path / name).mkdir(mode=0o700)
-    with secure.lock.held():
-        assert "lock" in bad(diagnose(secure))
-        assert diagnose(secure)["leftovers"].found == "they belong to the run that holds the lock"
-    mended(named(secure, "leftovers", ".current.0123abcd.tmp, generations/.new", status="warning"), secure)
-    count(mended=1)
+# -- what was killed ---------------------------------------------------------------------------------------------------
 
 
 def test_a_key_left_by_an_import_that_was_killed_is_named(secure, count):

@@ -11,7 +11,6 @@ from tls_servers import PAUSE, accepting, proxying
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Unreachable
 from ucl_helpers.operate.doctor import diagnose
-from ucl_helpers.operate.doctor.findings import Commands
 from ucl_helpers.operate.doctor.reach import Reach
 from ucl_sandbox import Fault
 
@@ -63,11 +62,9 @@ def test_a_handshake_that_fails(at, behaviour, text, code, count):
 def test_a_connection_that_is_gone_before_the_handshake_is_no_handshake(at):
     """It may be reset between the two, and is then no longer connected: ``wrap_socket`` makes no handshake with it."""
     with accepting(hangs_up) as server:
-        prod = at(server.url)
-        commands = Commands(prod, practice=False, url=server.url, server_ca=None)
-        look = Reach(server.url, prod.current, commands, utc_now)
+        way = Reach(server.url, utc_now)
         with socket.socket() as never_connected, pytest.raises(Unreachable, match="connection reset by peer"):
-            look._handshake(never_connected, None)
+            way._handshake(never_connected, None)
 
 
 def test_nothing_comes_at_all(at, count):

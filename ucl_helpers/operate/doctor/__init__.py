@@ -1,8 +1,8 @@
-"""What is wrong with a connection, and the one command that mends it: ``ucl doctor``.
+"""``ucl doctor``: find out what is wrong with a connection, and the one command that repairs it.
 
-It looks from near to far: at the home folder, at the files, at the identity in use, at what runs have left, then at the
-way to UCL and at what UCL says. It changes nothing, takes no lock and signs nothing. What a fault nearer by explains is
-not told as another fault.
+It examines from near to far: the home folder, the files, the identity in use, what runs have left, then the way to UCL
+and UCL's answer. It changes nothing, takes no lock and signs nothing. If one fault explains another, it reports only
+the first.
 """
 
 from ucl_helpers.operate.doctor.examination import diagnose, diagnose_home, diagnose_way

@@ -1,15 +1,15 @@
-"""What a doctor says: what was looked at, what was found, and the one command that mends it."""
+"""What the doctor reports: what it examined, what it found, and the one command that repairs it."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.crypto import is_sealed
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import StorageFailed, UCLError
 from ucl_helpers.tables import Row, Shown, printable, text_table
 
 Status = Literal["ok", "warning", "failed", "skipped"]
@@ -18,13 +18,13 @@ SEVERITY: Mapping[Status, int] = {"failed": 0, "warning": 1, "ok": 2, "skipped":
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was examined.
 
     Attributes:
-        name: what was looked at.
-        status: a warning needs nobody now; what was skipped could not be looked at, and ``found`` says why.
+        name: what was examined.
+        status: a warning is not urgent; what was skipped could not be examined, and ``found`` says why.
         found: what was found.
-        remedy: the command that mends it, or what else is to be done; empty where nothing is.
+        remedy: the command that repairs it, or what else is to be done; empty where nothing is.
         exit_code: of the error that it stands for, see :mod:`ucl_helpers.errors`; 0 unless it failed.
     """
 
@@ -34,30 +34,46 @@ class Finding:
     remedy: str = ""
     exit_code: int = 0
 
+    def named(self, name: str) -> "Finding":
+        """Return the same finding under a name."""
+        return replace(self, name=name)
 
-def ok(name: str, found: str) -> Finding:
+
+def ok(found: str) -> Finding:
     """All is well."""
-    return Finding(name, "ok", found)
+    return Finding("", "ok", found)
 
 
-def warning(name: str, found: str, remedy: str) -> Finding:
-    """It works, and somebody should know."""
-    return Finding(name, "warning", found, remedy)
+def warning(found: str, remedy: str) -> Finding:
+    """It works, and the user should know."""
+    return Finding("", "warning", found, remedy)
 
 
-def failed(name: str, found: str, remedy: str, kind: type[UCLError]) -> Finding:
+def failed(found: str, remedy: str, kind: type[UCLError]) -> Finding:
     """It keeps the connection from working, or its key from being safe."""
-    return Finding(name, "failed", found, remedy, kind.exit_code)
+    return Finding("", "failed", found, remedy, kind.exit_code)
 
 
-def skipped(name: str, why: str) -> Finding:
-    """It could not be looked at, or there is nothing to look at."""
-    return Finding(name, "skipped", why)
+def skipped(why: str) -> Finding:
+    """It could not be examined, or there is nothing to examine."""
+    return Finding("", "skipped", why)
+
+
+def examined(name: str, check: Callable[[], Finding]) -> Finding:
+    """Call a check and name what it found; an error of the toolkit or of the system is a finding as well."""
+    try:
+        finding = check()
+    except UCLError as error:
+        finding = failed(error.message, error.remedy, type(error))
+    except OSError as error:
+        found = f"{error.filename or name}: {str(error.strerror or error).lower()}"
+        finding = failed(found, "Fix that, then run ucl doctor again.", StorageFailed)
+    return finding.named(name)
 
 
 @dataclass(frozen=True)
 class Diagnosis(Shown):
-    """All that was looked at, from near to far; ``name`` is the connection's, or that of the home folder."""
+    """All findings, from near to far; ``name`` is the connection's, or that of the home folder."""
 
     name: str
     findings: Sequence[Finding]
@@ -73,7 +89,7 @@ class Diagnosis(Shown):
     @property
     def worst(self) -> Finding:
         """The first finding that failed, else the first warning, else the first."""
-        return min(self.findings, key=lambda one: SEVERITY[one.status])
+        return min(self.findings, key=lambda finding: SEVERITY[finding.status])
 
     @property
     def exit_code(self) -> int:
@@ -81,36 +97,37 @@ class Diagnosis(Shown):
         return self.worst.exit_code
 
     def caption(self) -> str:
-        """The name, and what is worst."""
+        """The name and the summary."""
         return f"{self.name}: {self.summary()}"
 
     def summary(self) -> str:
-        """What is worst, in a word or two."""
+        """The worst finding, in a word or two."""
         worst = self.worst
         return "all is well" if SEVERITY[worst.status] == SEVERITY["ok"] else f"{worst.status}: {worst.name}"
 
     def rows(self) -> list[Row]:
         """One row a finding."""
-        return [(one.name, one.status, one.found, one.remedy) for one in self.findings]
+        return [(finding.name, finding.status, finding.found, finding.remedy) for finding in self.findings]
 
     def __str__(self) -> str:
         return _text(self)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        told = [{"name": one.name, "status": one.status, "found": one.found, "remedy": one.remedy} for one in self]
-        return {"name": self.name, "ok": self.ok, "exitCode": self.exit_code, "findings": told}
+        names = ("name", "status", "found", "remedy")
+        findings = [dict(zip(names, row, strict=True)) for row in self.rows()]
+        return {"name": self.name, "ok": self.ok, "exitCode": self.exit_code, "findings": findings}
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
 
     def __getitem__(self, name: str) -> Finding:
-        return next(one for one in self.findings if one.name == name)
+        return next(finding for finding in self.findings if finding.name == name)
 
 
 @dataclass(frozen=True)
 class Diagnoses(Shown):
-    """The home folder and every connection in it, one line each: the worst that was found."""
+    """The home folder and every connection in it, one line each: the worst finding."""
 
     diagnoses: Sequence[Diagnosis]
 
@@ -120,58 +137,73 @@ class Diagnoses(Shown):
     @property
     def exit_code(self) -> int:
         """That of the first one that failed, or 0."""
-        return next((one.exit_code for one in self.diagnoses if not one.ok), 0)
+        return next((diagnosis.exit_code for diagnosis in self.diagnoses if not diagnosis.ok), 0)
 
     def caption(self) -> str:
         """How many have what."""
-        bad = sum(not one.ok for one in self.diagnoses)
+        bad = sum(not diagnosis.ok for diagnosis in self.diagnoses)
         return f"{len(self.diagnoses)} looked at, {bad} failed"
 
     def rows(self) -> list[Row]:
         """The worst of each."""
-        return [
-            (one.name, one.worst.status, f"{one.worst.name}: {one.worst.found}", one.worst.remedy)
-            if SEVERITY[one.worst.status] < SEVERITY["ok"]
-            else (one.name, "ok", one.summary(), "")
-            for one in self.diagnoses
-        ]
+        return [_row(diagnosis) for diagnosis in self.diagnoses]
 
     def __str__(self) -> str:
         return _text(self)
 
     def as_json(self) -> list[dict[str, Any]]:
         """For programs: each diagnosis, the home folder's first."""
-        return [one.as_json() for one in self.diagnoses]
+        return [diagnosis.as_json() for diagnosis in self.diagnoses]
+
+
+def _row(diagnosis: Diagnosis) -> Row:
+    worst = diagnosis.worst
+    if SEVERITY[worst.status] < SEVERITY["ok"]:
+        return diagnosis.name, worst.status, f"{worst.name}: {worst.found}", worst.remedy
+    return diagnosis.name, "ok", diagnosis.summary(), ""
 
 
 def _text(shown: Shown) -> str:
-    """As text a remedy stands below what was found: a line of its own, to be copied."""
+    """Put each remedy below its finding, on a line of its own, so that it can be copied."""
     rows = [(name, status, f"{found}\n→ {remedy}" if remedy else found) for name, status, found, remedy in shown.rows()]
     return f"{printable(shown.caption())}\n{text_table([shown.header[:3], *rows])}"
 
 
+@dataclass(frozen=True)
 class Commands:
-    """What mends a connection, as commands to type. A word in capitals behind a ``$`` is for the user to fill in.
+    """The commands that repair a connection. A word in capitals after a ``$`` is for the user to fill in.
 
-    ``waiting``: a renewal has just failed, and only ``--force`` tries it again now.
+    Attributes:
+        connection: the one to repair.
+        practice: it is for practice, in the sandbox.
+        url: its certificate endpoint, if that is known.
+        server_ca: the file that verifies the server; None for the system's CAs.
+        waiting: a renewal has just failed, and only ``--force`` tries it again now.
+        passphrase: a reference to what opens encrypted keys.
     """
 
-    def __init__(
-        self, connection: Connection, *, practice: bool, url: str | None, server_ca: Path | None, waiting: bool = False
-    ) -> None:
-        self.connection, self._practice = connection, practice
-        self.name, self.path = connection.name, connection.location
-        self._home, self._url, self._server_ca, self._waiting = connection.home, url, server_ca, waiting
-        self.passphrase: str | None = None  # a reference: what encrypted keys of ours are opened with
+    connection: Connection
+    practice: bool = False
+    url: str | None = None
+    server_ca: Path | None = None
+    waiting: bool = False
+    passphrase: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The connection's."""
+        return self.connection.name
 
     def ucl(self, *words: str | Path) -> str:
-        """A command of ours, with ``--home`` where it is not the one that would be taken without."""
-        home: list[str | Path] = [] if Home().path == self._home.path else ["--home", self._home.path]
-        return " ".join(_word(one) for one in ("ucl", *words, *home))
+        """A command of ``ucl``, with ``--home`` unless the home folder is the default."""
+        home: list[str | Path] = (
+            [] if Home().path == self.connection.home.path else ["--home", self.connection.home.path]
+        )
+        return " ".join(_word(word) for word in ("ucl", *words, *home))
 
     def renew(self, *options: str) -> str:
-        """Renew it, or go on with a renewal."""
-        insisting = ("--force",) if self._waiting and "--force" not in options else ()
+        """Renew it, or resume a renewal."""
+        insisting = ("--force",) if self.waiting and "--force" not in options else ()
         return self.ucl("renew", self.name, *insisting, *options)
 
     def wait(self) -> str:
@@ -179,37 +211,37 @@ class Commands:
         return f"Wait. When UCL is back: {self.renew()}"
 
     def finish(self) -> str:
-        """Go on with an establishment that was cut off."""
-        return self.ucl("establish", self.name, *(["--sandbox"] if self._practice else []))
+        """Resume an establishment that was interrupted."""
+        return self.ucl("establish", self.name, *(["--sandbox"] if self.practice else []))
 
     def establish(self, token_url: str | None = None) -> str:
-        """Establish it anew, which takes a one-time token."""
-        if self._practice:
+        """Establish it again, which takes a one-time token."""
+        if self.practice:
             return self.finish()
         where = ["--token", "prompt", "--connector-url", token_url or "$CONNECTOR_URL"]
         return self.ucl("establish", self.name, *where, *self._ca())
 
     def again(self, key: Path | None = None, certificate: Path | None = None, **changed: str) -> str:
-        """Import what is in use once more: from other files, with another ``url``, or with another server's ``ca``."""
-        if self._practice:
+        """Import the identity in use again: from other files, with another ``url``, or another ``ca`` of the server."""
+        if self.practice:
             return self.finish()
-        current = self.path / "current"
+        current = self.connection.location / "current"
         key, certificate = key or current / "key.pem", certificate or current / "chain.pem"
         identity: list[str | Path] = ["--key", key, "--certificate", certificate]
         with suppress(OSError):
             if is_sealed(key.read_bytes()):
                 identity += ["--passphrase", self.passphrase or "prompt"]
-        url = changed.get("url") or self._url or "$CERTIFICATE_SECURED_CONNECTOR_URL"
+        url = changed.get("url") or self.url or "$CERTIFICATE_SECURED_CONNECTOR_URL"
         ca: list[str | Path] = ["--ca-file", changed["ca"]] if "ca" in changed else self._ca()
         return self.ucl("import", self.name, *identity, "--connector-url", url, *ca)
 
     def _ca(self) -> list[str | Path]:
-        return ["--ca-file", self._server_ca] if self._server_ca else []
+        return ["--ca-file", self.server_ca] if self.server_ca else []
 
 
 def shell(*words: str | Path) -> str:
     """Words as a command that a shell takes."""
-    return " ".join(_word(one) for one in words)
+    return " ".join(_word(word) for word in words)
 
 
 def _word(word: str | Path) -> str:

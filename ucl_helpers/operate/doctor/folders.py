@@ -1,12 +1,14 @@
-"""What a doctor looks at in folders: that they are there, whose they are, how open they are, and who holds the lock."""
+"""Examine folders: do they exist, who owns and can use them, who holds the lock, what does the file system offer?"""
 
+import fcntl
 import json
 import os
 import pwd
+import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +19,7 @@ from ucl_helpers.connection import files
 from ucl_helpers.connection.exports import EXPORTS
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import Busy, SecretFound, StorageFailed, UCLError
-from ucl_helpers.operate.doctor.findings import Finding, failed, ok, shell, warning
+from ucl_helpers.operate.doctor.findings import Finding, failed, ok, shell, skipped, warning
 from ucl_helpers.tables import span
 
 ROOM = 1 << 20  # bytes; a generation takes some 20 KB, and pending/ as much
@@ -26,98 +28,106 @@ SECRETS = ("key.pem", "identity.pem", "token", *EXPORTS.values())
 LONG = timedelta(minutes=10)  # no step holds the lock for longer
 _EFFECTIVE = os.access in os.supports_effective_ids
 IN_HOME = ("connections", "fleet", "runs", "sandbox")
-_LEFT_HALF_DONE = timedelta(days=1)
+_ABANDONED = timedelta(days=1)  # an import that is under way takes minutes
+MOVE = "Choose a home folder on another file system: --home or UCL_HOME."
+_SYNC = "fsync of folders"
+_LOCAL = {"nolock", "local_lock=all", "local_lock=flock"}
 
 
 def home_folder(home: Home) -> Finding:
-    """The home folder: there or to be made, ours, not to be changed by others, writable, with room for a renewal."""
-    name, path = "home folder", home.path
-    there = path
+    """The home folder exists or can be made, is private to this user, writable, and has room for a renewal."""
+    path = nearest = home.path
     with suppress(OSError):
-        # A link that leads nowhere is not in the way of a folder to be made: it is what is wrong.
-        there = next(one for one in (path, *path.parents) if one.exists() or one.is_symlink())
-    problem = (_folder_problem(name, path) if there == path else None) or privacy(name, path)
-    if there != path:
-        made = ok(name, f"ucl creates {path} when it needs it")
-        return problem or (None if may(there, os.W_OK | os.X_OK) else _folder_problem(name, there)) or made
-    if problem is not None:
+        # A link that leads nowhere is a fault of its own, and not a place where a folder can be made.
+        nearest = next(folder for folder in (path, *path.parents) if folder.exists() or folder.is_symlink())
+    if problem := (_problem_of(path) if nearest == path else None) or privacy(path):
         return problem
-    room = os.statvfs(path)
-    free = room.f_bavail * room.f_frsize
-    if free < ROOM or (room.f_files and not room.f_favail):
+    if nearest != path:
+        made = ok(f"ucl creates {path} when it needs it")
+        return made if may(nearest, os.W_OK | os.X_OK) else _problem_of(nearest) or made
+    disk = os.statvfs(path)
+    free = disk.f_bavail * disk.f_frsize
+    if free < ROOM or (disk.f_files and not disk.f_favail):
         what = f"{free // 1024} KiB" if free < ROOM else "no more files"
-        return failed(name, f"{path} has room for {what}", shell("du", "-sh", path), StorageFailed)
-    there_too = path / "connections"
-    problem = _folder_problem(name, there_too) if os.path.lexists(there_too) else None
-    if (problem := problem or privacy(name, path, *(path / folder for folder in IN_HOME))) is not None:
+        return failed(f"{path} has room for {what}", shell("du", "-sh", path), StorageFailed)
+    connections = path / "connections"
+    problem = _problem_of(connections) if os.path.lexists(connections) else None
+    if problem := problem or privacy(path, *(path / folder for folder in IN_HOME)):
         return problem
-    left = [str(one) for one in _leftovers(path / "connections") if _age(one) > _LEFT_HALF_DONE.total_seconds()]
+    killed = [str(folder) for folder in _entries(connections) if _is_abandoned(folder)]
     if not held(path / "importing" / "lock"):  # an earlier version kept identities there while it imported them
-        left += [str(one) for one in _entries(path / "importing") if one.is_dir()]
-    if left:
-        return warning(name, f"left by a run that was killed: {', '.join(left)}", shell("rm", "-r", *left))
-    return ok(name, f"{path} can be written and has room")
+        killed += [str(folder) for folder in _entries(path / "importing") if folder.is_dir()]
+    if killed:
+        return warning(f"left by a run that was killed: {', '.join(killed)}", shell("rm", "-r", *killed))
+    return ok(f"{path} can be written and has room")
 
 
-def privacy(name: str, home: Path, *below: Path) -> Finding | None:
+def _is_abandoned(folder: Path) -> bool:
+    age = time.time() - folder.lstat().st_ctime
+    return files.TEMPORARY.fullmatch(folder.name) is not None and age > _ABANDONED.total_seconds()
+
+
+def privacy(home: Path, *below: Path) -> Finding | None:
     """What keeps every other command from using these folders; None if nothing does."""
     try:
         files.require_private_folder(home, *below)
     except StorageFailed as error:
-        return failed(name, error.message, error.remedy, StorageFailed)
+        return failed(error.message, error.remedy, StorageFailed)
     return None
 
 
 def connection_folder(connection: Connection) -> Finding:
-    """The connection's folder, likewise; neither it nor one in it is a symlink."""
-    name = "connection folder"
-    for one in connection.folders[1:]:
+    """The connection's folder, likewise; neither it nor a folder in it is a symlink."""
+    for folder in connection.folders[1:]:
         with suppress(OSError):
-            if one.is_symlink():
-                return failed(name, f"{one} is a symlink to {one.resolve()}", _without_link(one), StorageFailed)
-    return _folder_problem(name, connection.location) or ok(name, str(connection.location))
+            if folder.is_symlink():
+                return failed(f"{folder} is a symlink to {folder.resolve()}", _without_link(folder), StorageFailed)
+    return _problem_of(connection.location) or ok(str(connection.location))
 
 
 def _without_link(link: Path) -> str:
-    """What a link stands for takes its place, if it is ours and nobody else's connection; else the link goes."""
-    there = link.resolve()
-    ours = there.is_dir() and there.stat().st_uid == os.geteuid() and link.parent.resolve() not in there.parents
-    return f"{shell('rm', link)} && {shell('mv', there, link)}" if ours else shell("rm", link)
+    """Put the target in the link's place, if this user owns it and it is no other connection; else remove the link."""
+    target = link.resolve()
+    ours = target.is_dir() and target.stat().st_uid == os.geteuid() and link.parent.resolve() not in target.parents
+    return f"{shell('rm', link)} && {shell('mv', target, link)}" if ours else shell("rm", link)
 
 
 def access(connection: Connection) -> Finding:
-    """Everything below a connection's folder is ours and can be used."""
-    name, closed, foreign = "access", list[Path](), list[Path]()
-    owner, kept = _readers(connection).owner, connection.location / "generations"
-    for one, told in _below(connection.location, closed):
-        folder, given = stat.S_ISDIR(told.st_mode), kept in one.parents
-        if told.st_uid != os.geteuid() and not (given and not folder and told.st_uid == owner):
-            foreign.append(one)
-        elif not may(one, os.R_OK | (os.X_OK if folder else 0) | (0 if given and not folder else os.W_OK)):
-            closed.append(one)
+    """This user owns and can use everything below the connection's folder."""
+    closed, foreign = list[Path](), list[Path]()
+    owner, generations = _readers(connection).owner, connection.location / "generations"
+    for path, facts in _below(connection.location, closed):
+        # In a generation a file may be another user's whom the settings name, and nothing is written again.
+        is_folder, in_generation = stat.S_ISDIR(facts.st_mode), generations in path.parents
+        if facts.st_uid != os.geteuid() and not (in_generation and not is_folder and facts.st_uid == owner):
+            foreign.append(path)
+        elif not may(
+            path, os.R_OK | (os.X_OK if is_folder else 0) | (0 if in_generation and not is_folder else os.W_OK)
+        ):
+            closed.append(path)
     if foreign:
-        return _foreign(name, foreign[0], connection.location)
+        return _foreign(foreign[0], connection.location)
     if closed:
-        return failed(name, f"this user has no access to {_some(closed)}", _tighten(connection), StorageFailed)
-    return ok(name, "this user owns all files and can use them")
+        return failed(f"this user has no access to {_some(closed)}", _tighten(connection), StorageFailed)
+    return ok("this user owns all files and can use them")
 
 
 def secrecy(connection: Connection) -> Finding:
-    """Nobody but who is named in the settings may read what is secret, and nobody may change anything."""
-    name, secret, writable = "secrecy", list[Path](), list[Path]()
-    named, nobody, kept = _readers(connection), access_to.Readers(), connection.location / "generations"
-    for one, told in _below(connection.location, []):
-        readers = named if kept in one.parents else nobody
-        is_secret = stat.S_ISREG(told.st_mode) and any(word in one.name for word in SECRETS)
-        if is_secret and not readers.may_have(told):
-            secret.append(one)
-        elif told.st_mode & WRITE:
-            writable.append(one)
+    """Only the readers that the settings name can read secrets, and no other user can change anything."""
+    secret, writable = list[Path](), list[Path]()
+    named, nobody, generations = _readers(connection), access_to.Readers(), connection.location / "generations"
+    for path, facts in _below(connection.location, []):
+        readers = named if generations in path.parents else nobody
+        is_secret = stat.S_ISREG(facts.st_mode) and any(name in path.name for name in SECRETS)
+        if is_secret and not readers.may_have(facts):
+            secret.append(path)
+        elif facts.st_mode & WRITE:
+            writable.append(path)
     if secret:
-        return failed(name, f"other users can read secrets: {_some(secret)}", _tighten(connection), SecretFound)
+        return failed(f"other users can read secrets: {_some(secret)}", _tighten(connection), SecretFound)
     if writable:
-        return failed(name, f"other users can change {_some(writable)}", _tighten(connection), StorageFailed)
-    return ok(name, f"keys are {named.mode:04o}, tokens 0600, and no other user can change anything")
+        return failed(f"other users can change {_some(writable)}", _tighten(connection), StorageFailed)
+    return ok(f"keys are {named.mode:04o}, tokens 0600, and no other user can change anything")
 
 
 def _tighten(connection: Connection) -> str:
@@ -128,46 +138,39 @@ def _tighten(connection: Connection) -> str:
 
 
 def _readers(connection: Connection) -> access_to.Readers:
-    """Who may read the files of a generation; we alone if the settings cannot be read."""
+    """Return who may read the files of a generation; only this user if the settings cannot be read."""
     with suppress(UCLError):
         return access_to.readers_of(connection.settings.files, connection.name)
     return access_to.Readers()
 
 
 def lock(connection: Connection, now: datetime) -> Finding:
-    """Who holds the lock, and since when. It is looked at, never taken."""
-    name, path = "lock", connection.lock.path
-    told = _json(path)
+    """Who holds the lock, and since when. It is read, never taken."""
+    path = connection.lock.path
     if not held(path):
-        return ok(name, "free")
-    pid, holder = told.get("pid"), connection.lock.holder()
-    here = told.get("host") == socket.gethostname()
+        return ok("free")
+    facts = _json(path)
+    pid, here = facts.get("pid"), facts.get("host") == socket.gethostname()
     alive = "" if not here else ", running" if Path(f"/proc/{pid}").exists() else ", not running any more"
-    since = datetime.fromisoformat(str(told.get("since"))) if told.get("since") else now
-    text = f"held by {holder} ({span(now - since)}{alive})"
+    since = datetime.fromisoformat(str(facts.get("since"))) if facts.get("since") else now
+    text = f"held by {connection.lock.holder()} ({span(now - since)}{alive})"
     if now - since > LONG:
-        return failed(name, f"{text}; no run takes that long", f"kill {pid}" if here else "End that process.", Busy)
-    return warning(name, text, "Wait until it is done.")
+        return failed(f"{text}; no run takes that long", f"kill {pid}" if here else "End that process.", Busy)
+    return warning(text, "Wait until it is done.")
 
 
 def held(path: Path) -> bool:
-    """Whether a process of this machine holds this lock now, as far as the system tells (Linux does)."""
+    """Whether a process of this machine holds this lock now; False where the system does not tell (Linux does)."""
     try:
         file, pid = path.stat(), _json(path).get("pid")
         lines = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
     except OSError:
         return False
     device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
-    taken = [line for line in lines if line[1] == "FLOCK"]  # one that waits has an arrow there
-    # Some file systems tell another device there than they tell of the file: then the holder's number has to do.
+    taken = [line for line in lines if line[1] == "FLOCK"]  # a waiting one has an arrow there
+    # Some file systems name another device there than stat does: then the holder's process id identifies the lock.
     here = (str(pid), str(file.st_ino))
     return any(line[5] == device or (line[4], line[5].rpartition(":")[2]) == here for line in taken)
-
-
-def leftovers(connection: Connection) -> list[Path]:
-    """What lies under temporary names: a run that was killed was writing or removing it."""
-    path = connection.location
-    return [one for name in (".", "generations", "pending", "aside") for one in _leftovers(path / name)]
 
 
 def may(path: Path, mode: int) -> bool:
@@ -180,41 +183,41 @@ def may_be_read(folder: Path) -> bool:
     return may(folder, os.R_OK | os.X_OK)
 
 
-def _folder_problem(name: str, path: Path) -> Finding | None:
+def _problem_of(path: Path) -> Finding | None:
     try:
-        told = path.stat()
+        facts = path.stat()
     except OSError as error:
-        return failed(name, f"{path}: {str(error.strerror).lower()}", shell("ls", "-ld", path), StorageFailed)
-    if told.st_uid != os.geteuid():
-        return _foreign(name, path, path)
-    if not stat.S_ISDIR(told.st_mode):
-        found, mend = f"{path} is not a folder", shell("mv", path, f"{path}.old")
+        return failed(f"{path}: {str(error.strerror).lower()}", shell("ls", "-ld", path), StorageFailed)
+    if facts.st_uid != os.geteuid():
+        return _foreign(path, path)
+    if not stat.S_ISDIR(facts.st_mode):
+        found, remedy = f"{path} is not a folder", shell("mv", path, f"{path}.old")
     elif os.statvfs(path).f_flag & os.ST_RDONLY:
-        found, mend = f"{path} is on a read-only file system", "Choose another home folder: --home or UCL_HOME."
-    elif told.st_mode & WRITE:
-        found, mend = f"other users can change {path}", _closing(path)
+        found, remedy = f"{path} is on a read-only file system", "Choose another home folder: --home or UCL_HOME."
+    elif facts.st_mode & WRITE:
+        found, remedy = f"other users can change {path}", _closing(path)
     elif not may(path, os.R_OK | os.W_OK | os.X_OK):
-        found, mend = f"this user cannot write to {path}", shell("chmod", "u+rwx", path)
+        found, remedy = f"this user cannot write to {path}", shell("chmod", "u+rwx", path)
     else:
         return None
-    return failed(name, found, mend, StorageFailed)
+    return failed(found, remedy, StorageFailed)
 
 
 def _closing(path: Path) -> str:
-    """One command that closes a folder: the home folder with all that is in it, if the folder belongs to one."""
+    """Return one command that closes a folder; if it belongs to a home folder, the home folder with all in it."""
     for home in (path, path.parent, path.parent.parent):
         if command := files.closing_home(home, path):
             return command
     return shell("chmod", "go-w", path)
 
 
-def _foreign(name: str, one: Path, path: Path) -> Finding:
-    owner, us = _user(one.lstat().st_uid), _user(os.geteuid())
-    found = f"{one} belongs to {owner}, but ucl runs as {us}"
+def _foreign(path: Path, folder: Path) -> Finding:
+    owner, us = _user(path.lstat().st_uid), _user(os.geteuid())
+    found = f"{path} belongs to {owner}, but ucl runs as {us}"
     if os.geteuid() != 0:
-        return failed(name, found, shell("sudo", "chown", "-R", us, path), StorageFailed)
-    mend = f"Run ucl as {owner}: sudo -u {owner} ucl …"  # whoever owns a folder can plant links in it for root
-    return failed(name, found, mend, StorageFailed) if one.is_dir() else warning(name, found, mend)
+        return failed(found, shell("sudo", "chown", "-R", us, folder), StorageFailed)
+    remedy = f"Run ucl as {owner}: sudo -u {owner} ucl …"  # the owner of a folder can plant links in it for root
+    return failed(found, remedy, StorageFailed) if path.is_dir() else warning(found, remedy)
 
 
 def _user(number: int) -> str:
@@ -225,16 +228,12 @@ def _user(number: int) -> str:
 
 
 def _below(path: Path, closed: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-    """Everything below a folder but symlinks; folders that may not be looked into go to ``closed``."""
+    """Yield everything below a folder except symlinks; add folders that this user cannot read to ``closed``."""
     for folder, folders, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
-        for one in (Path(folder, name) for name in [*folders, *names]):
-            with suppress(FileNotFoundError):  # somebody is at work
-                if not stat.S_ISLNK((told := one.lstat()).st_mode):
-                    yield one, told
-
-
-def _leftovers(folder: Path) -> list[Path]:
-    return [one for one in _entries(folder) if files.TEMPORARY.fullmatch(one.name)]
+        for entry in (Path(folder, name) for name in [*folders, *names]):
+            with suppress(FileNotFoundError):  # another process is at work
+                if not stat.S_ISLNK((facts := entry.lstat()).st_mode):
+                    yield entry, facts
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -243,16 +242,119 @@ def _entries(folder: Path) -> list[Path]:
     return []
 
 
-def _age(path: Path) -> float:
-    return time.time() - path.lstat().st_ctime
-
-
 def _json(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        told = json.loads(path.read_bytes())
-        return told if isinstance(told, dict) else {}
+        facts = json.loads(path.read_bytes())
+        return facts if isinstance(facts, dict) else {}
     return {}
 
 
 def _some(paths: list[Path]) -> str:
     return str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+
+
+# -- the file system ---------------------------------------------------------------------------------------------------
+
+
+def file_system(home: Home, *below: Path) -> Finding:
+    """Whether the home folder's file system offers what the toolkit needs, each feature tried in a folder made for it.
+
+    It needs ``fsync`` of folders (a rename outlasts a power cut), permissions (only this user reads a key), symbolic
+    links and a rename over one (a new generation becomes current at once), and ``flock`` (one writer at a time).
+    Network mounts, FAT, some FUSE file systems and folders that a virtual machine shares with its host lack some of
+    these. *Not* tried: another machine. Of a network mount that keeps its locks local only the options tell, on Linux.
+
+    Nothing is tried, and so nothing is written, if others can change the home folder or one of the folders ``below``.
+    """
+    if not home.path.is_dir() or not may(home.path, os.W_OK | os.X_OK):
+        return skipped(f"{home.path} does not exist, or is not writable")
+    if privacy(home.path, *below) is not None:
+        return skipped("see home folder")
+    folder = files.temporary(home.path / "doctor")
+    folder.mkdir(mode=0o700)
+    try:
+        lacking = {feature: problem for feature, attempt in _FEATURES.items() if (problem := _tried(attempt, folder))}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    found = f"on {home.path}: {', '.join(f'no {feature} ({why})' for feature, why in lacking.items())}"
+    if lacking.keys() == {_SYNC}:
+        return warning(f"{found}: a power cut can undo the last changes", MOVE)
+    if lacking:
+        return failed(found, MOVE, StorageFailed)
+    if option := local_locks(home.path):
+        return warning(f"{home.path} is mounted with {option}: other machines do not see its locks", MOVE)
+    return ok(f"it supports {', '.join(_FEATURES)}")
+
+
+def _tried(attempt: Callable[[Path], str], folder: Path) -> str:
+    try:
+        return attempt(folder)
+    except OSError as error:
+        return str(error.strerror or error).lower()
+
+
+def _sync(folder: Path) -> str:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return ""
+
+
+def _permissions(folder: Path) -> str:
+    """Close a file and a folder that were open to others."""
+    file, below = folder / "file", folder / "below"
+    file.touch()
+    below.mkdir()
+    for path, opened, closed in ((file, 0o644, 0o600), (below, 0o755, 0o700)):
+        path.chmod(opened)
+        path.chmod(closed)
+        if (mode := stat.S_IMODE(path.stat().st_mode)) != closed:
+            return f"chmod {closed:04o} leaves {mode:04o}"
+    return ""
+
+
+def _links(folder: Path) -> str:
+    link, new = folder / "link", folder / "new-link"
+    link.symlink_to("old")
+    new.symlink_to("new")
+    new.rename(link)
+    target = str(link.readlink())
+    return "" if target == "new" else f"after a rename, the link still points to {target!r}"
+
+
+def _locks(folder: Path) -> str:
+    """Lock a file that is opened twice: for the kernel these are two holders, as two processes would be."""
+    with (folder / "lock").open("w") as holder, (folder / "lock").open() as other:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(holder, fcntl.LOCK_UN)
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return ""
+    return "a lock that is held can be taken again"
+
+
+def local_locks(path: Path, table: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return the option of a network mount that keeps its locks on this machine, or nothing; proc(5)."""
+    try:
+        lines = [line.partition(" - ")[::2] for line in table.read_text().splitlines()]
+    except OSError:
+        return ""
+    mounts = [(*left.split(" ")[4:6], *right.split(" ")) for left, right in lines if right]
+    above = [mount for mount in mounts if path.is_relative_to(mount[0].replace("\\040", " "))]
+    if not above:
+        return ""
+    _, options, kind, _, more = max(above, key=lambda mount: len(mount[0]))[:5]
+    local = _LOCAL & {*options.split(","), *more.split(",")}
+    return min(local, default="") if kind.startswith("nfs") else ""
+
+
+_FEATURES: dict[str, Callable[[Path], str]] = {
+    _SYNC: _sync,
+    "file permissions": _permissions,
+    "symbolic links": _links,
+    "locks": _locks,
+}

@@ -1,9 +1,8 @@
-"""What a doctor looks at in a connection: its settings, the identity in use, and what runs have left there.
+"""Examine a connection's settings and the identity in use. Nothing is changed, locked or called."""
 
-Nothing is changed, no lock is taken, nobody is called.
-"""
-
-from collections.abc import Callable
+import os
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -12,22 +11,25 @@ from typing import cast
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from ucl_helpers.checks import TOLERANCE, Expected, check_identity
-from ucl_helpers.connection import hook_state, state
-from ucl_helpers.connection.attempts import FILE as ATTEMPTS_FILE
+from ucl_helpers.connection import access, exports
 from ucl_helpers.connection.attempts import remembered
 from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.passphrases import wanted_by
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.settings import Settings
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.crypto import common_name, public_key_of, read_certificates
+from ucl_helpers.crypto import common_name, is_sealed, public_key_of, read_certificates
 from ucl_helpers.errors import (
     CertificateRejected,
     ChecksFailed,
+    KeyLocked,
     NotYetAccepted,
     Refused,
+    SecretFound,
     StorageFailed,
     UCLError,
     UnknownConnection,
+    UsageError,
 )
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operate.doctor.findings import Commands, Finding, failed, ok, shell, skipped, warning
@@ -37,17 +39,27 @@ from ucl_helpers.wire.tls import check_url
 
 REQUIRED = ("identity.pem", "key.pem", "certificate.pem", "chain.pem", "connection.json")
 _COMPLETE = "chain is complete"
-_OF_TIME = {"key", "valid now", "our clock"}  # checks that are findings of their own
+_EXAMINED_APART = {"key", "valid now", "our clock"}  # checks that are findings of their own
 
 
-class Kept:
-    """A connection as it lies on disk, read once."""
+class OnDisk:
+    """A connection as it is stored, read once, and the commands that repair it.
+
+    Attributes:
+        now: UCL's clock once it is known, else this machine's.
+        settings: the defaults if they cannot be used; ``settings_error`` says why.
+        current: the generation in use, or None if there is none that can be read.
+        accepted: whether UCL has accepted the certificate in use just now.
+    """
 
     def __init__(self, connection: Connection, now: datetime) -> None:
-        self.connection, self.name, self.now = connection, connection.name, now
+        self.connection, self.name, self.now, self.accepted = connection, connection.name, now, False
         self.settings = Settings()
-        with suppress(UCLError):
+        self.settings_error: UCLError | None = None
+        try:
             self.settings = connection.settings
+        except UCLError as error:
+            self.settings_error = error
         self.current: Generation | None = None
         with suppress(UCLError, OSError):
             self.current = connection.current
@@ -56,30 +68,28 @@ class Kept:
             self.generations = connection.generations()
         self.pending = Pending(connection.location / "pending", connection.passphrase)
         self.practice = self.settings.sandbox is not None
-        waiting = remembered(connection).next_try(now) is not None
+        candidates = filter(None, [self.current, *reversed(self.generations)])
         self.commands = Commands(
-            connection, practice=self.practice, url=self._url(), server_ca=self._server_ca(), waiting=waiting
+            connection,
+            practice=self.practice,
+            url=next(filter(None, map(_url_of, candidates)), None),
+            server_ca=self._server_ca(),
+            waiting=remembered(connection).next_try(now) is not None,
+            passphrase=self.settings.key_passphrase,
         )
-        self.commands.passphrase = self.settings.key_passphrase
+
+    @property
+    def identity(self) -> Generation:
+        """The generation in use; one without files if there is none."""
+        return self.current or Generation(self.connection.location / "current")
 
     def _server_ca(self) -> Path | None:
         """What verifies the server, by a path that stays."""
         with suppress(OSError):
             if self.current and self.current.server_ca:
                 return self.connection.path / "current" / "server-ca.pem"
-            if self.current is None:  # an establishment that was cut off
+            if self.current is None:  # an establishment that was interrupted
                 return self.pending.server_ca
-        return None
-
-    def _url(self) -> str | None:
-        """The certificate endpoint of the identity in use, else the last one known."""
-        every = filter(None, [self.current, *reversed(self.generations)])
-        return next((url for one in every if (url := self._url_of(one))), None)
-
-    @staticmethod
-    def _url_of(generation: Generation) -> str | None:
-        with suppress(UCLError, OSError):
-            return check_url(generation.facts.get("connectorUrl"))
         return None
 
     def sandbox_url(self) -> str | None:
@@ -88,188 +98,131 @@ class Kept:
             return self.connection.sandbox_url
         return None
 
-    # -- settings and the identity in use ------------------------------------------------------------------------------
-
-    def settings_file(self) -> Finding:
-        """``settings.toml`` says what it may."""
-        name, path = "settings", self.connection.path / "settings.toml"
-        try:
-            settings = self.connection.settings
-        except UCLError as error:
-            remedy = f"${{EDITOR:-vi}} {shell(path)}" if path.is_file() else shell("mv", path, f"{path}.old")
-            return failed(name, str(error), remedy, type(error))
-        if self.practice:
-            return ok(name, f"for practice, in the sandbox; {settings.key_length} bits")
-        return ok(name, f"{settings.key_length} bits" + ("" if path.exists() else ", all settings at their defaults"))
-
-    def identity(self) -> Finding:
-        """``current`` leads to a generation, and all its files are there."""
-        name, link, current = "identity in use", self.connection.path / "current", self.current
-        if current is not None:
-            problem = self._incomplete(current)
-            if problem:
-                return failed(name, problem, self._lost(), StorageFailed)
-            return ok(name, f"generation {current.name}, complete")
-        if link.exists():
-            return failed(name, f"{link} is not a symlink", shell("mv", link, f"{link}.old"), StorageFailed)
-        if self.generations:
-            return failed(name, f"{link} is missing, but generations exist", self._lost(), StorageFailed)
-        if self.pending:
-            return skipped(name, "none yet, see under way")
-        return failed(name, "not established yet", self.commands.establish(), UnknownConnection)
-
-    def _incomplete(self, current: Generation) -> str:
-        folder = current.path
-        if not self._leads_to_a_generation(folder):
-            return f"current points to {folder}, which is not a generation"
-        missing = [one for one in REQUIRED if not (folder / one).is_file()]
-        if missing:
-            return f"{folder} lacks {', '.join(missing)}"
-        try:
-            check_url(current.facts.get("connectorUrl"), what=f"connectorUrl in {folder / 'connection.json'}")
-        except UCLError as error:
-            return error.message
-        return ""
-
-    def _leads_to_a_generation(self, folder: Path) -> bool:
-        return folder.is_dir() and folder.parent.resolve() == (self.connection.path / "generations").resolve()
-
-    def key_and_certificate(self, current: Generation) -> Finding:
-        """Key, certificate and chain can be read and belong together."""
-        name = "key and certificate"
-        try:
-            current.check_whole(by_key=False)
-        except UCLError as error:
-            return failed(name, error.message, self._lost(), StorageFailed)
-        if not _is_leaf(current):
-            found = f"{current.path / 'certificate.pem'} is not the first certificate of chain.pem"
-            return failed(name, found, self._from_chain(), StorageFailed)
-        if (damage := current.damage_of("client-ca.pem")) is not None:  # it repeats the chain: it can be made again
-            return failed(name, damage.message, self.commands.ucl("export", self.name, "--force"), StorageFailed)
-        return ok(name, f"they match, SHA-256 {current.fingerprint}")
-
-    def chain(self, current: Generation, now: datetime) -> Finding:
-        """The chain is one, and the certificate is for clients."""
-        name, leaf = "chain", current.certificate
-        key = cast(RSAPublicKey, public_key_of(leaf))  # its own; whether that of key.pem is the same was looked at
-        checks = check_identity(current.chain, Expected(key, subject=None, server_now=None, local_now=now))
-        bad = [one for one in checks if one.status != "ok" and one.name not in _OF_TIME]
-        found = "; ".join(f"{one.name}: expected {one.expected}, found {one.found}" for one in bad)
-        lacking = any(one.name == _COMPLETE for one in bad) and not self.practice
-        mend = f"{self.commands.again()} --chain {shell('MISSING.pem')}" if lacking else self.commands.establish()
-        if any(one.status == "failed" for one in bad):
-            return failed(name, found, mend, ChecksFailed)
-        if bad:
-            return warning(name, found, mend if lacking else "Ask UCL's operator. You cannot fix this here.")
-        return ok(name, f"{len(current.chain)} certificates, from {common_name(leaf.subject)}")
-
-    def validity(self, current: Generation, now: datetime) -> Finding:
-        """The certificate is valid now; by UCL's clock, if that is known."""
-        name, validity = "validity", current.validity
-        period = f"{moment(validity.not_before)} to {moment(validity.not_after)}"
-        if now >= validity.not_after:
-            gone = f"expired {span(now - validity.not_after)} ago ({period})"
-            return failed(name, gone, self.commands.establish(), CertificateRejected)
-        if now < validity.not_before - TOLERANCE:
-            ahead = f"not valid yet, for {span(validity.not_before - now)} ({period})"
-            return failed(name, ahead, "timedatectl set-ntp true", NotYetAccepted)
-        seed = f"{self.name}/{common_name(current.certificate.subject)}"
-        when = due(
-            validity,
-            seed=seed,
-            now=now,
-            renew_before=self.settings.renew_before,
-            activated=current.created,
-            min_interval=self.settings.min_interval,
-        )
-        if when.due:
-            return warning(name, f"{period}; due since {moment(when.at)} ({when.reason})", self.commands.renew())
-        return ok(name, f"{period}; due {moment(when.at)}")
-
-    def revocation(self, current: Generation, *, accepted: bool) -> Finding:
-        """Neither did this toolkit revoke it, nor did UCL refuse it when it was to be revoked.
-
-        Args:
-            current: the generation in use.
-            accepted: whether UCL has accepted its certificate just now.
-        """
-        name, verdict = "revocation", self.connection.verdicts().get(current.fingerprint)
-        if verdict is None:
-            return ok(name, "not revoked by ucl")
-        found = f"{verdict}, {moment(verdict.since)}"
-        if verdict.may_pass and accepted:  # which the next renewal finds as well
-            return warning(name, f"{found}; but UCL accepts it now", self.commands.renew())
-        if verdict.status in {"revoked", "refused"}:
-            return failed(name, found, self._another(), Refused)
-        return warning(name, found, f"{self.commands.ucl('revoke', self.name)} --all")
-
-    def state_files(self) -> Finding:
-        """What decides can be read."""
-        name, folder = "state files", self.connection.path
-        try:
-            self.connection.verdicts()
-        except StorageFailed as error:
-            path = folder / state.REVOKED_FILE
-            return failed(name, error.message, shell("mv", path, f"{path}.damaged"), StorageFailed)
-        if damaged := state.damaged_files(folder, (state.ACTIVATION_FILE, hook_state.FILE, ATTEMPTS_FILE)):
-            found = f"{', '.join(map(str, damaged))}: damaged, so ucl ignores it"
-            return warning(name, found, shell("rm", *damaged))
-        return ok(name, "all readable" if state.has_verdicts(folder) else "none yet, so ucl reads the journal")
-
-    def journal(self) -> Finding:
-        """The record for people is whole, as far as that can be noticed. Nothing is decided by it."""
-        name = "journal"
-        if lost := self.connection.lost_events():
-            return warning(name, f"lines were lost: {lost}", "There is nothing to do. No decision depends on it.")
-        return ok(name, f"{len(self.connection.journal())} events")
-
-    def _from_chain(self) -> str:
-        folder = self.connection.path / "current"
-        return shell("openssl", "x509", "-in", folder / "chain.pem", "-out", folder / "certificate.pem")
-
-    def _lost(self) -> str:
-        """What brings back an identity whose files are not whole: what of them is left, an earlier one, a new one."""
-        gone, folder = self.revoked(), self.connection.path / "current"
-        elsewhere = self.current and not self._leads_to_a_generation(self.current.path)
-        if self.current and not elsewhere and self.current.is_readable and self._url_of(self.current):
-            return self._from_chain()  # all that can be lacking is certificate.pem
-        left = Generation(folder).rescued
-        if (
-            left
-            and not elsewhere
-            and left.certificate.not_valid_after_utc > self.now
-            and fingerprint(left.certificate) not in gone
-        ):
-            return self.commands.again(left.key_file, left.certificate_file)
-        return self._another()
-
-    def _another(self) -> str:
-        """What brings back a connection whose identity in use is gone: an earlier one, or a new one."""
-        with suppress(UCLError):
-            if self.connection.usable(self.now):
-                return self.commands.ucl("rollback", self.name)
-        return self.commands.establish()
-
-    def revoked(self) -> set[str]:
+    def unaccepted(self) -> set[str]:
         """Fingerprints of the certificates that UCL does not accept, or may not accept."""
         with suppress(UCLError):
             return set(self.connection.verdicts().having("revoked", "refused", "doubtful"))
         return set()
 
-    def whole(self) -> list[Generation]:
-        """Generations whose files belong together and whose certificate has not expired."""
-        return [one for one in self.generations if one.is_readable and self.now < one.validity.not_after]
+    def recovery(self) -> str:
+        """The command that brings back an identity with damaged files: from what is left of them, else another one."""
+        link = self.connection.path / "current"
+        if self.current is not None and not _is_generation(self.current.path, self.connection):
+            return self.replacement()
+        if self.current and self.current.is_readable and _url_of(self.current):
+            return _from_chain(self)  # only certificate.pem can be missing
+        rescued = Generation(link).rescued
+        if (
+            rescued
+            and rescued.certificate.not_valid_after_utc > self.now
+            and fingerprint(rescued.certificate) not in self.unaccepted()
+        ):
+            return self.commands.again(rescued.key_file, rescued.certificate_file)
+        return self.replacement()
+
+    def replacement(self) -> str:
+        """The command that replaces an identity that is lost: by an earlier one, or a new one."""
+        with suppress(UCLError):
+            if self.connection.usable(self.now):
+                return self.commands.ucl("rollback", self.name)
+        return self.commands.establish()
 
 
-def guarded(name: str, look: Callable[[], Finding]) -> Finding:
-    """A look that comes to nothing is a finding as well."""
+def _url_of(generation: Generation) -> str | None:
+    with suppress(UCLError, OSError):
+        return check_url(generation.facts.get("connectorUrl"))
+    return None
+
+
+def _is_generation(folder: Path, connection: Connection) -> bool:
+    return folder.is_dir() and folder.parent.resolve() == (connection.path / "generations").resolve()
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def settings(disk: OnDisk) -> Finding:
+    """``settings.toml`` can be used."""
+    path = disk.connection.path / "settings.toml"
+    if (error := disk.settings_error) is not None:
+        remedy = f"${{EDITOR:-vi}} {shell(path)}" if path.is_file() else shell("mv", path, f"{path}.old")
+        return failed(str(error), remedy, type(error))
+    bits = f"{disk.settings.key_length} bits"
+    if disk.practice:
+        return ok(f"for practice, in the sandbox; {bits}")
+    return ok(bits + ("" if path.exists() else ", all settings at their defaults"))
+
+
+def references(disk: OnDisk) -> Finding:
+    """Files that the settings refer to are closed to others."""
+    if disk.settings_error:
+        return skipped("see settings")
+    exported = disk.settings.exports
+    named = (disk.settings.key_passphrase, exported.encrypted_key, exported.pkcs12, *disk.settings.notices.urls)
+    there = list(_files_behind(named))
+    if ours := [path for path, facts in there if facts.st_uid == os.geteuid() and facts.st_mode & 0o077]:
+        return warning(f"other users can read {', '.join(map(str, ours))}", shell("chmod", "go=", *ours))
+    if foreign := [path for path, facts in there if facts.st_uid != os.geteuid() and facts.st_mode & 0o007]:
+        found = f"every user can read {', '.join(map(str, foreign))}"
+        return warning(found, "Ask their owner to make them readable only by you or your group.")
+    closed = ", ".join(str(path) for path, _ in there)
+    return ok(f"closed to others: {closed}" if there else "the settings refer to no file")
+
+
+def _files_behind(names: Iterable[str | None]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the files that references name."""
+    for reference in dict.fromkeys(filter(None, names)):
+        with suppress(OSError, RuntimeError, ValueError):
+            path = Path(reference.removeprefix("file:")).expanduser()
+            if reference.startswith("file:") and stat.S_ISREG((facts := path.stat()).st_mode):
+                yield path, facts
+
+
+# -- the identity in use -----------------------------------------------------------------------------------------------
+
+
+def identity(disk: OnDisk) -> Finding:
+    """``current`` leads to a generation, and all its files are there."""
+    link = disk.connection.path / "current"
+    if disk.current is not None:
+        if problem := _incomplete(disk.current, disk.connection):
+            return failed(problem, disk.recovery(), StorageFailed)
+        return ok(f"generation {disk.current.name}, complete")
+    if link.exists():
+        return failed(f"{link} is not a symlink", shell("mv", link, f"{link}.old"), StorageFailed)
+    if disk.generations:
+        return failed(f"{link} is missing, but generations exist", disk.recovery(), StorageFailed)
+    if disk.pending:
+        return skipped("none yet, see under way")
+    return failed("not established yet", disk.commands.establish(), UnknownConnection)
+
+
+def _incomplete(current: Generation, connection: Connection) -> str:
+    folder = current.path
+    if not _is_generation(folder, connection):
+        return f"current points to {folder}, which is not a generation"
+    if missing := [name for name in REQUIRED if not (folder / name).is_file()]:
+        return f"{folder} lacks {', '.join(missing)}"
     try:
-        return look()
+        check_url(current.facts.get("connectorUrl"), what=f"connectorUrl in {folder / 'connection.json'}")
     except UCLError as error:
-        return failed(name, error.message, error.remedy, type(error))
-    except OSError as error:
-        found = f"{error.filename or name}: {str(error.strerror or error).lower()}"
-        return failed(name, found, "Fix that, then run ucl doctor again.", StorageFailed)
+        return error.message
+    return ""
+
+
+def key_and_certificate(disk: OnDisk) -> Finding:
+    """Key, certificate and chain can be read and belong together."""
+    current = disk.identity
+    try:
+        current.check_whole(by_key=False)
+    except UCLError as error:
+        return failed(error.message, disk.recovery(), StorageFailed)
+    if not _is_leaf(current):
+        found = f"{current.path / 'certificate.pem'} is not the first certificate of chain.pem"
+        return failed(found, _from_chain(disk), StorageFailed)
+    if (damage := current.damage_of("client-ca.pem")) is not None:  # it repeats the chain: it can be made again
+        return failed(damage.message, disk.commands.ucl("export", disk.name, "--force"), StorageFailed)
+    return ok(f"they match, SHA-256 {current.fingerprint}")
 
 
 def _is_leaf(current: Generation) -> bool:
@@ -277,3 +230,118 @@ def _is_leaf(current: Generation) -> bool:
         pem = (current.path / "certificate.pem").read_bytes()
         return read_certificates(pem, name="certificate.pem") == (current.certificate,)
     return False
+
+
+def _from_chain(disk: OnDisk) -> str:
+    folder = disk.connection.path / "current"
+    return shell("openssl", "x509", "-in", folder / "chain.pem", "-out", folder / "certificate.pem")
+
+
+def key_at_rest(disk: OnDisk) -> Finding:
+    """Every key is encrypted if ``key_passphrase`` is set, and the passphrase opens the one in use."""
+    if disk.settings_error:
+        return skipped("see settings")
+    try:
+        disk.connection.passphrase()
+        disk.identity.key()
+    except KeyLocked as error:
+        return failed(error.message, disk.commands.ucl("export", disk.name, "--from", "prompt"), KeyLocked)
+    except UsageError as error:
+        return failed(error.message, disk.commands.ucl("settings", disk.name, "--edit"), type(error))
+    if disk.settings.key_passphrase is None:
+        return ok("not encrypted, the default")
+    places: list[Generation | Pending] = [*disk.generations, *disk.connection.aside(), disk.pending]
+    if in_plain := [place for place in places if _is_in_plain(place.path)]:
+        names = ", ".join(place.path.name for place in in_plain)
+        damaged = [place.path for place in in_plain if isinstance(place, Generation) and not place.is_readable]
+        remedy = (
+            shell("rm", "-r", *damaged) if len(damaged) == len(in_plain) else disk.commands.ucl("export", disk.name)
+        )
+        return failed(f"key_passphrase is set, but the key is not encrypted in {names}", remedy, SecretFound)
+    return ok("encrypted, and key_passphrase opens it")
+
+
+def _is_in_plain(folder: Path) -> bool:
+    with suppress(OSError):
+        return not is_sealed((folder / "key.pem").read_bytes())
+    return False
+
+
+def consumer_files(disk: OnDisk) -> Finding:
+    """Exports, owner, group and mode are as in the settings, and the group can pass through the folders."""
+    if disk.settings_error:
+        return skipped("see settings")
+    current, chosen = disk.identity, disk.settings.files
+    try:
+        wanted, readers = wanted_by(disk.settings, disk.name), access.readers_of(chosen, disk.name)
+    except UsageError as error:
+        return failed(error.message, disk.commands.ucl("settings", disk.name, "--edit"), type(error))
+    differing = {name for name in exports.differing(current.contents(), wanted) if name != "key.pem"}
+    if readers.others:  # without other readers, "secrecy" reports a file that is too open
+        differing.update(access.differing(readers, current.path.iterdir()))
+    if differing:
+        found = f"different from the settings: {', '.join(sorted(differing))}"
+        return warning(found, disk.commands.ucl("export", disk.name))
+    if (closed := access.closed_on_the_way(readers, current.path)) is not None:
+        found = f"the group that must read them cannot pass through {closed}"
+        who = "g" if closed.stat().st_gid == readers.way else "o"
+        return failed(found, shell("chmod", f"{who}+x", closed), StorageFailed)
+    there = ", ".join(name for name in exports.EXPORTS.values() if (current.path / name).exists())
+    who = " and ".join(filter(None, (chosen.owner or "us", chosen.group)))
+    return ok(f"for {who}, {chosen.mode:04o}; exports: {there or 'none'}")
+
+
+# -- the certificate, by UCL's clock if it is known --------------------------------------------------------------------
+
+
+def chain(disk: OnDisk) -> Finding:
+    """Each certificate of the chain is signed by the next, and the first is for clients."""
+    certificates = disk.identity.chain
+    key = cast(RSAPublicKey, public_key_of(certificates[0]))  # whether key.pem fits it is examined before
+    checks = check_identity(certificates, Expected(key, subject=None, server_now=None, local_now=disk.now))
+    bad = [check for check in checks if check.status != "ok" and check.name not in _EXAMINED_APART]
+    found = "; ".join(f"{check.name}: expected {check.expected}, found {check.found}" for check in bad)
+    incomplete = any(check.name == _COMPLETE for check in bad) and not disk.practice
+    remedy = f"{disk.commands.again()} --chain {shell('MISSING.pem')}" if incomplete else disk.commands.establish()
+    if any(check.status == "failed" for check in bad):
+        return failed(found, remedy, ChecksFailed)
+    if bad:
+        return warning(found, remedy if incomplete else "Ask UCL's operator. You cannot fix this here.")
+    return ok(f"{len(certificates)} certificates, from {common_name(certificates[0].subject)}")
+
+
+def validity(disk: OnDisk) -> Finding:
+    """The certificate is valid now, and its renewal is not due."""
+    current, now = disk.identity, disk.now
+    dates = current.validity
+    period = f"{moment(dates.not_before)} to {moment(dates.not_after)}"
+    if now >= dates.not_after:
+        found = f"expired {span(now - dates.not_after)} ago ({period})"
+        return failed(found, disk.commands.establish(), CertificateRejected)
+    if now < dates.not_before - TOLERANCE:
+        found = f"not valid yet, for {span(dates.not_before - now)} ({period})"
+        return failed(found, "timedatectl set-ntp true", NotYetAccepted)
+    when = due(
+        dates,
+        seed=f"{disk.name}/{common_name(current.certificate.subject)}",
+        now=now,
+        renew_before=disk.settings.renew_before,
+        activated=current.created,
+        min_interval=disk.settings.min_interval,
+    )
+    if when.due:
+        return warning(f"{period}; due since {moment(when.at)} ({when.reason})", disk.commands.renew())
+    return ok(f"{period}; due {moment(when.at)}")
+
+
+def revocation(disk: OnDisk) -> Finding:
+    """Neither did this toolkit revoke the certificate, nor did UCL refuse it when it was to be revoked."""
+    verdict = disk.connection.verdicts().get(disk.identity.fingerprint)
+    if verdict is None:
+        return ok("not revoked by ucl")
+    found = f"{verdict}, {moment(verdict.since)}"
+    if verdict.may_pass and disk.accepted:  # the next renewal finds this as well
+        return warning(f"{found}; but UCL accepts it now", disk.commands.renew())
+    if verdict.status in {"revoked", "refused"}:
+        return failed(found, disk.replacement(), Refused)
+    return warning(found, f"{disk.commands.ucl('revoke', disk.name)} --all")
