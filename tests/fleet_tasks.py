@@ -11,7 +11,8 @@ from processes import wait_until
 
 from ucl_helpers.errors import Busy, RateLimited, Refused, RetryLater, Unreachable
 from ucl_helpers.fleet.executors import Processes
-from ucl_helpers.fleet.task import failure, left, not_due, renew_one
+from ucl_helpers.fleet.report import NOT_DUE, RENEWED, Result, failure
+from ucl_helpers.fleet.task import renew_one
 
 ASKED = Counter()
 WRONG = {
@@ -35,7 +36,7 @@ class Held:
 
 
 def renewed():
-    return {**left(), "outcome": "renewed", "fingerprint": "ab" * 32}
+    return Result(RENEWED, "ab" * 32)
 
 
 def count(name):
@@ -65,7 +66,7 @@ def by_name(home, name, base, force, again):
         return failure(RetryLater("Not yet.", retry_after=0.01)) if number <= int(name[5:]) else renewed()
     if name == "busy":
         return failure(Busy("In other hands.")) if number == 1 else renewed()
-    return renewed() if name.startswith("well") else not_due("ab" * 32)
+    return renewed() if name.startswith("well") else Result(NOT_DUE, "ab" * 32)
 
 
 def deadly(home, name, base, force, again):

@@ -19,10 +19,9 @@ from ucl_helpers.clock import utc_now
 from ucl_helpers.connection.attempts import remembered
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Busy, UsageError
-from ucl_helpers.fleet.executors import processes
+from ucl_helpers.fleet.executors import Scheduler, processes
 from ucl_helpers.fleet.plan import alone, plan, statuses
 from ucl_helpers.fleet.run import ATTEMPTS, renew_fleet
-from ucl_helpers.fleet.scheduler import Scheduler
 from ucl_helpers.fleet.task import renew_one
 from ucl_helpers.operate.hooks import run_hooks
 from ucl_helpers.procedures.generations import export
@@ -124,7 +123,7 @@ def test_a_renewal_under_way_is_gone_on_with_though_nothing_is_due(home):
     for step in (renewal.configuration, renewal.request, renewal.sign):
         step()
     assert list(plan(home).bases) == ["c0"]
-    assert renew_one(str(home.path), "c0", home.connection("c0").current.name)["outcome"] == "renewed"
+    assert renew_one(str(home.path), "c0", home.connection("c0").current.name).outcome == "renewed"
     assert list(plan(home).bases) == []
 
 
@@ -132,7 +131,7 @@ def test_a_connection_that_kills_its_worker_stops_nobody_else(home):
     workers = processes(2)
     with workers.executor:
         outcome = renew_fleet(plan(home, ["c1", "c2", "c3"], force=True), workers, rate=FAST, task=deadly)
-    assert {name: one["outcome"] for name, one in outcome.results.items()} == {
+    assert {name: result.outcome for name, result in outcome.results.items()} == {
         "c1": "failed",
         "c2": "renewed",
         "c3": "renewed",
@@ -155,13 +154,13 @@ def test_429_reaches_the_coordinator_at_once_and_the_renewal_is_begun_again(home
 def test_a_task_that_is_run_twice_renews_once(home):
     base = home.connection("c2").current.name
     first, second = (renew_one(str(home.path), "c2", base, force=True) for _ in range(2))
-    assert (first["outcome"], second["outcome"]) == ("renewed", "renewed-before")
-    assert first["fingerprint"] == second["fingerprint"] == home.connection("c2").current.fingerprint
+    assert (first.outcome, second.outcome) == ("renewed", "renewed-before")
+    assert first.fingerprint == second.fingerprint == home.connection("c2").current.fingerprint
 
 
 def test_with_the_generation_of_now_it_would_renew_twice(home):
     told = [renew_one(str(home.path), "c2", home.connection("c2").current.name, force=True) for _ in range(2)]
-    assert [one["outcome"] for one in told] == ["renewed", "renewed"]
+    assert [result.outcome for result in told] == ["renewed", "renewed"]
 
 
 def test_what_an_attempt_left_that_was_cut_off_after_its_switch_is_settled(home):
@@ -170,7 +169,7 @@ def test_what_an_attempt_left_that_was_cut_off_after_its_switch_is_settled(home)
     renewal.pending.discard = lambda: None  # killed just before
     renewal.run()
     assert pending_of(connection)
-    assert renew_one(str(home.path), "c3", base, force=True)["outcome"] == "renewed-before"
+    assert renew_one(str(home.path), "c3", base, force=True).outcome == "renewed-before"
     assert not pending_of(connection)
 
 
@@ -193,7 +192,7 @@ def test_a_second_attempt_renews_nothing_that_is_not_due(c5, home):
     configured(c5, ["true"])
     base = c5.current.name
     assert list(plan(home, ["c5"]).bases) == ["c5"]
-    assert renew_one(str(home.path), "c5", base, again=True)["outcome"] == "not-due"
+    assert renew_one(str(home.path), "c5", base, again=True).outcome == "not-due"
     assert c5.current.name == base
 
 
@@ -201,7 +200,7 @@ def test_the_same_identity_with_its_files_made_anew_is_not_renewed_yet(c5, home)
     base = c5.current.name
     export(c5, force=True)
     assert c5.current.name != base
-    assert renew_one(str(home.path), "c5", base, force=True)["outcome"] == "renewed"
+    assert renew_one(str(home.path), "c5", base, force=True).outcome == "renewed"
 
 
 def test_a_hook_that_failed_is_told_beside_what_the_renewal_came_to(c5, home, shell, schema):
@@ -250,7 +249,7 @@ def test_a_key_that_lies_in_plain_and_is_not_to_is_work(c5, home, monkeypatch):
     configured(c5, ["true"], 'key_passphrase = "env:A_KEY"\n')
     run_hooks(c5)
     assert list(plan(home, ["c5"]).bases) == ["c5"]
-    assert renew_one(str(home.path), "c5", c5.current.name)["outcome"] == "not-due"
+    assert renew_one(str(home.path), "c5", c5.current.name).outcome == "not-due"
     assert c5.current.is_sealed
     assert list(plan(home, ["c5"]).bases) == []
     (c5.path / "settings.toml").write_text(f'sandbox = "{c5.settings.sandbox}"\n')
@@ -259,10 +258,10 @@ def test_a_key_that_lies_in_plain_and_is_not_to_is_work(c5, home, monkeypatch):
 
 @pytest.mark.parametrize("name", ["nowhere", "../c0"])
 def test_an_error_comes_back_as_data(home, name):
-    told = renew_one(str(home.path), name, None)
-    assert (told["outcome"], told["exitCode"]) == ("failed", 2)
-    assert told["error"]["remedy"]
-    json.dumps(told)
+    result = renew_one(str(home.path), name, None)
+    assert (result.outcome, result.exit_code) == ("failed", 2)
+    assert result.error["remedy"]
+    json.dumps(result.as_json())
 
 
 def test_two_runs_at_once_are_one_too_many(home):
@@ -401,7 +400,7 @@ def test_what_cannot_be_meant_is_a_usage_error(shell, given, text):
 )
 def test_the_way_to_a_scheduler_is_mutual_tls_or_stays_here(address, files, text):
     with pytest.raises(UsageError, match=text):
-        Scheduler(address, *files).must_be_safe()
+        Scheduler(address, *files).require_safe()
 
 
 @pytest.mark.parametrize(
@@ -414,7 +413,7 @@ def test_the_way_to_a_scheduler_is_mutual_tls_or_stays_here(address, files, text
     ],
 )
 def test_and_then_it_is_taken(address, files):
-    Scheduler(address, *files).must_be_safe()
+    Scheduler(address, *files).require_safe()
 
 
 @pytest.mark.parametrize("command", ["status", "renew"])

@@ -34,11 +34,11 @@ from ucl_helpers.errors import (
     UsageError,
     Waiting,
 )
-from ucl_helpers.fleet.breaker import ALIKE, CONFIRMED, Breaker, endpoint_of, verdict
 from ucl_helpers.fleet.executors import Workers
+from ucl_helpers.fleet.pacing import ALIKE, CONFIRMED, Breaker, endpoint_of, verdict
 from ucl_helpers.fleet.plan import Plan, alone, plan
+from ucl_helpers.fleet.report import failure
 from ucl_helpers.fleet.run import renew_fleet
-from ucl_helpers.fleet.task import failure
 from ucl_sandbox import Fault, Sandbox
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "fleet-outcome.schema.json"
@@ -55,7 +55,7 @@ def told(*results):
     breaker = Breaker()
     for number, letter in enumerate("".join(results)):
         said = {"s": "silent", "r": "refuses"}.get(letter)
-        breaker.came(str(number), said, renewed=letter == "o", started=number, now=number + 0.5)
+        breaker.record(str(number), said, renewed=letter == "o", started=number, now=number + 0.5)
     return breaker
 
 
@@ -83,23 +83,23 @@ def test_so_many_in_a_row_are_enough(results, opens):
 def test_refusals_of_what_was_begun_before_the_suspicion_decide_nothing():
     breaker = Breaker()
     for number in range(20):
-        breaker.came(str(number), "refuses", renewed=False, started=0, now=1)
+        breaker.record(str(number), "refuses", renewed=False, started=0, now=1)
     assert (breaker.is_suspected, breaker.is_open) == (True, False)
     for number in range(CONFIRMED):
-        breaker.came(f"later {number}", "refuses", renewed=False, started=2, now=3)
+        breaker.record(f"later {number}", "refuses", renewed=False, started=2, now=3)
     assert breaker.is_open
 
 
 def test_one_connection_that_is_tried_again_and_again_is_one():
     breaker = Breaker()
     for now in range(20):
-        breaker.came("c1", "silent", renewed=False, started=now, now=now)
+        breaker.record("c1", "silent", renewed=False, started=now, now=now)
     assert not breaker.is_open
 
 
 def test_what_was_under_way_when_it_opened_does_not_close_it():
     breaker = told("sss")
-    breaker.came("late", None, renewed=True, started=0, now=9)
+    breaker.record("late", None, renewed=True, started=0, now=9)
     assert breaker.is_open
 
 
@@ -190,7 +190,7 @@ def test_it_is_not_asked_any_more_and_others_are(fleet, error, threads):
     assert str(outcome).count(HERE) == 1
     assert len(str(outcome).splitlines()) < 10
     assert outcome.exit_code == (4 if error == "refused" else 3)
-    assert outcome.results[found.left[-1]]["exitCode"] == 3
+    assert outcome.results[found.left[-1]].exit_code == 3
 
 
 @pytest.mark.kind("fleet: some connections that fail for themselves")

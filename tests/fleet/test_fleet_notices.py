@@ -11,7 +11,7 @@ from notice_server import notice_server
 from tools.make_fleet import make_fleet
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import AuthenticationFailed, Outage, StorageFailed, Unavailable, Unreachable
-from ucl_helpers.fleet.notices import is_over, notify_once
+from ucl_helpers.fleet.task import forget_notice, notify_once
 from ucl_helpers.operate import notices
 from ucl_sandbox import Fault, Sandbox
 
@@ -65,7 +65,7 @@ def test_what_is_wrong_with_each_connection_is_told_for_each(home, server, error
 def test_the_next_outage_is_told_again(home, server):
     for name in ("c0", "c1"):
         notify_once(home.connection(name), OUTAGE)
-    is_over(home.connection("c2"))
+    forget_notice(home.connection("c2"))
     for name in ("c3", "c4"):
         notify_once(home.connection(name), OUTAGE)
     assert len(server.received) == 2
@@ -90,12 +90,12 @@ def test_what_could_not_be_told_is_told_by_the_next(home, server):
 
 def test_without_a_recipient_nothing_is_noted(made):
     notify_once(made.connection("c0"), OUTAGE)
-    is_over(made.connection("c0"))
+    forget_notice(made.connection("c0"))
     assert not (made.path / "fleet").exists()
 
 
 @pytest.mark.parametrize("fault", [Fault("outage"), Fault("outage", value="database")], ids=["process", "database"])
-def test_a_fleet_tells_an_outage_once_and_that_it_is_over(home, made, server, fault):
+def test_a_fleet_tells_an_outage_once_and_that_it_forget_notice(home, made, server, fault):
     shell = Shell(home.path)
     with Sandbox(made.path / "sandbox") as ucl:
         ucl.faults.set([fault])

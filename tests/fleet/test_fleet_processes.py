@@ -56,7 +56,8 @@ def test_one_that_is_killed_is_followed_by_another(one, tmp_path):
     (tmp_path / "may-end").touch()
     first = one.submit(patient, str(tmp_path)).result()
     subprocess.run(["kill", "-KILL", begun(tmp_path).name], check=True)
-    wait_until(lambda: all(each.process.poll() is not None for each in one._workers.values()))
+    with pytest.raises(BrokenExecutor):
+        one.submit(patient, str(tmp_path)).result()
     assert first == one.submit(patient, str(tmp_path)).result() == "done"
 
 
@@ -93,7 +94,7 @@ def test_a_signal_to_all_leaves_what_is_in_hand_to_be_finished(one, tmp_path, nu
 def test_they_start_in_safe_path_mode_and_with_nothing_to_tell(one):
     pid = one.submit(os.getpid).result()
     _, *options, descriptor = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
-    assert options == ["-P", "-m", "ucl_helpers.fleet.worker"]
+    assert options == ["-P", "-c", executors._COMMAND[-1]]
     assert descriptor.isdigit()
 
 

@@ -16,9 +16,8 @@ from ucl_helpers.fleet import run
 from ucl_helpers.fleet.executors import Workers
 from ucl_helpers.fleet.pacing import Pace
 from ucl_helpers.fleet.plan import Plan
-from ucl_helpers.fleet.report import SHOWN_FAILURES, FleetOutcome
+from ucl_helpers.fleet.report import LEFT, SHOWN, FleetOutcome, Result, failure
 from ucl_helpers.fleet.run import ATTEMPTS, renew_fleet
-from ucl_helpers.fleet.task import failure, left
 
 FAST = 1e6
 
@@ -26,7 +25,7 @@ FAST = 1e6
 @pytest.fixture(autouse=True)
 def afresh(monkeypatch):
     monkeypatch.setattr(run, "_BUSY_SECONDS", 0.01)
-    monkeypatch.setattr(run, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(run, "_WAKE_SECONDS", 0.01)
     ASKED.clear()
 
 
@@ -43,7 +42,7 @@ def fleet(tmp_path):
 
 
 def outcomes(outcome):
-    return {name: one["outcome"] for name, one in outcome.results.items()}
+    return {name: result.outcome for name, result in outcome.results.items()}
 
 
 def test_all_are_renewed_once_each(fleet):
@@ -60,12 +59,12 @@ def test_a_failure_stops_nobody_else(fleet):
     failed = dict.fromkeys(("refused", "bug", "away", "much-later"), "failed")
     assert outcomes(outcome) == {**failed, "well-1": "renewed", "well-2": "renewed", "idle": "not-due"}
     assert set(ASKED.values()) == {1}
-    assert outcome.failures["refused"]["error"] == {"class": "Refused", "message": "No.", "remedy": "Ask why."}
+    assert outcome.failures["refused"].error == {"class": "Refused", "message": "No.", "remedy": "Ask why."}
 
 
 def test_of_a_bug_only_the_class_is_told(fleet):
     outcome = fleet("bug")
-    assert outcome.failures["bug"]["error"]["message"] == "Unexpected: ZeroDivisionError."
+    assert outcome.failures["bug"].error["message"] == "Unexpected: ZeroDivisionError."
     assert "s3cr3t" not in str(outcome) + str(outcome.as_json())
 
 
@@ -136,7 +135,7 @@ def test_what_a_lost_worker_had_in_hand_is_begun_again(tmp_path):
 def test_a_connection_that_is_the_end_of_each_worker_is_given_up(tmp_path):
     outcome = over(Dying(ATTEMPTS), tmp_path, "a")
     assert outcomes(outcome) == {"a": "failed"}
-    assert "was lost" in outcome.failures["a"]["error"]["message"]
+    assert "was lost" in outcome.failures["a"].error["message"]
     assert outcome.exit_code == 3
 
 
@@ -233,16 +232,16 @@ def test_the_exit_code_is_that_of_the_commonest_failure_that_does_not_pass(failu
 
 def test_ten_thousand_failures_are_not_ten_thousand_lines():
     many = told(**{f"c{number:05d}": REFUSED for number in range(10_000)})
-    assert len(str(many).splitlines()) <= SHOWN_FAILURES + 4
+    assert len(str(many).splitlines()) <= SHOWN + 5
     assert "9980 more" in str(many)
     assert len(many.as_json()["connections"]) == 10_000
 
 
 def test_each_failure_is_told_with_its_remedy():
-    shown = str(told(**{"prod-1": failure(Refused("It said no.", remedy="Ask why.")), "prod-2": left()}))
+    shown = str(told(**{"prod-1": failure(Refused("It said no.", remedy="Ask why.")), "prod-2": Result(LEFT)}))
     assert all(text in shown for text in ("prod-1", "4 Refused", "It said no.", "Ask why.", "run it again"))
 
 
 def test_the_stand_ins_are_what_they_claim():
-    assert partial(by_name, "", base=None, force=False, again=False)(name="away")["exitCode"] == 3
-    assert fleet_tasks.renewed()["outcome"] == "renewed"
+    assert partial(by_name, "", base=None, force=False, again=False)(name="away").exit_code == 3
+    assert fleet_tasks.renewed().outcome == "renewed"

@@ -12,8 +12,8 @@ pytest_plugins = ["procedure_fixtures"]
 
 
 def attempt(connection, base, **more):
-    told = renew_one(str(connection.home.path), connection.name, base, **more)
-    return told["error"]["class"] if told["error"] else told["outcome"]
+    result = renew_one(str(connection.home.path), connection.name, base, **more)
+    return result.error["class"] if result.error else result.outcome
 
 
 @pytest.mark.parametrize(("again", "came_to"), [(True, "renewed"), (False, "Waiting")])

@@ -64,7 +64,7 @@ def test_every_connection_has_a_result_and_none_is_lost(home, proof):
         killer.join()
     assert outcome.results.keys() == before.keys()
     assert (outcome.stopped, outcome.counts["left"], outcome.endpoints) == (None, 0, {})
-    assert {one["exitCode"] for one in outcome.failures.values()} <= {
+    assert {result.exit_code for result in outcome.failures.values()} <= {
         RetryLater.exit_code
     }  # of one that was lost often
     assert 0 < outcome.lost <= len(killed)

@@ -5,8 +5,8 @@ from dask_cluster import Cluster
 from fleet_tasks import Held
 from processes import DEADLINE, wait_until
 
+from ucl_helpers.fleet.executors import Scheduler
 from ucl_helpers.fleet.over_dask import dask
-from ucl_helpers.fleet.scheduler import Scheduler
 
 PATIENCE = 60
 

@@ -49,10 +49,10 @@ def status_command(patterns: tuple[str, ...], home: Home, *, json_output: bool) 
 
     It reads the disk only, and no keys: ucl doctor tries those. The exit code is 0 whatever the state.
     """
-    from ucl_helpers.fleet.status import standing
+    from ucl_helpers.fleet.plan import fleet_status
 
-    found = standing(home, patterns)
-    click.echo(json.dumps(found.as_json(), indent=1) if json_output else str(found))
+    status = fleet_status(home, patterns)
+    click.echo(json.dumps(status.as_json(), indent=1) if json_output else str(status))
 
 
 @fleet_group.command("renew")
@@ -133,10 +133,10 @@ def _workers(
         return _local(jobs or os.cpu_count() or 1)
     if jobs is not None:
         raise UsageError("--jobs is for this machine.", remedy="Leave it out: a scheduler knows its workers.")
-    from ucl_helpers.fleet.scheduler import Scheduler
+    from ucl_helpers.fleet.executors import Scheduler
 
     chosen = Scheduler(scheduler, tls["tls_ca_file"], tls["tls_cert"], tls["tls_key"])
-    chosen.must_be_safe()
+    chosen.require_safe()
     require("dask")
     from ucl_helpers.fleet.over_dask import dask
 

@@ -1,4 +1,4 @@
-"""Workers on other machines: a Dask cluster that runs already.
+"""Workers on other machines: a Dask cluster that is running already.
 
 *Not* checked: that the workers see the same home folder under the same path, and that locks hold on it across machines
 (``ucl doctor`` tests them from two processes of one).
@@ -17,26 +17,25 @@ from distributed.comm.core import CommClosedError
 from distributed.security import Security
 
 from ucl_helpers.errors import Unreachable
-from ucl_helpers.fleet.executors import Workers
-from ucl_helpers.fleet.scheduler import Scheduler
+from ucl_helpers.fleet.executors import Scheduler, Workers
 
-_LOOK_AGAIN = 2.0
+_REFRESH_SECONDS = 2.0
 _LOST = (BrokenExecutor, CancelledError, KilledWorker, ClosedClientError, CommClosedError)
 
 
 @contextmanager
 def dask(scheduler: Scheduler, *, patience: float) -> Iterator[Workers]:
-    """The workers of a scheduler.
+    """Return the workers of a scheduler.
 
     Args:
-        scheduler: where it is.
-        patience: seconds for which it is waited for, now and when it is lost.
+        scheduler: its address.
+        patience: seconds to wait for it, now and when it is lost.
 
     Raises:
-        UsageError: the way there is not safe.
-        Unreachable: nobody answers there, or not to us.
+        UsageError: the connection to it is not safe.
+        Unreachable: it does not answer, or not to us.
     """
-    scheduler.must_be_safe()
+    scheduler.require_safe()
     try:
         client = Client(scheduler.address, security=_security(scheduler), timeout=patience, set_as_default=False)
     except OSError as error:
@@ -45,14 +44,14 @@ def dask(scheduler: Scheduler, *, patience: float) -> Iterator[Workers]:
             remedy="Is it running, at this address, with a certificate of the same CA?",
         ) from None
     try:
-        executor = Submitted(client, pure=False)
-        yield Workers(executor, _Capacity(client, executor), _LOST)
+        executor = _Cluster(client, pure=False)
+        yield Workers(executor, executor.capacity, _LOST)
     finally:
         client.close()
 
 
 def _security(scheduler: Scheduler) -> Security:
-    if not scheduler.encrypted:
+    if not scheduler.is_encrypted:
         return Security(require_encryption=False)
     return Security(
         tls_ca_file=str(scheduler.ca_file),
@@ -62,46 +61,41 @@ def _security(scheduler: Scheduler) -> Security:
     )
 
 
-class Submitted(ClientExecutor):
-    """What was submitted is cancelled if nobody will ever tell what came of it.
+class _Cluster(ClientExecutor):
+    """A cluster's workers. It cancels a renewal whose result will never arrive.
 
-    When the scheduler is lost, Dask's client forgets its futures and cancels them; but for one whose result was just
-    being fetched: that is waited for without end.
+    When the scheduler is lost, Dask's client forgets its futures and cancels them, except for one whose result was
+    being fetched at that moment: Dask waits for that one without end.
     """
 
     def __init__(self, client: Client, **options: Any) -> None:
         super().__init__(client, **options)
-        self._begun: dict[Future[Any], Any] = {}
+        self._submitted: dict[Future[Any], Any] = {}
         self._forgotten = set[Future[Any]]()
+        self._threads, self._refresh_at = 0, 0.0
 
     def _wrap_future(self, future: Any) -> Future[Any]:
-        told: Future[Any] = super()._wrap_future(future)
-        self._begun[told] = future
-        return told
+        wrapped: Future[Any] = super()._wrap_future(future)
+        self._submitted[wrapped] = future
+        return wrapped
 
-    def look(self) -> None:
-        """To be called now and then: cancel what is still forgotten since the last time."""
-        self._begun = {told: future for told, future in self._begun.items() if not told.done()}
-        forgotten = {told for told, future in self._begun.items() if future.key not in self._client.futures}
-        for told in forgotten & self._forgotten:
-            told.cancel()
-        self._forgotten = forgotten
-
-
-class _Capacity:
-    """How many renewals a cluster takes now: one for each thread, and one more for each worker to go on with."""
-
-    def __init__(self, client: Client, executor: Submitted) -> None:
-        self._client, self._executor, self._known, self._until = client, executor, 0, 0.0
-
-    def __call__(self) -> int:
+    def capacity(self) -> int:
+        """Return how many renewals the cluster takes now: one for each thread, and one more for each worker."""
         if self._client.status != "running":
             return 0
-        if (now := time.monotonic()) >= self._until:
-            self._executor.look()
+        if (now := time.monotonic()) >= self._refresh_at:
+            self._cancel_forgotten()
             try:
                 threads = self._client.nthreads()
             except (OSError, ClosedClientError):
                 return 0
-            self._known, self._until = sum(threads.values()) + len(threads), now + _LOOK_AGAIN
-        return self._known
+            self._threads, self._refresh_at = sum(threads.values()) + len(threads), now + _REFRESH_SECONDS
+        return self._threads
+
+    def _cancel_forgotten(self) -> None:
+        """Cancel what the client had forgotten already the last time."""
+        self._submitted = {wrapped: future for wrapped, future in self._submitted.items() if not wrapped.done()}
+        forgotten = {wrapped for wrapped, future in self._submitted.items() if future.key not in self._client.futures}
+        for wrapped in forgotten & self._forgotten:
+            wrapped.cancel()
+        self._forgotten = forgotten

@@ -1,34 +1,93 @@
-"""What a run over a fleet came to: for people in some lines, for programs whole."""
+"""What became of each connection and of a whole run, and the state of a whole fleet: as text and as JSON."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
-from ucl_helpers.errors import Busy, RetryLater
-from ucl_helpers.fleet.task import FAILED, LEFT, NOT_DUE, RENEWED, RENEWED_BEFORE, Result
-from ucl_helpers.tables import Row, Shown, moment, span
+from ucl_helpers.connection.status import Status
+from ucl_helpers.errors import Busy, RateLimited, RetryLater, UCLError, Waiting
+from ucl_helpers.fleet.pacing import Verdict, verdict
+from ucl_helpers.tables import Row, moment, printable, span, text_table
 
-SCHEMA_VERSION = 1
-SHOWN_FAILURES = 20
-PASSING = {RetryLater.exit_code, Busy.exit_code}
+SHOWN = 20
+"""How many connections a table names; the others are counted."""
+
+RENEWED, RENEWED_BEFORE, NOT_DUE, FAILED, LEFT = "renewed", "renewed-before", "not-due", "failed", "left"
 _MEANING = {
     RENEWED: "renewed",
     RENEWED_BEFORE: "renewed since the run began, by an attempt that was cut off or by another program",
     NOT_DUE: "not due",
-    FAILED: "failed: the identity in use is as it was; what each needs stands below",
+    FAILED: "failed: the identity in use is unchanged; see below for what to do",
     LEFT: "not done: run it again to go on",
 }
+_TEMPORARY = {RetryLater.exit_code, Busy.exit_code}
+_HEALTHY = {"valid", "due"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one connection. A worker on another machine may have made it, so it is plain data.
+
+    Attributes:
+        outcome: ``renewed``, ``renewed-before`` (since this run began: by an attempt that was cut off, or by another
+            program), ``not-due``, ``failed`` or ``left`` (not done, because the run was stopped). When a hook failed,
+            or could not be run, the error is given beside the outcome of the renewal.
+        fingerprint: of the certificate in use now, or None if it is not known.
+        exit_code: of the error, see :mod:`ucl_helpers.errors`; 0 otherwise.
+        error: ``class``, ``message`` and ``remedy``, or None.
+        seconds: how long it took, on the worker.
+        retry_after: seconds after which UCL accepts the next call, or None.
+        limited: whether UCL answered 429.
+        verdict: what the error says about the endpoint, see :mod:`ucl_helpers.fleet.pacing`.
+        url: the one that was called when it failed, or None.
+    """
+
+    outcome: str
+    fingerprint: str | None = None
+    exit_code: int = 0
+    error: Mapping[str, str] | None = None
+    seconds: float = 0.0
+    retry_after: float | None = None
+    limited: bool = False
+    verdict: Verdict | None = None
+    url: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what ``docs/reference/fleet-outcome.schema.json`` describes."""
+        return {
+            "outcome": self.outcome,
+            "fingerprint": self.fingerprint,
+            "exitCode": self.exit_code,
+            "error": self.error and dict(self.error),
+            "seconds": self.seconds,
+        }
+
+
+def failure(error: BaseException, outcome: str = FAILED) -> Result:
+    """Return an error as data. Of an unexpected one only the class is kept: its text might hold a secret."""
+    if not isinstance(error, UCLError):
+        error = UCLError(f"Unexpected: {type(error).__name__}.", remedy="Run it alone, with UCL_DEBUG=1: ucl renew.")
+    return Result(
+        outcome,
+        exit_code=error.exit_code,
+        error={"class": type(error).__name__, "message": error.message, "remedy": error.remedy},
+        # The pause of Waiting is for later runs.
+        retry_after=None if isinstance(error, Waiting) else error.data.get("retry_after"),
+        limited=isinstance(error, RateLimited),
+        verdict=verdict(error),
+        url=error.data.get("url"),
+    )
 
 
 @dataclass(frozen=True)
 class EndpointFailed:
-    """A certificate endpoint that failed for several connections alike, so that it was not asked any more.
+    """A certificate endpoint that failed for several connections alike, so that it was not called any more.
 
     Attributes:
         silent: it does not answer; otherwise it refuses each connection that was tried.
-        failed: names of connections that were tried in vain.
+        failed: names of connections whose renewal failed.
         left: names of connections that were not tried, or not again.
     """
 
@@ -37,12 +96,12 @@ class EndpointFailed:
     left: tuple[str, ...]
 
     def __str__(self) -> str:
-        how = "does not answer" if self.silent else "refuses each connection that was tried"
-        return f"{how}: {len(self.failed)} failed, {len(self.left)} not tried"
+        how = "Does not answer" if self.silent else "Refuses each connection that was tried"
+        return f"{how}: {len(self.failed)} failed, {len(self.left)} not tried. Run it again later."
 
 
 @dataclass(frozen=True)
-class FleetOutcome(Shown):
+class FleetOutcome:
     """What a run came to.
 
     Attributes:
@@ -50,8 +109,8 @@ class FleetOutcome(Shown):
         rate: calls a second that were wanted.
         results: by connection.
         limited: how often UCL answered 429.
-        repeated: renewals that were begun again, after a 429, a worker that was lost, or another process' lock.
-        lost: how often a worker was lost with a renewal in hand.
+        repeated: renewals that were begun again, after a 429, a lost worker, or another process' lock.
+        lost: how often a worker was lost during a renewal.
         endpoints: those that failed for several connections alike, as ``https://host:port``.
         stopped: ``interrupted``, ``terminated``, ``no workers``, ``told to wait``, or None.
         stop_code: the exit code that goes with ``stopped``.
@@ -68,65 +127,56 @@ class FleetOutcome(Shown):
     stopped: str | None = None
     stop_code: int = 0
 
-    title: ClassVar[str] = "Fleet"
-    header: ClassVar[Row] = ("connections", "outcome", "")
-
     @property
     def counts(self) -> dict[str, int]:
-        """How many came to what; also those words that none came to."""
-        found = Counter(one["outcome"] for one in self.results.values())
-        return {word: found[word] for word in _MEANING}
+        """The number of connections for each outcome, 0 included."""
+        counts = Counter(result.outcome for result in self.results.values())
+        return {outcome: counts[outcome] for outcome in _MEANING}
 
     @property
     def failures(self) -> dict[str, Result]:
-        """Those that failed, and those whose hook did, by name."""
-        return {name: one for name, one in sorted(self.results.items()) if one["exitCode"]}
+        """The results of connections that failed, or whose hook failed, by name."""
+        return {name: result for name, result in sorted(self.results.items()) if result.exit_code}
 
     @property
     def exit_code(self) -> int:
         """0 when everything is done or not due; that of the stop, if it was stopped; else that of the failures.
 
-        Of these the commonest that does not pass by itself; if all of them pass (3, 8), the commonest.
+        Of these the commonest that is not temporary; if all are temporary (3, 8), the commonest.
         """
         if self.stopped:
             return self.stop_code
-        codes = Counter(one["exitCode"] for one in self.failures.values())
-        lasting = {code: count for code, count in codes.items() if code not in PASSING}
+        codes = Counter(result.exit_code for result in self.failures.values())
+        lasting = {code: count for code, count in codes.items() if code not in _TEMPORARY}
         return min(lasting or codes, key=lambda code: (-codes[code], code), default=0)
 
-    def caption(self) -> str:
-        """How many, how long, and what stopped it."""
+    def __str__(self) -> str:
+        """Show counts by outcome, each endpoint that failed once, then the first of the other failures."""
         taken = span(self.ended - self.started)
-        many = "1 connection" if len(self.results) == 1 else f"{len(self.results)} connections"
-        told = f"{many} in {taken}, {self.limited} answers 429, {self.lost} workers lost"
-        return f"{told}; stopped: {self.stopped}" if self.stopped else told
-
-    def rows(self) -> list[Row]:
-        """Counts by outcome; each endpoint that failed, once; then other failures, of many only the first."""
-        rows = [(str(count), word, _MEANING[word]) for word, count in self.counts.items() if count]
-        rows += [(endpoint, *self._example(failed)) for endpoint, failed in self.endpoints.items()]
-        of_endpoints = {name for one in self.endpoints.values() for name in (*one.failed, *one.left)}
-        others = {name: one for name, one in self.failures.items() if name not in of_endpoints}
-        told = [
-            (name, f"{one['exitCode']} {error['class']}", f"{error['message']}\n{error['remedy']}".strip())
-            for name, one in list(others.items())[:SHOWN_FAILURES]
-            if (error := one["error"])
-        ]
-        more = len(others) - len(told)
-        return [*rows, *told, *([("…", f"{more} more", "all of them are in the outcome file")] if more else [])]
-
-    def _example(self, endpoint: EndpointFailed) -> tuple[str, str]:
-        """Return the error of one connection, and how many are in the same case."""
-        name = endpoint.failed[-1]
-        result = self.results[name]
-        error = result["error"] or {"class": "", "message": "", "remedy": ""}
-        text = f"{str(endpoint).capitalize()}. Run it again later. For {name}:\n{error['message']}"
-        return f"{result['exitCode']} {error['class']}", text
+        head = f"{_number(self.results)} in {taken}, {self.limited} answers 429, {self.lost} workers lost"
+        counts: list[Row] = [(str(count), _MEANING[outcome]) for outcome, count in self.counts.items() if count]
+        endpoints: list[Row] = []
+        named = set[str]()
+        for endpoint, failed in self.endpoints.items():
+            example = failed.failed[-1]
+            error, message = _error_cells(self.results[example])
+            endpoints.append((endpoint, error, f"{failed}\nFor {example}: {message}"))
+            named.update(failed.failed, failed.left)
+        others = {name: result for name, result in self.failures.items() if name not in named}
+        failures: list[Row] = [(name, *_error_cells(result)) for name, result in list(others.items())[:SHOWN]]
+        if more := len(others) - len(failures):
+            failures.append(("…", f"{more} more", "all of them are in the outcome file"))
+        return _text(
+            f"{head}; stopped: {self.stopped}" if self.stopped else head,
+            [("connections", "outcome"), *counts],
+            [("endpoint", "error", "what to do"), *endpoints],
+            [("connection", "error", "what to do"), *failures],
+        )
 
     def as_json(self) -> dict[str, Any]:
-        """For programs, by ``docs/reference/fleet-outcome.schema.json``; times are ISO 8601, UTC."""
+        """Return the outcome for programs, by ``docs/reference/fleet-outcome.schema.json``; times are in UTC."""
         return {
-            "schemaVersion": SCHEMA_VERSION,
+            "schemaVersion": 1,
             "kind": "fleet",
             "started": moment(self.started),
             "ended": moment(self.ended),
@@ -138,11 +188,66 @@ class FleetOutcome(Shown):
             "repeated": self.repeated,
             "workersLost": self.lost,
             "endpoints": {
-                name: {"answers": not one.silent, "failed": list(one.failed), "left": list(one.left)}
-                for name, one in self.endpoints.items()
+                endpoint: {"answers": not failed.silent, "failed": list(failed.failed), "left": list(failed.left)}
+                for endpoint, failed in self.endpoints.items()
             },
-            "connections": {
-                name: {key: one[key] for key in ("outcome", "fingerprint", "exitCode", "error", "seconds")}
-                for name, one in sorted(self.results.items())
-            },
+            "connections": {name: result.as_json() for name, result in sorted(self.results.items())},
         }
+
+
+@dataclass(frozen=True)
+class FleetStatus:
+    """The state of each connection at ``now`` (UTC), by name."""
+
+    now: datetime
+    statuses: Sequence[Status]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of connections in each state; only states that occur."""
+        return dict(sorted(Counter(status.state for status in self.statuses).items()))
+
+    def __str__(self) -> str:
+        """Show counts by state, then the first of the connections that need your attention."""
+        unhealthy = [status for status in self.statuses if status.state not in _HEALTHY]
+        problems: list[Row] = [(status.name, status.state, status.problem or "") for status in unhealthy[:SHOWN]]
+        if more := len(unhealthy) - len(problems):
+            problems.append(("…", f"{more} more", "all of them: --json"))
+        return _text(
+            f"{_number(self.statuses)}, {self.counts.get('due', 0)} due",
+            [
+                ("connections", "state", "next due", "first to expire"),
+                *((str(count), state, *self._earliest(state)) for state, count in self.counts.items()),
+            ],
+            [("connection", "state", "problem"), *problems],
+        )
+
+    def _earliest(self, state: str) -> tuple[str, str]:
+        alike = [status for status in self.statuses if status.state == state]
+        due = min((status.due.at for status in alike if status.due), default=None)
+        ends = min((status.validity.not_after for status in alike if status.validity), default=None)
+        return moment(due) if due else "-", moment(ends) if ends else "-"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return for programs the counts, and each connection as in ``ucl status --json``."""
+        return {
+            "schemaVersion": 1,
+            "kind": "fleet-status",
+            "now": moment(self.now),
+            "counts": self.counts,
+            "connections": [status.as_json() for status in self.statuses],
+        }
+
+
+def _number(connections: Sequence[Any] | Mapping[str, Any]) -> str:
+    return "1 connection" if len(connections) == 1 else f"{len(connections)} connections"
+
+
+def _error_cells(result: Result) -> tuple[str, str]:
+    error = result.error or {"class": "", "message": "", "remedy": ""}
+    return f"{result.exit_code} {error['class']}", f"{error['message']}\n{error['remedy']}".strip()
+
+
+def _text(head: str, *tables: Sequence[Row]) -> str:
+    """Return a line and below it each table that has rows under its header."""
+    return "\n".join([printable(head), *(text_table(table) for table in tables if len(table) > 1)])

@@ -1,149 +1,119 @@
 """One renewal as a worker makes it: plain data goes in, plain data comes out.
 
-What comes in is the name of a connection and of the generation that is to be replaced, never a key; what goes out is
-what became of it, an error included. A task may be run twice, since a worker that was killed may have been done: so the
-connection must still have the generation that it had when the run began, and both is looked at under its lock.
+The input is the name of a connection and of the generation that is to be replaced, never a key. The output is a result,
+errors included. A task may run twice, because a worker that was killed may have finished it. So the connection must
+still have the generation that it had when the run began, which is checked under its lock.
+
+A temporary failure of an endpoint sends one notice a day, not one for each connection::
+
+    HOME/fleet/told/…     a file for each endpoint and its recipients, made with the notice, removed when it is over
+
+The first connection sends it, by its own settings, and one more notice when the failure becomes critical. Connections
+with other recipients notify theirs. Other errors are sent for each connection, as by ``ucl renew``.
 """
 
+import hashlib
 import time
-from typing import TypedDict
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 from ucl_helpers.clock import utc_now
+from ucl_helpers.connection import files
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import RateLimited, RetryLater, StorageFailed, UCLError, Waiting
-from ucl_helpers.fleet.breaker import Verdict, verdict
-from ucl_helpers.fleet.notices import is_over, notify_once
-from ucl_helpers.operate.notices import complete_run, report_failure
+from ucl_helpers.errors import RetryLater, StorageFailed, UCLError
+from ucl_helpers.fleet.pacing import endpoint_of, verdict
+from ucl_helpers.fleet.report import NOT_DUE, RENEWED, RENEWED_BEFORE, Result, failure
+from ucl_helpers.operate.notices import REMIND_AFTER, complete_run, is_critical, notify, report_failure
 from ucl_helpers.procedures.renewal import Renewal, renew
 from ucl_helpers.wire.client import WAITS_WHEN_LIMITED
 
-RENEWED, RENEWED_BEFORE, NOT_DUE, FAILED, LEFT = "renewed", "renewed-before", "not-due", "failed", "left"
-
-
-class Result(TypedDict):
-    """What became of one connection.
-
-    Attributes:
-        outcome: ``renewed``, ``renewed-before`` (since this run began: by an attempt that was cut off, or by another
-            program), ``not-due``, ``failed`` or ``left`` (not done, since the run was stopped). When a hook failed, or
-            could not be run, the error stands beside what the renewal came to.
-        fingerprint: of the certificate in use now, or None when there is no telling.
-        exitCode: of the error, see :mod:`ucl_helpers.errors`; 0 otherwise.
-        error: ``class``, ``message`` and ``remedy``, or None.
-        seconds: how long it took, on the worker.
-        retryAfter: seconds after which UCL wants to be asked again, or None.
-        limited: whether UCL answered 429.
-        verdict: what the error says of the endpoint, see :mod:`ucl_helpers.fleet.breaker`.
-        url: the one that was called when it failed, or None.
-    """
-
-    outcome: str
-    fingerprint: str | None
-    exitCode: int
-    error: dict[str, str] | None
-    seconds: float
-    retryAfter: float | None
-    limited: bool
-    verdict: Verdict | None
-    url: str | None
-
 
 def renew_one(home: str, name: str, base: str | None, force: bool = False, again: bool = False) -> Result:
-    """Renew a connection; whatever goes wrong comes back as data.
+    """Renew a connection; every error comes back as data.
 
     Args:
         home: path of the home folder, as this machine sees it.
         name: of the connection.
         base: the generation that it had when the run began; if it has another one by now, there is nothing to do.
-        force: also when it is not due, and though a pause after an earlier failure is not over.
-        again: it was tried in this run before; the run decides when, so no pause is to be over. What is not due, and
-            was not sent for signing, is not renewed all the same.
+        force: also when it is not due, and also during the pause after an earlier failure.
+        again: it was tried in this run before. The run decides when, so the pause after a failure does not count. A
+            connection that is not due, and was not sent for signing, is still not renewed.
     """
     began, waits = time.monotonic(), WAITS_WHEN_LIMITED.set(False)
     try:
-        told = _renewed(Home(home).connection(name), base, force=force, again=again)
-    except UCLError as error:
-        told = failure(error)
+        result = _renew(Home(home).connection(name), base, force=force, again=again)
     except OSError as error:
-        told = failure(StorageFailed(f"The system said no: {error.strerror or type(error).__name__}."))
+        result = failure(StorageFailed(f"The system said no: {error.strerror or type(error).__name__}."))
     except Exception as error:
-        told = failure(error)
+        result = failure(error)
     finally:
         WAITS_WHEN_LIMITED.reset(waits)
-    return {**told, "seconds": round(time.monotonic() - began, 3)}
+    return replace(result, seconds=round(time.monotonic() - began, 3))
 
 
-def _renewed(connection: Connection, base: str | None, *, force: bool, again: bool) -> Result:
+def _renew(connection: Connection, base: str | None, *, force: bool, again: bool) -> Result:
     try:
         with connection.lock.held():
             # Another revision of the same identity is no renewal.
-            before = base is not None and connection.require_current().stem != base.partition(".")[0]
-            insists = not before and (force or (again and _has_work(connection)))
+            is_replaced = base is not None and connection.require_current().stem != base.partition(".")[0]
+            insists = not is_replaced and (force or (again and _has_work(connection)))
             outcome = renew(connection, only_if_due=not insists)  # also settles what an attempt left
     except UCLError as error:
         report_failure(connection, error, send=notify_once)
         raise
     if outcome.outcome == RENEWED:
-        is_over(connection)
-    done = RENEWED_BEFORE if before and outcome.outcome == NOT_DUE else outcome.outcome
-    mark, wrong = outcome.facts.get("fingerprint"), complete_run(connection, outcome).error
-    told = failure(wrong) if wrong else _result(done)
-    return {**told, "outcome": done, "fingerprint": mark}
+        forget_notice(connection)
+    word = RENEWED_BEFORE if is_replaced and outcome.outcome == NOT_DUE else outcome.outcome
+    hook_error = complete_run(connection, outcome).error
+    result = failure(hook_error, word) if hook_error else Result(word)
+    return replace(result, fingerprint=outcome.facts.get("fingerprint"))
 
 
 def _has_work(connection: Connection) -> bool:
-    """Whether it is due, or a request of it was sent for signing."""
+    """Return whether it is due, or a request of it was sent for signing."""
     state = connection.pending.state
     return connection.due(utc_now()).due or bool(state.get("kind") == Renewal.kind and state.get("sent"))
 
 
-def _done(outcome: str, fingerprint: str | None) -> Result:
-    return {**_result(outcome), "fingerprint": fingerprint}
+def notify_once(connection: Connection, error: UCLError) -> None:
+    """Send a notice, unless the failure is a temporary one of the endpoint and another connection has sent it."""
+    if verdict(error) is None or not isinstance(error, RetryLater):
+        notify(connection, error)
+        return
+    mark = _mark(connection, critical=is_critical(connection, error))
+    if mark and _is_first(connection, mark) and not notify(connection, error):
+        mark.unlink(missing_ok=True)
 
 
-def failure(error: BaseException) -> Result:
-    """An error as data. Of one that is not ours only its class is told: its text might hold a secret."""
-    if not isinstance(error, UCLError):
-        error = UCLError(f"Unexpected: {type(error).__name__}.", remedy="Run it alone, with UCL_DEBUG=1: ucl renew.")
-    told = {"class": type(error).__name__, "message": error.message, "remedy": error.remedy}
-    after = None if isinstance(error, Waiting) else error.data.get("retry_after")  # that pause is for later runs
-    return {
-        **_result(FAILED),
-        "exitCode": error.exit_code,
-        "error": told,
-        "retryAfter": after,
-        "limited": isinstance(error, RateLimited),
-        "verdict": verdict(error),
-        "url": error.data.get("url"),
-    }
+def forget_notice(connection: Connection) -> None:
+    """Record that the endpoint works, so that the next outage sends a notice again."""
+    for critical in (False, True):
+        if mark := _mark(connection, critical=critical):
+            with suppress(OSError):
+                mark.unlink(missing_ok=True)
 
 
-def left() -> Result:
-    """What is told of a connection that a stopped run has not done."""
-    return _result(LEFT)
+def _mark(connection: Connection, *, critical: bool) -> Path | None:
+    """Return the file that records the notice; None when the connection names no recipient."""
+    with suppress(UCLError):
+        if urls := connection.settings.notices.urls:
+            digest = hashlib.sha256("\n".join([endpoint_of(connection.url), *urls]).encode()).hexdigest()[:16]
+            return connection.home.folder("fleet") / "told" / f"{digest}{'-critical' if critical else ''}"
+    return None
 
 
-def not_tried(endpoint: str) -> Result:
-    """What is told of a connection whose endpoint failed for others, so that it was not asked."""
-    remedy = "Nothing of this connection has changed. The next run tries it."
-    error = RetryLater(f"Not tried: {endpoint} fails for other connections too.", remedy=remedy)
-    return {**failure(error), "outcome": LEFT}
-
-
-def not_due(fingerprint: str | None) -> Result:
-    """What is told of a connection that needed no worker."""
-    return _done(NOT_DUE, fingerprint)
-
-
-def _result(outcome: str) -> Result:
-    return {
-        "outcome": outcome,
-        "fingerprint": None,
-        "exitCode": 0,
-        "error": None,
-        "seconds": 0.0,
-        "retryAfter": None,
-        "limited": False,
-        "verdict": None,
-        "url": None,
-    }
+def _is_first(connection: Connection, mark: Path) -> bool:
+    """Return whether no other process has sent this notice today. Of several at once, the first makes the file."""
+    with suppress(UCLError):
+        files.make_private_folder(connection.home.path, mark.parent.parent, mark.parent)
+    with suppress(OSError):
+        if time.time() - mark.stat().st_mtime >= REMIND_AFTER.total_seconds():
+            mark.unlink(missing_ok=True)
+    try:
+        mark.touch(mode=0o600, exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:  # a notice too many is better than none
+        return True
+    return True
