@@ -19,7 +19,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def duration(text: str) -> timedelta:
-    """Reads a duration: a whole number and a unit, as in `90d`, `24h`, `5m`, `30s`.
+    """Read a duration: a whole number and a unit, as in `90d`, `24h`, `5m`, `30s`.
 
     Raises:
         ValueError: It is not one, or not longer than nothing.
@@ -31,7 +31,7 @@ def duration(text: str) -> timedelta:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until SIGTERM, Ctrl-C, or the end of the linger time; returns the exit code."""
+    """Serve until SIGTERM, Ctrl-C, or the end of the linger time; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m ucl_sandbox", description="A small UCL on loopback, for practice only."
     )

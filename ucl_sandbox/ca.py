@@ -51,7 +51,7 @@ class Authority:
 
     @classmethod
     def create(cls, name: str, key: SigningKey, issuer: "Authority | None" = None) -> "Authority":
-        """Makes a root, or an intermediate if there is an issuer."""
+        """Make a root, or an intermediate if there is an issuer."""
         subject = x509.Name(
             [
                 x509.NameAttribute(NameOID.COUNTRY_NAME, "DE"),
@@ -70,7 +70,7 @@ class Authority:
     def load_or_create(
         cls, path: Path, name: str, issuer: "Authority | None" = None, *, ec_key: bool = False
     ) -> "Authority":
-        """Reads certificate and key from one file, which is made first if it is not there."""
+        """Read certificate and key from one file, which is made first if it is not there."""
         if not path.exists():
             key = _new_ec_key() if ec_key else rsa.generate_private_key(public_exponent=65537, key_size=2048)
             made = cls.create(name, key, issuer)
@@ -107,7 +107,7 @@ class ClientCa:
         return b"".join(authority.pem for authority in self.authorities)
 
     def sign(self, csr: AcceptedCsr, not_before: datetime, validity: timedelta) -> x509.Certificate:
-        """Issues a certificate as the real Connector does.
+        """Issue a certificate as the real Connector does.
 
         Serial number 2 every time; valid from `not_before` (an aware datetime, whole seconds count) without
         backdating; KeyUsage, ExtendedKeyUsage and AuthorityKeyIdentifier and no other extension. The signature
@@ -135,7 +135,7 @@ def _with_subject(
     padding_: padding.PSS | padding.PKCS1v15,
     hash_: hashes.HashAlgorithm,
 ) -> x509.Certificate:
-    """Puts a subject in that is written already, and signs again: `cryptography` would write it its own way."""
+    """Put a subject in that is written already, and sign again: `cryptography` would write it its own way."""
     if not isinstance(key, rsa.RSAPrivateKey):
         raise TypeError("the client CA's key is RSA")
     (_, content, _), *_ = elements(draft.tbs_certificate_bytes)
@@ -147,7 +147,7 @@ def _with_subject(
 
 
 def make_server_certificate(folder: Path, *times: datetime) -> tuple[Path, Path]:
-    """Makes a new certificate for the listeners.
+    """Make a new certificate for the listeners.
 
     Args:
         folder: The state folder.
@@ -164,12 +164,12 @@ def make_server_certificate(folder: Path, *times: datetime) -> tuple[Path, Path]
 
 
 def change_server_ca(folder: Path) -> None:
-    """Removes the server CA: the next certificate is of a new one, and the folder has no other."""
+    """Remove the server CA: the next certificate is of a new one, and the folder has no other."""
     (folder / _SERVER_ROOT).unlink(missing_ok=True)
 
 
 def make_wrong_server_certificate(folder: Path, now: datetime, wrong: str) -> Path:
-    """Makes a server certificate that no client may accept.
+    """Make a server certificate that no client may accept.
 
     Args:
         folder: The state folder.
@@ -197,7 +197,7 @@ def _issue_server_certificate(
     until: datetime,
     names: Iterable[x509.GeneralName] = _LOOPBACK,
 ) -> None:
-    """Writes a server's certificate and its key into one file."""
+    """Write a server's certificate and its key into one file."""
     key = _new_ec_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     builder = (
@@ -219,7 +219,7 @@ def _builder(
 
 
 def _signed(builder: x509.CertificateBuilder, key: SigningKey, issuer: SigningKey) -> x509.Certificate:
-    """Signs a certificate for a key, with the identifiers of both keys."""
+    """Sign a certificate for a key, with the identifiers of both keys."""
     subject_key = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = builder.add_extension(subject_key, critical=False)
     return builder.add_extension(_authority_key_identifier(issuer), critical=False).sign(issuer, hashes.SHA256())

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 
 from ucl_sandbox.csr import CsrRefusedError, ExpectedSubject, accept
 from ucl_sandbox.faults.defects import DEFECTS, Asked, right
-from ucl_sandbox.faults.injection import misled
+from ucl_sandbox.faults.injection import changed_url
 from ucl_sandbox.faults.plans import CERTIFICATES, URLS
 from ucl_sandbox.graphql import Api, ApiError, Fault, ResolveInfo
 from ucl_sandbox.landscape import Client, ClientCertificate, Landscape, authenticate_certificate
@@ -38,7 +38,7 @@ class Connector:
         )
 
     def by_token(self, request: Request) -> Response:
-        """Answers at the token endpoint; a token in the header goes before one in the query."""
+        """Answer at the token endpoint; a token in the header goes before one in the query."""
         token = request.headers.get(TOKEN_HEADER) or parse_qs(request.query).get(TOKEN_PARAMETER, [""])[0]
         auth = self._landscape.state.use_token(token) if token else None
         if auth is None:
@@ -46,7 +46,7 @@ class Connector:
         return respond(self._api, request, Client(auth["id"], auth["application_id"]))
 
     def by_certificate(self, request: Request, certificate: ClientCertificate) -> Response:
-        """Answers at the certificate endpoint."""
+        """Answer at the certificate endpoint."""
         client = authenticate_certificate(self._landscape.state, certificate)
         return respond(self._api, request, client) if client else _REFUSED
 
@@ -66,11 +66,11 @@ class Connector:
         }
 
     def _urls(self, client: Client) -> tuple[str | None, str | None]:
-        """The URLs of the Director and of the certificate endpoint, or what a fault makes of one of them."""
+        """Return the URLs of the Director and of the certificate endpoint, or what a fault makes of one of them."""
         urls = self._landscape.urls
         given = {"director": urls.certificate_director, "connector": urls.certificate_connector}
         fault = self._landscape.faults.draw(client.endpoint, "configuration", URLS)
-        director, connector = (misled(fault, which, url) if fault else url for which, url in given.items())
+        director, connector = (changed_url(fault, which, url) if fault else url for which, url in given.items())
         return director, connector
 
     def _sign(self, _: object, info: ResolveInfo, csr: str) -> dict[str, str]:

@@ -34,7 +34,7 @@ class Limit:
         self._left, self._at = max(1.0, rate or 0.0), clock()
 
     def refusal(self) -> Response | None:
-        """Counts a call; the answer if it is one too many, with whole seconds after which one would be let through."""
+        """Count a call; the answer if it is one too many, with whole seconds after which one would be let through."""
         with self._lock:
             self.calls += 1
             if self.rate is None:
@@ -50,11 +50,11 @@ class Limit:
             return Response(TOO_MANY, b"Too Many Requests", "text/plain", {"Retry-After": str(after)})
 
     def as_json(self) -> dict[str, Any]:
-        """The limit, and how many calls there were and were refused since the sandbox was started."""
+        """Return the limit, and how many calls there were and were refused since the start."""
         return {"rate": self.rate, "calls": self.calls, "refused": self.refused}
 
     def shown(self) -> Response:
-        """The same as an answer."""
+        """Return the same as an answer."""
         return Response(200, json.dumps(self.as_json()).encode(), "application/json")
 
 
@@ -62,7 +62,7 @@ FAULTS_PATH, LIMIT_PATH = "/faults", "/limit"
 
 
 def by_control(faults: Faults, bearer: str, request: Request) -> Response:
-    """Answers at `FAULTS_PATH`."""
+    """Answer at `FAULTS_PATH`."""
     if not _knows(bearer, request):
         return _STRANGER
     try:
@@ -82,7 +82,7 @@ def by_control(faults: Faults, bearer: str, request: Request) -> Response:
 
 
 def limit_by_control(limit: Limit, bearer: str, request: Request) -> Response:
-    """Answers at `LIMIT_PATH`."""
+    """Answer at `LIMIT_PATH`."""
     if not _knows(bearer, request):
         return _STRANGER
     return limit.shown() if request.method == "GET" else _told(405, {"error": "GET"}, Allow="GET")
@@ -94,7 +94,7 @@ def _knows(bearer: str, request: Request) -> bool:
 
 
 def _check_way_back(plan: Iterable[Fault]) -> None:
-    """Refuses a plan that would keep its author from taking it back: the Director could not be reached any more."""
+    """Refuse a plan that would keep its author from taking it back: the Director could not be reached any more."""
     for fault in plan:
         always = fault.probability == 1 and fault.times is None and not CATALOGUE[fault.kind].once
         if CATALOGUE[fault.kind].blind and fault.at in {ANY, "director"} and always:

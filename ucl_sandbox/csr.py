@@ -29,13 +29,13 @@ _BEGIN, _END, _DASHES = b"-----BEGIN ", b"\n-----END ", b"-----"
 
 
 def decode_base64(data: bytes) -> bytes | None:
-    """Decodes standard base64 as Go's `base64.StdEncoding` does; None if it would refuse it."""
+    """Decode standard base64 as Go's `base64.StdEncoding` does; None if it would refuse it."""
     joined = data.replace(b"\r", b"").replace(b"\n", b"")
     return base64.b64decode(joined) if _BASE64.fullmatch(joined) else None
 
 
 def first_pem_block(data: bytes) -> bytes | None:
-    """Returns the content of the first well-formed PEM block as Go's `pem.Decode` does; None without one."""
+    """Return the content of the first well-formed PEM block as Go's `pem.Decode` does; None without one."""
     start = 0
     while (end := data.find(_END, start)) >= 0:
         begin = data.rfind(_BEGIN, start, end)
@@ -49,7 +49,7 @@ def first_pem_block(data: bytes) -> bytes | None:
 
 
 def _block(data: bytes) -> bytes | None:
-    """Decodes one block, from after its `-----BEGIN ` to the end of its END line; None if it is not well-formed."""
+    """Decode one block, from after its `-----BEGIN ` to the end of its END line; None if it is not well-formed."""
     label, *lines = (line.rstrip(b" \t\r") for line in data.split(b"\n"))
     headers = next((at for at, line in enumerate(lines) if b":" not in line), len(lines))  # Key: value (RFC 1421)
     *body, last = lines[headers:] or [b""]
@@ -90,7 +90,7 @@ class Attribute(enum.IntEnum):
 
 
 def _object_identifier(type_: Attribute) -> bytes:
-    """The content of the OID 2.5.4.x."""
+    """Return the content of the OID 2.5.4.x."""
     return bytes([0x55, 0x04, type_])
 
 
@@ -98,7 +98,7 @@ _TYPES = {_object_identifier(type_): type_ for type_ in Attribute}
 
 
 def element(tag: int, content: bytes) -> bytes:
-    """Writes one element."""
+    """Write one element."""
     size = len(content)
     if size < _LONG_FORM:
         return bytes([tag, size]) + content
@@ -107,7 +107,7 @@ def element(tag: int, content: bytes) -> bytes:
 
 
 def elements(data: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Reads the elements of a sequence: of each its tag, its content, and the whole of it.
+    """Read the elements of a sequence: of each its tag, its content, and the whole of it.
 
     Raises:
         ValueError: The data end too early.
@@ -127,7 +127,7 @@ def elements(data: bytes) -> list[tuple[int, bytes, bytes]]:
 
 
 def read_name(name: bytes) -> list[tuple[Attribute, str]]:
-    """Reads the content of a Name: its attributes in their order.
+    """Read the content of a Name: its attributes in their order.
 
     Raises:
         ValueError: It is not a Name, or a text is not of its type.
@@ -154,7 +154,7 @@ def _read_text(tag: int, value: bytes) -> str | None:
 
 
 def write_name(pairs: Iterable[tuple[Attribute, str]]) -> bytes:
-    """Writes a Name: a fixed order, all values of one type in one RDN; of CN and serialNumber the last value."""
+    """Write a Name: a fixed order, all values of one type in one RDN; of CN and serialNumber the last value."""
     given = list(pairs)
     rdns = b""
     for type_ in Attribute:
@@ -167,7 +167,7 @@ def write_name(pairs: Iterable[tuple[Attribute, str]]) -> bytes:
 
 
 def _attribute(type_: Attribute, value: str) -> bytes:
-    """PrintableString if its alphabet suffices, else UTF8String."""
+    """Write a PrintableString if its alphabet is enough, else a UTF8String."""
     tag = _PRINTABLE if _PRINTABLE_TO_WRITE.fullmatch(value) else _UTF8
     return element(SEQUENCE, element(_OID, _object_identifier(type_)) + element(tag, value.encode()))
 
@@ -239,7 +239,7 @@ class ExpectedSubject:
         )
 
     def check(self, subject: Subject) -> None:
-        """Checks the fields in order and refuses at the first that is missing or wrong."""
+        """Check the fields in order and refuse at the first that is missing or wrong."""
         names = [value for type_, value in subject if type_ is Attribute.COMMON_NAME]
         if (names[-1] if names else "") != self.common_name:
             _refuse("CSR: Invalid common name provided.")
@@ -257,7 +257,7 @@ class ExpectedSubject:
                 _refuse(f"CSR: Invalid {what} provided.")
 
     def matches(self, subject: Subject) -> bool:
-        """Whether every field is as it should be."""
+        """Return whether every field is as it should be."""
         try:
             self.check(subject)
         except CsrRefusedError:
@@ -266,7 +266,7 @@ class ExpectedSubject:
 
 
 def accept(encoded: str, expected: ExpectedSubject) -> AcceptedCsr:
-    """Decodes and checks a CSR.
+    """Decode and check a CSR.
 
     Args:
         encoded: The CSR as PEM in standard base64.
@@ -309,7 +309,7 @@ def _parse(pem: bytes) -> tuple[x509.CertificateSigningRequest, Subject, object]
 
 
 def _public_key(csr: x509.CertificateSigningRequest) -> object:
-    """The CSR's key, or None for a kind that cannot be used."""
+    """Return the CSR's key, or None for a kind that cannot be used."""
     try:
         key = csr.public_key()
     except UnsupportedAlgorithm:
@@ -322,7 +322,7 @@ def _public_key(csr: x509.CertificateSigningRequest) -> object:
 
 
 def _check_signature(csr: x509.CertificateSigningRequest, key: object) -> Scheme | None:
-    """Checks the CSR's own signature; returns its scheme, or None for one that is not RSA's."""
+    """Check the CSR's own signature; return its scheme, or None for one that is not RSA's."""
     family, hash_, pss = _algorithm(csr)
     signature, signed = csr.signature, csr.tbs_certrequest_bytes
     try:
@@ -345,7 +345,7 @@ def _check_signature(csr: x509.CertificateSigningRequest, key: object) -> Scheme
 
 
 def _algorithm(csr: x509.CertificateSigningRequest) -> tuple[str, Hash, bool]:
-    """The family of the signature's algorithm, its hash, and whether it is PSS."""
+    """Return the family of the signature's algorithm, its hash, and whether it is PSS."""
     oid = csr.signature_algorithm_oid
     if oid == Sig.RSA_WITH_MD5:
         _refuse("CSR signature invalid: x509: cannot verify signature: insecure algorithm MD5-RSA")
@@ -361,7 +361,7 @@ def _algorithm(csr: x509.CertificateSigningRequest) -> tuple[str, Hash, bool]:
 
 
 def _pss_identifier(hash_: hashes.HashAlgorithm) -> bytes:
-    """The one AlgorithmIdentifier (RFC 4055) that is known: MGF1 of the same hash, and a salt as long as the hash."""
+    """Return the one known AlgorithmIdentifier (RFC 4055): MGF1 of the same hash, a salt as long as the hash."""
     number = {"sha256": "01", "sha384": "02", "sha512": "03"}[hash_.name]
     hash_identifier = f"300d06096086480165030402{number}0500"
     mask = f"301a06092a864886f70d010108{hash_identifier}"

@@ -24,7 +24,7 @@ _CURSOR_PREFIX = "sandbox:"
 
 
 def as_application(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
-    """An `Application`; the fields that are not in it are null."""
+    """Return an `Application`; the fields that are not in it are null."""
     return {
         "id": row["id"],
         "name": row["name"],
@@ -38,7 +38,7 @@ def as_application(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
 
 
 def as_page(landscape: Landscape, rows: Sequence[sqlite3.Row], total: int, offset: int, start: str) -> dict[str, Any]:
-    """An `ApplicationPage`; an empty cursor says that there is no page in that direction."""
+    """Return an `ApplicationPage`; an empty cursor says that there is no page in that direction."""
     reached = offset + len(rows)
     more = reached < total
     end = base64.urlsafe_b64encode(f"{_CURSOR_PREFIX}{reached}".encode()).decode() if more else ""
@@ -50,7 +50,7 @@ def as_page(landscape: Landscape, rows: Sequence[sqlite3.Row], total: int, offse
 
 
 def offset_of(cursor: str) -> int:
-    """Reads a cursor; ValueError for one that this Director did not give."""
+    """Read a cursor; ValueError for one that this Director did not give."""
     if not cursor:
         return 0
     text = base64.urlsafe_b64decode(cursor).decode()
@@ -60,7 +60,7 @@ def offset_of(cursor: str) -> int:
 
 
 def as_auth(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
-    """An `AppSystemAuth`; its certificates are not listed, and it has no other credential."""
+    """Return an `AppSystemAuth`; its certificates are not listed, and it has no other credential."""
     token = as_token(landscape.urls, row, suggested=False) if row["token"] else None
     return {
         "__typename": "AppSystemAuth",
@@ -73,7 +73,7 @@ def as_auth(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
 
 
 def as_token(urls: Urls, row: sqlite3.Row, *, suggested: bool) -> dict[str, Any]:
-    """A `OneTimeTokenForApplication`; `suggested` puts the encoded form in the place of the token."""
+    """Return a `OneTimeTokenForApplication`; `suggested` puts the encoded form in the place of the token."""
     used = row["used_at"] is not None
     raw = json.dumps(
         {
@@ -106,12 +106,12 @@ def as_token(urls: Urls, row: sqlite3.Row, *, suggested: bool) -> dict[str, Any]
 
 
 def _seconds(stamp: str) -> str:
-    """Without the fraction."""
+    """Return a timestamp without its fraction."""
     return stamp.partition(".")[0] + "Z"
 
 
 def _shortest(stamp: str) -> str:
-    """Without trailing zeros of the fraction, as Go writes it."""
+    """Return a timestamp without trailing zeros of its fraction, as Go writes it."""
     return stamp.removesuffix("Z").rstrip("0").removesuffix(".") + "Z"
 
 
@@ -155,7 +155,7 @@ class Director:
         )
 
     def by_bearer(self, request: Request, *, database: bool = True) -> Response:
-        """Answers a user, who has to show the bearer token and to name the tenant; `database`: whether that is up."""
+        """Answer a user, who has to show the bearer token and to name the tenant; `database`: whether that is up."""
         bearer = request.headers.get("Authorization", "")
         if not bearer:
             return _refusal(400, "Unauthorized [reason=invalid bearer token]", "Unauthorized", 26)
@@ -169,7 +169,7 @@ class Director:
         return respond(self._api, request, caller)
 
     def by_certificate(self, request: Request, certificate: ClientCertificate, *, database: bool = True) -> Response:
-        """Answers an application, whose tenant goes without saying; `database`: whether that is up."""
+        """Answer an application, whose tenant goes without saying; `database`: whether that is up."""
         tenant = request.headers.get("Tenant", "")
         if database and tenant not in {"", self._state.tenant}:
             return _unknown_tenant(tenant)
@@ -182,7 +182,7 @@ class Director:
     # -- resolvers -----------------------------------------------------------------------------------------------------
 
     def _viewer(self, _: object, info: ResolveInfo) -> dict[str, str]:
-        caller = _known(info)
+        caller = _caller_of(info)
         return {"id": str(caller.id), "type": caller.type}
 
     def _application(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any] | None:
@@ -259,8 +259,8 @@ def _suggested(request: Request) -> bool:
     return request.headers.get("suggest_token") == "true"
 
 
-def _known(info: ResolveInfo) -> _Caller:
-    """The caller, unless its certificate has been refused, which the Director cannot explain."""
+def _caller_of(info: ResolveInfo) -> _Caller:
+    """Return the caller, unless its certificate has been refused, which the Director cannot explain."""
     caller: _Caller = info.context
     if caller.id is None:
         _internal_error()
@@ -268,7 +268,7 @@ def _known(info: ResolveInfo) -> _Caller:
 
 
 def _in_tenant(info: ResolveInfo) -> _Caller:
-    caller = _known(info)
+    caller = _caller_of(info)
     if not caller.scopes:
         required = "application:write" if info.parent_type.name == "Mutation" else "application:read"
         _fail(f"insufficient scopes provided [actual=; required={required}]", "InsufficientScopes", 23)
@@ -278,7 +278,7 @@ def _in_tenant(info: ResolveInfo) -> _Caller:
 
 
 def _uuid(text: str) -> str:
-    """An id has to be a UUID: the database says so, and the Director does not explain that either."""
+    """Check that an id is a UUID. The Director does not explain this error of its database either."""
     try:
         return str(uuid.UUID(text))
     except ValueError:

@@ -71,7 +71,7 @@ class VariableError(Exception):
 def variable_values(
     schema: GraphQLSchema, operation: OperationDefinitionNode, given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Checks the variables that an operation defines; others are ignored.
+    """Check the variables that an operation defines; others are ignored.
 
     Raises:
         VariableError: At the first that does not fit.
@@ -91,7 +91,7 @@ def variable_values(
 
 
 def _checked(path: tuple[str | int, ...], type_: GraphQLInputType, value: Any) -> Any:
-    """Checks one value; returns it as graphql-core takes it."""
+    """Check one value; return it as graphql-core takes it."""
     if isinstance(type_, GraphQLNonNull):
         if value is None:
             raise VariableError(path, "cannot be null")
@@ -227,14 +227,14 @@ class _Parser(Parser):
     """gqlparser's grammar where it is not graphql-core's."""
 
     def any(self, open_kind: TokenKind, parse_fn: Callable[[], _Node], close_kind: TokenKind) -> tuple[_Node, ...]:
-        """An empty selection is a syntax error, other empty lists are not."""
+        """Refuse an empty selection, and accept other empty lists."""
         is_selection = parse_fn == self.parse_selection
         return (super().many if is_selection else super().any)(open_kind, parse_fn, close_kind)
 
     def optional_many(
         self, open_kind: TokenKind, parse_fn: Callable[[], _Node], close_kind: TokenKind
     ) -> tuple[_Node, ...]:
-        """Also an empty pair of parentheses is a list."""
+        """Accept an empty pair of parentheses as a list."""
         nodes: list[_Node] = []
         if self.expect_optional_token(open_kind):
             while not self.expect_optional_token(close_kind):
@@ -242,7 +242,7 @@ class _Parser(Parser):
         return tuple(nodes)
 
     def parse_definition(self) -> DefinitionNode:
-        """Only operations and fragments are known, and none has a description."""
+        """Accept only operations and fragments, and none with a description."""
         token = self._lexer.token
         if token.kind is TokenKind.BRACE_L or (token.kind is TokenKind.NAME and token.value in _EXECUTABLE):
             return super().parse_definition()
@@ -255,7 +255,7 @@ class _Budget:
     remaining = MOST_FIELDS
 
     def resolve(self, resolver: Resolver, source: object, info: ResolveInfo, **arguments: Any) -> Any:
-        """Goes on to the field's own resolver."""
+        """Go on to the field's own resolver."""
         self.remaining -= 1
         if self.remaining < 0:
             raise ApiError("too many fields")
@@ -298,7 +298,7 @@ class Api:
                 type_.fields[field_name].resolve = resolver
 
     def prepare(self, params: Params) -> Operation:
-        """Parses and validates a request.
+        """Parse and validate a request.
 
         Raises:
             FaultyRequestError: It is not one that can be executed.
@@ -315,7 +315,7 @@ class Api:
         return Operation(document, definition, values)
 
     def execute(self, operation: Operation, caller: object) -> dict[str, Any]:
-        """Executes a request; `caller` is what its resolvers find as context."""
+        """Execute a request; `caller` is what its resolvers find as context."""
         name, budget = operation.definition.name, _Budget()
         result = execute_sync(
             self._schema if operation.is_query else self._for_mutations,
@@ -370,7 +370,7 @@ def _load_schema(schema_file: str) -> GraphQLSchema:
 
 
 def _only_ignored(query: str) -> bool:
-    """Whether a document has no token at all."""
+    """Return whether a document has no token at all."""
     return all(not line.partition("#")[0].strip(" \t\r,\ufeff") for line in query.split("\n"))
 
 

@@ -74,7 +74,7 @@ class Client:
 
 
 def authenticate_certificate(state: State, certificate: ClientCertificate) -> Client | None:
-    """Finds the client that a certificate belongs to; its one-time token ends with that.
+    """Find the client that a certificate belongs to; its one-time token ends with that.
 
     None for a revoked certificate, another subject, or a client that has been deleted.
     """

@@ -35,7 +35,7 @@ from ucl_sandbox.ca import change_server_ca, make_server_certificate, make_wrong
 from ucl_sandbox.connector import Connector
 from ucl_sandbox.control import FAULTS_PATH, LIMIT_PATH, by_control, limit_by_control
 from ucl_sandbox.director import Director
-from ucl_sandbox.faults.injection import Place, Script, abort, during_outage, operation_of, play, reset, spoil
+from ucl_sandbox.faults.injection import Place, Script, abort, during_outage, inject, operation_of, play, reset
 from ucl_sandbox.faults.plans import Fault
 from ucl_sandbox.landscape import ClientCertificate, Landscape
 from ucl_sandbox.transport import Request, Response
@@ -53,7 +53,7 @@ _REASONS = {
 
 
 def in_plain_words(record: logging.LogRecord) -> bool:
-    """A filter for tornado's log: a handshake that failed, told by OpenSSL's words, becomes a sentence of its own."""
+    """Replace OpenSSL's words about a failed handshake by a sentence; a filter for tornado's log."""
     error = record.args[-1] if isinstance(record.args, tuple) and record.args else None
     if isinstance(error, ssl.SSLError):
         reason = error.reason or "it broke off"
@@ -63,7 +63,7 @@ def in_plain_words(record: logging.LogRecord) -> bool:
 
 
 def in_loop(work: Callable[[], None]) -> Callable[[], None]:
-    """Makes a function of the running event loop one that any thread may call; it returns when the work is done."""
+    """Make a function of the running event loop one that any thread may call; it returns when the work is done."""
     loop, thread = asyncio.get_running_loop(), threading.get_ident()
 
     async def begun() -> None:
@@ -79,7 +79,7 @@ def in_loop(work: Callable[[], None]) -> Callable[[], None]:
 
 
 def bound_like(closed: tuple[socket.AddressFamily, tuple[str, int]]) -> socket.socket:
-    """A socket that has an address and does not listen there: who connects is refused, and its port is not free.
+    """Return a socket at an address that does not listen: connections are refused, and the port is not free.
 
     Args:
         closed: Family and address of a listening socket that is closed now.
@@ -111,14 +111,14 @@ class Door:
         self._removers: list[Callable[[], None]] = []
 
     def open(self) -> None:
-        """Lets connections in."""
+        """Accept connections."""
         if not self._removers:
             for listening in self._sockets:
                 listening.listen(_BACKLOG)
             self._removers = [add_accept_handler(listening, self._came) for listening in self._sockets]
 
     def shut(self) -> None:
-        """Refuses connections, and keeps the port."""
+        """Refuse connections, and keep the port."""
         self._ignore()
         for place, listening in enumerate(self._sockets):
             address = listening.family, listening.getsockname()[:2]
@@ -126,7 +126,7 @@ class Door:
             self._sockets[place] = bound_like(address)
 
     def close(self) -> None:
-        """Gives the port up."""
+        """Give the port up."""
         self._ignore()
         for listening in self._sockets:
             listening.close()
@@ -160,7 +160,7 @@ class Handshakes:
         self._make_certificate()
 
     def context(self, fault: Fault | None, *, mutual: bool) -> ssl.SSLContext:
-        """The context for a new connection; `mutual` asks the client for a certificate.
+        """Return the context for a new connection; `mutual` asks the client for a certificate.
 
         A fault that is not of the handshake gets the right one. When the server's CA changes, it does so here.
         """
@@ -180,7 +180,7 @@ class Handshakes:
         return datetime.now(UTC), self._clock()
 
     def _make_certificate(self) -> None:
-        """Makes a new certificate for the connections that come from now on."""
+        """Make a new certificate for the connections that come from now on."""
         self._certificate, self.ca_file = make_server_certificate(self._folder, *self._times())
         made = x509.load_pem_x509_certificate(read_regular(self._certificate, follow=False))
         self._since, self._until = made.not_valid_before_utc, made.not_valid_after_utc
@@ -269,7 +269,7 @@ class Listeners:
     def start(
         self, director: list[socket.socket], token: list[socket.socket], certificate: list[socket.socket]
     ) -> None:
-        """Starts serving on sockets that listen already."""
+        """Start serving on sockets that listen already."""
         connector, management = self._connector, self._director
         self._serve(
             "director",
@@ -296,7 +296,7 @@ class Listeners:
         self._unwatch = self._faults.watch(in_loop(self._apply_faults))
 
     async def stop(self) -> None:
-        """Stops listening and closes every connection."""
+        """Stop listening and close every connection."""
         self._unwatch()
         for door in self._doors.values():
             door.close()
@@ -331,7 +331,7 @@ class Listeners:
             response = during_outage(fault.value, request, director)
         else:
             place = Place(stream.socket.getsockname()[1], raw.path)
-            response = spoil(fault, place, partial(route, request, raw), self._head)
+            response = inject(fault, place, partial(route, request, raw), self._head)
         self._note(name, raw, response, fault, operation)
         if route is self._control and isinstance(response, Response):
             response = Script([self._head(response) + response.body])  # another plan holds for the next connection
@@ -343,13 +343,13 @@ class Listeners:
             self._keep(play(stream, response))
 
     def _without_database(self, name: str, raw: HTTPServerRequest, request: Request) -> Response:
-        """What the Director answers while its database is down."""
+        """Return what the Director answers while its database is down."""
         if name == "director":
             return self._director.by_bearer(request, database=False)
         return self._director.by_certificate(request, self._peer(raw), database=False)
 
     def _let_in(self, name: str, server: HTTPServer, connection: socket.socket, address: Any) -> None:
-        """Begins the handshake with who has connected, or what a fault makes of it."""
+        """Begin the handshake of a new connection, or do what a fault makes of it."""
         fault = self._faults.draw(name)
         kind = fault.kind if fault else ""
         if kind == "reset-in-handshake":
@@ -370,7 +370,7 @@ class Listeners:
             server.handle_stream(stream, address)
 
     async def _remember(self, stream: SSLIOStream) -> None:
-        """Keeps whose certificate it is: a request is acted on even if its sender has gone meanwhile."""
+        """Keep whose certificate it is: a request is acted on even if its sender has gone meanwhile."""
         with suppress(OSError):  # it went before the handshake was done
             await stream.wait_for_handshake()
             self._peers[stream] = stream.socket.getpeercert(binary_form=True)
@@ -382,7 +382,7 @@ class Listeners:
         return ClientCertificate(x509.load_der_x509_certificate(der))
 
     def _apply_faults(self) -> None:
-        """Opens and shuts doors as the faults have it, and ends what belongs to the faults before.
+        """Open and shut doors as the faults have it, and end what belongs to the faults before.
 
         As long as there are faults every call has a connection of its own: so each kind may strike each call.
         """
@@ -397,7 +397,7 @@ class Listeners:
             stream.close()
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs something beside; the event loop itself would forget it."""
+        """Run a task and keep a reference to it: the event loop keeps none."""
         task = asyncio.ensure_future(work)
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
@@ -417,7 +417,7 @@ class Listeners:
         }
 
     def _head(self, response: Response) -> bytes:
-        """The head of an answer after which the connection ends."""
+        """Return the head of an answer after which the connection ends."""
         start = f"HTTP/1.1 {response.status} {reasons.get(response.status, '')}"
         headers = {**self._headers(response), "Connection": "close"}
         return "\r\n".join([start, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode("latin-1")

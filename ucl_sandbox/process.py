@@ -73,7 +73,7 @@ def serve(
     rate_limit: float | None = None,
     announce: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serves until SIGTERM or Ctrl-C; to be called in the main thread, before it has started others.
+    """Serve until SIGTERM or Ctrl-C; to be called in the main thread, before it has started others.
 
     Args:
         state: The state folder; made if it is not there.
@@ -121,7 +121,7 @@ def serve(
 
 
 def _end_when_unused(state: Path, linger: timedelta) -> None:
-    """Asks this process to end when the lock has been free for the linger time, and keeps it from then on."""
+    """Ask this process to end when the lock has been free for the linger time, and keep it from then on."""
     descriptor = open_private(state / USERS_LOCK, os.O_RDWR)
     pause = min(_LONGEST_PAUSE, linger.total_seconds() / _LOOKS)
     resting = threading.Event()
@@ -155,7 +155,7 @@ class _UsersLock:
         os.utime(self._descriptor)
 
     def release(self) -> None:
-        """Gives it back, also for children that were forked meanwhile."""
+        """Give it back, also for children that were forked meanwhile."""
         if self._descriptor is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
@@ -174,13 +174,13 @@ class SharedSandbox(Access):
     _users_lock: _UsersLock = field(kw_only=True)
 
     def leave(self) -> None:
-        """Stops using it; a second call does nothing."""
+        """Stop using it; a second call does nothing."""
         self._users_lock.release()
 
 
 @refusing_unsafe_paths()
 def join(home: Path, *, linger: timedelta = LINGER) -> SharedSandbox:
-    """Uses the sandbox of a home folder, which is started if it does not run.
+    """Use the sandbox of a home folder, which is started if it does not run.
 
     Args:
         home: The home folder; the sandbox's state is in its `sandbox` folder.
@@ -195,7 +195,7 @@ def join(home: Path, *, linger: timedelta = LINGER) -> SharedSandbox:
     make_private_folder(home.absolute(), state)
     users_lock = _UsersLock(state / USERS_LOCK, deadline)
     try:
-        access = _living(state, linger, deadline)
+        access = _access_to_running(state, linger, deadline)
     except BaseException:
         users_lock.release()
         raise
@@ -204,7 +204,7 @@ def join(home: Path, *, linger: timedelta = LINGER) -> SharedSandbox:
 
 @contextlib.contextmanager
 def shared(home: Path, *, linger: timedelta = LINGER) -> Iterator[SharedSandbox]:
-    """Uses the sandbox of a home folder for the length of a `with` statement; see `join`."""
+    """Use the sandbox of a home folder for the length of a `with` statement; see `join`."""
     sandbox = join(home, linger=linger)
     try:
         yield sandbox
@@ -212,8 +212,8 @@ def shared(home: Path, *, linger: timedelta = LINGER) -> Iterator[SharedSandbox]
         sandbox.leave()
 
 
-def _living(state: Path, linger: timedelta, deadline: float) -> dict[str, Any]:
-    """How to reach the folder's sandbox, which is started if need be: by one user at a time."""
+def _access_to_running(state: Path, linger: timedelta, deadline: float) -> dict[str, Any]:
+    """Return how to reach the folder's sandbox, and start it if need be: one user at a time."""
     patience = threading.Event()
     start_lock = open_private(state / _START_LOCK, os.O_RDWR)
     _wait_for(start_lock, fcntl.LOCK_EX, state / _START_LOCK, deadline)
@@ -232,7 +232,7 @@ def _living(state: Path, linger: timedelta, deadline: float) -> dict[str, Any]:
 
 
 def _ready(state: Path, owner: int) -> dict[str, Any] | None:
-    """What the ready file says, if it is the owner's."""
+    """Return what the ready file says, if it is the owner's."""
     try:
         access = fields_of(read_regular(state / READY_FILE, follow=False).decode(), state)
     except (FileNotFoundError, ValueError, KeyError):
@@ -241,7 +241,7 @@ def _ready(state: Path, owner: int) -> dict[str, Any] | None:
 
 
 def _start(state: Path, linger: timedelta, deadline: float) -> None:
-    """Starts the process, detached from this one, and waits until it is ready or has given up."""
+    """Start the process, detached from this one, and wait until it is ready or has given up."""
     reading, writing = os.pipe()
     log = create_private(state / _LOG)
     command = [sys.executable, "-P", "-m", "ucl_sandbox", "--state", str(state), "--detach"]
@@ -297,11 +297,11 @@ class RemoteFaults:
         self._trust.hostname_checks_common_name = False
 
     def shown(self) -> dict[str, Any]:
-        """The plan, and how often each of its kinds has struck."""
+        """Return the plan, and how often each of its kinds has struck."""
         return self._ask("GET")
 
     def set(self, plan: str) -> dict[str, Any]:
-        """Puts another plan in place; `plan` is what `parse_plan` reads: a name, or JSON.
+        """Put another plan in place; `plan` is what `parse_plan` reads: a name, or JSON.
 
         Raises:
             FaultsError: It cannot be used.
@@ -309,7 +309,7 @@ class RemoteFaults:
         return self._ask("PUT", plan)
 
     def clear(self) -> dict[str, Any]:
-        """Nothing strikes any more."""
+        """Remove all faults."""
         return self._ask("DELETE")
 
     def _ask(self, method: str, plan: str = "") -> dict[str, Any]:

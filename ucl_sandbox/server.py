@@ -56,7 +56,7 @@ class Access:
         return f"<{type(self).__name__} {self.connector_url}, process {self.pid}, state {self.state}>"
 
     def to_json(self) -> str:
-        """The content of a ready file."""
+        """Return the content of a ready file."""
         return json.dumps(
             {key: str(getattr(self, name)) for name, key in _READY_KEYS.items()} | {"pid": self.pid}, indent=2
         )
@@ -75,7 +75,7 @@ _READY_KEYS = {
 
 
 def fields_of(ready_file: str, state: Path) -> dict[str, Any]:
-    """Reads a ready file's content into the fields of an `Access`.
+    """Read a ready file's content into the fields of an `Access`.
 
     Raises:
         ValueError, KeyError: It is not the content of a ready file.
@@ -93,7 +93,7 @@ _NO_SUCH_FAMILY = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPOR
 
 
 def listen(wanted: int | None) -> list[socket.socket]:
-    """Opens listening sockets on loopback, IPv4 and (where there is one) IPv6, all on one port.
+    """Open listening sockets on loopback, IPv4 and (where there is one) IPv6, all on one port.
 
     Args:
         wanted: The port of last time, which is tried first.
@@ -112,7 +112,7 @@ def listen(wanted: int | None) -> list[socket.socket]:
 
 
 def _candidates() -> range:
-    """The wider of the two stretches beside the ephemeral range, or low ports if it leaves hardly any."""
+    """Return the wider stretch beside the ephemeral range, or low ports if it leaves hardly any."""
     try:
         low, high = (int(text) for text in _LINUX_RANGE.read_text("ascii").split())
     except (OSError, ValueError):
@@ -122,7 +122,7 @@ def _candidates() -> range:
 
 
 def _listen(port: int) -> list[socket.socket]:
-    """One port on both addresses: another program on the other one would be taken for the sandbox."""
+    """Open one port on both addresses: another program on the other one would be taken for the sandbox."""
     sockets = [socket.create_server(("127.0.0.1", port), backlog=128)]
     try:
         sockets.append(socket.create_server(("::1", port), family=socket.AF_INET6, backlog=128))
@@ -161,7 +161,7 @@ class RunningSandbox(Access):
         return list(self._listeners.received)
 
     def one_time_token(self) -> str:
-        """Makes a one-time token for a new client of the registered application, without asking the Director."""
+        """Make a one-time token for a new client of the registered application, without asking the Director."""
         return str(self._memory.new_system_auth(self.application_id)["token"])
 
 
@@ -257,7 +257,7 @@ class Sandbox:
 
 @contextlib.contextmanager
 def ready_file(path: Path, access: Access) -> Iterator[None]:
-    """Writes a ready file (0600, at once whole), and removes it at the end if it is still the same.
+    """Write a ready file (0600, at once whole), and removes it at the end if it is still the same.
 
     Raises:
         UnsafePath: Another user could replace it.
@@ -275,7 +275,7 @@ def ready_file(path: Path, access: Access) -> Iterator[None]:
 
 
 def _open_sockets(stack: contextlib.ExitStack, memory: State) -> list[list[socket.socket]]:
-    """Listens on the ports of last time, or on others if they are taken."""
+    """Listen on the ports of last time, or on others if they are taken."""
     wanted = json.loads(memory.remember("ports", lambda: json.dumps([None] * len(_ENDPOINTS))))
     opened = []
     for port in wanted:
@@ -297,7 +297,7 @@ def _urls(director: int, token: int, certificate: int) -> Urls:
 
 
 def _default_application(memory: State) -> str:
-    """The application of the ready file; registered again if a client has deleted it."""
+    """Return the application of the ready file; register one again if a client has deleted it."""
     id_ = memory.remember("application", str)
     if memory.application(id_) is None:
         name = f"practice-{secrets.token_hex(4)}"
@@ -309,7 +309,7 @@ def _default_application(memory: State) -> str:
 
 @contextlib.contextmanager
 def _serving(listeners: Listeners, sockets: list[list[socket.socket]]) -> Iterator[None]:
-    """Serves in a thread with an event loop of its own."""
+    """Serve in a thread with an event loop of its own."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def main() -> None:

@@ -49,7 +49,7 @@ class SandboxError(Exception):
 
 @contextmanager
 def refusing_unsafe_paths() -> Iterator[None]:
-    """Turns the refusal of a file or folder that another user could change into a `SandboxError`."""
+    """Turn the refusal of a file or folder that another user could change into a `SandboxError`."""
     try:
         yield
     except UnsafePath as error:
@@ -61,7 +61,7 @@ class NotUniqueError(Exception):
 
 
 def normalised(name: str) -> str:
-    """An application's name as the Director compares it: `mp-`, then lower case with one hyphen for all else."""
+    """Return an application's name as the Director compares it: `mp-`, then lower case, one hyphen for all else."""
     if name.startswith(_PREFIX) and _plain(name) == name:
         return name
     return _plain(_PREFIX + name)
@@ -72,7 +72,7 @@ def _plain(text: str) -> str:
 
 
 def timestamp(moment: datetime) -> str:
-    """RFC 3339 in UTC with microseconds, so that text sorts as time does."""
+    """Return RFC 3339 in UTC with microseconds, so that text sorts as time does."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -98,12 +98,12 @@ class StateLock:
         os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
-        """Gives the folder up."""
+        """Give the folder up."""
         os.close(self._descriptor)
 
 
 def lock_at_once(descriptor: int, kind: int) -> bool:
-    """Takes a kernel lock if it is to be had now."""
+    """Take a kernel lock if it is to be had now."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -112,7 +112,7 @@ def lock_at_once(descriptor: int, kind: int) -> bool:
 
 
 def wait_for_lock(descriptor: int, kind: int, deadline: float) -> bool:
-    """Takes a kernel lock by a deadline of the monotonic clock; closes the descriptor if it is still held elsewhere."""
+    """Take a kernel lock by a deadline of the monotonic clock; closes the descriptor if it is still held elsewhere."""
     patience = threading.Event()
     while not lock_at_once(descriptor, kind):
         if time.monotonic() >= deadline:
@@ -123,7 +123,7 @@ def wait_for_lock(descriptor: int, kind: int, deadline: float) -> bool:
 
 
 def owner_of(folder: Path) -> int | None:
-    """The process that owns a state folder, if one does."""
+    """Return the process that owns a state folder, if one does."""
     try:
         descriptor = open_private(folder / _LOCK, os.O_RDONLY, create=False)
     except FileNotFoundError:
@@ -182,7 +182,7 @@ class State:
     # -- what is made once ---------------------------------------------------------------------------------------------
 
     def remember(self, name: str, make: Callable[[], str]) -> str:
-        """Returns a value that is made once and kept."""
+        """Return a value that is made once and kept."""
         sql = "SELECT value FROM meta WHERE name = ?"
         row = self._row(sql, name)
         if row is None:
@@ -191,7 +191,7 @@ class State:
         return str(row["value"])
 
     def replace(self, name: str, value: str) -> None:
-        """Keeps another value."""
+        """Keep another value."""
         self._rows("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
 
     @property
@@ -217,7 +217,7 @@ class State:
     # -- applications --------------------------------------------------------------------------------------------------
 
     def register(self, name: str, provider: str | None, description: str | None, labels: str) -> sqlite3.Row:
-        """Registers an application.
+        """Register an application.
 
         Raises:
             NotUniqueError: Its name is taken.
@@ -233,45 +233,45 @@ class State:
         return row
 
     def application(self, id_: str) -> sqlite3.Row | None:
-        """Finds an application by id."""
+        """Find an application by id."""
         return self._row("SELECT * FROM applications WHERE id = ?", id_)
 
     def applications(self, first: int, offset: int) -> tuple[list[sqlite3.Row], int]:
-        """A page of the applications by name, and how many there are."""
+        """Return a page of the applications by name, and how many there are."""
         total = self._rows("SELECT count(*) AS total FROM applications")[0]["total"]
         return self._rows("SELECT * FROM applications ORDER BY name LIMIT ? OFFSET ?", first, offset), total
 
     def unregister(self, id_: str) -> sqlite3.Row | None:
-        """Deletes an application with its system auths and their tokens; returns it as it was."""
+        """Delete an application with its system auths and their tokens; return it as it was."""
         return self._row("DELETE FROM applications WHERE id = ? RETURNING *", id_)
 
     def connected(self, id_: str) -> None:
-        """Notes that the application has called the Director."""
+        """Note that the application has called the Director."""
         sql = "UPDATE applications SET condition = 'CONNECTED', changed_at = ? WHERE id = ? AND condition = 'INITIAL'"
         self._rows(sql, self._now(), id_)
 
     # -- system auths and their tokens ---------------------------------------------------------------------------------
 
     def system_auth(self, id_: str) -> sqlite3.Row | None:
-        """Finds a system auth by id."""
+        """Find a system auth by id."""
         return self._row("SELECT * FROM system_auths WHERE id = ?", id_)
 
     def system_auths(self, application_id: str) -> list[sqlite3.Row]:
-        """An application's system auths, the one changed last at the end."""
+        """Return an application's system auths, the one changed last at the end."""
         return self._rows("SELECT * FROM system_auths WHERE application_id = ? ORDER BY touched", application_id)
 
     def delete_system_auth(self, id_: str) -> sqlite3.Row | None:
-        """Deletes a system auth; its certificates are refused from then on. Returns it as it was."""
+        """Delete a system auth; its certificates are refused from then on. Returns it as it was."""
         return self._row("DELETE FROM system_auths WHERE id = ? RETURNING *", id_)
 
     def new_system_auth(self, application_id: str) -> sqlite3.Row:
-        """Makes a system auth with a fresh token."""
+        """Make a system auth with a fresh token."""
         id_ = str(uuid.uuid4())
         self._rows("INSERT INTO system_auths (id, application_id) VALUES (?, ?)", id_, application_id)
         return self.issue_token(id_)
 
     def issue_token(self, system_auth_id: str) -> sqlite3.Row:
-        """Gives a system auth a fresh one-time token in place of the one it has: 64 random bytes, URL-safe base64."""
+        """Give a system auth a fresh one-time token in place of the one it has: 64 random bytes, URL-safe base64."""
         now = self._clock()
         token = base64.urlsafe_b64encode(secrets.token_bytes(64)).decode()
         return self._rows(
@@ -281,30 +281,30 @@ class State:
         )[0]
 
     def use_token(self, token: str) -> sqlite3.Row | None:
-        """Uses a one-time token up; returns its system auth, or None if it is unknown, used or expired."""
+        """Use a one-time token up; return its system auth, or None if it is unknown, used or expired."""
         return self._row(
             "UPDATE system_auths SET used_at = ? WHERE token = ? AND used_at IS NULL AND expires_at > ? RETURNING *",
             *(self._now(), token, self._now()),
         )
 
     def drop_token(self, system_auth_id: str) -> None:
-        """Takes a system auth's token away, as every call by certificate does."""
+        """Take a system auth's token away, as every call by certificate does."""
         sql = "UPDATE system_auths SET token = NULL, used_at = NULL WHERE id = ? AND token IS NOT NULL"
         self._rows(sql, system_auth_id)
 
     # -- certificates --------------------------------------------------------------------------------------------------
 
     def issued(self, fingerprint: str, system_auth_id: str, not_after: datetime) -> None:
-        """Notes a certificate."""
+        """Note a certificate."""
         sql = "INSERT OR IGNORE INTO certificates VALUES (?, ?, ?, NULL)"
         self._rows(sql, fingerprint, system_auth_id, timestamp(not_after))
 
     def revoke(self, fingerprint: str, system_auth_id: str, not_after: datetime) -> None:
-        """Notes that a certificate is revoked."""
+        """Note that a certificate is revoked."""
         self.issued(fingerprint, system_auth_id, not_after)
         self._rows("UPDATE certificates SET revoked_at = ? WHERE fingerprint = ?", self._now(), fingerprint)
 
     def is_revoked(self, fingerprint: str) -> bool:
-        """Says whether a certificate is revoked."""
+        """Say whether a certificate is revoked."""
         sql = "SELECT 1 FROM certificates WHERE fingerprint = ? AND revoked_at IS NOT NULL"
         return self._row(sql, fingerprint) is not None

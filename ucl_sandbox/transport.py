@@ -57,7 +57,7 @@ class Response:
 
 
 def respond(api: Api, request: Request, caller: object) -> Response:
-    """Answers a request that has been authenticated."""
+    """Answer a request that has been authenticated."""
     if request.method == "OPTIONS":
         return Response(200, headers={"Allow": "OPTIONS, GET, POST"})
     if request.method == "HEAD":
@@ -120,7 +120,7 @@ def _encode(value: object) -> bytes:
 
 
 def _decode(text: str) -> Any:
-    """Decodes the first JSON value of a text, with numbers kept as they are written."""
+    """Decode the first JSON value of a text, with numbers kept as they are written."""
     text = text.lstrip(_JSON_BLANKS)
     decoder = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_no_constant)
     try:
@@ -135,7 +135,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _params(decoded: Any) -> Params:
-    """Reads the known fields of a JSON object, whatever the case of their names; the last of a name counts."""
+    """Read the known fields of a JSON object, whatever the case of their names; the last of a name counts."""
     if not isinstance(decoded, dict):
         raise _WrongTypeError("json: cannot unmarshal into Go value of type graphql.RawParams")
     given: dict[str, Any] = {}
@@ -147,7 +147,7 @@ def _params(decoded: Any) -> Params:
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
-    """Returns a value of the right type, or null; raises for another."""
+    """Return a value of the right type, or null; raises for another."""
     if value is None or type(value) is kind:
         return value
     raise _WrongTypeError(f"json: cannot unmarshal into Go struct field RawParams.{name}")

@@ -44,11 +44,11 @@ class Asked:
     value: str | float | None = None
 
     def sign(self) -> x509.Certificate:
-        """The right certificate."""
+        """Return the right certificate."""
         return self.ca.sign(self.csr, self.since, self.validity)
 
     def seconds(self, otherwise: timedelta) -> timedelta:
-        """The value as a length of time."""
+        """Return the value as a length of time."""
         return otherwise if self.value is None else timedelta(seconds=float(self.value))
 
 
@@ -62,12 +62,12 @@ class Answer:
     leaf: x509.Certificate
 
     def each(self, change: Callable[[bytes], bytes]) -> "Answer":
-        """The same with a change to each of the fields."""
+        """Return the same with a change to each of the fields."""
         return replace(self, chain=change(self.chain), client=change(self.client), ca=change(self.ca))
 
 
 def right(asked: Asked, leaf: x509.Certificate | None = None) -> Answer:
-    """The right answer, or the same about another leaf."""
+    """Return the right answer, or the same about another leaf."""
     leaf = leaf or asked.sign()
     return Answer(_pem(leaf) + asked.ca.pem, _pem(leaf), asked.ca.pem, leaf)
 
@@ -83,7 +83,7 @@ def _chain_reordered(asked: Asked) -> Answer:
 
 
 def _missing_intermediate(asked: Asked) -> Answer:
-    """Neither the chain nor the list of CAs has the one that signed, but a list of one alone stays."""
+    """Leave the signing CA out of the chain and of the list of CAs, but never leave that list empty."""
     answer, above = right(asked), b"".join(authority.pem for authority in asked.ca.authorities[1:])
     return replace(answer, chain=answer.client + above, ca=above or answer.ca)
 
@@ -94,7 +94,7 @@ def _extra_certificate(asked: Asked) -> Answer:
 
 
 def _self_signed(asked: Asked) -> Answer:
-    """For another key: the sandbox does not have the client's, so it cannot sign with it."""
+    """Sign by another key: the sandbox does not have the client's."""
     like = asked.sign()
     builder = x509.CertificateBuilder(like.subject, like.subject, _key().public_key(), like.serial_number)
     builder = builder.not_valid_before(like.not_valid_before_utc).not_valid_after(like.not_valid_after_utc)
@@ -105,7 +105,7 @@ def _self_signed(asked: Asked) -> Answer:
 
 
 def _sha1(asked: Asked) -> Answer:
-    """`cryptography` issues no certificate with SHA-1, but still makes such signatures."""
+    """Sign with SHA-1, by hand: `cryptography` issues no such certificate."""
     signer = asked.ca.authorities[0].key
     return right(asked, _rewritten(asked, signer, (_WITH_SHA256, _WITH_SHA1), hashes.SHA1))
 
@@ -121,20 +121,20 @@ def _text_around_pem(asked: Asked) -> Answer:
 
 
 def _two_leaves(asked: Asked) -> Answer:
-    """Both for the key that was asked for; they differ in their first second."""
+    """Return two certificates for the key that was asked for; they differ in their first second."""
     answer, other = right(asked), _pem(replace(asked, since=asked.since - timedelta(seconds=1)).sign())
     return replace(answer, chain=answer.client + other + answer.ca, client=answer.client + other)
 
 
 def _garbage(asked: Asked) -> Answer:
-    """PEM markers, and between them no certificate."""
+    """Return PEM markers with no certificate between them."""
     answer = right(asked)
     garbage = b"-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n"
     return replace(answer, chain=garbage + answer.ca, client=garbage)
 
 
 def _old_certificate(asked: Asked) -> Answer:
-    """Who comes with a token has no old one, and gets the right answer."""
+    """Return the old certificate; a client with a token has none, and gets the right answer."""
     answer = right(asked)
     return replace(right(asked, asked.old or answer.leaf), leaf=answer.leaf)
 
@@ -145,7 +145,7 @@ def _rewritten(
     change: tuple[bytes, bytes] = (b"", b""),
     hash_: type[hashes.SHA1 | hashes.SHA256] = hashes.SHA256,
 ) -> x509.Certificate:
-    """The right certificate with one thing in its DER changed for another of the same length, signed again."""
+    """Sign the right certificate again after replacing a part of its DER by another of the same length."""
     certificate = replace(asked, csr=replace(asked.csr, scheme=Scheme(hashes.SHA256()))).sign()
     if not isinstance(signer, rsa.RSAPrivateKey):
         raise TypeError("the client CA's key is RSA")
@@ -157,7 +157,7 @@ def _rewritten(
 
 @cache
 def _key(bits: int = _BITS) -> rsa.RSAPrivateKey:
-    """A key that no client has."""
+    """Return a key that no client has."""
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 

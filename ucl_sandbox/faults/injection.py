@@ -24,7 +24,7 @@ from ucl_sandbox.transport import JSON, Request, Response
 
 
 def during_outage(what: object, request: Request, without_database: Callable[[Request], Response] | None) -> Response:
-    """Answers a request during an outage.
+    """Answer a request during an outage.
 
     Args:
         what: What is down: "database", or else the Director's process.
@@ -83,16 +83,16 @@ class Place:
 
 
 def operation_of(request: Request) -> str:
-    """What a request asks for, by the words in it; "other" for what no fault names."""
+    """Return what a request asks for, by the words in it; "other" for what no fault names."""
     text = request.query + request.body.decode("utf-8", "replace")
     match = re.search(rf"\b({'|'.join(_WORDS)})\b", text)
     return _WORDS[match[1]] if match else "other"
 
 
-def spoil(
+def inject(
     fault: Fault, place: Place, act: Callable[[], Response], head_of: Callable[[Response], bytes]
 ) -> Response | Script:
-    """Answers a request as a fault has it.
+    """Answer a request as a fault has it.
 
     Args:
         fault: One that strikes after the request is read.
@@ -183,7 +183,7 @@ def _length(size: int) -> dict[str, str]:
 
 
 def _huge(head: bytes, size: int) -> Iterator[bytes]:
-    """A JSON answer of so many bytes that is nowhere as a whole."""
+    """Return a JSON answer of so many bytes that is nowhere as a whole."""
     yield head + _OPENING + b'"'
     remaining = size - len(_OPENING) - len(_CLOSING) - 2
     while remaining > 0:
@@ -194,21 +194,21 @@ def _huge(head: bytes, size: int) -> Iterator[bytes]:
 
 @cache
 def _packed(megabytes: float) -> bytes:
-    """A JSON answer that unpacks to so many megabytes: gzip takes members one after another (RFC 1952, 2.2)."""
+    """Return JSON that unpacks to so many megabytes: gzip takes members one after another (RFC 1952, 2.2)."""
     whole, rest = divmod(int(megabytes * _MEGABYTE), 10 * _MEGABYTE)
     filling = gzip.compress(b"a" * 10 * _MEGABYTE) * whole + gzip.compress(b"a" * rest)
     return gzip.compress(_OPENING + b'"') + filling + gzip.compress(b'"' + _CLOSING)
 
 
 def _without(value: Any, name: object) -> Any:
-    """A value without the fields of a name, or without any."""
+    """Return a value without the fields of a name, or without any."""
     if not isinstance(value, dict):
         return value
     return {key: _without(inner, name) for key, inner in value.items() if name is not None and key != name}
 
 
 def _otherwise(value: Any, name: object) -> Any:
-    """A value with the fields of a name (or else whatever is no object) of another type."""
+    """Return a value with the fields of a name (or else all that is no object) of another type."""
     if isinstance(value, dict):
         return {
             key: _otherwise(inner, None if key == name else name) if name is None or name != key else _other(inner)
@@ -221,8 +221,8 @@ def _other(value: Any) -> Any:
     return 17 if isinstance(value, str | dict) else "true"
 
 
-def misled(fault: Fault, field: str, url: str) -> str | None:
-    """A URL of the configuration as a fault has it; `field` is "director" or "connector"."""
+def changed_url(fault: Fault, field: str, url: str) -> str | None:
+    """Return a URL of the configuration as a fault has it; `field` is "director" or "connector"."""
     which, _, how = fault.kind.partition("-url-")
     if which != field:
         return url
@@ -237,7 +237,7 @@ def misled(fault: Fault, field: str, url: str) -> str | None:
 
 
 async def play(stream: IOStream, script: Script) -> None:
-    """Sends a script, until its end or that of the connection."""
+    """Send a script, until its end or that of the connection."""
     stream.set_nodelay(True)  # so that a reset does not overtake what was sent before it
     with suppress(StreamClosedError):
         for piece in script.pieces:
@@ -251,12 +251,12 @@ async def play(stream: IOStream, script: Script) -> None:
 
 
 def reset(stream: IOStream) -> None:
-    """Ends a connection with a TCP reset."""
+    """End a connection with a TCP reset."""
     if not stream.closed():
         abort(stream.socket)
     stream.close()
 
 
 def abort(connection: socket.socket) -> None:
-    """Makes closing a connection reset it."""
+    """Make closing a connection reset it."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

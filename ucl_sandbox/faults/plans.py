@@ -84,7 +84,7 @@ class Fault:
             raise FaultsError(f"{self.kind} is on or off: it has no probability, no times and no after")
 
     def as_json(self) -> dict[str, Any]:
-        """What differs from the default, as a plan's JSON has it."""
+        """Return what differs from the default, as a plan's JSON has it."""
         unset = {field.name: field.default for field in fields(self)}
         return {name: value for name, value in asdict(self).items() if value != unset[name]}
 
@@ -125,7 +125,7 @@ class Faults:
             return dict(+counts)
 
     def set(self, plan: Iterable[Fault], *, seed: int = 0) -> None:
-        """Puts another plan in place of this one, and counts from 0; it holds when this returns."""
+        """Put another plan in place of this one, and count from 0; it holds when this returns."""
         with self._lock:
             self._begin(plan, seed)
             watchers = list(self._watchers)
@@ -133,11 +133,11 @@ class Faults:
             call()
 
     def clear(self) -> None:
-        """Nothing strikes any more."""
+        """Remove all faults."""
         self.set(())
 
     def draw(self, at: str, operation: str | None = None, families: Collection[Family] = WIRE) -> Fault | None:
-        """Says which fault strikes now, if any, and counts it.
+        """Say which fault strikes now, if any, and count it.
 
         Args:
             at: The listener.
@@ -154,7 +154,7 @@ class Faults:
         return None
 
     def _ready(self, at: str, operation: str | None, families: Collection[Family]) -> list[int]:
-        """The places of the faults that may strike on this occasion; those that begin later count it instead."""
+        """Return the places of the faults that may strike now; those that begin later count this occasion."""
         ready = []
         for place, fault in enumerate(self._plan):
             kind = CATALOGUE[fault.kind]
@@ -169,17 +169,17 @@ class Faults:
         return ready
 
     def refuses(self, at: str) -> bool:
-        """Says whether this listener refuses connections."""
+        """Say whether this listener refuses connections."""
         return any(fault.kind == "refused" and fault.at in {ANY, at} for fault in self._plan)
 
     def watch(self, call: Callable[[], None]) -> Callable[[], None]:
-        """Has a function called after each change; returns what ends that."""
+        """Have a function called after each change; return what ends that."""
         with self._lock:
             self._watchers.append(call)
         return lambda: self._watchers.remove(call)
 
     def as_json(self) -> dict[str, Any]:
-        """Plan, seed and counts."""
+        """Return plan, seed and counts."""
         return {"seed": self.seed, "faults": [fault.as_json() for fault in self.plan], "struck": self.struck}
 
     def _begin(self, plan: Iterable[Fault], seed: int) -> None:
@@ -187,7 +187,7 @@ class Faults:
         self._counts, self._passed, self._draws = [0] * len(self._plan), [0] * len(self._plan), 0
 
     def _chance(self) -> float:
-        """The next number from 0 to 1 of this seed: the same on every machine and in every version of Python."""
+        """Return the seed's next number from 0 to 1: the same on every machine and in every version of Python."""
         self._draws += 1
         digest = hashlib.sha256(f"{self._seed}:{self._draws}".encode()).digest()
         return int.from_bytes(digest[:6]) / (1 << 48)
@@ -202,7 +202,7 @@ PASSING = (
 
 
 def grumpy(probability: float = GRUMPY_PROBABILITY) -> tuple[Fault, ...]:
-    """Every call misbehaves with this probability, each time in one of the passing ways, all equally likely."""
+    """Return faults of which one strikes a call with this probability: each of the passing ones equally likely."""
     share = probability / len(PASSING)
     return tuple(Fault(kind, probability=share / (1 - place * share)) for place, kind in enumerate(PASSING))
 
@@ -220,7 +220,7 @@ _USUAL = {"grumpy": GRUMPY_PROBABILITY}
 
 
 def read_plan(given: str) -> Faults:
-    """Reads what `--faults` is given: a name as `parse_plan` takes it, or else a file of JSON.
+    """Read what `--faults` is given: a name as `parse_plan` takes it, or else a file of JSON.
 
     Raises:
         FaultsError: It is neither.
@@ -236,7 +236,7 @@ def read_plan(given: str) -> Faults:
 
 
 def parse_plan(text: str) -> Faults:
-    """Reads a plan: the name of a plan or of a kind, with a probability if wanted (`grumpy:0.9`), or JSON.
+    """Read a plan: the name of a plan or of a kind, with a probability if wanted (`grumpy:0.9`), or JSON.
 
     The JSON is `{"seed": 1, "faults": [{"kind": "http-503", "at": "certificate"}]}`; the seed may be left out.
 
