@@ -66,7 +66,7 @@ def test_a_notebook_is_read_or_named(name, tmp_path):
     if name in READ_AS_A_NOTEBOOK:
         assert read_notebook(notebook) == before
         return
-    with pytest.raises(UsageError, match=r"is saved as UTF-(16|32).*iconv -f UTF-(16|32)"):
+    with pytest.raises(UsageError, match=r"is saved as UTF-(16|32), not as UTF-8"):
         read_notebook(notebook)
 
 
@@ -84,21 +84,6 @@ def notebook_of(*cells, minor=4, metadata=None):
 
 PARAMETERS = code('name: str = "practice"', metadata={"tags": ["parameters"]})
 SAYS = code("print('ran', name)")
-OLD = {
-    "nbformat": 3,
-    "nbformat_minor": 0,
-    "metadata": {"name": "old"},
-    "worksheets": [
-        {
-            "cells": [
-                {"cell_type": "heading", "level": 1, "source": "Old", "metadata": {}},
-                {"cell_type": "code", "language": "python", "input": PARAMETERS["source"], "outputs": [],
-                 "metadata": PARAMETERS["metadata"]},
-                {"cell_type": "code", "language": "python", "input": SAYS["source"], "outputs": [], "metadata": {}},
-            ]
-        }
-    ],
-}  # fmt: skip
 NOTEBOOKS = {
     **{f"4.{minor}": notebook_of(PARAMETERS, SAYS, minor=minor) for minor in range(6)},
     "4.4 with ids": notebook_of(PARAMETERS | {"id": "a"}, SAYS | {"id": "b"}),
@@ -116,8 +101,6 @@ NOTEBOOKS = {
     "outputs of another tool": notebook_of(PARAMETERS, SAYS | {"outputs": [{"output_type": "widget"}]}),
     "lines": notebook_of(PARAMETERS, SAYS | {"source": ["x = 1\n", SAYS["source"]]}),
     "tags that are none": notebook_of(PARAMETERS, SAYS | {"metadata": {"tags": "x"}}),
-    "a heading": notebook_of({"cell_type": "heading", "metadata": {}, "source": "x"}, PARAMETERS, SAYS),
-    "3": OLD,
 }
 
 
@@ -139,7 +122,6 @@ RUN = (
     "fields of another tool",
     "a kernel by its name",
     "no outputs",
-    "3",
 )
 
 
@@ -154,10 +136,9 @@ def test_a_notebook_of_another_tool_runs(name, tmp_path):
 
 
 NONE = {
-    "empty": (b"", "the file is empty"),
-    "a page": (b"<!DOCTYPE html><html>", "it is an HTML page"),
-    "a merge": (b'<<<<<<< HEAD\n{"nbformat": 4}\n=======\n{}\n>>>>>>> x\n', "conflict markers"),
-    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    "empty": (b"", "Expecting value"),
+    "a page": (b"<!DOCTYPE html><html>", "Expecting value"),
+    "an old format": (json.dumps({"nbformat": 3, "worksheets": []}).encode(), "it has format 3"),
     "a script": (b"import os\n", "Expecting value"),
     "a newer format": (json.dumps({"nbformat": 5, "cells": []}).encode(), "it has format 5"),
     "a list": (b"[]", "not an object"),

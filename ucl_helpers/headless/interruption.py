@@ -1,7 +1,10 @@
-"""What SIGINT and SIGTERM do while a notebook runs: they are noting_signals, and raise nothing in the midst of things.
+"""End a run early: by SIGINT and SIGTERM, or by a kill, whose leftovers a later run removes.
 
-Raised where it strikes, what stops a program tears apart whatever is being done: a file is half written, a socket is
-made that nobody will close, an import fails and nobody is told.
+While a notebook runs, a signal is noted and raises nothing. An exception at an arbitrary line could leave a file half
+written or a socket open.
+
+A run that is killed leaves files and folders behind. A process locks (``flock``) what it makes, and the operating
+system frees the lock when the process ends, however it ends. What is private, ours and not locked is removed.
 """
 
 import fcntl
@@ -17,17 +20,17 @@ from pathlib import Path
 
 END_SECONDS = 5.0
 
+_PRIVATE = 0o077  # the bits of a mode that give access to others
+
 
 def exception_for(number: int) -> BaseException:
-    """What ends a run that got a signal: ``KeyboardInterrupt``, or ``SystemExit`` with 143."""
+    """Return what ends a run that got a signal: ``KeyboardInterrupt``, or ``SystemExit`` with 143."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
 @contextmanager
 def handling_signals(handler: Callable[[int], object]) -> Iterator[None]:
-    """Signals that come within the block are handled so, unless they are ignored.
-
-    In the main thread only: others get none.
+    """Handle the signals that come within the block, unless they are ignored; only in the main thread.
 
     Args:
         handler: gets the number; what it raises comes out of whatever is being done.
@@ -35,8 +38,8 @@ def handling_signals(handler: Callable[[int], object]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {one: signal.signal(one, lambda number, _: handler(number)) for one in numbers}
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda sent, _: handler(sent)) for number in numbers}
     try:
         yield
     finally:
@@ -46,7 +49,7 @@ def handling_signals(handler: Callable[[int], object]) -> Iterator[None]:
 
 @contextmanager
 def noting_signals(stops: list[BaseException]) -> Iterator[Callable[[int], None]]:
-    """Append to ``stops``, for each signal within the block, what it would end the run with; yield what does so.
+    """Append to ``stops``, for each signal within the block, what it would end the run with; yield the function for it.
 
     The first signal asks the run to end. After the second one, the process ends wherever it is if the block has not
     ended within :data:`END_SECONDS`, or if a third one comes. Its exit code is then 128 and the signal's number.
@@ -56,7 +59,7 @@ def noting_signals(stops: list[BaseException]) -> Iterator[Callable[[int], None]
     def note(number: int) -> None:
         stops.append(exception_for(number))
         if len(stops) > 1:
-            os.write(writing, bytes([number]))  # a handler may interrupt any lock's holder, so it takes none
+            os.write(writing, bytes([number]))  # a handler may interrupt the holder of any lock, so it takes none
 
     watch = threading.Thread(target=_end_if_stuck, args=(reading,), daemon=True)
     watch.start()
@@ -78,14 +81,11 @@ def _end_if_stuck(signals: int) -> None:
             os._exit(128 + number[0])
 
 
-_PRIVATE = 0o077
-
-
 def hold_locked(make: Callable[[], Path]) -> tuple[Path, int]:
     """Make a private file or folder and hold it for as long as the descriptor is open.
 
     Args:
-        make: makes it under a name of its own; called again if a sweep was faster than the lock.
+        make: makes it under a name of its own; called again if another process removed it before it was locked.
     """
     while True:
         path = make()
@@ -98,7 +98,7 @@ def hold_locked(make: Callable[[], Path]) -> tuple[Path, int]:
 
 
 def remove_abandoned(folder: Path, name: re.Pattern[str]) -> None:
-    """Remove what lies in ``folder`` under such a name and is in nobody's hands; what cannot be removed stays."""
+    """Remove what is in ``folder`` under such a name and is not locked; what cannot be removed stays."""
     for path in folder.iterdir():
         if name.fullmatch(path.name):
             with suppress(OSError), _abandoned(path) as ours:
@@ -110,11 +110,11 @@ def remove_abandoned(folder: Path, name: re.Pattern[str]) -> None:
 
 @contextmanager
 def _abandoned(path: Path) -> Iterator[bool]:
-    """Whether it is private and ours, the lock on it taken; an OSError: somebody holds it."""
+    """Lock a file or folder and yield whether it is private and ours; an OSError if another process holds the lock."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        found = os.fstat(descriptor)
-        yield found.st_uid == os.geteuid() and not found.st_mode & _PRIVATE
+        status = os.fstat(descriptor)
+        yield status.st_uid == os.geteuid() and not status.st_mode & _PRIVATE
     finally:
         os.close(descriptor)

@@ -17,8 +17,9 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,14 +142,19 @@ def main() -> None:
     config = Config({"HistoryManager": {"hist_file": ":memory:"}, "CellKernelApp": app_options})
     path = [*sys.path]
     app: Any = CellKernelApp.instance(config=config)
-    with _environment(IPYTHONDIR=str(profile)):  # else IPython makes a folder in HOME, which may not be there
-        app.initialize([flag, connection_file, *options])
+    before = os.environ.get("IPYTHONDIR")
+    os.environ["IPYTHONDIR"] = str(profile)  # else IPython makes a folder in HOME, which may not be there
+    app.initialize([flag, connection_file, *options])
+    del os.environ["IPYTHONDIR"]  # programs that cells start do not inherit it
+    if before is not None:
+        os.environ["IPYTHONDIR"] = before
     # When its own folder is set, IPython removes the current folder, which may be there for a good reason: a checkout
     # that is installed as editable, or PYTHONPATH. Safe-path mode keeps it out otherwise.
     sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
-    app.shell._tee = _no_copy  # noqa: SLF001 - IPython would keep all that cells print in its history
+    app.shell._tee = lambda **_: nullcontext()  # noqa: SLF001 - IPython would keep all that cells print in its history
     app.shell.ask_exit = sys.exit
-    append_to_path(folder)
+    if folder and is_private_folder(Path(folder)):
+        sys.path.append(folder)  # last, where it hides no installed module
     app.start()
     # The control thread still answers the request to end, and flushes the streams for that. If ipykernel's clean-up
     # ends the thread that sends before, the flush waits for ten seconds.
@@ -156,39 +162,12 @@ def main() -> None:
     app.control_thread.join()
 
 
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set variables of the environment for a block only: programs that cells start do not inherit them."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _no_copy(channel: str) -> AbstractContextManager[None]:
-    """Stand in for IPython's collector of what a cell prints."""
-    del channel
-    return nullcontext()
-
-
-def append_to_path(folder: str) -> None:
-    """Put a folder at the end of ``sys.path``, where it hides no installed module, unless others can write to it.
-
-    Args:
-        folder: absolute; empty for none.
-    """
-    if folder and is_private_folder(Path(folder)):
-        sys.path.append(folder)
-
-
 CELL, NOTEBOOK = 10**6, 10**7
-"""Characters that are kept."""
+"""Characters that are kept of each cell and of all cells. A note says where more was printed.
+
+A text is cut off behind a word, so that no half of a secret remains, which would not be recognised. An outcome has room
+of its own, so that a run that printed too much still says how it ended; so has an error, shortened.
+"""
 
 _RESERVE, _OVERHEAD, _WORD = 50_000, 200, 20_000
 _NOTE = "\n[the rest of what this cell printed was not kept: more than {} characters]\n"
@@ -196,11 +175,11 @@ _LAST_WORD = re.compile(r"[^\s]*\Z")
 
 
 class Bounds:
-    """Counts what is kept of each cell."""
+    """Decides how much is kept of what each cell prints and shows."""
 
     def __init__(self, cell: int = CELL, notebook: int = NOTEBOOK) -> None:
         self._cell, self._notebook = cell, notebook
-        self._used = dict[Hashable, int]()
+        self._used = Counter[Hashable]()
         self._full = set[Hashable]()
         self._cleared_by_next = set[Hashable]()
 
@@ -217,7 +196,7 @@ class Bounds:
         return cell in self._full and cell not in self._cleared_by_next
 
     def may_replace(self, content: Mapping[str, Any]) -> bool:
-        """Whether something that is shown may be replaced by this: it is small."""
+        """Return whether this may replace something that is shown: it is small."""
         return _size(content) <= _RESERVE
 
     def within(self, cell: Hashable, message: MutableMapping[str, Any]) -> Iterator[MutableMapping[str, Any]]:
@@ -230,14 +209,14 @@ class Bounds:
         if OUTCOME_MIME in content.get("data", {}) or kind == "error":
             room += _RESERVE
         if size <= room:
-            self._used[cell] = self._used.get(cell, 0) + size
+            self._used[cell] += size
             yield message
         elif kind == "error":
-            self._used[cell] = self._used.get(cell, 0) + _RESERVE
+            self._used[cell] += _RESERVE
             yield {**message, "content": _short_error(content)}
         elif cell not in self._full:
             self._full.add(cell)
-            self._used[cell] = self._used.get(cell, 0) + max(room, 0)
+            self._used[cell] += max(room, 0)
             name = content["name"] if kind == "stream" else "stderr"
             begun = cut(content["text"], max(room - _OVERHEAD, 0)) if kind == "stream" else ""
             text = begun + _NOTE.format(f"{min(self._cell, self._notebook):,}")
@@ -252,7 +231,7 @@ class Bounds:
         return kept
 
     def _room(self, cell: Hashable) -> int:
-        return min(self._cell - self._used.get(cell, 0), self._notebook - sum(self._used.values()))
+        return min(self._cell - self._used[cell], self._notebook - sum(self._used.values()))
 
 
 def _short_error(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,7 +240,7 @@ def _short_error(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cut(text: str, length: int) -> str:
-    """At most so much of a text, without the word it would be cut off in."""
+    """Return at most so many characters of a text, without the word that would be cut in two."""
     if len(text) <= length:
         return text
     start = max(length - _WORD, 0)
@@ -270,7 +249,7 @@ def cut(text: str, length: int) -> str:
 
 
 def _size(value: Any) -> int:
-    """How many characters a message's content takes, roughly."""
+    """Return roughly how many characters the content of a message takes."""
     if isinstance(value, str | bytes):
         return len(value)
     if isinstance(value, Mapping):

@@ -1,7 +1,13 @@
-"""Where the notebooks are: in the wheel, or in the checkout of an editable install."""
+"""Find, copy and read notebook files.
+
+The toolkit's own notebooks are in the wheel, or in the checkout of an editable install.
+
+Jupyter and papermill run notebooks that do not follow the format: with cell ids before they were allowed, without them
+where they are required, twice the same, or with fields that the format does not know. So does ``ucl run``. A notebook
+that was read here follows the format: 4.5, each cell with an id, code cells without outputs, which a run replaces.
+"""
 
 import json
-import logging
 import os
 import re
 import secrets
@@ -19,13 +25,13 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def notebooks_directory() -> Path:
-    """The folder of the notebooks that belong to this installation."""
+    """Return the folder of the notebooks that belong to this installation."""
     installed = PACKAGE / "_notebooks"
     return installed if installed.is_dir() else PACKAGE.parent / "notebooks"
 
 
 def find_notebook(name: str) -> Path:
-    """A notebook by path, by name (``02_maintain_connection``) or by the beginning of its name (``02``).
+    """Return a notebook by path, by name (``02_maintain_connection``) or by the beginning of its name (``02``).
 
     Raises:
         UsageError: there is none, or more than one; the error lists the notebooks. Or a notebook of this name is in the
@@ -128,68 +134,28 @@ def read_notebook(notebook: Path) -> dict[str, Any]:
 def _parsed(data: bytes, notebook: Path) -> dict[str, Any]:
     encoding, _ = encoding_of(data)
     if encoding != "utf-8":
-        raise UsageError(
-            f"{notebook} is saved as {encoding.upper()[:6]}, but a Jupyter notebook must be UTF-8.",
-            remedy="Save it as UTF-8, or convert it: "
-            f"iconv -f {encoding.upper()[:6]} -t UTF-8 {notebook} > {notebook.stem}-utf-8.ipynb",
-        )
+        raise _not_one(notebook, f"it is saved as {encoding.upper()[:6]}, not as UTF-8")
     try:
         content = json.loads(text_of(data))
     except (ValueError, RecursionError) as error:
-        raise _not_one(notebook, _what_instead(data) or str(error)) from None
+        raise _not_one(notebook, str(error)) from None
     if not isinstance(content, dict):
         raise _not_one(notebook, "it is JSON, but not an object")
     return content
 
 
-def _what_instead(data: bytes) -> str:
-    beginning = data[:2000].lstrip().lower()
-    if not beginning:
-        return "the file is empty"
-    if b"<<<<<<< " in data and b">>>>>>> " in data:
-        return "it contains conflict markers of a merge (<<<<<<<)"
-    if beginning.startswith((b"<!doctype html", b"<html")):
-        return "it is an HTML page"
-    if beginning.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS; get the file with: git lfs pull"
-    return ""
-
-
 def _as_format_4(content: dict[str, Any], notebook: Path) -> dict[str, Any]:
     version = content.get("nbformat")
-    if isinstance(version, int) and 1 <= version < NBFORMAT:
-        content = _converted(content, notebook)
-    elif isinstance(version, int) and version > NBFORMAT:
-        raise _not_one(notebook, f"it has format {version}, and ucl reads formats up to {NBFORMAT}")
-    elif version != NBFORMAT:
-        raise _not_one(notebook, "it names no format (nbformat)")
+    if version != NBFORMAT:
+        raise _not_one(notebook, f"it has format {version!r}, and ucl reads format {NBFORMAT}")
     cells = content.get("cells")
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise _not_one(notebook, "it has no list of cells")
     return content
 
 
-def _converted(content: dict[str, Any], notebook: Path) -> dict[str, Any]:
-    """Convert from an old format, as papermill does."""
-    import nbformat
-
-    content.setdefault("metadata", {})
-    log = logging.getLogger("traitlets")
-    before = log.level
-    log.setLevel(logging.CRITICAL)  # what nbformat warns of is put right afterwards
-    try:
-        converted: dict[str, Any] = nbformat.convert(nbformat.from_dict(content), NBFORMAT)
-    except _STUMBLES as error:
-        raise _not_one(notebook, f"nbformat cannot convert its format {content['nbformat']} ({error})") from None
-    finally:
-        log.setLevel(before)
-    return converted
-
-
 def _whole_cell(cell: Mapping[str, Any], number: int, notebook: Path, known: set[str]) -> dict[str, Any]:
     kind, source = cell.get("cell_type"), cell.get("source")
-    if kind == "heading":  # of format 3, left by careless converters
-        kind = "markdown"
     if not isinstance(kind, str) or kind not in _FIELDS:
         raise _not_one(notebook, f"cell {number} is neither code, markdown nor raw")
     if isinstance(source, list) and all(isinstance(line, str) for line in source):

@@ -1,9 +1,10 @@
-"""What a notebook may be given: the cell tagged ``parameters``, read without running it. Pure.
+"""Read which parameters a notebook takes, convert values, refuse secrets; and tell whether a person runs the notebook.
 
-The cell holds literals with a type each (``key_length: int = 4096  # RSA bits``). A value that comes as text, from a
-command line, becomes what the parameter declares: a ``str`` stays a string, also when it reads ``1e5`` or ``True``.
-Papermill reads such texts as numbers before anybody can ask for the type. So an ``int`` becomes text again, and other
-values for a ``str`` are refused, since ``1e5`` cannot be told from ``100000.0`` any more.
+A notebook declares its parameters in the cell tagged ``parameters``, which is read without running it. The cell holds
+literals with a type each (``key_length: int = 4096  # RSA bits``). A value that comes as text, from a command line,
+becomes what the parameter declares: a ``str`` stays a string, also when it reads ``1e5`` or ``True``. Papermill reads
+such texts as numbers before it knows the type. So an ``int`` becomes text again, and other values for a ``str`` are
+refused, since ``1e5`` cannot be told from ``100000.0`` any more.
 
 :func:`typed` is the one rule. ``ucl run`` and the engine ``ucl`` apply it before anything runs, and a notebook applies
 it itself, by :func:`check_parameters`, whatever runs it.
@@ -13,7 +14,7 @@ import ast
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +29,14 @@ TOKEN_IN_URL = re.compile(r"[?&]token=", re.IGNORECASE)
 PROMPT = "prompt"
 REFERENCE = re.compile(r"(env:|file:).+")
 NONE = "None"
-WORDS = {"true": True, "false": False}
-NUMBERS: Mapping[str, type[int] | type[float]] = {"int": int, "float": float}
+_FROM_TEXT: Mapping[str, Callable[[str], object]] = {
+    NONE: lambda text: {NONE: None}[text],
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "int": int,
+    "float": float,
+    "str": str,
+}
+"""How a text becomes a value of each type, in the order in which the types of a parameter are tried."""
 BUILT_IN = "PAPERMILL_"
 """Names that begin so are papermill's own (``--inject-paths``)."""
 _INJECTED = "# Parameters\n"
@@ -52,7 +59,7 @@ class Parameter:
     default: object = field(default=None, compare=False)
 
     def convert(self, value: object) -> object:
-        """The value as the type declared; text is converted, anything else must be of the type already.
+        """Return the value as the type declared; text is converted, anything else must be of the type already.
 
         Raises:
             ValueError: it is neither.
@@ -60,43 +67,30 @@ class Parameter:
         if not self.types:
             return value
         if isinstance(value, str):
-            return self._from_text(value)
+            for kind, from_text in _FROM_TEXT.items():
+                if kind in self.types:
+                    with suppress(KeyError, ValueError):
+                        return from_text(value)
         kind = NONE if value is None else type(value).__name__
         if kind in self.types or (kind == "int" and "float" in self.types):
             return value
         if kind == "int" and "str" in self.types:
             return str(value)
+        hint = ""
         if self.types <= {"bool", NONE}:
-            raise ValueError(self._no_bool(value))
-        hint = " (papermill passes a text as it is with -r instead of -p)" if "str" in self.types else ""
+            hint = f": write True or False{' or None' if NONE in self.types else ''}"
+        elif "str" in self.types:
+            hint = " (papermill passes a text as it is with -r instead of -p)"
         raise ValueError(f"{value!r} is not {self.wanted}{hint}")
 
     @property
     def wanted(self) -> str:
-        """The types, for people: ``int``, ``None or str``."""
+        """Return the types for a message: ``int``, ``None or str``."""
         return " or ".join(sorted(self.types))
-
-    def _from_text(self, text: str) -> object:
-        if NONE in self.types and text == NONE:
-            return None
-        if "bool" in self.types and text.lower() in WORDS:
-            return WORDS[text.lower()]
-        for kind, number in NUMBERS.items():
-            if kind in self.types:
-                try:
-                    return number(text)
-                except ValueError:
-                    continue
-        if "str" in self.types:
-            return text
-        raise ValueError(self._no_bool(text) if self.types <= {"bool", NONE} else f"{text!r} is not {self.wanted}")
-
-    def _no_bool(self, value: object) -> str:
-        return f"{value!r} is not {self.wanted}: write True or False{' or None' if NONE in self.types else ''}"
 
 
 def declared(notebook: Mapping[str, Any]) -> dict[str, Parameter]:
-    """The parameters a notebook declares, by name; none if it has no cell tagged ``parameters``.
+    """Return the parameters that a notebook declares, by name; none if it has no cell tagged ``parameters``.
 
     Raises:
         UsageError: the cell is not Python.
@@ -105,7 +99,7 @@ def declared(notebook: Mapping[str, Any]) -> dict[str, Parameter]:
         if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", ()):
             try:
                 tree = ast.parse("".join(cell["source"]))
-                return {found.name: found for statement in tree.body if (found := _parameter(statement))}
+                return {parameter.name: parameter for parameter in map(_parameter, tree.body) if parameter}
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # a NUL, brackets too deep
                 reason = str(error) or "it nests too deep"
                 raise UsageError(f"The notebook's parameters cell is not Python: {reason}.") from error
@@ -113,7 +107,7 @@ def declared(notebook: Mapping[str, Any]) -> dict[str, Parameter]:
 
 
 def accept(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
-    """The values given, as the types declared, none of them a secret.
+    """Return the values as the types declared; refuse secrets.
 
     Raises:
         UsageError: see :func:`typed`.
@@ -125,7 +119,7 @@ def accept(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[
 
 
 def typed(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
-    """The values given, as the types declared.
+    """Return the values as the types declared.
 
     Raises:
         UsageError: a name is not known, or a value is not of its type; everything that is wrong is named at once.
@@ -195,7 +189,7 @@ def check_parameters(variables: MutableMapping[str, Any]) -> None:
             if source.startswith(_INJECTED):
                 injected = set(_assigned(statements))
             elif statements and all(map(_is_declaration, statements)):
-                known = {one.name: one for statement in statements if (one := _parameter(statement))}
+                known = {parameter.name: parameter for parameter in map(_parameter, statements) if parameter}
     if known:
         names = [name for name in variables if name in known or (name in injected and not name.startswith(BUILT_IN))]
         variables.update(typed(known, {name: variables[name] for name in names}))
@@ -224,7 +218,7 @@ def refuse_secret(name: str, value: object) -> None:
 
     Raises:
         SecretFound: the error names the parameter, never the value.
-        UsageError: a secret is to be asked for.
+        UsageError: the value is ``prompt``, which asks a person for the secret.
     """
     if isinstance(value, Mapping):
         for key, held in value.items():
