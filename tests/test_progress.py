@@ -17,7 +17,7 @@ from ucl_helpers import progress
 from ucl_helpers.errors import Unavailable
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.procedures.procedure import KeyMaker
-from ucl_helpers.views.waits import Line, Wait, show_waits
+from ucl_helpers.views.notebook import Line, Wait, show_waits
 from ucl_helpers.wire.client import Client
 
 pytest_plugins = ["procedure_fixtures"]

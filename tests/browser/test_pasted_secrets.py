@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from playwright.sync_api import expect
 from test_explorer_clicked import NAME, explorer_of
 
-from ucl_helpers.views.explorer.faults import OWN
+from ucl_helpers.views.explorer.panels import OWN
 
 TOKEN = base64.urlsafe_b64encode(random.Random(18).randbytes(64)).decode()  # noqa: S311 - the same in each process
 URL = "https://connector.example.com/connector/graphql"

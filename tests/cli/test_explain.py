@@ -11,7 +11,7 @@ from ucl_helpers.cli.common import complain
 from ucl_helpers.cli.explain import catalogue, names
 from ucl_helpers.errors import UCLError, UsageError, explained_by
 from ucl_helpers.views.cards import html_of
-from ucl_helpers.views.errors import failure
+from ucl_helpers.views.notebook import failure
 
 
 class Inner(UCLError):

@@ -32,9 +32,8 @@ from ucl_helpers.procedures.revocation import ValidIdentities, ValidIdentity
 from ucl_helpers.tables import Shown, html_table
 from ucl_helpers.views.cards import html_of as card_of
 from ucl_helpers.views.charts import Picture
-from ucl_helpers.views.errors import broken, failure
 from ucl_helpers.views.explorer import Explorer
-from ucl_helpers.views.waits import Wait
+from ucl_helpers.views.notebook import Wait, broken, failure
 from ucl_helpers.wire.exchange import Exchange
 from ucl_helpers.wire.tls import Credentials
 

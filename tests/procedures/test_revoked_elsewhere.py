@@ -29,7 +29,7 @@ from ucl_helpers.operate.due_check import look
 from ucl_helpers.procedures.acceptance import require_not_accepted
 from ucl_helpers.procedures.importing import import_identity, read_identity
 from ucl_helpers.procedures.revocation import doubtful_identities
-from ucl_helpers.views.history import history
+from ucl_helpers.views.charts import history
 from ucl_sandbox import Fault, Sandbox
 
 GONE = "UCL does not accept it any more"

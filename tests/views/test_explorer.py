@@ -13,9 +13,9 @@ from ucl_helpers import forget, practice
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.views.explorer import explore
-from ucl_helpers.views.explorer.faults import OWN, SCENES
-from ucl_helpers.views.explorer.steps import STEPS
-from ucl_helpers.views.explorer.work import Pane, Work
+from ucl_helpers.views.explorer.background import Pane, Work
+from ucl_helpers.views.explorer.panels import OWN, SCENES
+from ucl_helpers.views.explorer.renew_panel import STEPS
 from ucl_sandbox import Fault, Sandbox
 
 ALL = "All that is left"
@@ -442,13 +442,6 @@ def test_a_panel_that_cannot_be_refreshed_keeps_no_other_from_it(connection, mon
     page.press("Look again")
     assert "ZeroDivisionError" in page.line()
     assert "stale" not in page.shown("Pending")
-
-
-def test_a_step_whose_second_look_fails_is_done_all_the_same(connection, monkeypatch):
-    monkeypatch.setattr("ucl_helpers.views.explorer.steps.checked", lambda _: 1 / 0)
-    page = Page(connection).press(STEPS[0].label)
-    assert "ZeroDivisionError" in page.line()
-    assert not page.off(STEPS[1].label)
 
 
 def test_what_another_page_has_finished_leaves_no_steps_standing(connection):

@@ -19,7 +19,7 @@ from ucl_helpers.errors import ChecksFailed, RateLimited, UsageError
 from ucl_helpers.models import Check, Checks, Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates
 from ucl_helpers.procedures.establishment import Establishment
 from ucl_helpers.views import setup
-from ucl_helpers.views.errors import broken, failure
+from ucl_helpers.views.notebook import broken, failure
 from ucl_sandbox import Sandbox
 
 GOOD = Check("subject", "ok", "CN", "CN")

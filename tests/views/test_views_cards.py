@@ -14,12 +14,10 @@ from ucl_helpers.connection.status import Status
 from ucl_helpers.errors import RateLimited
 from ucl_helpers.models import Check, Due, Identity, Outcome, Validity, fingerprint
 from ucl_helpers.tables import printable
-from ucl_helpers.views.bars import Part, bar, parts
-from ucl_helpers.views.cards import chain, html_of
-from ucl_helpers.views.errors import failure
-from ucl_helpers.views.history import history
+from ucl_helpers.views.cards import Part, bar, chain, html_of, parts
+from ucl_helpers.views.charts import history
 from ucl_helpers.views.markup import Html, badge, element, table
-from ucl_helpers.views.wire import exchanged
+from ucl_helpers.views.notebook import failure
 
 pytest_plugins = ["procedure_fixtures"]
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -190,7 +188,7 @@ def test_a_certificate_in_short():
 def test_a_call_is_coloured_and_whole(secure):
     renewal = Renewal.begin(secure, key_length=2048)
     renewal.configuration()
-    html = exchanged(renewal.exchange)
+    html = html_of(renewal.exchange)
     assert "--jp-mirror-editor-keyword-color" in html
     for _, text in renewal.exchange.rows():
         assert letters(text) in letters(text_of(html))

@@ -18,7 +18,7 @@ from ucl_helpers.errors import UsageError
 from ucl_helpers.fleet.simulation import DAY, HOUR, Fleet, simulate
 from ucl_helpers.models import Validity
 from ucl_helpers.policy import due, state
-from ucl_helpers.views import charts, drawing
+from ucl_helpers.views import charts
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -94,7 +94,7 @@ def words(picture):
     return [unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", picture.svg)]
 
 
-WIDTH_POINTS = drawing.WIDTH * 72
+WIDTH_POINTS = charts.WIDTH * 72
 YEARS = {"one": simulate(Fleet(100)), "other": simulate(Fleet(100, every=HOUR))}
 STRUCK = {"one": simulate(Fleet(100, outages=((50 * DAY, 9 * DAY),), per_hour=5))}
 PICTURES = {
@@ -205,4 +205,4 @@ def test_few_or_none_are_drawn_as_well(statuses):
 def test_without_matplotlib_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"needs matplotlib.*pip install"):
-        runpy.run_path(drawing.__file__)
+        runpy.run_path(charts.__file__)

@@ -51,7 +51,7 @@ from ucl_helpers.wire.tls import check_url
 if TYPE_CHECKING:
     from ucl_helpers.wire.session import Session
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+CONNECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NO_FILE = {
     errno.EISDIR: "is a folder",
     errno.ELOOP: "is a symlink that leads to itself",
@@ -107,7 +107,7 @@ class Home:
         """Of all connections, in order; raises StorageFailed."""
         folder = self.folder("connections")
         with files.storage("look into", folder), suppress(FileNotFoundError):
-            return sorted(one.name for one in folder.iterdir() if _NAME.fullmatch(one.name) and one.is_dir())
+            return sorted(one.name for one in folder.iterdir() if CONNECTION_NAME.fullmatch(one.name) and one.is_dir())
         return []
 
     def connections(self) -> list["Connection"]:
@@ -177,7 +177,7 @@ class Connection:
     """An identity and the URLs it belongs to, under a name."""
 
     def __init__(self, home: Home, name: str) -> None:
-        if not _NAME.fullmatch(name):
+        if not CONNECTION_NAME.fullmatch(name):
             raise UsageError(
                 f"{name!r} cannot name a connection.", remedy="Use letters, digits, dot, dash, underscore; at most 64."
             )

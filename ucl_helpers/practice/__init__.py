@@ -179,12 +179,12 @@ def open_connections(
     if pattern and asked:
         raise UsageError("Practice has connections of its own.", remedy="Leave out connections, or practice.")
     if pattern:
-        found = [one for one in folder.connections() if fnmatchcase(one.name, pattern)]
-        if not found:
+        connections = [connection for connection in folder.connections() if fnmatchcase(connection.name, pattern)]
+        if not connections:
             raise UnknownConnection(
                 f"No connection in {folder.path} is named like {pattern!r}.", remedy="List them with: ucl status"
             )
-        return found
+        return connections
     must_be_asked_for(asked=asked)
     made = {_established(folder, _own(folder, name)): before for name, before in practice.items()}
     for connection, before in made.items():

@@ -9,10 +9,9 @@ from ucl_helpers.extras import missing_for
 try:
     from ucl_helpers.models import Checks
     from ucl_helpers.views.cards import StepCard, certificate, html_of, show_as_cards, step_card
-    from ucl_helpers.views.errors import attempt, begin, report_errors
-    from ucl_helpers.views.fleet import Overview, overview
+    from ucl_helpers.views.notebook import attempt, begin, report_errors, show_waits
+    from ucl_helpers.views.overview import Overview, overview
     from ucl_helpers.views.setup import check_setup
-    from ucl_helpers.views.waits import show_waits
 except ModuleNotFoundError as error:  # IPython and what comes with it
     raise missing_for(error, "lab") from None
 

@@ -1,12 +1,12 @@
-"""How each thing of the toolkit looks in a notebook: cards, bars, chains. Importing ``ucl_helpers.views`` is enough.
+"""Show each object of the toolkit as a card in a notebook: tables, lifetimes, chains, calls.
 
-An object's own HTML is a plain table, so that the core needs none of this. Here is what a notebook shows in its place;
-the text beside it stays the object's own.
+An object's own HTML is a plain table, so that the core needs none of this. A notebook shows the cards in its place; the
+text form stays the object's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import singledispatch
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -14,21 +14,141 @@ from typing import Any, ClassVar
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from IPython.core.getipython import get_ipython
+from pygments.lexers.data import JsonLexer
+from pygments.lexers.graphql import GraphQLLexer
+from pygments.token import Keyword, Name, Number, Operator, String, _TokenType
 
 from ucl_helpers.connection.status import Status
 from ucl_helpers.crypto import public_key_of, subject_text
 from ucl_helpers.errors import explained_by
 from ucl_helpers.models import Configuration, Due, Identity, Outcome, SignedCertificates, Validity, fingerprint
 from ucl_helpers.procedures.procedure import Procedure
-from ucl_helpers.tables import Row, Shown
-from ucl_helpers.views.bars import bar
-from ucl_helpers.views.markup import FAINT, Html, badge, card, element, joined, table
-from ucl_helpers.views.wire import exchanged
+from ucl_helpers.tables import Row, Shown, moment, printable
+from ucl_helpers.views.markup import FAINT, Html, badge, breakable, card, element, joined, table
 from ucl_helpers.wire.exchange import Exchange
+
+_GROUNDS = {
+    "lived": "#7d8590",
+    "until the renewal is due": "#4aa3df",
+    "overdue": "repeating-linear-gradient(45deg,#7d8590 0 5px,#d9822b 5px 10px)",
+    "left after that": "repeating-linear-gradient(45deg,#e69f00 0 5px,#f6d489 5px 10px)",
+    "left": "repeating-linear-gradient(45deg,#e69f00 0 5px,#f6d489 5px 10px)",
+}
+SEEN = 0.005  # of the lifetime
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a lifetime."""
+
+    name: str
+    length: timedelta
+
+
+def parts(validity: Validity, now: datetime, due: datetime | None) -> list[Part]:
+    """The stretches of a lifetime, in order, those too short to be seen left out.
+
+    Args:
+        validity: NotBefore and NotAfter.
+        now: the moment of looking; before NotBefore nothing has been lived, after NotAfter everything.
+        due: from when on a renewal is due; None if there is nothing to say of that.
+    """
+    start, end = validity.not_before, validity.not_after
+    here = min(max(now, start), end)
+    turn = min(max(due, start), end) if due else here
+    return [part for part in _parts(start, here, turn, end) if part.length > SEEN * validity.lifetime]
+
+
+def _parts(start: datetime, here: datetime, turn: datetime, end: datetime) -> Iterator[Part]:
+    yield Part("lived", min(here, turn) - start)
+    if here < turn:
+        yield Part("until the renewal is due", turn - here)
+        yield Part("left after that", end - turn)
+    else:
+        yield Part("overdue", here - turn)
+        yield Part("left", end - here)
+
+
+def bar(validity: Validity, now: datetime, due: datetime | None) -> Html:
+    """The lifetime as a bar, with its legend; ends and due point are dated (UTC)."""
+    stretches = parts(validity, now, due)
+    shares = [part.length / validity.lifetime for part in stretches]
+    lived = sum(share for part, share in zip(stretches, shares, strict=True) if part.name in {"lived", "overdue"})
+    start, end = moment(validity.not_before), moment(validity.not_after)
+    dated = f"Valid from {start} to {end}"
+    turn = f"renewal due from {moment(due)}" if due else ""
+    strip = element(
+        "div",
+        *map(_stretch, stretches, shares),
+        role="img",
+        aria_label="; ".join(filter(None, (dated, turn, f"{lived:.0%} lived"))),
+        style="display:flex;height:0.9em;border-radius:0.45em;overflow:hidden;border:1px solid rgba(128,128,128,.6)",
+    )
+    ends = map(_date, (start, turn, end), ("left", "center", "right"))
+    return element(
+        "div",
+        strip,
+        element("div", *ends, style="display:flex;flex-wrap:wrap;gap:0 1em"),
+        element("div", *map(_swatch, stretches), style="margin-bottom:0.4em"),
+        style="max-width:48em",
+    )
+
+
+def _stretch(part: Part, share: float) -> Html:
+    return element("div", style=f"flex:{round(100 * share)} 0 0;background:{_GROUNDS[part.name]}")
+
+
+def _date(text: str, side: str) -> Html:
+    """At its side of the line that it is on: on a narrow page each has one of its own."""
+    return element("span", text, style=f"flex:1 0 auto;text-align:{side};white-space:nowrap;font-size:0.9em")
+
+
+def _swatch(part: Part) -> Html:
+    style = f"display:inline-block;width:0.8em;height:0.8em;margin-right:0.35em;background:{_GROUNDS[part.name]}"
+    mark = element("span", aria_hidden="true", style=style)
+    return element("span", mark, part.name, style="font-size:0.9em;margin-right:1.4em;white-space:nowrap")
+
+
+_COLOURS = (  # JupyterLab's for code, else those of pydata's Sphinx themes, else the page's
+    (Keyword, "keyword", "font-weight:600"),
+    (String, "string", ""),
+    (Number, "number", ""),
+    (Name.Tag, "property", ""),
+    (Name.Attribute, "property", ""),
+    (Name.Function, "def", "font-weight:600"),
+    (Operator, "operator", ""),
+)
+_LEXERS = {"query": GraphQLLexer, "variables": JsonLexer, "data.result": JsonLexer}
+_NAMES = {"query": "sent", "variables": "with the variables", "data.result": "received"}
+_PRE = f"margin:0.2em 0 0.6em;padding:0.5em 0.7em;border:{FAINT};border-radius:0.3em;white-space:pre-wrap"
+
+
+def highlighted(text: str, lexer: type[GraphQLLexer] | type[JsonLexer]) -> Html:
+    """A text with its words in colours."""
+    return Html("".join(_coloured(kind, word) for kind, word in lexer().get_tokens(printable(text))))
+
+
+def _call_lines(exchange: Exchange) -> Iterator[Html]:
+    for name, text in exchange.rows():
+        if name in _LEXERS:
+            yield element("div", _NAMES[name], style="font-weight:600")
+            code = element("code", highlighted(text.strip(), _LEXERS[name]), style="background:none;color:inherit")
+            yield element("pre", code, style=_PRE)
+        else:
+            yield element("div", element("b", name), " ", breakable(text))
+
+
+def _coloured(kind: _TokenType, word: str) -> Html:
+    for token, name, more in _COLOURS:
+        if kind in token:
+            colour = f"color:var(--jp-mirror-editor-{name}-color,var(--pst-color-inline-code,currentColor))"
+            return element("span", breakable(word), style=f"{colour};{more}".rstrip(";"))
+    return breakable(word)
+
 
 _CALLS: dict[type, str] = {Configuration: "configuration", SignedCertificates: "signCertificateSigningRequest"}
 _LONG = 15  # rows of checks that are shown at once
-_BOX = f"border:{FAINT};border-radius:0.4em;padding:0.4em 0.8em;display:inline-block;overflow-wrap:anywhere"
+_BOX = f"border:{FAINT};border-radius:0.4em;padding:0.4em 0.8em;display:inline-block"
 
 
 @singledispatch
@@ -66,7 +186,7 @@ def _(due: Due) -> Html:
 
 @html_of.register
 def _(exchange: Exchange) -> Html:
-    return exchanged(exchange)
+    return card(exchange.title, *_call_lines(exchange))
 
 
 @html_of.register
@@ -88,7 +208,7 @@ def _(outcome: Outcome) -> Html:
         element(
             "p", element("b", "What to do: "), str(facts.get("remedy") or "look at the text above"), style="margin:0"
         ),
-        *(element("p", told, style="margin:0.3em 0 0") for told in [explained_by(name)] if told),
+        *(element("p", explanation, style="margin:0.3em 0 0") for explanation in [explained_by(name)] if explanation),
         element("p", f"{outcome.connection}; exit code {outcome.exit_code}", style="margin:0.4em 0 0;font-size:0.9em"),
         state=badge("failed"),
     )
@@ -104,22 +224,22 @@ def chain(certificates: Sequence[x509.Certificate]) -> Html:
             element("div", says, style="padding:0.1em 1.5em;font-size:0.9em"),
             _certificate(above, "CA" if above.issuer != above.subject else "root CA, signed by itself"),
         ]
-    return element("div", *(element("div", one) for one in steps), role="group", aria_label="Certificate chain")
+    return element("div", *(element("div", step) for step in steps), role="group", aria_label="Certificate chain")
 
 
-def certificate(one: x509.Certificate) -> Html:
+def certificate(certificate: x509.Certificate) -> Html:
     """A certificate in short, as a card."""
-    return card("Certificate", _certificate(one, "client certificate"))
+    return card("Certificate", _certificate(certificate, "client certificate"))
 
 
-def _certificate(one: x509.Certificate, role: str) -> Html:
-    validity, key = Validity.of(one), public_key_of(one)
+def _certificate(certificate: x509.Certificate, role: str) -> Html:
+    validity, key = Validity.of(certificate), public_key_of(certificate)
     kind = f"RSA, {key.key_size} bits" if isinstance(key, rsa.RSAPublicKey) else "a key that is not RSA"
     plain = "background:none;color:inherit;font-size:0.85em;padding:0"
-    mark = element("code", f"SHA-256 {fingerprint(one)}", style=plain)
+    mark = element("code", breakable(f"SHA-256 {fingerprint(certificate)}"), style=plain)
     return element(
         "div",
-        element("div", element("b", subject_text(one.subject))),
+        element("div", element("b", breakable(subject_text(certificate.subject)))),
         element("div", f"{role}; {kind}; valid {_day(validity.not_before)} to {_day(validity.not_after)}"),
         element("div", mark),
         style=_BOX,

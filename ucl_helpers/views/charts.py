@@ -1,18 +1,132 @@
-"""Pictures of a fleet: validities as a timeline, due dates as a histogram, simulated years beside each other.
+"""Draw pictures of connections by matplotlib: timelines, due dates, simulated years, one connection's generations.
 
-Time runs in days (or hours) from the moment of looking, UTC, so that the same fleet gives the same picture on any day.
+A picture is SVG whose text is text, in the colours of the page, with a table that says the same. Time runs in days or
+hours from now, UTC, so that the same fleet gives the same picture on any day. matplotlib, which takes a second to
+import, is needed here and nowhere else.
 """
 
+import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
 from itertools import pairwise
+from threading import Lock
 from typing import Any, Protocol
 
+from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.status import Status
+from ucl_helpers.connection.store import Connection
+from ucl_helpers.errors import UCLError
+from ucl_helpers.extras import missing
 from ucl_helpers.models import Due, Validity
-from ucl_helpers.tables import Row, moment
-from ucl_helpers.views.drawing import BLUE, FINE, GREY, INK, LATE, ORANGE, Axes, Picture, beside, picture, whole_numbers
+from ucl_helpers.tables import Row, moment, text_table
+from ucl_helpers.views.markup import Html, element, joined, table
+
+try:
+    from matplotlib import style
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+except ModuleNotFoundError:
+    raise missing("matplotlib", "lab") from None
+
+
+WIDTH = 9.0  # inches of 72 points
+BLUE, ORANGE, GREY = "#4aa3df", "#e69f00", "#8a8f98"  # told apart by the colour-blind, and on light and dark ground
+INK = "#010203"  # stands for the colour of the page's text
+FINE: dict[str, Any] = {"color": BLUE, "edgecolor": INK, "linewidth": 0.5}
+LATE: dict[str, Any] = {**FINE, "color": ORANGE, "hatch": "///"}
+_STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "grid.alpha": 0.35,
+    "grid.color": GREY,
+    "hatch.linewidth": 0.6,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ucl",
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+}
+_ONE_AT_A_TIME = Lock()  # a style is set for all threads
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_ID, _USED = re.compile(r' id="([^"]+)"'), re.compile(r"#([\w.-]+)")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, its title, and a table that says the same.
+
+    Attributes:
+        svg: an element for a page, with title and description.
+        title: what is to be seen.
+        facts: the table, its header first.
+    """
+
+    svg: Html = field(repr=False)
+    title: str
+    facts: Sequence[Row]
+
+    def __str__(self) -> str:
+        return f"{self.title}\n{text_table(self.facts)}" if self.facts[1:] else self.title
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        del include, exclude
+        return {"text/plain": str(self), "text/html": self.html}
+
+    @property
+    def html(self) -> Html:
+        """The picture, and below it the table for whoever opens it."""
+        head = element("summary", "The same as a table")
+        header, *rows = self.facts
+        more = [element("details", head, table(header, rows))] if rows else []
+        style = "margin:0.3em 0;max-width:60em;overflow-x:auto"
+        return element("figure", self.svg, *more, class_="mathjax_ignore tex2jax_ignore", style=style)
+
+
+def picture(draw: Callable[[Axes], None], height: float, title: str, description: str, facts: Sequence[Row]) -> Picture:
+    """What is drawn, whatever a user's matplotlibrc says; the same each time for the same facts.
+
+    Args:
+        draw: draws on axes that are there.
+        height: in inches; the width is :data:`WIDTH`.
+        title: what is to be seen.
+        description: how it is drawn, for whoever has it read out.
+        facts: the table that says the same, its header first.
+    """
+    with _ONE_AT_A_TIME, style.context(["default", _STYLE]):
+        figure, svg = Figure(figsize=(WIDTH, height), layout="constrained"), io.StringIO()
+        draw(figure.subplots())
+        figure.savefig(svg, format="svg", transparent=True, metadata=_NO_METADATA)
+    return Picture(_inline(svg.getvalue(), title, description), title, facts)
+
+
+def beside(axes: Axes, right: float, row: float, word: str) -> None:
+    """A word beside the right end of a bar."""
+    axes.annotate(word, (right, row), xytext=(4, 0), textcoords="offset points", va="center")
+
+
+def whole_numbers(axes: Axes, most: int = 10) -> None:
+    """Let the axis that goes up count in whole numbers, with commas at the thousands."""
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=most, integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def _inline(document: str, title: str, description: str) -> Html:
+    """An SVG document as an element of a page, named for whoever has it read out."""
+    body = document[document.index("<svg") :].replace(INK, "currentColor")
+    used = set(_USED.findall(body))
+    body = _ID.sub(lambda match: match[0] if match[1] in used else "", body)
+    mark = f"ucl-{sha256((body + title).encode()).hexdigest()[:12]}"
+    start, rest = body.split(">", 1)
+    named = f' role="img" aria-labelledby="{mark}-title {mark}-desc" style="max-width:100%;height:auto"'
+    label = joined((element("title", title, id=f"{mark}-title"), element("desc", description, id=f"{mark}-desc")))
+    return Html(f"{start}{named}>{label}{rest}".strip())
+
 
 MOST_BARS, MOST_BINS = 40, 30
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -44,29 +158,31 @@ def timeline(statuses: Sequence[Status]) -> Picture:
 
     Of a large fleet those that end first are shown. A connection without a certificate has no bar.
     """
-    found = sorted(_dated(statuses), key=lambda one: (one[1].not_after, one[0].name))
-    shown = found[:MOST_BARS]
-    ends = [end - one.now for one, validity, _ in shown for end in (validity.not_before, validity.not_after)]
+    dated = sorted(_dated(statuses), key=lambda status: (status[1].not_after, status[0].name))
+    shown = dated[:MOST_BARS]
+    ends = [end - status.now for status, validity, _ in shown for end in (validity.not_before, validity.not_after)]
     unit, steps = scale(ends)
 
     def draw(axes: Axes) -> None:
-        for row, (one, validity, due) in enumerate(shown):
-            left, right, mark = (steps(at - one.now) for at in (validity.not_before, validity.not_after, due.at))
-            good = one.state == "valid"
-            axes.barh(row, right - left, left=left, height=0.6, **(FINE if good else LATE))
+        for row, (status, validity, due) in enumerate(shown):
+            start, end, mark = (steps(at - status.now) for at in (validity.not_before, validity.not_after, due.at))
+            good = status.state == "valid"
+            axes.barh(row, end - start, left=start, height=0.6, **(FINE if good else LATE))
             axes.plot(mark, row, "D", color=INK, markersize=6, label="" if row else "renewal due from here on")
-            beside(axes, right, row, "" if good else one.state)
+            beside(axes, end, row, "" if good else status.state)
         axes.axvline(0, color=INK, linestyle="--", label="now")
         low, high = min([0.0, *map(steps, ends)]), max([0.0, *map(steps, ends)])
         axes.set_xlim(low - 0.03 * (high - low) - 0.01, high + 0.1 * (high - low) + 0.01)  # room for a word
-        axes.set(yticks=range(len(shown)), yticklabels=[one.name for one, _, _ in shown], xlabel=f"{unit} from now")
+        axes.set(
+            yticks=range(len(shown)), yticklabels=[status.name for status, _, _ in shown], xlabel=f"{unit} from now"
+        )
         axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
         axes.grid(axis="x")
         axes.set_title(title)
         axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
     title = f"Validity of {_of(len(shown), len(statuses))}"
-    rows = [(one.name, one.state, moment(validity.not_after), moment(due.at)) for one, validity, due in shown]
+    rows = [(status.name, status.state, moment(validity.not_after), moment(due.at)) for status, validity, due in shown]
     header = ("connection", "state", "valid to", "renewal due")
     what = f"A bar for each certificate, in {unit} from now; a diamond from where on its renewal is due."
     return picture(draw, 1.4 + 0.32 * max(len(shown), 1), title, what, [header, *rows])
@@ -74,17 +190,17 @@ def timeline(statuses: Sequence[Status]) -> Picture:
 
 def due_dates(statuses: Sequence[Status]) -> Picture:
     """How many connections become due when: what is overdue stands left of now."""
-    found = [due.at - one.now for one, _, due in _dated(statuses)]
-    unit, steps = scale(found)
-    values = [steps(one) for one in found]
+    waits = [due.at - status.now for status, _, due in _dated(statuses)]
+    unit, steps = scale(waits)
+    values = [steps(wait) for wait in waits]
     width = max(math.ceil((max(values, default=0) - min(values, default=0)) / MOST_BINS), 1)
     first = math.floor(min(values, default=0) / width) * width
     edges = [first + width * number for number in range(math.ceil((max(values, default=0) - first) / width + 0.5) + 1)]
 
     def draw(axes: Axes) -> None:
-        axes.hist([one for one in values if one >= 0], bins=edges, label="due later", **FINE)
+        axes.hist([value for value in values if value >= 0], bins=edges, label="due later", **FINE)
         if overdue:
-            axes.hist([one for one in values if one < 0], bins=edges, label="overdue", **LATE)
+            axes.hist([value for value in values if value < 0], bins=edges, label="overdue", **LATE)
         axes.axvline(0, color=INK, linestyle="--", label="now")
         whole_numbers(axes)
         axes.set(xlabel=f"{unit} from now until a renewal is due", ylabel="connections")
@@ -92,10 +208,10 @@ def due_dates(statuses: Sequence[Status]) -> Picture:
         axes.set_title(title)
         axes.figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
-    title, overdue = f"Due dates of {_of(len(found), len(statuses))}", sum(one < 0 for one in values)
-    told = f"{title}: {overdue} overdue, {len(values) - overdue} later"
+    title, overdue = f"Due dates of {_of(len(waits), len(statuses))}", sum(value < 0 for value in values)
+    counts = f"{title}: {overdue} overdue, {len(values) - overdue} later"
     what = f"A histogram of the {unit} from now until a renewal is due; what is overdue is hatched."
-    return picture(draw, 3.2, told, what, [(f"{unit} from now", "connections"), *_counted(values, edges)])
+    return picture(draw, 3.2, counts, what, [(f"{unit} from now", "connections"), *_counted(values, edges)])
 
 
 def renewals(years: Mapping[str, Simulated], days: tuple[float, float] | None = None) -> Picture:
@@ -105,7 +221,7 @@ def renewals(years: Mapping[str, Simulated], days: tuple[float, float] | None = 
         years: by what tells them apart.
         days: which stretch to show, hour by hour; None for all of it, by day: the renewals in its busiest hour.
     """
-    top = max(one.peak for one in years.values()) or 1
+    top = max(year.peak for year in years.values()) or 1
 
     def draw(axes: Axes) -> None:
         figure = axes.figure
@@ -141,9 +257,9 @@ def _stretch(year: Simulated, days: tuple[float, float] | None) -> tuple[Sequenc
 def _counted(values: Sequence[float], edges: Sequence[float]) -> list[Row]:
     """How many values lie from each edge to the next, where there are any."""
     rows: list[Row] = []
-    for left, right in pairwise(edges):
-        number = sum(left <= one < right or one == right == edges[-1] for one in values)
-        rows += [(f"{left:g} to {right:g}", str(number))] * bool(number)
+    for low, high in pairwise(edges):
+        number = sum(low <= value < high or value == high == edges[-1] for value in values)
+        rows += [(f"{low:g} to {high:g}", str(number))] * bool(number)
     return rows
 
 
@@ -162,7 +278,11 @@ def _mark(panel: Axes, fleet: Any) -> list[str]:
 
 def _dated(statuses: Sequence[Status]) -> list[tuple[Status, Validity, Due]]:
     """Those with a certificate, with its dates."""
-    return [(one, one.validity, one.due) for one in statuses if one.validity is not None and one.due is not None]
+    return [
+        (status, status.validity, status.due)
+        for status in statuses
+        if status.validity is not None and status.due is not None
+    ]
 
 
 def _of(shown: int, there: int) -> str:
@@ -176,3 +296,79 @@ def scale(lengths: Sequence[timedelta]) -> tuple[str, Callable[[timedelta], floa
     name, unit = ("hours", HOUR) if longest < SHORT else ("days", DAY)
     digits = 2 - math.floor(math.log10(max(longest / unit, 1)))
     return name, lambda length: round(length / unit, digits) + 0.0
+
+
+MOST = 20
+_LOOKS = {
+    "in use": FINE,
+    "kept": {**FINE, "color": GREY},
+    "expired": {**FINE, "color": GREY},
+    "revoked": LATE,
+    "refused": LATE,
+}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A generation: its number, what it is now, and its validity, None if it cannot be read."""
+
+    number: str
+    state: str
+    validity: Validity | None
+
+
+def history(connection: Connection, clock: Clock = utc_now) -> Picture:
+    """The generations that are kept, oldest first, each with its validity; of many the newest.
+
+    Read from disk, without a lock; keys are not looked at.
+    """
+    now = clock()
+    kept = list(_kept(connection, now))[-MOST:]
+    dated = [(generation, generation.validity) for generation in kept if generation.validity]
+    unit, steps = scale([end - now for _, life in dated for end in (life.not_before, life.not_after)])
+
+    def draw(axes: Axes) -> None:
+        for row, (generation, life) in enumerate(dated):
+            start, end = steps(life.not_before - now), steps(life.not_after - now)
+            axes.barh(row, end - start, left=start, height=0.6, **_LOOKS[generation.state])
+            beside(axes, end, row, generation.state)
+        axes.axvline(0, color=INK, linestyle="--", label="now")
+        axes.margins(x=0.12)
+        axes.set(
+            yticks=range(len(dated)),
+            yticklabels=[generation.number for generation, _ in dated],
+            xlabel=f"{unit} from now",
+        )
+        axes.set_ylim(max(len(dated), 1) - 0.5, -0.5)
+        axes.grid(axis="x")
+        axes.set_title(title)
+        axes.figure.legend(loc="outside lower center", frameon=False)
+
+    title = f"Generations of {connection.name}"
+    what = f"A bar for the validity of each generation, oldest first, in {unit} from now."
+    facts = [
+        ("generation", "state", "valid from", "valid to"),
+        *((generation.number, generation.state, *_dates(generation)) for generation in kept),
+    ]
+    return picture(draw, 1.4 + 0.36 * max(len(dated), 1), title, what, facts)
+
+
+def _kept(connection: Connection, now: datetime) -> Iterator[Kept]:
+    current, verdicts = connection.current, connection.verdicts()
+    for generation in connection.generations():
+        number = generation.name.partition("-")[0]
+        try:
+            life, mark = generation.validity, generation.fingerprint
+        except UCLError:
+            yield Kept(number, "damaged", None)
+            continue
+        verdict = verdicts.get(mark)
+        if verdict and verdict.status in {"revoked", "refused"}:
+            state: str = verdict.status
+        else:
+            state = "in use" if current and generation.name == current.name else "kept"
+        yield Kept(number, "expired" if state == "kept" and life.not_after < now else state, life)
+
+
+def _dates(kept: Kept) -> tuple[str, str]:
+    return (moment(kept.validity.not_before), moment(kept.validity.not_after)) if kept.validity else ("", "")

@@ -4,6 +4,7 @@ Colours are a pair of ground and text that can be read in a light and in a dark 
 sign and a word. All else takes its colour from the page.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Literal
@@ -12,10 +13,8 @@ from ucl_helpers.tables import Row, printable
 
 Mood = Literal["good", "attention", "bad", "neutral"]
 FAINT = "1px solid rgba(128,128,128,.45)"
-_CELL = (
-    f"text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere;"
-    f"padding:0.2em 1em 0.2em 0;border:0;border-top:{FAINT}"
-)
+_LONG_WORD, _AFTER_MARK = re.compile(r"(\S{32,})"), re.compile(r"(?<=[,/])")
+_CELL = f"text-align:left;vertical-align:top;white-space:pre-wrap;padding:0.2em 1em 0.2em 0;border:0;border-top:{FAINT}"
 _SIGNS: dict[Mood, tuple[str, str, str]] = {
     "good": ("✓", "#d3efda", "#0f4a1f"),
     "attention": ("!", "#fbe7b2", "#533a00"),
@@ -43,12 +42,24 @@ def element(tag: str, *content: str, **attributes: str) -> Html:
 
 def joined(parts: Iterable[str]) -> Html:
     """One after the other."""
-    return Html("".join(one if isinstance(one, Html) else safe(one) for one in parts))
+    return Html("".join(part if isinstance(part, Html) else safe(part) for part in parts))
 
 
 def safe(text: str) -> Html:
     """The text as HTML shows it, with what cannot be printed as escapes."""
     return Html(escape(printable(text)))
+
+
+def breakable(text: str) -> Html:
+    """Escape a text, and let its longest words break: after a comma or a slash, or anywhere if that is not enough.
+
+    These are fingerprints, base64, subjects and URLs. All other words stay whole.
+    """
+    parts: list[str] = _LONG_WORD.split(text)
+    for place in range(1, len(parts), 2):
+        word = Html("<wbr>".join(safe(piece) for piece in _AFTER_MARK.split(parts[place])))
+        parts[place] = element("span", word, style="overflow-wrap:anywhere")
+    return joined(parts)
 
 
 def badge(word: str, mood: Mood | None = None) -> Html:
@@ -65,14 +76,16 @@ def table(header: Row, rows: Sequence[Row], caption: str = "") -> Html:
 
     def line(row: Row) -> Html:
         first, *others = row
-        cells = [element("th", first, scope="row", style=f"{_CELL};font-weight:600;min-width:10em")]
+        cells = [element("th", breakable(first), scope="row", style=f"{_CELL};font-weight:600;min-width:10em")]
         for cell, is_state in zip(others, marked[1:], strict=True):
-            cells.append(element("td", badge(cell) if is_state else cell, style=_CELL))
+            cells.append(element("td", badge(cell) if is_state else breakable(cell), style=_CELL))
         return element("tr", *cells)
 
     parts = [element("caption", caption, style="text-align:left;font-weight:600;color:inherit")] if caption else []
     if named:
-        parts.append(element("thead", element("tr", *(element("th", one, scope="col", style=_CELL) for one in header))))
+        parts.append(
+            element("thead", element("tr", *(element("th", name, scope="col", style=_CELL) for name in header)))
+        )
     parts.append(element("tbody", *map(line, rows)))
     return element("table", *parts, style="border-collapse:collapse;margin:0.3em 0")
 

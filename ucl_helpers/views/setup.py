@@ -42,15 +42,15 @@ def _look(home: Home, now: datetime) -> Iterator[Check]:
     yield Check("Python", "ok" if sys.version_info >= OLDEST else "failed", "3.11 or newer", python)
     yield Check("clock", "ok" if WRITTEN <= now < FAR else "failed", "plausible", moment(now))
     ours, its = ssl.OPENSSL_VERSION.split(" ", 2)[1], backend.openssl_version_text().split(" ", 2)[1]
-    found = f"Python uses {ours}, cryptography {its}"
-    yield Check("OpenSSL", "ok" if ssl.HAS_TLSv1_2 else "failed", "speaks TLS 1.2", found)
+    versions = f"Python uses {ours}, cryptography {its}"
+    yield Check("OpenSSL", "ok" if ssl.HAS_TLSv1_2 else "failed", "speaks TLS 1.2", versions)
     advice = f"not installed; install it with: {install_command('lab')}"
     for package in NEEDED:
         installed = _version(package)
         yield Check(package, "ok" if installed else "warning", "installed", installed or advice)
     folder = home.path
     with suppress(OSError):  # it may not be looked for: then it cannot be written either
-        folder = next(one for one in (home.path, *home.path.parents) if one.exists())
+        folder = next(path for path in (home.path, *home.path.parents) if path.exists())
     writable = os.access(folder, os.W_OK | os.X_OK) and folder.is_dir()
     try:
         home.folder("connections")

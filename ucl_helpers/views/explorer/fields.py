@@ -17,15 +17,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ipywidgets import Layout, Text
 from traitlets import Unicode, validate
 
+from ucl_helpers.connection.store import CONNECTION_NAME
 from ucl_helpers.errors import SecretFound, UCLError, UsageError
 from ucl_helpers.headless.parameters import refuse_secret
 from ucl_helpers.models import Outcome
-from ucl_helpers.views.errors import failure
+from ucl_helpers.views.notebook import failure
+from ucl_helpers.wire.tls import check_url
 
 LONGEST = 10_000
 """Characters. A longer text is refused without a search."""
@@ -148,9 +149,8 @@ def _is_path(text: str) -> bool:
 
 
 def _is_address(text: str) -> bool:
-    with suppress(ValueError):
-        url = urlsplit(text)
-        return url.scheme == "https" and bool(url.hostname) and not url.query and not url.fragment
+    with suppress(UsageError):
+        return not re.search(r"[?#]", check_url(text))
     return False
 
 
@@ -177,7 +177,7 @@ REFERENCE = Form(
 )
 NAME = Form(
     "a name",
-    re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch,
+    CONNECTION_NAME.fullmatch,
     "Enter a name of your choice, such as prod: letters, digits, dot, dash and underscore, 64 at most.",
 )
 PLAN = Form(

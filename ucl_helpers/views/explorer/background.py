@@ -16,9 +16,9 @@ from ucl_helpers.errors import UCLError
 from ucl_helpers.progress import listening
 from ucl_helpers.tables import Shown
 from ucl_helpers.views.cards import html_of
-from ucl_helpers.views.drawing import Picture
-from ucl_helpers.views.errors import failure
+from ucl_helpers.views.charts import Picture
 from ucl_helpers.views.markup import Html, card, element, joined
+from ucl_helpers.views.notebook import failure
 
 Act = Callable[[], object]
 May = Callable[[], bool]
@@ -46,7 +46,7 @@ class Pane(HTML):
 
     def show(self, *results: object) -> None:
         """Show results, one below the other."""
-        shown = joined(_html(one) for one in _flat(results))
+        shown = joined(_html(result) for result in _flat(results))
         self.value = element("div", shown, style="line-height:1.45") if shown else ""  # widgets' own is for one line
 
 
@@ -116,16 +116,16 @@ class Work:
             self._say("", _wrong(error) if error else "")
 
     def _say(self, waits_for: str, wrong: str = "") -> None:
-        told = f"⏳ {waits_for}" if waits_for else ""
-        self.line.value = element("div", told, wrong, role="status", data_done=str(self._done))
+        message = f"⏳ {waits_for}" if waits_for else ""
+        self.line.value = element("div", message, wrong, role="status", data_done=str(self._done))
 
 
 def _flat(results: Iterable[object]) -> Iterable[object]:
-    for one in results:
-        if isinstance(one, list | tuple):
-            yield from _flat(one)
+    for result in results:
+        if isinstance(result, list | tuple):
+            yield from _flat(result)
         else:
-            yield one
+            yield result
 
 
 def _html(result: object) -> str:
@@ -148,5 +148,5 @@ def allowed(may: May) -> bool:
 def _wrong(error: BaseException) -> Html:
     if isinstance(error, UCLError):
         return html_of(failure(error))
-    told = f"{type(error).__name__}: {error}"
-    return card("A defect of the explorer", element("p", told), element("p", "Nothing is lost; please report it."))
+    message = f"{type(error).__name__}: {error}"
+    return card("A defect of the explorer", element("p", message), element("p", "Nothing is lost; please report it."))

@@ -29,13 +29,15 @@ class Overview(Shown):
 
     def caption(self) -> str:
         """How many there are, by state."""
-        states = Counter(one.state for one in self.statuses).most_common()
-        practice = " (sandbox, for practice)" if self.statuses and all(one.sandbox for one in self.statuses) else ""
+        states = Counter(status.state for status in self.statuses).most_common()
+        practice = (
+            " (sandbox, for practice)" if self.statuses and all(status.sandbox for status in self.statuses) else ""
+        )
         return f"Connections: {', '.join(f'{number} {state}' for state, number in states) or 'none'}{practice}"
 
     def rows(self) -> list[Row]:
         """One row a connection."""
-        return [_row(one) for one in self.statuses]
+        return [_row(status) for status in self.statuses]
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -43,15 +45,15 @@ class Overview(Shown):
         return tuple(self._check(name, *short) for name, short in _FALLS_SHORT.items())
 
     def _check(self, name: str, status: Literal["warning", "failed"], states: set[str]) -> Check:
-        short = [one.name for one in self.statuses if one.state in states]
+        short = [status.name for status in self.statuses if status.state in states]
         more = f" and {len(short) - NAMED} more" if len(short) > NAMED else ""
-        found = f"not {', '.join(short[:NAMED])}{more}" if short else f"all {len(self.statuses)}"
-        return Check(name, status if short else "ok", "all", found)
+        result = f"not {', '.join(short[:NAMED])}{more}" if short else f"all {len(self.statuses)}"
+        return Check(name, status if short else "ok", "all", result)
 
 
 def overview(connections: Iterable[Connection], clock: Clock = utc_now) -> Overview:
     """Look at connections: from disk, without a lock and without a call; damage is told, not raised."""
-    return Overview(tuple(status_of(one, clock) for one in connections))
+    return Overview(tuple(status_of(connection, clock) for connection in connections))
 
 
 def _row(status: Status) -> Row:

@@ -11,11 +11,11 @@ from ucl_helpers.errors import ConsentNeeded, HostChanged, SettledElsewhere, Sub
 from ucl_helpers.models import Outcome, Verification
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.procedures.renewal import Renewal
-from ucl_helpers.views.errors import failure
-from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run
-from ucl_helpers.views.explorer.work import Pane
+from ucl_helpers.views.cards import highlighted
+from ucl_helpers.views.explorer.background import Pane
+from ucl_helpers.views.explorer.panels import ROW, Panel, hooks_to_run
 from ucl_helpers.views.markup import Html, card, element
-from ucl_helpers.views.wire import highlighted
+from ucl_helpers.views.notebook import failure
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Step:
 
     name: str
     label: str
-    told: str
+    description: str
     sends: str = ""
     meanwhile: str = ""
 
@@ -120,14 +120,14 @@ class Steps(Panel):
             return ""
         status = self.desk.status()
         if not self._may_begin():
-            told = f"{self.desk.name} cannot be renewed, since it is not established. Finish with: "
-            return element("p", told, element("code", self.desk.connection.establish_command))
+            message = f"{self.desk.name} cannot be renewed, since it is not established. Finish with: "
+            return element("p", message, element("code", self.desk.connection.establish_command))
         if status.under_way is None:
             return ""
-        left = self.desk.connection.pending.state
-        if left.get("id") != self._offered:  # once: another length may be chosen then
-            self._offered = left.get("id")
-            self._offer(int(left.get("bits", 0)))
+        pending = self.desk.connection.pending.state
+        if pending.get("id") != self._offered:  # once: another length may be chosen then
+            self._offered = pending.get("id")
+            self._offer(int(pending.get("bits", 0)))
         return element("p", f"Under way is {status.under_way}. Step 1 looks at it and goes on from there.")
 
     def changed(self) -> None:
@@ -142,9 +142,9 @@ class Steps(Panel):
 
         button = self.work.button(step.label, step.meanwhile, lambda: self.take(number), may)
         button.layout.width = "12em"
-        told = Pane()
-        told.show(element("span", step.told))
-        return [HBox([button, told], layout=ROW), self._panes[number]]
+        description = Pane()
+        description.show(element("span", step.description))
+        return [HBox([button, description], layout=ROW), self._panes[number]]
 
     def _taken(self, number: int) -> Iterator[object]:
         step = STEPS[number]
@@ -182,9 +182,9 @@ class Steps(Panel):
 
     def _offer(self, bits: int) -> None:
         """The key lengths, ``bits`` among them and chosen; 0 for the connection's own."""
-        known = bits in dict(SIZES).values()
+        is_listed = bits in dict(SIZES).values()
         with self._size.hold_sync():
-            self._size.options = SIZES if known else (*SIZES, (f"{bits} bits, as begun", bits))
+            self._size.options = SIZES if is_listed else (*SIZES, (f"{bits} bits, as begun", bits))
             self._size.value = bits
 
     def _may_begin(self) -> bool:

@@ -1,0 +1,327 @@
+"""Show a connection in the explorer's panels: overview, history, pending, doctor, faults."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ipywidgets import Dropdown, HBox, Layout, VBox
+
+from ucl_helpers import practice
+from ucl_helpers.connection.status import Status, status_of
+from ucl_helpers.connection.store import Connection, Home
+from ucl_helpers.errors import UsageError
+from ucl_helpers.operate.doctor import diagnose
+from ucl_helpers.operate.hooks import run_hooks
+from ucl_helpers.procedures.generations import rollback
+from ucl_helpers.tables import Row
+from ucl_helpers.views.cards import certificate
+from ucl_helpers.views.charts import Picture, history
+from ucl_helpers.views.explorer.background import Pane, Work, allowed
+from ucl_helpers.views.explorer.fields import PLAN, Field
+from ucl_helpers.views.markup import Html, card, element, table
+
+ROW = Layout(flex_flow="row wrap", align_items="center")
+"""How widgets stand beside each other, or below where there is no room."""
+
+
+@dataclass
+class Desk:
+    """The home folder, and which connection is looked at."""
+
+    home: Home
+    name: str = ""
+
+    @property
+    def connection(self) -> Connection:
+        """It.
+
+        Raises:
+            UsageError: none is chosen, or it is gone.
+        """
+        if not self.name:
+            raise UsageError("No connection is chosen.", remedy="Choose one above, practise, or import one.")
+        return self.home.connection(self.name)
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether one is."""
+        return bool(self.name)
+
+    def status(self) -> Status:
+        """Where it stands."""
+        return status_of(self.connection)
+
+
+def hooks_to_run(status: Status) -> Html:
+    """That hooks wait, and where they are run; nothing if none does."""
+    names = ", ".join(status.pending_hooks)
+    return element("p", f"Hooks to be run: {names}. Run them on the tab Pending.") if names else Html()
+
+
+class Panel:
+    """A part of the explorer, behind a tab of its own."""
+
+    title: ClassVar[str]
+
+    def __init__(self, desk: Desk, work: Work) -> None:
+        self.desk, self.work = desk, work
+        self.widget = VBox(self.parts())
+
+    def parts(self) -> list[Any]:
+        """Its widgets, from top to bottom."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Show what is so by now; called in the thread of the work, after anything was done."""
+
+    def changed(self) -> None:
+        """Another connection is chosen: what was shown of the one before goes."""
+
+
+class Overview(Panel):
+    """Where the connection stands, and the certificate in use."""
+
+    title: ClassVar[str] = "Overview"
+
+    def parts(self) -> list[Any]:
+        """One pane."""
+        self._pane = Pane()
+        return [self._pane]
+
+    def refresh(self) -> None:
+        """Status and certificate; of what is not established, the status alone."""
+        self._pane.fill(self._seen, self.desk.name)
+
+    def changed(self) -> None:
+        """What another connection was like goes."""
+        self._pane.show()
+
+    def _seen(self) -> list[object]:
+        status = self.desk.status()
+        readable = status.validity is not None
+        return [status, *([certificate(self.desk.connection.require_current().certificate)] if readable else [])]
+
+
+class Past(Panel):
+    """The generations that are kept, and the way back to one of them: the undoing of an activation."""
+
+    title: ClassVar[str] = "History"
+
+    def parts(self) -> list[Any]:
+        """The picture, then which generation to go back to."""
+        self._pane, self._outcome = Pane(), Pane()
+        style = {"description_width": "initial"}
+        chosen = Dropdown(description="Generation", style=style, layout=Layout(width="auto"))
+        self._chosen = self.work.control(chosen, self._may)
+        button = self.work.button(
+            "Go back to it", "UCL is asked whether it accepts that certificate.", self._back, self._may
+        )
+        hint = Pane()
+        hint.show(
+            element(
+                "p",
+                "UCL is asked first whether it accepts that certificate; if not, nothing changes. The one in use now "
+                "is kept too, so that you can come back in the same way.",
+            )
+        )
+        return [self._pane, hint, HBox([self._chosen, button], layout=ROW), self._outcome]
+
+    def refresh(self) -> None:
+        """The picture and the choice; the chosen one stays chosen if it can, else it is the newest."""
+        if self._pane.fill(self._seen, self.desk.name):
+            self._offer([])
+
+    def changed(self) -> None:
+        """The picture of another connection goes, and with it the way back."""
+        self._pane.show()
+        self._outcome.show()
+        self._offer([])
+
+    def _seen(self) -> Picture:
+        connection = self.desk.connection
+        in_use, kept = connection.current, reversed(connection.generations())
+        self._offer([generation.name for generation in kept if in_use is None or generation.name != in_use.name])
+        return history(connection)
+
+    def _offer(self, names: list[str]) -> None:
+        with self._chosen.hold_sync():
+            kept = self._chosen.value
+            self._chosen.options = names
+            self._chosen.value = kept if kept in names else next(iter(names), None)
+
+    def _may(self) -> bool:
+        return bool(self._chosen.options)
+
+    def _back(self) -> None:
+        self._outcome.fill(self._gone_back, self.desk.name)
+
+    def _gone_back(self) -> list[object]:
+        return [rollback(self.desk.connection, self._chosen.value), hooks_to_run(self.desk.status())]
+
+
+class Pending(Panel):
+    """What is still to be done: a procedure under way, a next try after failures, hooks."""
+
+    title: ClassVar[str] = "Pending"
+
+    def parts(self) -> list[Any]:
+        """What is pending, and the hooks to be run."""
+        self._pane, self._results = Pane(), Pane()
+        button = self.work.button("Run pending hooks", "Hooks are run.", self._run, self._may)
+        return [self._pane, HBox([button], layout=ROW), self._results]
+
+    def refresh(self) -> None:
+        """As the disk has it."""
+        self._pane.fill(lambda: _pending(self.desk.status()), self.desk.name)
+
+    def changed(self) -> None:
+        """What another connection has pending goes, and the results of its hooks."""
+        self._pane.show()
+        self._results.show()
+
+    def _may(self) -> bool:
+        return self.desk.is_chosen and bool(self.desk.status().pending_hooks)
+
+    def _run(self) -> None:
+        self._results.fill(lambda: run_hooks(self.desk.connection), self.desk.name)
+
+
+class Doctor(Panel):
+    """Everything that can be wrong, each with what mends it."""
+
+    title: ClassVar[str] = "Doctor"
+
+    def parts(self) -> list[Any]:
+        """Two ways of looking, and what was found."""
+        self._pane = Pane()
+        whole = self.work.button("Look, and ask UCL", "Looking, and asking UCL.", self._look, self._may)
+        near = self.work.button("Look at this machine only", "Looking.", self._look_near, self._may)
+        hint = Pane()
+        hint.show(element("p", "Looking changes nothing."))
+        return [hint, HBox([whole, near], layout=ROW), self._pane]
+
+    def changed(self) -> None:
+        """The diagnosis of another connection goes."""
+        self._pane.show()
+
+    def _may(self) -> bool:
+        return self.desk.is_chosen
+
+    def _look(self) -> None:
+        self._pane.fill(lambda: diagnose(self.desk.connection), self.desk.name)
+
+    def _look_near(self) -> None:
+        self._pane.fill(lambda: diagnose(self.desk.connection, offline=True), self.desk.name)
+
+
+def _pending(status: Status) -> Html:
+    rows: list[Row] = [
+        ("under way", status.pending or "nothing"),
+        ("failed in a row", str(status.attempts.failures)),
+        ("last error", str(status.attempts.last_error or "none")),
+        ("hooks to be run", ", ".join(status.pending_hooks) or "none"),
+    ]
+    return card("Pending", table(("what", "now"), rows))
+
+
+OWN = "A plan of your own"
+SCENES: Mapping[str, tuple[str, str]] = {  # what goes wrong → the plan, and what is to be seen
+    "The answer to the signing is lost": (
+        "lost-answer",
+        "Step 3 takes a little longer: UCL has signed, its answer never came, and the same request is sent again.",
+    ),
+    "UCL cannot answer, twice": (
+        '{"faults": [{"kind": "http-503", "at": "certificate", "times": 2}]}',
+        "Step 1, 3 or Verify waits and asks again, and says so meanwhile.",
+    ),
+    "Too many calls": (
+        '{"faults": [{"kind": "http-429", "at": "certificate", "times": 1, "value": 3}]}',
+        "The next call is asked to come back in 3 seconds, waits that long, and is then answered.",
+    ),
+    "A certificate for another key": (
+        '{"faults": [{"kind": "another-key", "at": "certificate", "times": 1}]}',
+        "Step 4 finds it, and nothing is put to use. Press step 3 again: the same request is signed once more.",
+    ),
+    "UCL does not know us": (
+        '{"faults": [{"kind": "http-400-empty", "at": "certificate", "operation": "configuration", "times": 1}]}',
+        "Step 1 is refused by a 400 without a word, as after a revocation. This time pressing it again helps.",
+    ),
+    "Nothing ever comes": (
+        '{"faults": [{"kind": "black-hole", "at": "certificate", "times": 1}]}',
+        "The next step waits, half a minute at most; switch the faults off, and it goes on at once.",
+    ),
+    "Nobody is there": (
+        "away",
+        "Steps that call UCL give up after some tries. Switch the faults off and press the step again.",
+    ),
+    "One call in five goes wrong": ("grumpy", "Most renewals come through all the same; look at what struck."),
+    OWN: ("", "A name, such as http-503:0.5, or JSON; the sandbox's page has them all."),
+}
+_WIDE = {"description_width": "8em"}
+
+
+class FaultsPanel(Panel):
+    """Which faults strike at the sandbox, and how often they have."""
+
+    title: ClassVar[str] = "Faults"
+
+    def parts(self) -> list[Any]:
+        """The choice of a scene, what is to be seen of it, and what has struck."""
+        scene = Dropdown(description="Fault", options=list(SCENES), style=_WIDE, layout=Layout(width="min(30em, 95%)"))
+        self._scene = self.work.control(scene, self._may)
+        self._hint, self._pane = Pane(), Pane()
+        self._own = self.work.control(Field("Plan", "http-503:0.5", PLAN, self._pane.show), self._may_own)
+        self._scene.observe(lambda _: self._tell(), "value")
+        on = self.work.button("Switch on", "Switching on.", self._switch_on, self._may)
+        off = self.work.button("Switch all off", "Switching off.", self._switch_off, self._may)
+        look = self.work.button("See what struck", "Looking.", self._look, self._may)
+        self._tell()
+        buttons = HBox([on, off, look], layout=ROW)
+        return [self._scene, self._hint, self._own, buttons, self.work.line, self._pane]
+
+    def look(self) -> None:
+        """See what has struck, unless something else is done here."""
+        self.work.do("Looking.", self._look, self._own)  # somebody may be writing there
+
+    def _tell(self) -> None:
+        plan, description = SCENES[self._scene.value]
+        self._hint.show(element("p", description))
+        if plan:
+            self._own.value = plan
+        self._own.disabled = not allowed(self._may_own)
+
+    def _may(self) -> bool:
+        """The faults are those of this home's sandbox; a connection may follow another one."""
+        if not self.desk.is_chosen or (ready := self.desk.connection.settings.sandbox) is None:
+            return False
+        own = self.desk.home.path / "sandbox" / "ready.json"
+        return (self.desk.connection.path / ready).resolve() == own.resolve()
+
+    def _may_own(self) -> bool:
+        return self._may() and self._scene.value == OWN
+
+    def _switch_on(self) -> None:
+        self._pane.fill(lambda: _plan(practice.change_faults(self.desk.home, self._own.value)))
+
+    def _switch_off(self) -> None:
+        self._pane.fill(lambda: _plan(practice.change_faults(self.desk.home, "")))
+
+    def _look(self) -> None:
+        if allowed(self._may):
+            self._pane.fill(lambda: _plan(practice.change_faults(self.desk.home)))
+        else:
+            self._pane.show(
+                element("p", "Faults are for this home's sandbox: choose a connection that practises there.")
+            )
+
+
+def _plan(faults: Mapping[str, Any]) -> Html:
+    struck = faults["struck"]
+    rows = [
+        (fault["kind"], fault.get("operation", "each call"), str(struck.get(fault["kind"], 0)))
+        for fault in faults["faults"]
+    ]
+    if not rows:
+        return card("Faults", element("p", "None: the sandbox behaves."))
+    duration = element("p", "They strike whoever uses this sandbox, until they are used up or switched off.")
+    return card("Faults", table(("kind", "strikes at", "has struck"), rows), duration)
