@@ -70,6 +70,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"ucl_helpers\.connection\.(state\.(Activation|Verdicts?)|status\.UnderWay)"),
     (r"py:.*", r"ucl_helpers\.(formats\.blocks|tables\.Shown|wire\.exchange\.Exchange|wire\.tls\.Credentials)"),
     (r"py:.*", r"ucl_helpers\.procedures\.(outage\.judged|revocation\.(doubtful|unproven)_identities)"),
+    (r"py:.*", r"Procedure"),
     (r"py:.*", r"ucl_helpers\.views\.(markup\.Html|explorer\.page\.Explorer)"),
     # have a page of their own: docs/reference/settings.md, due.md
     (r"py:.*", r"ucl_helpers\.connection\.(attempts\.Attempts|settings\.Settings)"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import singledispatch
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -22,10 +22,12 @@ from ucl_helpers.connection.status import Status
 from ucl_helpers.crypto import public_key_of, subject_text
 from ucl_helpers.errors import explained_by
 from ucl_helpers.models import Configuration, Due, Identity, Outcome, SignedCertificates, Validity, fingerprint
-from ucl_helpers.procedures.procedure import Procedure
 from ucl_helpers.tables import Row, Shown, moment, printable
 from ucl_helpers.views.markup import FAINT, Html, badge, breakable, card, element, joined, table
 from ucl_helpers.wire.exchange import Exchange
+
+if TYPE_CHECKING:
+    from ucl_helpers.procedures.procedure import Procedure
 
 _GROUNDS = {
     "lived": "#7d8590",
@@ -277,7 +279,7 @@ class NothingSent(Shown):
         return [("sent", "nothing: an earlier run has received the answer")]
 
 
-def step_card(procedure: Procedure, result: Shown) -> StepCard:
+def step_card(procedure: "Procedure", result: Shown) -> StepCard:
     """Show a step of a procedure as one card: what it returned, and the call that it made, without secrets."""
     operation = _CALLS.get(type(result))
     if operation is None:

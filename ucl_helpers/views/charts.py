@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import pairwise
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.status import Status
@@ -133,26 +133,6 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 SHORT = 3 * DAY
 
 
-class Simulated(Protocol):
-    """A year as :mod:`ucl_helpers.fleet.simulation` makes it."""
-
-    @property
-    def renewals(self) -> Any:
-        """For each hour."""
-
-    @property
-    def days(self) -> Any:
-        """For each day, the renewals in its busiest hour."""
-
-    @property
-    def peak(self) -> int:
-        """Renewals in the busiest hour of all."""
-
-    @property
-    def fleet(self) -> Any:
-        """``outages`` and ``per_hour``."""
-
-
 def timeline(statuses: Sequence[Status]) -> Picture:
     """Each certificate's validity as a bar, with the moment from which its renewal is due; the next to end first.
 
@@ -214,11 +194,11 @@ def due_dates(statuses: Sequence[Status]) -> Picture:
     return picture(draw, 3.2, counts, what, [(f"{unit} from now", "connections"), *_counted(values, edges)])
 
 
-def renewals(years: Mapping[str, Simulated], days: tuple[float, float] | None = None) -> Picture:
+def renewals(years: Mapping[str, Any], days: tuple[float, float] | None = None) -> Picture:
     """Simulated years below each other, to one scale.
 
     Args:
-        years: by what tells them apart.
+        years: years as :mod:`ucl_helpers.fleet.simulation` makes them, by a name for each.
         days: which stretch to show, hour by hour; None for all of it, by day: the renewals in its busiest hour.
     """
     top = max(year.peak for year in years.values()) or 1
@@ -245,7 +225,7 @@ def renewals(years: Mapping[str, Simulated], days: tuple[float, float] | None = 
     return picture(draw, 0.6 + 1.6 * len(years), title, what, [header, *rows])
 
 
-def _stretch(year: Simulated, days: tuple[float, float] | None) -> tuple[Sequence[float], list[float]]:
+def _stretch(year: Any, days: tuple[float, float] | None) -> tuple[Sequence[float], list[float]]:
     """By day for all of it, by hour for some days: the values, and where each begins and the last ends, in days."""
     if days is None:
         return year.days, list(range(len(year.days) + 1))
@@ -263,7 +243,7 @@ def _counted(values: Sequence[float], edges: Sequence[float]) -> list[Row]:
     return rows
 
 
-def _busiest(label: str, year: Simulated) -> str:
+def _busiest(label: str, year: Any) -> str:
     return f"{label}: {year.peak:,} in the busiest hour"
 
 

@@ -55,7 +55,7 @@ def begin(variables: MutableMapping[str, Any], connection: str = "") -> None:
         connection: the name that errors are reported for; empty for the parameter ``connection``.
 
     Raises:
-        UsageError: see :func:`ucl_helpers.headless.parameters.check_parameters`.
+        UsageError: a parameter has the wrong type, is unknown, or is a secret.
     """
     report_errors(connection)
     check_parameters(variables)
