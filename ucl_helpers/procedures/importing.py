@@ -72,38 +72,38 @@ def read_identity(
     is_swapped = certificate_file and any(block.kind in {CERTIFICATE, PKCS7} for block in blocks(data))
     remedy = "Did you swap --key and --certificate?" if is_swapped else "Give the file of the private key with --key."
     keys = keys_in(data, where=where, passphrase=secret, remedy=remedy)
-    found = list(certificates_in(data, where=where, passphrase=secret, needed=False))
-    if not found and certificate_file is None:
+    certificates = list(certificates_in(data, where=where, passphrase=secret, needed=False))
+    if not certificates and certificate_file is None:
         raise UsageError(
             f"{key_file} is {identify(data)} without a certificate.",
             remedy="Give its certificate as well: --certificate FILE.",
         )
     others = [path for path in (certificate_file, chain_file) if path]
     for path in others:
-        found += certificates_of(path, secret)
-    named = set(certificates_of(certificate_file, secret)) if certificate_file else set[x509.Certificate]()
+        certificates += certificates_of(path, secret)
+    preferred = certificates_of(certificate_file, secret) if certificate_file else ()
     if secret and not any(map(needs_passphrase, (data, *map(_read, others)))):
         also = ", and no other file has one" if others else ""
-        remedy = "Leave the passphrase out."
-        raise UsageError(f"{key_file} is {identify(data)} without a passphrase{also}.", remedy=remedy)
-    pairs = [(one, key) for one in found for key in keys if public_key_of(one) == key.public_key()]
+        problem = f"{key_file} is {identify(data)} without a passphrase{also}."
+        raise UsageError(problem, remedy="Leave the passphrase out.")
+    pairs = [(leaf, key) for leaf in certificates for key in keys if public_key_of(leaf) == key.public_key()]
     if not pairs:
-        key_is = "the key" if len(keys) == 1 else f"any of the {len(keys)} keys"
+        key_names = "the key" if len(keys) == 1 else f"any of the {len(keys)} keys"
         raise UsageError(
-            f"No certificate in {certificate_file or key_file} belongs to {key_is} in {key_file}.",
+            f"No certificate in {certificate_file or key_file} belongs to {key_names} in {key_file}.",
             remedy="Give the certificate that was signed for this very key.",
         )
     now = clock()
-    leaf, key = max(pairs, key=lambda pair: _fitness(pair[0], now, named=pair[0] in named))
-    return ImportedIdentity(key, _ordered(leaf, found, now))
+    leaf, key = max(pairs, key=lambda pair: _fitness(pair[0], now, preferred=pair[0] in preferred))
+    return ImportedIdentity(key, _ordered(leaf, certificates, now))
 
 
 def _fitness(
-    certificate: x509.Certificate, now: datetime, *, named: bool = False
+    certificate: x509.Certificate, now: datetime, *, preferred: bool = False
 ) -> tuple[bool, bool, bool, datetime, datetime]:
     """Rank certificates, the best last: valid, in the file named as the certificate, signed by a CA, made last."""
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    return begins <= now < ends, named, certificate.issuer != certificate.subject, begins, ends
+    return begins <= now < ends, preferred, certificate.issuer != certificate.subject, begins, ends
 
 
 def import_identity(
@@ -198,15 +198,17 @@ def _require_loadable(staged: Pending) -> None:
         ) from None
 
 
-def _ordered(leaf: x509.Certificate, found: Sequence[x509.Certificate], now: datetime) -> tuple[x509.Certificate, ...]:
-    """The leaf, then each issuer that is there and has signed it; what does not belong to the path is left out."""
-    chain, left = [leaf], [one for one in dict.fromkeys(found) if one != leaf]
+def _ordered(
+    leaf: x509.Certificate, certificates: Sequence[x509.Certificate], now: datetime
+) -> tuple[x509.Certificate, ...]:
+    """Return the leaf, then each issuer that is there and has signed it; leave out what is not part of the path."""
+    chain, others = [leaf], [other for other in dict.fromkeys(certificates) if other != leaf]
     while chain[-1].issuer != chain[-1].subject:
-        issuers = [one for one in left if _signed_by(chain[-1], one)]
+        issuers = [other for other in others if _signed_by(chain[-1], other)]
         if not issuers:
             break
-        chain.append(max(issuers, key=lambda one: _fitness(one, now)))
-        left.remove(chain[-1])
+        chain.append(max(issuers, key=lambda issuer: _fitness(issuer, now)))
+        others.remove(chain[-1])
     return tuple(chain)
 
 
