@@ -33,6 +33,7 @@ _POLL_SECONDS = 0.02
 _PIPE_READS = 16  # as much as a pipe holds
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 _NOT_FOUND = {126, 127}  # exit codes of a shell and of env when they cannot run a program
+_GIVE_THE_WHOLE_PATH = "Hooks run in the folder /: give the whole path"
 _FIRST_LINE = "its first line ends with CR LF, as on Windows"
 _SHELLS = {"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh", "busybox"}
 
@@ -173,47 +174,34 @@ def explain(command: Sequence[str], search: str, failure: OSError | ValueError |
         return _why_it_failed(command, program, search, failure) if failure > 0 else ""
     if isinstance(failure, ValueError):  # a character that this system's encoding does not have
         return "it cannot be written on this system"
-    reason = ""
-    if failure.errno == errno.ENOENT:
-        reason = _why_not_there(command[0], program)
-    elif failure.errno == errno.EACCES and program is not None:
-        reason = _why_not_allowed(program)
-    elif failure.errno == errno.ENOEXEC and program is not None:
-        reason = _why_no_program(program)
-    return reason or failure.strerror or str(failure)
-
-
-def _why_not_there(name: str, program: Path | None) -> str:
     if program is None:
         return f"No such file or directory: it is {NOT_IN_PATH}"
-    if program.is_symlink() and not program.exists():
-        return "it is a symlink to a file that is not there"
-    if not program.exists():
-        relative = "" if name.startswith("/") else ". Hooks run in the folder /: give the whole path"
-        return f"No such file or directory{relative}"
-    text = _beginning(program)
-    if _first_line(text).endswith(b"\r"):
-        return _to_convert(
-            program, "its first line ends with CR LF, as on Windows, and so does the interpreter's name in it"
-        )
-    if words := _interpreter(text):
-        return f"the interpreter {words[0]} that its first line names is not there"
-    return ""
-
-
-def _why_not_allowed(program: Path) -> str:
-    if program.is_dir():
-        return "it is a folder"
     with suppress(OSError):
-        if not program.stat().st_mode & 0o111:
-            return f"it is not executable; make it so: chmod u+x {shlex.quote(str(program))}"
-        if os.statvfs(program).f_flag & os.ST_NOEXEC:
-            return "its file system is mounted with noexec"
-    return ""
+        return next(_obstacles(command[0], program, failure), str(failure.strerror))
+    return str(failure.strerror)
 
 
-def _why_no_program(program: Path) -> str:
+def _obstacles(name: str, program: Path, failure: OSError) -> Iterator[str]:
+    """Yield what keeps a file from being run, the likeliest first."""
+    if program.is_symlink() and not program.exists():
+        yield "it is a symlink to a file that is not there"
+    elif not program.exists():
+        yield "No such file or directory" + ("" if name.startswith("/") else f". {_GIVE_THE_WHOLE_PATH}")
+    elif program.is_dir():
+        yield "it is a folder"
+    elif not program.stat().st_mode & 0o111:
+        yield f"it is not executable; make it so: chmod u+x {shlex.quote(str(program))}"
     text = _beginning(program)
+    words = _interpreter(text)
+    if failure.errno == errno.ENOENT and _first_line(text).endswith(b"\r"):
+        yield _to_convert(program, f"{_FIRST_LINE}, and so does the interpreter's name in it")
+    if failure.errno == errno.ENOENT and words:
+        yield f"the interpreter {words[0]} that its first line names is not there"
+    if failure.errno == errno.ENOEXEC:
+        yield _why_no_program(program, text)
+
+
+def _why_no_program(program: Path, text: bytes) -> str:
     if not text:
         return "the file is empty"
     if encoding_of(text) != ("utf-8", 0):
