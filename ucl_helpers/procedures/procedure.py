@@ -1,13 +1,14 @@
 """The steps that a renewal and an establishment have in common, one method each, resumable at every one.
 
-The law of this file:
+Invariants that this file keeps:
 
-1.  Key and CSR are on disk before the signing request leaves, and that it leaves is on disk before it does.
+1.  Key and CSR are on disk before the signing request leaves, and so is the fact that it leaves.
 2.  A new identity becomes current only after its checks passed *and* it answered over a new, full handshake.
-3.  Each step takes the lock, reads ``pending/`` again, acts, records, releases; it tells what others have settled.
-4.  A failure leaves the identity in use untouched, and what a later run needs in ``pending/``.
+3.  Each step takes the lock, reads ``pending/`` again, acts, records and releases. If another process has settled what
+    it began, it says so.
+4.  A failure leaves the identity in use untouched, and keeps in ``pending/`` what a later run needs.
 
-Subclasses say how UCL is asked: with the certificate in use, or with a one-time token.
+A subclass says how UCL is asked: with the certificate in use, or with a one-time token.
 """
 
 import time

@@ -2,7 +2,7 @@
 
 ::
 
-    renewal  = Renewal.begin(connection)   # looks at what an interrupted run left; starts making the key
+    renewal  = Renewal.begin(connection)   # reads what an interrupted run left; starts generating the key
     config   = renewal.configuration()     # step 1
     request  = renewal.request()           # step 2: key and CSR, on disk before they are used
     signed   = renewal.sign()              # step 3
@@ -11,6 +11,12 @@
     renewal.activate()                     # one rename
 
 :func:`renew` is exactly these lines, under one lock.
+
+Invariants that this file keeps, besides those of :mod:`ucl_helpers.procedures.procedure`:
+
+1.  Only a certificate that this toolkit has not revoked is renewed, and UCL is asked with it.
+2.  Another subject, or another host of the certificate endpoint, needs the user's consent before anything is signed.
+3.  Nothing that waits to be tried again is tried earlier, unless the user asks for it.
 """
 
 from typing import Self
