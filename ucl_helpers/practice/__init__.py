@@ -63,7 +63,7 @@ def sandbox_of(home: Home) -> "SharedSandbox":
             with storage("start the sandbox of", home.path):
                 _JOINED[home.path] = join(home.path)
         except SandboxError as error:
-            raise UCLError(str(error), remedy="Mend what the log names, then run it again.") from None
+            raise UCLError(str(error), remedy="Fix what the log names, then run it again.") from None
         if before is not None:
             before.leave()
         return _JOINED[home.path]
@@ -111,7 +111,7 @@ def open_connection(
     Args:
         name: of a connection; empty for practice.
         home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
-        practice: name of the practice connection, made at the sandbox, or made anew when it no longer works.
+        practice: name of the practice connection, created at the sandbox if it does not exist or does not work.
         asked: whether practice was asked for. In a headless run there is none without. A connection that is named, too,
             must be one for practice, and is made if there is none.
         given: ``key_file``, ``certificate_file``, ``chain_file``, ``ca_file``, ``passphrase`` (a reference) and
@@ -144,7 +144,7 @@ def must_be_asked_for(name: str = "", *, asked: bool) -> None:
             run notebooks and take no parameters, as Sphinx does.
 
     Raises:
-        UsageError: nobody asked for it, and no person runs this notebook.
+        UsageError: practice was not asked for, and no person runs this notebook.
     """
     if not asked and os.environ.get("UCL_PRACTICE") != "1" and not is_attended():
         if name:
@@ -200,7 +200,7 @@ def way_in(
     """How a connection is to be established: by what is given, or else at the sandbox.
 
     Args:
-        name: of the connection; empty for a practice connection that is begun anew.
+        name: of the connection; empty for a new practice connection.
         home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
         practice: name of that practice connection.
         asked: whether practice was asked for. In a headless run, no practice connection is made without.
@@ -224,7 +224,7 @@ def way_in(
         return Enrolment(there, None, ca_file)
     if not (there and there.is_sandbox):
         must_be_asked_for(name, asked=asked)
-    connection = _practice(folder, name) if name else _anew(_practice(folder, _own(folder, practice)))
+    connection = _practice(folder, name) if name else _replaced(_practice(folder, _own(folder, practice)))
     return Enrolment(connection, director_of(folder), sandbox_of(folder).ca_file)
 
 
@@ -265,7 +265,7 @@ def _established(home: Home, name: str) -> Connection:
 def _practice(home: Home, name: str) -> Connection:
     """A connection that follows the sandbox of ``home``, perhaps still to be established.
 
-    It is begun anew if it is damaged, or if its sandbox was removed and is another one now.
+    A damaged connection, or one whose sandbox was removed, is replaced.
 
     Raises:
         UsageError: there is a real connection of this name.
@@ -289,11 +289,11 @@ def _practice(home: Home, name: str) -> Connection:
     with suppress(ServerNotTrusted, StorageFailed):
         is_accepted(connection, utc_now)
         return connection
-    return _anew(connection)
+    return _replaced(connection)
 
 
-def _anew(connection: Connection) -> Connection:
-    """A practice connection still to be established: what there was of it is gone."""
+def _replaced(connection: Connection) -> Connection:
+    """Remove a practice connection, and return a new one that is still to be established."""
     with connection.lock.held():
         remove_tree(connection.path)
     return _practice(connection.home, connection.name)

@@ -80,7 +80,7 @@ class Picture:
 
     @property
     def html(self) -> Html:
-        """The picture, and below it the table for whoever opens it."""
+        """The picture, and below it the folded table."""
         head = element("summary", "The same as a table")
         header, *rows = self.facts
         more = [element("details", head, table(header, rows))] if rows else []
@@ -95,7 +95,7 @@ def picture(draw: Callable[[Axes], None], height: float, title: str, description
         draw: draws on axes that are there.
         height: in inches; the width is :data:`WIDTH`.
         title: what is to be seen.
-        description: how it is drawn, for whoever has it read out.
+        description: how it is drawn, for screen readers.
         facts: the table that says the same, its header first.
     """
     with _ONE_AT_A_TIME, style.context(["default", _STYLE]):
@@ -117,7 +117,7 @@ def whole_numbers(axes: Axes, most: int = 10) -> None:
 
 
 def _inline(document: str, title: str, description: str) -> Html:
-    """An SVG document as an element of a page, named for whoever has it read out."""
+    """Turn an SVG document into an element of a page, named for screen readers."""
     body = document[document.index("<svg") :].replace(INK, "currentColor")
     used = set(_USED.findall(body))
     body = _ID.sub(lambda match: match[0] if match[1] in used else "", body)

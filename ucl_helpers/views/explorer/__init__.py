@@ -6,9 +6,9 @@
 
     explore(connection)
 
-What it shows lies on disk and at UCL, nothing in the page: whoever closes the tab, in the middle of a renewal too, and
-opens it again finds all that was there, and goes on. Nothing in it revokes or forgets; only *Practise* begins its own
-practice connection anew, if that is damaged or belongs to a sandbox that is gone.
+The state that it shows is on disk and at UCL, not in the page. You can close the tab at any time, in the middle of a
+renewal too, and continue when you open it again. Nothing in it revokes or removes a connection. Only *Practise*
+replaces its own practice connection, if that is damaged or belongs to a sandbox that is gone.
 
 Voilà asks for no password by default, so every user of the machine can press the buttons. Start it with ``--token``.
 

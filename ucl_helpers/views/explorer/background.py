@@ -108,7 +108,7 @@ class Work:
 
     def _ended(self, done: Future[None]) -> None:
         error = done.exception()
-        with self._changing:  # whoever presses what is on again by now is not refused
+        with self._changing:  # a control that is on again accepts a click
             self._done += 1
             self._idle.set()
             for control, may in self._controls.items():

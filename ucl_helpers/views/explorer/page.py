@@ -39,7 +39,7 @@ class Chooser:
         self._showing = False  # the choice is being changed by us
         look = work.button("Look again", "Looking.", self._nothing)
         practise = work.button("Practise", "Opening a connection for practice at the sandbox.", self._practise)
-        practise.tooltip = "A connection for practice, made at the sandbox on this machine, or made anew"
+        practise.tooltip = "Open a practice connection at the sandbox on this machine"
         self._result = Pane()
         self._fields = {
             name: work.control(Field(label, hint, form, self._result.show))
@@ -84,7 +84,7 @@ class Chooser:
             self.work.do("Looking.", self._nothing, self._names)
 
     def _nothing(self) -> None:
-        """Everything is looked at anew after anything was done."""
+        """Do nothing: everything is refreshed after each action."""
 
     def _practise(self) -> None:
         self._result.fill(
@@ -134,7 +134,7 @@ class Explorer:
         return self.work.settled(seconds) and self.faults.work.settled(seconds)
 
     def _refresh(self) -> None:
-        """Look at everything anew; what cannot be looked at keeps nothing else from it."""
+        """Refresh every panel, even if one of them fails."""
         with ExitStack() as looks:  # it ends with its last
             for look in (self.faults.look, *(panel.refresh for panel in reversed(self._panels)), self._chooser.refresh):
                 looks.callback(look)

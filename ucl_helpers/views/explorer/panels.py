@@ -187,7 +187,7 @@ class Pending(Panel):
 
 
 class Doctor(Panel):
-    """Everything that can be wrong, each with what mends it."""
+    """Everything that can be wrong, each with the command that fixes it."""
 
     title: ClassVar[str] = "Doctor"
 
@@ -281,7 +281,7 @@ class FaultsPanel(Panel):
 
     def look(self) -> None:
         """See what has struck, unless something else is done here."""
-        self.work.do("Looking.", self._look, self._own)  # somebody may be writing there
+        self.work.do("Looking.", self._look, self._own)  # the user may be typing there
 
     def _tell(self) -> None:
         plan, description = SCENES[self._scene.value]
@@ -323,5 +323,5 @@ def _plan(faults: Mapping[str, Any]) -> Html:
     ]
     if not rows:
         return card("Faults", element("p", "None: the sandbox behaves."))
-    duration = element("p", "They strike whoever uses this sandbox, until they are used up or switched off.")
+    duration = element("p", "They affect every program that uses this sandbox, until they are used up or switched off.")
     return card("Faults", table(("kind", "strikes at", "has struck"), rows), duration)

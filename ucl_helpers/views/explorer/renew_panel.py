@@ -40,7 +40,7 @@ STEPS = (
     Step(
         "request",
         "2 Key and request",
-        "Make a private key and a signing request; both lie on disk before the request is sent.",
+        "Make a private key and a signing request; both are on disk before the request is sent.",
         meanwhile="Making key and request.",
     ),
     Step("sign", "3 Sign", "Have the request signed.", SIGN, "Having the request signed."),
@@ -100,7 +100,7 @@ class Steps(Panel):
             error = pane.fill(lambda: list(self._taken(number)), self.desk.name)
         finally:
             self._done = sum(step.name in self._renewal.results for step in STEPS) if self._renewal else 0
-        if isinstance(error, SettledElsewhere):  # there is nothing to go on with: step 1 begins anew
+        if isinstance(error, SettledElsewhere):  # nothing is left to resume: step 1 starts a new renewal
             self._end()
             for other in self._panes[:number] + self._panes[number + 1 :]:
                 other.show()
@@ -112,7 +112,7 @@ class Steps(Panel):
         return error is None
 
     def refresh(self) -> None:
-        """Say what an interrupted run has left, and choose its key length: with another one it would begin anew."""
+        """Show an interrupted renewal, and select its key length, since another length would start a new one."""
         self._note.fill(self._left, self.desk.name)
 
     def _left(self) -> object:
