@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ucl_private_files import UnsafePath, make_directory, read_regular, require_protected_folder, write_file
@@ -208,10 +207,8 @@ class Sandbox:
             self._cleanup = stack.pop_all()
         return running
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cleanup.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
 
     def _start(self, stack: contextlib.ExitStack) -> RunningSandbox:
         folder = self._folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ucl-sandbox-")))
@@ -257,7 +254,7 @@ class Sandbox:
 
 @contextlib.contextmanager
 def ready_file(path: Path, access: Access) -> Iterator[None]:
-    """Write a ready file (0600, at once whole), and removes it at the end if it is still the same.
+    """Write a ready file (0600, at once whole), and remove it at the end if it is still the same.
 
     Raises:
         UnsafePath: Another user could replace it.
