@@ -36,6 +36,35 @@ def test_the_commands_are_these():
     assert sorted(set(group.commands) - set(JSON)) == silent
 
 
+def cut_off(help_text):
+    """The lines of a list of commands whose summary did not fit."""
+    return [line for line in help_text.splitlines() if line.startswith("  ") and line.endswith("...")]
+
+
+@pytest.mark.parametrize("arguments", [(), ("fleet",)])
+def test_each_summary_fits_on_its_line(arguments, tmp_path):
+    assert cut_off(Shell(tmp_path).ucl(*arguments, "--help", COLUMNS="80").out) == []
+
+
+def test_a_summary_that_does_not_fit_is_found():
+    @click.group()
+    def commands():
+        pass
+
+    commands.command("long", help="Say " + "much " * 20)(lambda: None)
+    assert len(cut_off(commands.get_help(click.Context(commands, max_content_width=80)))) == 1
+
+
+def test_a_command_loads_no_module_of_another():
+    script = "import sys; from ucl_helpers.cli.main import group; group.commands['renew']; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert [name for name in sorted(loaded) if name.startswith("ucl_helpers.cli.")] == [
+        "ucl_helpers.cli.common",
+        "ucl_helpers.cli.keep",
+        "ucl_helpers.cli.main",
+    ]
+
+
 @pytest.mark.parametrize("name", sorted(group.commands))
 def test_the_help_of_a_command_has_examples_that_can_be_typed(name, shell):
     said = shell.ucl(name, "--help")

@@ -10,8 +10,7 @@ import click
 import pytest
 from command_line import BIN, BOUNDED, Shell, environment, needs_bounds
 
-from ucl_helpers.cli.completion import SHELLS
-from ucl_helpers.cli.main import group
+from ucl_helpers.cli.main import SHELLS, group
 from ucl_helpers.connection.store import Home
 from ucl_helpers.headless.notebooks import notebooks_directory
 

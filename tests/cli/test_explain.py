@@ -7,8 +7,8 @@ from command_line import Shell
 from notebook_runs import write_notebook
 from test_errors import KINDS, through_pickle
 
-from ucl_helpers.cli.common import complain
-from ucl_helpers.cli.explain import catalogue, names
+from ucl_helpers.cli.common import print_error
+from ucl_helpers.cli.watch import catalogue, names
 from ucl_helpers.errors import UCLError, UsageError, explained_by
 from ucl_helpers.views.cards import html_of
 from ucl_helpers.views.notebook import failure
@@ -52,7 +52,7 @@ def test_the_last_line_on_the_terminal_leads_to_the_entry(shell):
 
 @pytest.mark.parametrize(("code", "told"), [(1, True), (130, False)])
 def test_whoever_stops_a_command_is_not_sent_to_the_catalogue(code, told, capsys):
-    complain(UCLError("Over."), code, json_output=False)
+    print_error(UCLError("Over."), code, json_output=False)
     assert ("ucl explain UCLError" in capsys.readouterr().err) is told
 
 

@@ -418,7 +418,7 @@ def test_and_then_it_is_taken(address, files):
 
 @pytest.mark.parametrize("command", ["status", "renew"])
 def test_the_examples_in_the_help_can_be_typed(shell, command):
-    from ucl_helpers.cli.fleet import fleet_group
+    from ucl_helpers.cli.fleet import fleet_command
 
     said = shell.ucl("fleet", command, "--help")
     lines = [line.strip() for line in said.out.splitlines() if line.strip().startswith("ucl ")]
@@ -426,4 +426,4 @@ def test_the_examples_in_the_help_can_be_typed(shell, command):
     for line in lines:
         _, group, name, *arguments = line.replace("'", "").split()
         assert (group, name) == ("fleet", command)
-        fleet_group.commands[command].make_context(command, arguments)
+        fleet_command.commands[command].make_context(command, arguments)

@@ -1,8 +1,10 @@
-"""What the commands share: the home folder, output for people and for programs, errors and their exit codes."""
+"""What the commands share: the home folder, completion, output for people and for programs, what follows a run."""
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +19,8 @@ from ucl_helpers.policy import parse_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
+REFERENCE = "env:NAME|file:PATH|prompt"
+_OF_THE_ERROR = ("error", "message", "remedy", "hooks_failed")
 
 EXIT_CODES = """\
 \b
@@ -58,6 +62,13 @@ def as_json(command: Command) -> Command:
     return click.option("--json", "json_output", is_flag=True, help="For programs: JSON on standard output.")(command)
 
 
+def connections(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return names of connections for the shell's completion, from the home folder of ``--home`` or ``UCL_HOME``."""
+    with suppress(UCLError, OSError):
+        return [name for name in Home(context.params.get("home")).names() if name.startswith(incomplete)]
+    return []
+
+
 def open_by_name(home: Home, name: str) -> Connection:
     """An existing connection; for a practice connection the sandbox is made sure to run."""
     connection = home.connection(name)
@@ -92,14 +103,50 @@ def say(text: str, exit_code: int, *, done: str = "") -> None:
         error = OutputLost(f"{done} {lost.message}".strip(), remedy=lost.remedy)
         if not exit_code:
             raise error from None
-        complain(error, error.exit_code, json_output=False)
+        print_error(error, error.exit_code, json_output=False)
 
 
-def complain(error: UCLError, exit_code: int, *, json_output: bool) -> None:
+def show_report(report: Any, exit_code: int, *, json_output: bool) -> None:
+    """Print an object that has ``as_json``, for people or for programs."""
+    say(json.dumps(report.as_json(), indent=1) if json_output else str(report), exit_code)
+
+
+def finish(connection: Connection, outcome: Outcome, *, json_output: bool) -> None:
+    """Run what is pending after a procedure, print the outcome, and end with its exit code."""
+    from ucl_helpers.operate.notices import complete_run
+
+    done = complete_run(connection, outcome)
+    if json_output:
+        show(done.outcome, json_output=True)
+    else:
+        facts = {name: fact for name, fact in done.outcome.facts.items() if name not in _OF_THE_ERROR}
+        show(replace(done.outcome, facts=facts), json_output=False)
+        if done.hooks.failed:
+            click.echo(str(done.hooks), err=True)
+        if done.error:
+            print_error(done.error, done.error.exit_code, json_output=False)
+    click.get_current_context().exit(done.outcome.exit_code)
+
+
+@contextmanager
+def notifying_on_error(connection: Connection) -> Iterator[None]:
+    """Notify those who want to know of an error in the block, and raise it again."""
+    from ucl_helpers.operate.notices import report_failure
+
+    try:
+        yield
+    except OutputLost:
+        raise  # nothing is wrong with the connection
+    except UCLError as error:
+        report_failure(connection, error)
+        raise
+
+
+def print_error(error: UCLError, exit_code: int, *, json_output: bool) -> None:
     """Print an error: for people on standard error, for programs as JSON on standard output."""
     if json_output:
-        told = {"outcome": "failed", "error": type(error).__name__, "message": error.message, "remedy": error.remedy}
-        click.echo(json.dumps({**told, "exitCode": exit_code, "data": dict(error.data)}, indent=1, default=str))
+        facts = {"outcome": "failed", "error": type(error).__name__, "message": error.message, "remedy": error.remedy}
+        click.echo(json.dumps({**facts, "exitCode": exit_code, "data": dict(error.data)}, indent=1, default=str))
         return
     click.secho(f"{type(error).__name__}: {error.message}", err=True, fg="red")
     if error.remedy:

@@ -1,20 +1,16 @@
-"""Ways in: ``ucl establish`` and ``ucl import``."""
+"""New connections: ``ucl establish`` and ``ucl import``."""
 
 from pathlib import Path
 
 import click
 
-from ucl_helpers.cli.after import finish
-from ucl_helpers.cli.common import FILE, as_json, with_home
-from ucl_helpers.cli.completion import connections
+from ucl_helpers.cli.common import FILE, REFERENCE, as_json, connections, finish, with_home
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.extras import require
 from ucl_helpers.procedures.enrolment import access_from, establish
 from ucl_helpers.procedures.importing import import_identity, read_identity, usable_ca
-
-REFERENCE = "env:NAME|file:PATH|prompt"
 
 
 @click.command("establish")
@@ -109,14 +105,15 @@ def import_command(
     *,
     json_output: bool,
 ) -> None:
-    """Import an identity made elsewhere as connection NAME, after checks and a call with it.
+    """Import an existing key and certificate as connection NAME.
 
     \b
     Examples:
       ucl import prod --key ucl-app.key --certificate ucl-app.crt --connector-url https://…/connector/graphql
       ucl import prod --key ucl-app.p12 --passphrase prompt --connector-url https://…/connector/graphql
 
-    --connector-url is the certificateSecuredConnectorURL. Nothing is kept unless UCL accepts the certificate.
+    Key and certificate are checked, and one call tries them. --connector-url is the certificateSecuredConnectorURL.
+    Nothing is kept unless UCL accepts the certificate.
     """
     _refuse_practice(home, name)
     secret = _passphrase(passphrase) if passphrase else None
@@ -131,6 +128,3 @@ def _passphrase(reference: str) -> str:
     except UsageError as error:
         remedy = f"{error.remedy} If no file has a passphrase, leave --passphrase out."
         raise UsageError(error.message, remedy=remedy) from None
-
-
-COMMANDS = (establish_command, import_command)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ucl_helpers.cli.common import FILE, Duration, as_json, say, with_home
-from ucl_helpers.cli.completion import connections
+from ucl_helpers.cli.common import FILE, Duration, as_json, connections, say, show_report, with_home
 from ucl_helpers.connection.files import make_output_folder, require_protected_folder, write
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
@@ -25,8 +24,8 @@ _WIDTH = 36
 
 
 @click.group("fleet")
-def fleet_group() -> None:
-    """Look after many connections: see where they stand, renew all that are due.
+def fleet_command() -> None:
+    """Show the state of many connections, or renew them.
 
     \b
     Examples:
@@ -35,27 +34,28 @@ def fleet_group() -> None:
     """
 
 
-@fleet_group.command("status")
+@fleet_command.command("status")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=connections)
 @with_home
 @as_json
 def status_command(patterns: tuple[str, ...], home: Home, *, json_output: bool) -> None:
-    """Count connections by state, and name those that need somebody. PATTERN is as a shell's.
+    """Count connections by state, and name those with problems.
 
     \b
     Examples:
       ucl fleet status
       ucl fleet status 'prod-*' --json
 
-    It reads the disk only, and no keys: ucl doctor tries those. The exit code is 0 whatever the state.
+    PATTERN is as in a shell. The command reads the disk only, and no keys: ucl doctor tries those. The exit code is
+    0 whatever the state.
     """
     from ucl_helpers.fleet.plan import fleet_status
 
     status = fleet_status(home, patterns)
-    click.echo(json.dumps(status.as_json(), indent=1) if json_output else str(status))
+    show_report(status, 0, json_output=json_output)
 
 
-@fleet_group.command("renew")
+@fleet_command.command("renew")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=connections)
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes of this machine [default: one a processor].")
 @click.option("--scheduler", metavar="ADDRESS", help="Instead of them a Dask cluster: tls://HOST:PORT.")
@@ -81,7 +81,7 @@ def renew_command(
     json_output: bool,
     **tls: Path | None,
 ) -> None:
-    """Renew all connections that are due, or those of them that match PATTERN.
+    """Renew due connections: all, or those that match PATTERN.
 
     \b
     Examples:
@@ -154,12 +154,9 @@ def _local(jobs: int) -> Iterator["Workers"]:
 
 @contextmanager
 def _progress(length: int) -> Iterator[Callable[..., Any]]:
-    """A bar where somebody looks; nothing otherwise."""
+    """Show a bar on a terminal; nothing otherwise."""
     if not (sys.stderr and sys.stderr.isatty()):
         yield lambda *_: None
         return
     with click.progressbar(length=length, label="renewing", width=_WIDTH, show_pos=True, file=sys.stderr) as bar:
         yield lambda *_: bar.update(1)
-
-
-COMMANDS = (fleet_group,)

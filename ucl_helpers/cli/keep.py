@@ -1,34 +1,27 @@
-"""Living with a connection: renew, status, path, revoke, rollback, forget."""
-
-import json
+"""What changes a connection: renew, hooks, rollback, revoke, forget."""
 
 import click
 
-from ucl_helpers.cli.after import finish, notifying_on_error
-from ucl_helpers.cli.common import as_json, confirm, open_by_name, say, show, with_home
-from ucl_helpers.cli.completion import connections
-from ucl_helpers.connection.status import status_of
+from ucl_helpers.cli.common import (
+    as_json,
+    confirm,
+    connections,
+    finish,
+    notifying_on_error,
+    open_by_name,
+    print_error,
+    show,
+    show_report,
+    with_home,
+)
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.models import NotNeeded, Outcome
+from ucl_helpers.operate.hooks import run_hooks
 from ucl_helpers.procedures.generations import rollback
 from ucl_helpers.procedures.renewal import Renewal, renew
 from ucl_helpers.procedures.revocation import doubtful_identities, forget, revoke, valid_identities
-from ucl_helpers.tables import moment, text_table
-
-EXPORTS = {
-    "combined": "combined.pem",
-    "encrypted-key": "encrypted-key.pem",
-    "p12": "identity.p12",
-    "secret": "secret.yaml",
-}
-FILES = {
-    "key": "key.pem",
-    "certificate": "certificate.pem",
-    "chain": "chain.pem",
-    "identity": "identity.pem",
-    **EXPORTS,
-}
+from ucl_helpers.tables import moment
 
 
 @click.command("renew")
@@ -101,76 +94,47 @@ def _rehearse(renewal: Renewal) -> Outcome:
     return Outcome("rehearsed", renewal.connection.name, facts)
 
 
-@click.command("status")
-@click.argument("name", required=False, shell_complete=connections)
-@click.option(
-    "--check", is_flag=True, help="For monitoring: one line, exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."
-)
+@click.command("hooks")
+@click.argument("name", shell_complete=connections)
+@click.option("--all", "everything", is_flag=True, help="Also hooks that have succeeded for this generation.")
 @with_home
 @as_json
-def status_command(name: str | None, home: Home, *, check: bool, json_output: bool) -> None:
-    """Show where connection NAME stands, or all connections.
+def hooks_command(name: str, home: Home, *, everything: bool, json_output: bool) -> None:
+    """Run the hooks of connection NAME that are pending.
 
     \b
     Examples:
-      ucl status
-      ucl status prod --json
-      ucl status prod --check
+      ucl hooks prod
+      ucl hooks prod --all --json
 
-    It reads the disk only; nobody is called. The exit code is 0 whatever the state, but for --check, which judges all
-    connections but those for practice, or the one that is named.
+    Hooks are commands in settings.toml. A hook is pending when it has not succeeded yet for the generation in use, or
+    its command has changed since. Every renewal runs what is pending, also one that is not due.
     """
-    if check:
-        from ucl_helpers.operate.monitoring import check_home
-
-        report = check_home(home, name)
-        say(json.dumps(report.as_json(), indent=1) if json_output else str(report), report.exit_code)
-        click.get_current_context().exit(report.exit_code)
-    if name is not None:
-        status = status_of(home.connection(name))
-        click.echo(json.dumps(status.as_json(), indent=1) if json_output else str(status))
-        return
-    every = [status_of(connection) for connection in home.connections()]
-    if json_output:
-        click.echo(json.dumps([one.as_json() for one in every], indent=1))
-    elif every:
-        rows = [
-            (
-                one.name + (" (sandbox)" if one.sandbox else ""),
-                one.state,
-                moment(one.validity.not_after) if one.validity else "-",
-                moment(one.due.at) if one.due else "-",
-            )
-            for one in every
-        ]
-        click.echo(text_table([("connection", "state", "valid to", "renewal due"), *rows]))
-    else:
-        click.echo(f"No connections in {home.path} yet. Begin with: ucl establish practice --sandbox")
+    results = run_hooks(home.connection(name), everything=everything)
+    show_report(results, results.exit_code, json_output=json_output)
+    if results.error and not json_output:
+        print_error(results.error, results.exit_code, json_output=False)
+    click.get_current_context().exit(results.exit_code)
 
 
-@click.command("path")
+@click.command("rollback")
 @click.argument("name", shell_complete=connections)
-@click.argument("what", type=click.Choice(list(FILES)))
+@click.argument("generation", required=False)
 @with_home
-def path_command(name: str, what: str, home: Home) -> None:
-    """Print the path of NAME's current key, certificate, chain, identity (key and chain in one file), or of an export.
+@as_json
+def rollback_command(name: str, generation: str | None, home: Home, *, json_output: bool) -> None:
+    """Go back to an earlier GENERATION of connection NAME.
 
     \b
     Examples:
-      ucl path prod identity
-      curl --cert "$(ucl path prod identity)" https://…
+      ucl rollback prod
+      ucl rollback prod 3
 
-    The path goes through the link `current`, so it stays the same over renewals. A program that reads key and
-    certificate apart must resolve that link once, or read `identity`, which is always of one piece.
+    GENERATION is its number; by default it is the newest one that can be used. One call tries it before it becomes
+    current.
     """
-    connection = home.connection(name)
-    there = connection.require_current().path / FILES[what]
-    if what in EXPORTS and not there.exists():
-        raise UsageError(
-            f"{name} has no {FILES[what]}.",
-            remedy=f"Ask for it in [exports], then make it: ucl settings {name} --edit && ucl export {name}",
-        )
-    click.echo(bytes(connection.path / "current" / FILES[what]))  # byte for byte, whatever the terminal can show
+    connection = open_by_name(home, name)
+    finish(connection, rollback(connection, generation), json_output=json_output)
 
 
 @click.command("revoke")
@@ -208,25 +172,6 @@ def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_o
     show(revoke(connection, everything=everything), json_output=json_output)
 
 
-@click.command("rollback")
-@click.argument("name", shell_complete=connections)
-@click.argument("generation", required=False)
-@with_home
-@as_json
-def rollback_command(name: str, generation: str | None, home: Home, *, json_output: bool) -> None:
-    """Go back to an earlier GENERATION of NAME (its number; by default the newest that can be used).
-
-    \b
-    Examples:
-      ucl rollback prod
-      ucl rollback prod 3
-
-    It is tried by a call before it becomes current.
-    """
-    connection = open_by_name(home, name)
-    finish(connection, rollback(connection, generation), json_output=json_output)
-
-
 @click.command("forget")
 @click.argument("name", shell_complete=connections)
 @click.option("--even-if-valid", is_flag=True, help="Also when UCL accepts, or may accept, an identity of it.")
@@ -247,6 +192,3 @@ def forget_command(name: str, home: Home, *, even_if_valid: bool, yes: bool, jso
     connection = home.connection(name)
     confirm(f"Remove {connection.path} with all its keys?", yes=yes)
     show(forget(connection, even_if_valid=even_if_valid), json_output=json_output)
-
-
-COMMANDS = (renew_command, status_command, path_command, revoke_command, rollback_command, forget_command)

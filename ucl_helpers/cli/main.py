@@ -1,25 +1,28 @@
 """The group of all commands, and the one place where errors become exit codes."""
 
+import errno
 import os
 import sys
-from io import TextIOWrapper
+from collections import UserDict
+from importlib import import_module
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 
 from ucl_helpers import __version__
-from ucl_helpers.cli import completion, connect, doctor, explain, files, fleet, hooks, keep, tools, watch
-from ucl_helpers.cli.common import EXIT_CODES, FILE, complain
-from ucl_helpers.cli.streams import guard_streams
+from ucl_helpers.cli.common import EXIT_CODES, FILE, print_error
 from ucl_helpers.connection.store import Home
 from ucl_helpers.core_dumps import no_dumps_at_all
 from ucl_helpers.errors import OutputLost, StorageFailed, UCLError, UsageError
 from ucl_helpers.progress import listen
 
 INTERRUPTED, TERMINATED = 130, 143
-_STANDARD_ERROR = 2
+SHELLS = ("bash", "zsh", "fish")
+_OUTPUT, _ERRORS = 1, 2  # descriptors
 _HELP = """Keep a UCL client certificate alive: establish a connection, renew it, revoke it.
 
 \b
@@ -30,7 +33,28 @@ Examples:
 """
 
 
+_MODULES = {
+    "connect": ("establish", "import"),
+    "keep": ("renew", "hooks", "rollback", "revoke", "forget"),
+    "watch": ("status", "path", "journal", "metrics", "doctor", "explain"),
+    "settings": ("settings", "export"),
+    "notebooks": ("run", "notebooks", "sandbox"),
+    "fleet": ("fleet",),
+}
+
+
+class _Commands(UserDict[str, click.Command]):
+    """The commands by name. A module is imported when one of its commands is needed, so that ``ucl`` starts fast."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        for module, names in _MODULES.items():
+            if name in names and self.data[name] is None:
+                self.data[name] = getattr(import_module(f"ucl_helpers.cli.{module}"), f"{name}_command")
+        return super().__getitem__(name)
+
+
 @click.group(
+    commands=_Commands({name: None for names in _MODULES.values() for name in names}),  # type: ignore[misc]
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     help=_HELP,
     epilog=EXIT_CODES,
@@ -41,30 +65,47 @@ Examples:
 @click.option("--home", type=FILE, help="Where connections lie [default: UCL_HOME, else the user's data folder].")
 @click.pass_context
 def group(context: click.Context, home: Path | None) -> None:
-    """Without a command: where things stand, and what to do next."""
-    if sys.stderr and sys.stderr.isatty():  # someone is looking
-        listen(_tell)
+    """Without a command: show the state of things, and what to do next."""
+    if sys.stderr and sys.stderr.isatty():
+        listen(_show_wait)
     if context.invoked_subcommand is None:
         from ucl_helpers.operate.greeting import greeting
 
         click.echo(greeting(Home(home)))
 
 
-def _tell(wait: str) -> None:
+def _show_wait(wait: str) -> None:
     if wait:
         click.echo(wait, err=True)
 
 
-for module in (connect, keep, files, hooks, doctor, watch, fleet, tools, explain, completion):
-    for command in module.COMMANDS:
-        group.add_command(command)
+@group.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion_command(shell: str) -> None:
+    """Print a script that lets SHELL complete ucl commands.
+
+    \b
+    Example:
+      ucl completion bash
+
+    \b
+    One line in the shell's start file turns it on, in the next shell:
+      ~/.bashrc                   eval "$(ucl completion bash)"
+      ~/.zshrc, after compinit    eval "$(ucl completion zsh)"
+      ~/.config/fish/config.fish  ucl completion fish | source
+
+    It completes commands, options, and names of connections and notebooks. Names are those in the home folder of
+    --home, if it stands before them, else of UCL_HOME, else of your user.
+    """
+    if kind := get_completion_class(shell):
+        click.echo(kind(click.get_current_context().find_root().command, {}, "ucl", "_UCL_COMPLETE").source())
 
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run ``ucl`` and end with its exit code."""
     _open_standard_streams()
     no_dumps_at_all()
-    guard_streams()
+    _guard_streams()
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -97,7 +138,7 @@ def _open_standard_streams() -> None:
 
     Otherwise the next file that is opened gets its number, and a program that is started would write there.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _ERRORS:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -108,9 +149,9 @@ def _open_standard_streams() -> None:
 def _end(error: UCLError, given: list[str], code: int | None = None) -> int:
     code = error.exit_code if code is None else code
     try:
-        complain(error, code, json_output="--json" in given and not isinstance(error, OutputLost))
+        print_error(error, code, json_output="--json" in given and not isinstance(error, OutputLost))
     except OutputLost:  # then for people, on standard error
-        complain(error, code, json_output=False)
+        print_error(error, code, json_output=False)
     except OSError:  # its reader has gone
         _silence()
     return code
@@ -127,3 +168,44 @@ def _unexpected(kind: type[BaseException], error: BaseException, trace: Tracebac
         sys.__excepthook__(kind, error, trace)
     else:
         _end(UCLError(f"Unexpected: {kind.__name__}.", remedy="With UCL_DEBUG=1 it tells where."), sys.argv)
+
+
+class _Output(FileIO):
+    """Standard output: that it cannot be written is an error of its own, unless its reader has gone (a pipe)."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _OUTPUT)  # or the interpreter tries once more, at its end
+            raise OutputLost(
+                f"The output could not be written: {error.strerror}. The command itself has run to its end.",
+                remedy="Write the output elsewhere. To see where things are: ucl status.",
+            ) from None
+
+
+class _Errors(FileIO):
+    """Standard error: what cannot be written there is given up, and stops nothing."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(memoryview(data))
+
+
+def _guard_streams() -> None:
+    """Replace the streams that the interpreter has opened; others, such as a test's, are left alone."""
+    if sys.stdout is not None and sys.stdout is sys.__stdout__:
+        sys.stdout = _text(_Output(_OUTPUT, "w", closefd=False), sys.stdout)
+    if sys.stderr is not None and sys.stderr is sys.__stderr__:
+        sys.stderr = _text(_Errors(_ERRORS, "w", closefd=False), sys.stderr)
+
+
+def _text(raw: FileIO, like: Any) -> TextIOWrapper:
+    like.flush()
+    return TextIOWrapper(
+        BufferedWriter(raw), encoding=like.encoding, errors=like.errors, line_buffering=like.line_buffering
+    )

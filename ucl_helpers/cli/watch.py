@@ -1,21 +1,116 @@
-"""Connections seen from outside: metrics for Prometheus, and the journal."""
+"""What reads and changes nothing: status, path, journal, metrics, doctor, explain."""
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ucl_helpers.cli.common import FILE, as_json, with_home
-from ucl_helpers.cli.completion import connections
+from ucl_helpers import errors
+from ucl_helpers.cli.common import FILE, as_json, connections, show_report, with_home
 from ucl_helpers.clock import moment_from, utc_now
 from ucl_helpers.connection.journal import NUMBER
 from ucl_helpers.connection.status import status_of
-from ucl_helpers.connection.store import Home
+from ucl_helpers.connection.store import Connection, Home
+from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.tables import moment, printable, text_table
 
+if TYPE_CHECKING:
+    from ucl_helpers.operate.doctor import Diagnoses, Diagnosis
+
+EXPORTS = {
+    "combined": "combined.pem",
+    "encrypted-key": "encrypted-key.pem",
+    "p12": "identity.p12",
+    "secret": "secret.yaml",
+}
+FILES = {
+    "key": "key.pem",
+    "certificate": "certificate.pem",
+    "chain": "chain.pem",
+    "identity": "identity.pem",
+    **EXPORTS,
+}
+PACKAGE = Path(__file__).resolve().parent.parent
+_ENTRY = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[([^]]+)]\([^)]+\)")
 SHORT = 16
 """Digits of a fingerprint that are shown in a line."""
+
+
+@click.command("status")
+@click.argument("name", required=False, shell_complete=connections)
+@click.option(
+    "--check", is_flag=True, help="For monitoring: one line, exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."
+)
+@with_home
+@as_json
+def status_command(name: str | None, home: Home, *, check: bool, json_output: bool) -> None:
+    """Show the state of connection NAME, or of all connections.
+
+    \b
+    Examples:
+      ucl status
+      ucl status prod --json
+      ucl status prod --check
+
+    It reads the disk only; nobody is called. The exit code is 0 whatever the state, but for --check, which judges all
+    connections but those for practice, or the one that is named.
+    """
+    if check:
+        from ucl_helpers.operate.monitoring import check_home
+
+        report = check_home(home, name)
+        show_report(report, report.exit_code, json_output=json_output)
+        click.get_current_context().exit(report.exit_code)
+    if name is not None:
+        status = status_of(home.connection(name))
+        show_report(status, 0, json_output=json_output)
+        return
+    statuses = [status_of(connection) for connection in home.connections()]
+    if json_output:
+        click.echo(json.dumps([status.as_json() for status in statuses], indent=1))
+    elif statuses:
+        rows = [
+            (
+                status.name + (" (sandbox)" if status.sandbox else ""),
+                status.state,
+                moment(status.validity.not_after) if status.validity else "-",
+                moment(status.due.at) if status.due else "-",
+            )
+            for status in statuses
+        ]
+        click.echo(text_table([("connection", "state", "valid to", "renewal due"), *rows]))
+    else:
+        click.echo(f"No connections in {home.path} yet. Begin with: ucl establish practice --sandbox")
+
+
+@click.command("path")
+@click.argument("name", shell_complete=connections)
+@click.argument("what", type=click.Choice(list(FILES)))
+@with_home
+def path_command(name: str, what: str, home: Home) -> None:
+    """Print the path of a file of connection NAME, such as its key.
+
+    \b
+    Examples:
+      ucl path prod identity
+      curl --cert "$(ucl path prod identity)" https://…
+
+    The identity is key and chain in one file. The path goes through the link `current`, so it stays the same over
+    renewals. A program that reads key and certificate apart must resolve that link once, or read `identity`, which
+    is always of one piece.
+    """
+    connection = home.connection(name)
+    file = connection.require_current().path / FILES[what]
+    if what in EXPORTS and not file.exists():
+        raise UsageError(
+            f"{name} has no {FILES[what]}.",
+            remedy=f"Ask for it in [exports], then make it: ucl settings {name} --edit && ucl export {name}",
+        )
+    click.echo(bytes(connection.path / "current" / FILES[what]))  # byte for byte, whatever the terminal can show
 
 
 @click.command("metrics")
@@ -23,20 +118,21 @@ SHORT = 16
 @click.option("--practice", is_flag=True, help="Also of connections for practice.")
 @with_home
 def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> None:
-    """Tell Prometheus of all connections: validity, due dates, attempts, failures, states.
+    """Print metrics of all connections for Prometheus.
 
     \b
     Examples:
       ucl metrics
       ucl metrics --textfile /var/lib/prometheus/node-exporter/ucl.prom
 
-    It reads the disk only; nobody is called. The file is written whole, mode 0644, and holds no secret. Run it when a
-    renewal was looked for, and every few minutes besides.
+    The metrics are validity, due dates, attempts, failures and states. They are read from disk, without a call. The
+    file is written whole, mode 0644, and holds no secret. Run it when a renewal was looked for, and every few
+    minutes besides.
     """
     from ucl_helpers.operate.monitoring import render, write_textfile
 
-    shown = [status_of(one) for one in home.connections()]
-    metrics = render([one for one in shown if practice or not one.sandbox], utc_now())
+    statuses = [status_of(connection) for connection in home.connections()]
+    metrics = render([status for status in statuses if practice or not status.sandbox], utc_now())
     if textfile is None:
         click.echo(metrics, nl=False)
     else:
@@ -49,7 +145,7 @@ def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> Non
 @with_home
 @as_json
 def journal_command(name: str, last: int | None, home: Home, *, json_output: bool) -> None:
-    """Tell the history of connection NAME: one line for each event, the newest last, times in UTC.
+    """Show the history of connection NAME.
 
     \b
     Examples:
@@ -57,9 +153,9 @@ def journal_command(name: str, last: int | None, home: Home, *, json_output: boo
       ucl journal prod -n 20
       ucl journal prod --json
 
-    With --json it is a list of objects, as they stand in the journal. Nothing is decided by the journal, so it may be
-    rotated or removed. If lines were lost and that can be noticed, the last line says so (with --json on standard
-    error).
+    It prints one line for each event, the newest last, with times in UTC. With --json it is a list of objects.
+    Nothing is decided by the journal, so it may be rotated or removed. If lines were lost and that can be noticed,
+    the last line says so (with --json on standard error).
     """
     connection = home.connection(name)
     events, lost = connection.journal(), connection.lost_events()
@@ -67,7 +163,7 @@ def journal_command(name: str, last: int | None, home: Home, *, json_output: boo
     if json_output:
         click.echo(json.dumps(chosen, indent=1))
     elif chosen:
-        click.echo(text_table([_line(one) for one in chosen]))
+        click.echo(text_table([_line(event) for event in chosen]))
     else:
         click.echo(f"Nothing has happened to {name} yet." if lost is None else f"The journal of {name} has no events.")
     if lost is not None:
@@ -75,10 +171,11 @@ def journal_command(name: str, last: int | None, home: Home, *, json_output: boo
 
 
 def _line(event: dict[str, Any]) -> tuple[str, str, str]:
-    told = {name: value for name, value in event.items() if name not in {"time", "event", NUMBER} and value is not None}
-    facts = "  ".join(f"{name}={_short(name, value)}" for name, value in told.items())
+    others = {"time", "event", NUMBER}
+    facts = {name: value for name, value in event.items() if name not in others and value is not None}
+    text = "  ".join(f"{name}={_short(name, value)}" for name, value in facts.items())
     when = moment_from(event.get("time"))
-    return moment(when) if when else "unknown", printable(str(event.get("event"))), facts
+    return moment(when) if when else "unknown", printable(str(event.get("event"))), text
 
 
 def _short(name: str, value: Any) -> str:
@@ -88,4 +185,86 @@ def _short(name: str, value: Any) -> str:
     return json.dumps(text, ensure_ascii=False) if " " in text else text
 
 
-COMMANDS = (metrics_command, journal_command)
+@click.command("doctor")
+@click.argument("name", required=False, shell_complete=connections)
+@click.option("--offline", is_flag=True, help="Call nobody: look at this machine only.")
+@click.option("--url", metavar="URL", help="Look at the way to this URL of UCL, before there is a connection.")
+@click.option("--ca-file", type=FILE, help="With --url: PEM of what verifies the server [default: the system's CAs].")
+@with_home
+@as_json
+def doctor_command(
+    name: str | None, url: str | None, ca_file: Path | None, home: Home, *, offline: bool, json_output: bool
+) -> None:
+    """Check connection NAME, or all, and say how to fix problems.
+
+    \b
+    Examples:
+      ucl doctor
+      ucl doctor prod
+      ucl doctor prod --offline --json
+      ucl doctor --url https://HOST/connector/graphql --ca-file server-ca.pem
+
+    For each check it prints what it found and the one command that fixes it. It changes nothing, takes no lock of a
+    connection and has nothing signed. In a folder of its own in the home folder it tries what the file system offers.
+    One call asks UCL for the configuration. With --url it needs no connection: it looks at the home folder, and at
+    network, proxy and trust on the way to that URL. The exit code is 0 when nothing failed (warnings allowed), else
+    that of the error which the first failure stands for.
+    """
+    from ucl_helpers.operate.doctor import diagnose, diagnose_home, diagnose_way
+
+    connection = Connection(home, name) if name else None
+    if url is None and ca_file is not None:
+        raise UsageError("--ca-file belongs to --url.", remedy="Add --url, or leave --ca-file out.")
+    if url is not None and (offline or (connection and connection.location.exists())):
+        why = "--offline calls no URL" if offline else f"{name} has a URL of its own, which ucl doctor {name} looks at"
+        raise UsageError(f"--url cannot be used here: {why}.", remedy="Leave one of them out.")
+    report: Diagnosis | Diagnoses
+    if url is not None:
+        report = diagnose_way(home, url, ca_file=ca_file)
+    else:
+        report = diagnose(connection, offline=offline) if connection else diagnose_home(home, offline=offline)
+    show_report(report, report.exit_code, json_output=json_output)
+    click.get_current_context().exit(report.exit_code)
+
+
+def catalogue() -> dict[str, str]:
+    """Every entry by the name of its class, as plain text: from the wheel, or from the checkout."""
+    installed = PACKAGE / "errors.md"
+    page = installed if installed.exists() else PACKAGE.parent / "docs" / "reference" / "errors.md"
+    return {name: _LINK.sub(r"\1", entry).strip() for name, entry in _ENTRY.findall(page.read_text("utf-8"))}
+
+
+def _class_of(asked: str) -> type[UCLError]:
+    """A class by its name, in whatever case, or the topmost one with an exit code."""
+    kinds: list[type[UCLError]] = [getattr(errors, name) for name in catalogue()]
+    for kind in kinds:
+        if asked.lower() == kind.__name__.lower() or asked == str(kind.exit_code):
+            return kind
+    raise UsageError(f"There is no error {asked!r}.", remedy="All there are: ucl explain")
+
+
+def names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Names of errors, for the shell's completion."""
+    return [name for name in catalogue() if name.lower().startswith(incomplete.lower())]
+
+
+@click.command("explain")
+@click.argument("error", required=False, shell_complete=names)
+def explain_command(error: str | None) -> None:
+    """Explain ERROR, a name or an exit code.
+
+    \b
+    Examples:
+      ucl explain NotYetAccepted
+      ucl explain 11
+
+    It prints what the error means, its likely causes and what helps. Without ERROR: all there are, with their exit
+    codes. In an entry prod stands for the name of your connection.
+    """
+    if error is None:
+        click.echo(dedent((errors.__doc__ or "").partition("::\n\n")[2]).rstrip())
+        return
+    kind = _class_of(error)
+    kinds = [child.__name__ for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    below = [f"Kinds of it: {', '.join(kinds)}."] if kinds else []
+    click.echo("\n\n".join([kind.__name__, catalogue()[kind.__name__], *below]))

@@ -1,4 +1,4 @@
-"""What lies on disk, as settings want it: ``ucl settings`` and ``ucl export``."""
+"""The settings of a connection, and the files that follow from them: ``ucl settings`` and ``ucl export``."""
 
 import json
 import os
@@ -9,10 +9,7 @@ from pathlib import Path
 
 import click
 
-from ucl_helpers.cli.after import finish
-from ucl_helpers.cli.common import FILE, as_json, confirm, with_home
-from ucl_helpers.cli.completion import connections
-from ucl_helpers.cli.connect import REFERENCE
+from ucl_helpers.cli.common import FILE, REFERENCE, as_json, confirm, connections, finish, with_home
 from ucl_helpers.connection import described, files
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.settings import Settings, read_settings
@@ -28,16 +25,16 @@ from ucl_helpers.procedures.generations import export
 @with_home
 @as_json
 def export_command(name: str, home: Home, former: str | None, *, force: bool, json_output: bool) -> None:
-    """Make the files of connection NAME anew, as its settings want them now. The certificate stays.
+    """Write the files of connection NAME again, by its settings.
 
     \b
     Examples:
       ucl export prod
       ucl export prod --from env:FORMER_PASSPHRASE      (key_passphrase was changed, or taken away)
 
-    Exports, passphrases, owner, group and mode are those of the settings. Where key_passphrase was set, changed or
-    taken away, the keys of every generation are replaced, and so is what is pending or set aside. Hooks run when there
-    are new files.
+    The certificate stays. Exports, passphrases, owner, group and mode are those of the settings. Where
+    key_passphrase was set, changed or taken away, the keys of every generation are replaced, and so is what is
+    pending or set aside. Hooks run when there are new files.
     """
     connection = home.connection(name)
     secret = resolve(former, what="--from").encode() if former else None
@@ -51,7 +48,7 @@ def export_command(name: str, home: Home, former: str | None, *, force: bool, js
 @with_home
 @as_json
 def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, json_output: bool) -> None:
-    """Show the settings of connection NAME that are in force, as TOML, or change them.
+    """Show the settings of connection NAME, or change them.
 
     \b
     Examples:
@@ -59,8 +56,8 @@ def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, j
       ucl settings prod --edit
       ucl settings new --set settings.toml      (before it is established: so its first key lies there encrypted)
 
-    What is not set is shown as a comment. A new passphrase, other exports or readers count from the next renewal, or
-    at once with: ucl export NAME
+    It prints the settings in force, as TOML; what is not set is a comment. A new passphrase, other exports or
+    readers count from the next renewal, or at once with: ucl export NAME
 
     What was edited and cannot be put in place stays as settings.edited.toml for the next --edit; to drop it, remove it.
     """
@@ -167,6 +164,3 @@ def _open_editor(path: Path) -> None:
         raise UsageError(f"The editor {chosen!r} cannot be started: {error}.", remedy="Set EDITOR.") from None
     if code:
         raise UsageError(f"The editor {chosen!r} ended with {code}.")
-
-
-COMMANDS = (export_command, settings_command)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.shell_completion import CompletionItem
 
-from ucl_helpers.cli.after import notifying_on_error
-from ucl_helpers.cli.common import FILE, Duration, as_json, say, with_home
-from ucl_helpers.cli.completion import notebooks
+from ucl_helpers.cli.common import FILE, Duration, as_json, notifying_on_error, say, with_home
 from ucl_helpers.connection.files import make_output_folder
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UCLError, UsageError, explained_by
@@ -38,6 +37,15 @@ class _Run(click.Command):
         return super().parse_args(ctx, spread)
 
 
+def notebooks(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return names of our notebooks for the shell's completion; files if none begins like that."""
+    from ucl_helpers.headless.notebooks import notebooks_directory
+
+    names = (path.stem for path in sorted(notebooks_directory().glob("*.ipynb")))
+    items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return items or [CompletionItem(incomplete, type="file")]
+
+
 @click.command("run", cls=_Run)
 @click.argument("notebook", shell_complete=notebooks)
 @click.option(*_PARAMETER, "given", type=(str, str), multiple=True, metavar="NAME VALUE", help="Or NAME=VALUE.")
@@ -59,13 +67,15 @@ def run_command(
     *,
     json_output: bool,
 ) -> None:
-    """Run NOTEBOOK headless through papermill: a path, or a name such as 02_maintain_connection.
+    """Run NOTEBOOK without a browser, through papermill.
 
     \b
     Examples:
       ucl run 02_maintain_connection --practice
       ucl run 02_maintain_connection -p connection prod --if-due
       ucl run 02_maintain_connection -p connection prod --deadline 10m
+
+    NOTEBOOK is a path, or a name such as 02_maintain_connection.
 
     The executed notebook is written (0600) also when it fails, and X.outcome.json beside X.ipynb says what came of it;
     the exit code is that of its outcome. If ucl finds a secret in the outputs of a cell, a note replaces all of them.
@@ -76,7 +86,7 @@ def run_command(
     """
     require("run")
     values = dict(given) | ({"practice": "true"} if practice else {})
-    with _told(home, values):
+    with _notifying(home, values):
         _run(notebook, values, output, home, deadline, if_due=if_due, json_output=json_output)
 
 
@@ -103,15 +113,15 @@ def _run(
         if output:
             write_refusal(output, path, {"home": str(home.path), **given}, error)
         raise
-    if if_due and (told := nothing_to_do(path, accepted)):
-        kept = outcome_path(output) if output else not_due_path(runs, path, told["connection"])
+    if if_due and (record := nothing_to_do(path, accepted)):
+        kept = outcome_path(output) if output else not_due_path(runs, path, record["connection"])
         make_output_folder(kept.parent)
-        write_outcome(kept, told)
-        _end(RunResult(kept, told), values, json_output=json_output)
+        write_outcome(kept, record)
+        _end(RunResult(kept, record), values, json_output=json_output)
     executed = output or default_output(runs, path, now)
     try:
         result = run_notebook(path, executed, values, deadline=deadline, home=home.path)
-    except (KeyboardInterrupt, SystemExit) as stopped:  # what came of it is told all the same
+    except (KeyboardInterrupt, SystemExit) as stopped:  # the outcome is shown
         if not json_output:
             if executed.exists():
                 click.echo(f"executed notebook  {executed}", err=True)
@@ -129,15 +139,15 @@ def _accepted(
     from ucl_helpers.headless.parameters import accept, require_connection
     from ucl_helpers.headless.run import parameters_of
 
-    known = parameters_of(notebook)
-    if if_due and "only_if_due" not in known:
+    declared = parameters_of(notebook)
+    if if_due and "only_if_due" not in declared:
         message = f"--if-due needs a notebook with the parameter only_if_due, and {notebook.name} has none."
         raise UsageError(message, remedy="Run it without --if-due.")
-    values = {**({"home": str(home.path)} if "home" in known else {}), **given}
+    values = {**({"home": str(home.path)} if "home" in declared else {}), **given}
     if if_due:
         values["only_if_due"] = "true"
-    accepted = accept(known, values)
-    require_connection(known, accepted, notebook.name)
+    accepted = accept(declared, values)
+    require_connection(declared, accepted, notebook.name)
     _refuse_real(accepted)
     return values, accepted
 
@@ -159,39 +169,39 @@ def _refuse_real(accepted: Mapping[str, Any]) -> None:
             raise UsageError(f"{name} is a real connection, not one for practice.", remedy="Leave out --practice.")
 
 
-def _told(home: Home, given: Mapping[str, str]) -> AbstractContextManager[None]:
-    """An error that lets no run come about is told to who wants to know of the connection it would have been for."""
+def _notifying(home: Home, given: Mapping[str, str]) -> AbstractContextManager[None]:
+    """Send notices of an error that prevents the run, if its connection wants them."""
     with suppress(UCLError):  # it names no connection, or none that is there
         return notifying_on_error(Home(given.get("home") or home.path).connection(given.get("connection") or ""))
     return nullcontext()
 
 
 def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -> None:
-    """Tell what came of a run, in a line or two, and who wants to know; end with its exit code."""
+    """Print what became of a run, send its notices, and end with its exit code."""
     from ucl_helpers.operate.notices import report_notebook_run
 
-    told = result.outcome
+    record = result.outcome
     with suppress(UCLError):  # it names no connection, or none that is there
-        report_notebook_run(Home(values.get("home") or None).connection(str(told["connection"])), told)
-    label = told["connection"] or Path(told["source"]).stem
-    done = f"{label}: {told['outcome']}."
+        report_notebook_run(Home(values.get("home") or None).connection(str(record["connection"])), record)
+    label = record["connection"] or Path(record["source"]).stem
+    done = f"{label}: {record['outcome']}."
     if json_output:
-        say(json.dumps(told, indent=1), result.exit_code, done=done)
+        say(json.dumps(record, indent=1), result.exit_code, done=done)
     else:
         if result.error:
             click.echo(printable(result.error), err=True)
-            if explained := explained_by(told["error"]):
+            if explained := explained_by(record["error"]):
                 click.secho(explained, err=True, dim=True)
-        until = f" until {told['notNeededUntil']} ({told['rule']})" if "notNeededUntil" in told else ""
-        notebook = f"\nexecuted notebook  {told['notebook']}" if told["notebook"] else ""
-        say(printable(f"{label}: {told['outcome']}{until}{notebook}"), result.exit_code, done=done)
+        until = f" until {record['notNeededUntil']} ({record['rule']})" if "notNeededUntil" in record else ""
+        notebook = f"\nexecuted notebook  {record['notebook']}" if record["notebook"] else ""
+        say(printable(f"{label}: {record['outcome']}{until}{notebook}"), result.exit_code, done=done)
     click.get_current_context().exit(result.exit_code)
 
 
 @click.command("notebooks")
 @click.argument("directory", type=FILE)
 def notebooks_command(directory: Path) -> None:
-    """Copy the notebooks into DIRECTORY, to read, change and run them there.
+    """Copy the notebooks into DIRECTORY, to change and run them.
 
     \b
     Example:
@@ -220,13 +230,15 @@ def sandbox_command(
     rate_limit: float | None,
     home: Home,
 ) -> None:
-    """Serve a small UCL on loopback, for practice, until Ctrl-C or SIGTERM.
+    """Serve a small UCL on this machine, for practice.
 
     \b
     Examples:
       ucl sandbox --state ./sandbox --ready-file ./ready.json --validity 1h
       ucl sandbox --faults grumpy
       ucl sandbox --faults http-503:0.5
+
+    It listens on loopback only, until Ctrl-C or SIGTERM.
     """
     require("sandbox")
     from ucl_sandbox import FaultsError, SandboxError, read_plan, serve
@@ -243,6 +255,3 @@ def sandbox_command(
         raise UsageError(str(error)) from None
     except FileExistsError as error:
         raise UsageError(f"{error.filename} is a file, not a folder.", remedy="Name another folder.") from None
-
-
-COMMANDS = (run_command, notebooks_command, sandbox_command)
