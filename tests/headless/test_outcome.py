@@ -10,7 +10,8 @@ from steps import install
 
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import DeadlineExceeded
-from ucl_helpers.headless.outcome import CellFailed, Record, outcome_path, steps
+from ucl_helpers.headless import CellFailed
+from ucl_helpers.headless.outcome import Record, outcome_path, steps
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.run import default_output, not_due_path, prune
 from ucl_helpers.models import OUTCOME_MIME

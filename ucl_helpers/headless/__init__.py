@@ -15,6 +15,22 @@ DEADLINE = timedelta(hours=1)
 """How long a run may take if the caller sets no deadline."""
 
 
+class CellFailed(Exception):
+    """A cell raised an exception, or was not executed.
+
+    Attributes:
+        index: of the cell, from 0.
+        name: of the exception's class.
+        text: of the exception.
+        is_exit: it is ``sys.exit()`` or ``sys.exit(0)``: as papermill has it, the notebook ends itself and succeeds.
+    """
+
+    def __init__(self, index: int, name: str, text: str) -> None:
+        super().__init__(f"{name}: {text}")
+        self.index, self.name, self.text = index, name, text
+        self.is_exit = (name, text) in {("SystemExit", ""), ("SystemExit", "0")}
+
+
 @dataclass
 class RunContext:
     """What ``ucl run`` passes to the engine, and gets back, beside papermill's own options.

@@ -20,8 +20,7 @@ from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
 
 from ucl_helpers.errors import DeadlineExceeded
-from ucl_helpers.headless import KERNEL_NAME
-from ucl_helpers.headless.outcome import CellFailed
+from ucl_helpers.headless import KERNEL_NAME, CellFailed
 from ucl_helpers.tables import span
 
 if TYPE_CHECKING:

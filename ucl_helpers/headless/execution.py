@@ -30,11 +30,11 @@ from papermill.translators import translate_parameters
 
 from ucl_helpers.connection.files import require_protected_folder, write
 from ucl_helpers.errors import UCLError, UsageError
-from ucl_helpers.headless import DEADLINE, KERNEL_NAME, RunContext
+from ucl_helpers.headless import DEADLINE, KERNEL_NAME, CellFailed, RunContext
 from ucl_helpers.headless.cells import HeadlessClient
 from ucl_helpers.headless.interruption import handling_signals, noting_signals
 from ucl_helpers.headless.kernel import QUIET, EncryptedKernelManager
-from ucl_helpers.headless.outcome import CellFailed, Record, outcome_path, write_outcome, write_refusal
+from ucl_helpers.headless.outcome import Record, outcome_path, write_outcome, write_refusal
 from ucl_helpers.headless.parameters import BUILT_IN, Parameter, declared, refuse_secret, typed
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.sources import WatchedSecrets

@@ -16,6 +16,7 @@ from typing import Any
 from ucl_helpers.connection.files import make_output_folder, write
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UCLError
+from ucl_helpers.headless import CellFailed
 from ucl_helpers.headless.parameters import refuse_secret
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.sources import WatchedSecrets
@@ -26,22 +27,6 @@ SCHEMA_VERSION = 1
 INTERRUPTED, STOPPED = 130, "stopped"
 _HEADING = re.compile(r"^#{1,3} +(.+?) *$", re.MULTILINE)
 Cells = Sequence[Mapping[str, Any]]
-
-
-class CellFailed(Exception):
-    """A cell raised an exception, or was not executed.
-
-    Attributes:
-        index: of the cell, from 0.
-        name: of the exception's class.
-        text: of the exception.
-        is_exit: it is ``sys.exit()`` or ``sys.exit(0)``: as papermill has it, the notebook ends itself and succeeds.
-    """
-
-    def __init__(self, index: int, name: str, text: str) -> None:
-        super().__init__(f"{name}: {text}")
-        self.index, self.name, self.text = index, name, text
-        self.is_exit = (name, text) in {("SystemExit", ""), ("SystemExit", "0")}
 
 
 @dataclass
@@ -95,8 +80,14 @@ class Record:
         return {"schemaVersion": SCHEMA_VERSION, "kind": "run", **self.outcome, **where}
 
 
-def refused(source: str | Path, parameters: Mapping[str, Any], error: UCLError) -> Record:
-    """Return the record of a run that did not begin, because of ``error``."""
+def write_refusal(output: Path, source: str | Path, parameters: Mapping[str, Any], error: UCLError) -> None:
+    """Write the outcome of a run that did not begin, so that an earlier one is not taken for it.
+
+    If it cannot be written, or there is no folder for it, nothing happens: the caller raises ``error``.
+    """
+    output = output.absolute()
+    if not output.parent.is_dir():
+        return
     kept = {}
     for name in ("connection", "home"):
         with suppress(UCLError):  # they may not have been checked yet
@@ -104,19 +95,9 @@ def refused(source: str | Path, parameters: Mapping[str, Any], error: UCLError) 
             kept[name] = value
     record = Record(str(source), kept, datetime.now(UTC))
     record.end((), error, Redactor(WatchedSecrets(kept)))
-    return record
-
-
-def write_refusal(output: Path, source: str | Path, parameters: Mapping[str, Any], error: UCLError) -> None:
-    """Write the outcome of a run that did not begin, so that an earlier one is not taken for it.
-
-    If it cannot be written, or there is no folder for it, nothing happens: the caller raises ``error``.
-    """
-    if not output.absolute().parent.is_dir():
-        return
     with suppress(UCLError):
-        make_output_folder(output.absolute().parent)
-        write_outcome(outcome_path(output.absolute()), refused(source, parameters, error).as_json(None))
+        make_output_folder(output.parent)
+        write_outcome(outcome_path(output), record.as_json(None))
 
 
 def identity_facts(connection: Connection) -> dict[str, Any]:
