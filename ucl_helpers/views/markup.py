@@ -13,7 +13,7 @@ from ucl_helpers.tables import Row, printable
 
 Mood = Literal["good", "attention", "bad", "neutral"]
 FAINT = "1px solid rgba(128,128,128,.45)"
-_LONG_WORD, _AFTER_MARK = re.compile(r"(\S{32,})"), re.compile(r"(?<=[,/])")
+_LONG_WORD, _AFTER_COMMA = re.compile(r"(\S{32,})"), re.compile(r"(?<=,)")
 _CELL = f"text-align:left;vertical-align:top;white-space:pre-wrap;padding:0.2em 1em 0.2em 0;border:0;border-top:{FAINT}"
 _SIGNS: dict[Mood, tuple[str, str, str]] = {
     "good": ("✓", "#d3efda", "#0f4a1f"),
@@ -51,13 +51,13 @@ def safe(text: str) -> Html:
 
 
 def breakable(text: str) -> Html:
-    """Escape a text, and let its longest words break: after a comma or a slash, or anywhere if that is not enough.
+    """Escape a text, and let its longest words break: after a comma, or anywhere if that is not enough.
 
     These are fingerprints, base64, subjects and URLs. All other words stay whole.
     """
     parts: list[str] = _LONG_WORD.split(text)
     for place in range(1, len(parts), 2):
-        word = Html("<wbr>".join(safe(piece) for piece in _AFTER_MARK.split(parts[place])))
+        word = Html("<wbr>".join(safe(piece) for piece in _AFTER_COMMA.split(parts[place])))
         parts[place] = element("span", word, style="overflow-wrap:anywhere")
     return joined(parts)
 
