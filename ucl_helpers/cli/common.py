@@ -33,9 +33,9 @@ Exit codes:
    5  the server is not trusted; nothing was sent
    6  a certificate failed its checks
    7  UCL wants another subject or names another host: needs consent
-   8  busy: another process has this connection in hand
-   9  a secret stands where none may be
-  10  storage: the disk said no, or what lies there is damaged
+   8  busy: another process is using this connection
+   9  refused: a secret was passed in plain text
+  10  storage: a file could not be read or written, or is corrupt
   11  a new one-time token is needed; key and CSR are kept
   12  an answer that does not follow the Connector's schema
   13  a hook failed; the certificate is in place
@@ -47,18 +47,20 @@ Exit codes:
 
 
 def with_home(command: Command) -> Command:
-    """The option ``--home``, which may stand before or behind the command's name."""
+    """Add the option ``--home``, which is accepted before and after the command's name."""
 
     def choose(context: click.Context, _: click.Parameter, value: Path | None) -> Home | Path | None:
         given = value or context.find_root().params.get("home")
         return given if context.resilient_parsing else Home(given)  # an error there would be no home at all
 
-    option = click.option("--home", type=FILE, callback=choose, help="Where connections lie [default: UCL_HOME].")
+    option = click.option(
+        "--home", type=FILE, callback=choose, help="Where connections are stored [default: UCL_HOME]."
+    )
     return option(command)
 
 
 def as_json(command: Command) -> Command:
-    """The flag ``--json``."""
+    """Add the flag ``--json``."""
     return click.option("--json", "json_output", is_flag=True, help="For programs: JSON on standard output.")(command)
 
 
@@ -70,7 +72,7 @@ def connections(context: click.Context, _: click.Parameter, incomplete: str) -> 
 
 
 def open_by_name(home: Home, name: str) -> Connection:
-    """An existing connection; for a practice connection the sandbox is made sure to run."""
+    """Return an existing connection. For a practice connection, start its sandbox if it does not run."""
     connection = home.connection(name)
     if connection.is_sandbox:
         require("sandbox")

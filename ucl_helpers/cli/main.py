@@ -62,7 +62,9 @@ class _Commands(UserDict[str, click.Command]):
     subcommand_metavar="COMMAND [ARGS]...",
 )
 @click.version_option(__version__, prog_name="ucl")
-@click.option("--home", type=FILE, help="Where connections lie [default: UCL_HOME, else the user's data folder].")
+@click.option(
+    "--home", type=FILE, help="Where connections are stored [default: UCL_HOME, else the user's data folder]."
+)
 @click.pass_context
 def group(context: click.Context, home: Path | None) -> None:
     """Without a command: show the state of things, and what to do next."""
