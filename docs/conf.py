@@ -66,7 +66,7 @@ nitpick_ignore_regex = [
     # halves of a type that Sphinx has cut at a comma
     (r"py:.*", r".*\[[^\]]*"),
     # inner workings that a public method takes or returns
-    (r"py:.*", r"ucl_helpers\.connection\.(access\.Readers|building\.prune|exports\.Wanted|pending\.Pending)"),
+    (r"py:.*", r"ucl_helpers\.connection\.(access\.Readers|exports\.GenerationSpec|pending\.Pending)"),
     (r"py:.*", r"ucl_helpers\.connection\.(state\.(Activation|Verdicts?)|status\.UnderWay)"),
     (r"py:.*", r"ucl_helpers\.(formats\.blocks|tables\.Shown|wire\.exchange\.Exchange|wire\.tls\.Credentials)"),
     (r"py:.*", r"ucl_helpers\.procedures\.(outage\.judged|revocation\.(doubtful|unproven)_identities)"),

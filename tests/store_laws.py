@@ -35,20 +35,22 @@ class StoreLaws(RuleBasedStateMachine):
 
     @invariant()
     def what_was_sent_is_kept_with_its_key(self):
-        folders = {one.state.get("id"): one for one in [self.pending, *set_aside(self.connection.path)]}
+        self.pending.reload()
+        folders = {one.read_state().id: one for one in [self.pending, *set_aside(self.connection.path)]}
         for id_ in self.sent:
-            state = folders[id_].state
-            assert folders[id_].key_path.read_bytes() == dump_key(key_of(int(state["base"])))
-            assert state["sent"] == NOW.isoformat(timespec="seconds")
-        asides = folders.keys() - {self.pending.state.get("id"), None}
+            state = folders[id_].read_state()
+            assert folders[id_].key_path.read_bytes() == dump_key(key_of(int(state.base)))
+            assert state.sent == NOW.isoformat(timespec="seconds")
+        asides = folders.keys() - {self.pending.read_state().id, None}
         assert asides <= self.sent.keys()
 
     @invariant()
     def what_is_pending_is_as_far_as_it_came(self):
-        state, signed_ = self.pending.state, self.pending.answer() is not None
-        stage = "nothing" if not state else "signed" if signed_ else "sent" if state.get("sent") else "begun"
+        self.pending.reload()
+        state, signed_ = self.pending.read_state(), self.pending.answer() is not None
+        stage = "nothing" if not state else "signed" if signed_ else "sent" if state.sent else "begun"
         stage = "requested" if stage == "begun" and self.pending.has_request else stage
-        assert (stage, state.get("base")) == (self.stage, str(self.renewal) if state else None)
+        assert (stage, state.base) == (self.stage, str(self.renewal) if state else None)
 
     @invariant()
     def nothing_is_left_behind(self):

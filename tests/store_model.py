@@ -101,7 +101,7 @@ class StoreMachine(StoreLaws):
             raise StorageFailed("no")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(files, "point", fail)
+            patch.setattr(files, "swap_symlink", fail)
             with pytest.raises(StorageFailed, match=r"^no\b"):
                 install(self.connection, number)
         self.take_in(number)
@@ -157,7 +157,7 @@ class StoreMachine(StoreLaws):
     @rule()
     def send(self):
         self.pending.about_to_send(NOW)
-        self.sent[self.pending.state["id"]] = NEVER
+        self.sent[self.pending.read_state().id] = NEVER
         self.stage = "sent"
 
     @precondition(lambda self: self.stage == "sent")
@@ -175,7 +175,7 @@ class StoreMachine(StoreLaws):
     @precondition(lambda self: self.stage == "signed")
     @rule()
     def activate(self):
-        id_ = self.pending.state["id"]
+        id_ = self.pending.read_state().id
         self.install(self.renewal)
         self.pending.discard()
         self.stage = "nothing"
@@ -189,14 +189,14 @@ class StoreMachine(StoreLaws):
     def leave(self):
         """What is pending is set aside if it was sent: with its certificate for as long as that is valid."""
         if self.stage == "signed":
-            self.sent[self.pending.state["id"]] = EXPIRY
+            self.sent[self.pending.read_state().id] = EXPIRY
         self.stage = "nothing"
 
     @rule(at=st.sampled_from([EXPIRY, EXPIRY + timedelta(seconds=1), datetime.now(UTC) + 365 * DAY]))
     def prune(self, at):
         prune_aside(self.connection.path, at)
-        kept = {one.state["id"] for one in set_aside(self.connection.path)}
-        under_way = self.pending.state.get("id")
+        kept = {one.read_state().id for one in set_aside(self.connection.path)}
+        under_way = self.pending.read_state().id
         self.sent = {id_: until for id_, until in self.sent.items() if id_ == under_way or until >= at}
         assert kept == self.sent.keys() - {under_way}
 
@@ -271,24 +271,25 @@ class StoreMachine(StoreLaws):
             assert self.known[self.current] == self.renewal
             del self.sent[settled.pop()]
             self.stage = "nothing"
-        if act in {"begin", "set aside"} and self.pending.state.get("id") not in self.sent:
+        if act in {"begin", "set aside"} and self.pending.read_state().id not in self.sent:
             self.left(number)
 
     def left(self, number):
         """What was sent is aside now, for as long as its certificate is valid; what was begun is here, or not."""
         for one in set_aside(self.connection.path):
-            if self.sent.get(one.state["id"]) == NEVER and one.answer():
-                self.sent[one.state["id"]] = EXPIRY
-        state = self.pending.state
+            if self.sent.get(one.read_state().id) == NEVER and one.answer():
+                self.sent[one.read_state().id] = EXPIRY
+        state = self.pending.read_state()
         if not state:
             self.stage = "nothing"
-        elif int(state["base"]) != self.renewal or not self.pending.has_request:
-            assert int(state["base"]) in {number, self.renewal}
-            self.renewal, self.stage = int(state["base"]), "begun"
+        elif int(state.base) != self.renewal or not self.pending.has_request:
+            assert int(state.base) in {number, self.renewal}
+            self.renewal, self.stage = int(state.base), "begun"
 
     def ids(self):
+        self.pending.reload()
         folders = [self.pending, *set_aside(self.connection.path)]
-        return {one.state.get("id") for one in folders}
+        return {one.read_state().id for one in folders}
 
     @rule()
     def reopen(self):

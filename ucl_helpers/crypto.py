@@ -9,7 +9,9 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
@@ -26,6 +28,9 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12, serialize_key_and_certificates
 
 from ucl_helpers.errors import BadAnswer, KeyLocked, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MIN_BITS, MAX_BITS, DEFAULT_BITS = 2048, 8192, 4096
 MAX_CERTIFICATES = 10
@@ -115,6 +120,21 @@ def _is_whole(numbers: rsa.RSAPrivateNumbers) -> bool:
 
 def no_passphrase() -> None:
     """What a key that lies in plain needs."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What is shown to the server in the handshake: PEM files, the chain leaf first, and the leaf itself.
+
+    ``passphrase`` is asked for when the key is encrypted, and kept out of every representation. ``accepted`` says that
+    UCL has accepted this certificate before, which decides what a refusal likely means.
+    """
+
+    certificate_file: "Path"
+    key_file: "Path"
+    certificate: x509.Certificate
+    passphrase: Passphrase = field(default=no_passphrase, repr=False, compare=False)
+    accepted: bool = field(default=False, compare=False)
 
 
 def is_sealed(pem: bytes) -> bool:

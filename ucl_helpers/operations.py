@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from ucl_helpers.errors import BadAnswer, EmptyAnswer, RequestRejected, UsageError
 from ucl_helpers.formats.texts import unwrapped, without_blanks
@@ -337,3 +337,21 @@ def _optional_text(parent: object, name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise BadAnswer(f"{name} in UCL's answer is {_kind(value)}, not a text.", remedy=_CHECK_URL)
     return value or None
+
+
+def check_url(url: object, *, what: str = "The URL") -> str:
+    """An https URL with a host, as it was given.
+
+    Raises:
+        UsageError: it is anything else.
+    """
+    try:
+        parts = urlsplit(str(url))
+        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        usable = usable and "token=" not in unquote(str(url)).lower()
+    except ValueError:
+        usable = False
+    if not usable or not isinstance(url, str) or not url.isprintable() or " " in url:
+        shown = re.sub(r"(?is).*@|[?#&;].*|token=.*", "…", unquote(str(url)))  # where a password or a token may stand
+        raise UsageError(f"{what} must be an https URL without a token, not {shown!r}.", remedy="Copy it from UCL.")
+    return url

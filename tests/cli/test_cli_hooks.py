@@ -6,7 +6,7 @@ import shutil
 import pytest
 from command_line import BITS, Shell, made_by_hand
 
-from ucl_helpers.connection.hook_state import pending_hooks
+from ucl_helpers.connection.state import pending_hooks
 from ucl_helpers.connection.store import Home
 from ucl_helpers.models import OUTCOME_MIME
 from ucl_sandbox import Sandbox

@@ -131,7 +131,7 @@ def test_an_ordinary_user_gives_nothing_away_to_whom_it_may_not(mine, files):
     os.seteuid(nobody.pw_uid)
     try:
         with pytest.raises(InvalidSettings, match="files of mine: we may not give files to that owner or group"):
-            mine.wanted()
+            mine.generation_spec()
     finally:
         os.seteuid(0)
         os.setegid(0)

@@ -97,7 +97,7 @@ def test_a_folder_that_is_closed_to_us_is_an_error_that_names_it(home, connectio
     connection.write_settings({"keep": 3})
     reads = [
         lambda: connection.current,
-        lambda: connection.settings,
+        connection.read_settings,
         connection.journal,
         connection.generations,
         connection.revoked,
@@ -113,7 +113,7 @@ def test_a_folder_that_is_closed_to_us_is_an_error_that_names_it(home, connectio
 @pytest.mark.parametrize(
     ("name", "read", "error"),
     [
-        ("settings.toml", lambda connection: connection.settings, InvalidSettings),
+        ("settings.toml", Connection.read_settings, InvalidSettings),
         ("journal.jsonl", Connection.journal, StorageFailed),
         ("current", lambda connection: connection.current, StorageFailed),
     ],
@@ -142,20 +142,20 @@ def test_a_link_to_nowhere_is_a_generation_that_is_not_whole(connection):
 
 
 def test_settings_are_read_anew_and_the_users_are_not_overwritten(connection):
-    assert connection.settings == Settings()
+    assert connection.read_settings() == Settings()
     connection.write_settings({})
     assert not (connection.path / "settings.toml").exists()
     connection.write_settings({"keep": 3})
     connection.write_settings({"keep": 4})
-    assert connection.settings.keep == 3
+    assert connection.read_settings().keep == 3
     (connection.path / "settings.toml").write_text('renew_before = "30d"  # überall', "utf-8")
-    assert connection.settings == Settings(renew_before=timedelta(days=30))
+    assert connection.read_settings() == Settings(renew_before=timedelta(days=30))
 
 
 def test_settings_that_are_not_utf_8_are_invalid(connection):
     (connection.path / "settings.toml").write_bytes("# überall\n".encode("latin-1"))
     with pytest.raises(InvalidSettings, match=r"settings\.toml is not UTF-8 at byte 2"):
-        _ = connection.settings
+        connection.read_settings()
 
 
 def test_the_journal_tells_what_happened_and_leaves_out_what_is_no_line(connection):

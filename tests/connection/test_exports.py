@@ -11,13 +11,15 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 from kubernetes_validate import ValidationError, validate
 from secrets_watch import CANARY
 
-from ucl_helpers.connection.exports import Wanted, differing, generation_files
+from ucl_helpers.connection.exports import GenerationSpec, differing, generation_files
 from ucl_helpers.crypto import dump_certificates, dump_key, load_key
 from ucl_helpers.models import fingerprint
 
 SECRET, OTHER = CANARY.encode(), b"another passphrase"
-EVERYTHING = Wanted("prod", SECRET, combined=True, encrypted_key=OTHER, pkcs12=SECRET)
-IN_PLAIN = Wanted("prod", combined=True, kubernetes_secret="default/true")  # a name that YAML takes for something else
+EVERYTHING = GenerationSpec("prod", SECRET, exports={"combined": True, "encrypted_key": OTHER, "pkcs12": SECRET})
+IN_PLAIN = GenerationSpec(
+    "prod", exports={"combined": True, "kubernetes_secret": "default/true"}
+)  # a name that YAML takes for something else
 CHAIN = certificate(), intermediate(), root()
 
 
@@ -94,7 +96,7 @@ def test_openssl_reads_key_and_combined(secret, tmp_path):
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     (tmp_path / "passphrase").write_text(CANARY)
-    for name, data in made(Wanted("prod", secret, combined=True, encrypted_key=SECRET)).items():
+    for name, data in made(GenerationSpec("prod", secret, exports={"combined": True, "encrypted_key": SECRET})).items():
         (tmp_path / name).write_bytes(data)
         if "key" in name or name in {"combined.pem", "identity.pem"}:
             command = ["openssl", "pkey", "-noout", "-check", "-passin", "file:passphrase", "-in", name]
@@ -111,7 +113,9 @@ def test_kubernetes_takes_the_secret():
         validate({**secret, "data": {"tls.key": 5}}, "1.30", strict=True)
 
 
-@pytest.mark.parametrize("wanted", [Wanted("prod"), IN_PLAIN, EVERYTHING], ids=["nothing", "in plain", "everything"])
+@pytest.mark.parametrize(
+    "wanted", [GenerationSpec("prod"), IN_PLAIN, EVERYTHING], ids=["nothing", "in plain", "everything"]
+)
 def test_what_was_made_as_wanted_does_not_differ(wanted):
     assert differing(made(wanted), wanted) == []
 
@@ -119,16 +123,28 @@ def test_what_was_made_as_wanted_does_not_differ(wanted):
 @pytest.mark.parametrize(
     ("there", "wanted", "names"),
     [
-        (Wanted(), Wanted(key=SECRET), ["key.pem"]),
-        (Wanted(key=SECRET), Wanted(), ["key.pem"]),
-        (Wanted(key=SECRET), Wanted(key=OTHER), ["key.pem"]),
-        (Wanted(), IN_PLAIN, ["combined.pem", "secret.yaml"]),
-        (IN_PLAIN, Wanted(), ["combined.pem", "secret.yaml"]),
-        (IN_PLAIN, Wanted(combined=True, kubernetes_secret="default/other"), ["secret.yaml"]),
-        (Wanted(encrypted_key=SECRET), Wanted(encrypted_key=OTHER), ["encrypted-key.pem"]),
-        (Wanted(pkcs12=SECRET), Wanted(pkcs12=OTHER), ["identity.p12"]),
-        (Wanted(), Wanted(encrypted_key=OTHER, pkcs12=OTHER), ["encrypted-key.pem", "identity.p12"]),
-        (Wanted(encrypted_key=OTHER, pkcs12=OTHER), Wanted(), ["encrypted-key.pem", "identity.p12"]),
+        (GenerationSpec(), GenerationSpec(key=SECRET), ["key.pem"]),
+        (GenerationSpec(key=SECRET), GenerationSpec(), ["key.pem"]),
+        (GenerationSpec(key=SECRET), GenerationSpec(key=OTHER), ["key.pem"]),
+        (GenerationSpec(), IN_PLAIN, ["combined.pem", "secret.yaml"]),
+        (IN_PLAIN, GenerationSpec(), ["combined.pem", "secret.yaml"]),
+        (IN_PLAIN, GenerationSpec(exports={"combined": True, "kubernetes_secret": "default/other"}), ["secret.yaml"]),
+        (
+            GenerationSpec(exports={"encrypted_key": SECRET}),
+            GenerationSpec(exports={"encrypted_key": OTHER}),
+            ["encrypted-key.pem"],
+        ),
+        (GenerationSpec(exports={"pkcs12": SECRET}), GenerationSpec(exports={"pkcs12": OTHER}), ["identity.p12"]),
+        (
+            GenerationSpec(),
+            GenerationSpec(exports={"encrypted_key": OTHER, "pkcs12": OTHER}),
+            ["encrypted-key.pem", "identity.p12"],
+        ),
+        (
+            GenerationSpec(exports={"encrypted_key": OTHER, "pkcs12": OTHER}),
+            GenerationSpec(),
+            ["encrypted-key.pem", "identity.p12"],
+        ),
     ],
 )
 def test_what_is_not_as_wanted_is_named(there, wanted, names):

@@ -110,7 +110,9 @@ def test_an_interrupted_write_changes_nothing(tmp_path, monkeypatch):
     assert ((tmp_path / "key.pem").read_bytes(), names(tmp_path)) == (b"before", ["key.pem"])
 
 
-@pytest.mark.parametrize("act", [lambda path: files.write(path, b"x"), lambda path: files.point(path, "elsewhere")])
+@pytest.mark.parametrize(
+    "act", [lambda path: files.write(path, b"x"), lambda path: files.swap_symlink(path, "elsewhere")]
+)
 def test_a_folder_in_the_place_stays(tmp_path, act):
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "file").touch()
@@ -124,7 +126,7 @@ def test_a_folder_in_the_place_stays(tmp_path, act):
     [
         lambda path: files.write(path / "x", b""),
         lambda path: files.append_line(path / "x", ""),
-        lambda path: files.point(path / "x", "y"),
+        lambda path: files.swap_symlink(path / "x", "y"),
         lambda path: files.make_directory(path / "x"),
         lambda path: files.remove_tree(path / "x"),
         files.sweep,
@@ -166,7 +168,7 @@ def test_a_switch_is_one_rename(tmp_path):
     link = tmp_path / "current"
     for target in ("one", "two"):
         (tmp_path / target).mkdir()
-        files.point(link, target)
+        files.swap_symlink(link, target)
         assert (link.readlink().name, link.resolve()) == (target, tmp_path / target)
     assert names(tmp_path) == ["current", "one", "two"]
 
@@ -211,10 +213,10 @@ def test_a_killed_write_leaves_the_old_file_and_a_private_rest_that_is_swept(tmp
 def test_a_killed_switch_leaves_the_old_target_and_a_rest_that_is_swept(tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "file").touch()
-    files.point(tmp_path / "current", "one")
-    killed_at("Path", "rename", "lambda path: files.point(path, 'two')", tmp_path / "current")
+    files.swap_symlink(tmp_path / "current", "one")
+    killed_at("Path", "rename", "lambda path: files.swap_symlink(path, 'two')", tmp_path / "current")
     assert ((tmp_path / "current").readlink().name, len(names(tmp_path))) == ("one", 3)
-    files.point(files.temporary(tmp_path / "current"), "one")  # not its target: only the link
+    files.swap_symlink(files.temporary(tmp_path / "current"), "one")  # not its target: only the link
     files.sweep(tmp_path)
     assert (names(tmp_path), names(tmp_path / "one")) == (["current", "one"], ["file"])
 

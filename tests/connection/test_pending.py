@@ -9,7 +9,7 @@ from certificates import NOW, certificate, intermediate, key, root
 from stored import locked_out, names
 
 from ucl_helpers.connection import files
-from ucl_helpers.connection.pending import Pending, prune_aside, set_aside
+from ucl_helpers.connection.pending import Pending, PendingState, prune_aside, set_aside
 from ucl_helpers.crypto import dump_certificates, dump_key, make_csr, parse_subject
 from ucl_helpers.errors import StorageFailed
 from ucl_helpers.models import Configuration, SignedCertificates
@@ -50,9 +50,9 @@ def key_files(folder):
 
 
 def test_everything_comes_back_as_it_was_kept(pending):
-    assert (bool(pending), pending.state, pending.configuration(), pending.answer()) == (False, {}, None, None)
+    assert (pending.read_state(), pending.answer()) == (PendingState(), None)
     begin(pending, server_ca=b"CA")
-    assert pending.configuration() == ASKED
+    assert pending.read_state().configuration == ASKED
     assert pending.server_ca.read_bytes() == b"CA"
     assert pending.token() == TOKEN
     assert not pending.has_request
@@ -150,7 +150,7 @@ def send_with_ca(pending):
 def test_a_folder_without_state_was_never_sent(pending):
     files.make_directory(pending.path)
     files.write(pending.key_path, dump_key(key("leaf")))
-    assert not pending
+    assert not pending.read_state()
     pending.set_aside("another subject is wanted")
     begin(pending)
     assert names(pending.path) == ["state.json", "token"]
@@ -172,26 +172,30 @@ DAMAGED = [b"", b"{", b"\xff", b"[]", b"null", b"{}", b'{"id": "x", "sent": null
 def test_what_may_have_been_sent_is_set_aside(pending, tmp_path, content):
     send(pending, SIGNED)
     (pending.path / "state.json").write_bytes(content)
-    assert bool(pending)
-    assert (pending.state["sent"], pending.configuration()) == ("unknown", None)
+    pending.reload()
+    assert pending.read_state()
+    assert (pending.read_state().sent, pending.read_state().configuration) == ("unknown", None)
     pending.set_aside("another subject is wanted")
     assert not pending.path.exists()
     (kept,) = set_aside(tmp_path)
     assert kept.key().private_numbers() == key("leaf").private_numbers()
-    assert kept.state["keep_until"] == CHAIN[0].not_valid_after_utc.isoformat()
+    assert kept.read_state().keep_until == CHAIN[0].not_valid_after_utc.isoformat()
 
 
 @pytest.mark.parametrize("told", [None, "x", [], {"subject": "x"}, {"other": 1}])
 def test_a_configuration_of_another_shape_is_none(pending, told):
     begin(pending)
-    pending.update(configuration=told)
-    assert pending.configuration() is None
+    path = pending.path / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "configuration": told}))
+    pending.reload()
+    assert pending.read_state().configuration is None
 
 
 def test_a_state_that_cannot_be_reached_is_an_error_and_not_nothing(pending, tmp_path):
     send(pending)
+    pending.reload()
     with locked_out(tmp_path):
-        for act in (lambda: pending.state, lambda: begin(pending), lambda: pending.set_aside("x")):
+        for act in (pending.read_state, lambda: begin(pending), lambda: pending.set_aside("x")):
             with pytest.raises(StorageFailed, match="Permission denied"):
                 act()
     assert key_files(tmp_path)
@@ -204,7 +208,7 @@ def test_what_was_never_sent_is_thrown_away(pending, tmp_path):
     begin(pending)
     pending.keep_request(key("leaf"), b"csr")
     pending.set_aside("another subject is wanted")
-    assert (names(tmp_path), pending.state) == ([], {})
+    assert (names(tmp_path), pending.read_state()) == ([], PendingState())
     pending.set_aside("nothing is there")
     assert names(tmp_path) == []
 
@@ -214,7 +218,7 @@ def test_what_was_sent_is_kept_whole_but_for_its_token(pending, tmp_path, answer
     send(pending, answer)
     before = {one.name: one.read_bytes() for one in pending.path.iterdir() if one.name not in {"token", "state.json"}}
     pending.set_aside("another subject is wanted")
-    assert not pending
+    assert not pending.read_state()
     (kept,) = set_aside(tmp_path)
     after = {one.name: one.read_bytes() for one in kept.path.iterdir()}
     state = json.loads(after.pop("state.json"))

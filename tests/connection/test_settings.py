@@ -5,8 +5,16 @@ from datetime import timedelta
 import pytest
 
 from ucl_helpers.connection import settings as module
-from ucl_helpers.connection.described import ENTRIES
-from ucl_helpers.connection.settings import Access, Exports, Hook, Notices, Settings, dump_settings, parse_settings
+from ucl_helpers.connection.access import Access
+from ucl_helpers.connection.exports import all_exports
+from ucl_helpers.connection.settings import (
+    ENTRIES,
+    Hook,
+    Notices,
+    Settings,
+    dump_settings,
+    parse_settings,
+)
 from ucl_helpers.connection.toml_tables import line_of
 from ucl_helpers.errors import InvalidSettings
 
@@ -29,7 +37,7 @@ def test_the_example_in_the_docstring_can_be_read():
         keep=5,
         key_passphrase="file:/run/secrets/ucl",
         files=Access("app", "ssl-cert", 0o640),
-        exports=Exports(combined=True, encrypted_key="env:UCL_KEY_PASSPHRASE", pkcs12="file:/run/secrets/p12"),
+        exports=all_exports(combined=True, encrypted_key="env:UCL_KEY_PASSPHRASE", pkcs12="file:/run/secrets/p12"),
         hooks=(Hook("reload", ("systemctl", "reload", "nginx"), timedelta(seconds=60)),),
         notices=Notices(("env:UCL_NOTICE_URL",), 1),
     )
@@ -146,7 +154,7 @@ def test_what_is_not_toml_says_where(text):
 def test_known_settings_are_told():
     with pytest.raises(InvalidSettings) as caught:
         parse_settings("a = 1")
-    known = "key_length, renew_before, keep, sandbox, min_interval, key_passphrase, files, exports, hooks, notices"
+    known = "key_length, renew_before, min_interval, keep, sandbox, key_passphrase, files, exports, hooks, notices"
     assert caught.value.remedy == f"Known: {known}."
 
 

@@ -33,7 +33,7 @@ def decisions(connection):
         "monitoring": verdict(status).word,
         "hooks": status.pending_hooks,
         "rollback": [one.name for one in connection.usable(clock())],
-        "a run is needed": seen.needed,
+        "a run is needed": seen.need and seen.need.why,
         "how it came into use": connection.activation_of(connection.current),
         "the hook's problem": connection.hook_failures(connection.current),
         "doctor": {one.name: one.status for one in diagnose(connection, offline=True) if one.name != "journal"},

@@ -101,7 +101,7 @@ def test_what_is_under_way_is_told_at_each_stage(secure, between):
     assert status_of(secure).pending.endswith(": sent for signing")
     go(Renewal.begin(secure), "sign")
     told = status_of(secure)
-    assert told.pending == f"renew since {pending_of(secure).state['created']}: signed, to be verified"
+    assert told.pending == f"renew since {pending_of(secure).read_state().created}: signed, to be verified"
     assert ("under way", told.pending) in told.rows()
     renew(secure)
     assert status_of(secure).pending is None

@@ -54,7 +54,7 @@ def test_the_next_generation_counts_on_and_the_one_before_stays(connection):
 def test_a_generation_that_was_cut_off_before_the_switch_is_used(connection, monkeypatch):
     install(connection, 0)
     with monkeypatch.context() as patch:
-        patch.setattr(files, "point", lambda *_: 1 / 0)
+        patch.setattr(files, "swap_symlink", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             install(connection, 1)
     assert connection.current.fingerprint == fingerprint(chain(0)[0])

@@ -42,7 +42,7 @@ def in_two_steps(link, target):
     [
         (Pending, "set_aside", lambda pending, _: pending.discard()),
         (Pending, "answer", lambda _: None),
-        (files, "point", in_two_steps),
+        (files, "swap_symlink", in_two_steps),
         (files, "sweep", lambda *_, **__: None),
         (Connection, "prune", lambda *_: None),
         (Connection, "revoked", lambda _: {}),

@@ -125,7 +125,7 @@ def faults(home: Home, cut: Cut, *, established: bool = True, identities: int = 
         if cut.over and f"generations/{current.name}" != cut.over:
             return ["told as done, but not in use"]
         pending = Pending(connection.path / "pending")
-        if pending.state.get("sent") and not pending.has_request:
+        if pending.read_state().sent and not pending.has_request:
             return ["sent, but the request is not whole"]
         if cut.revoking:
             known = {"revoked"} if cut.over else {"revoked", "revoke-intended"}
@@ -154,7 +154,7 @@ def keys_kept(connection: Connection) -> list[rsa.RSAPublicKey]:
     current = connection.current
     kept = [key_in(one.path) for one in connection.generations() if current and one.name <= current.name]
     for one in [Pending(connection.path / "pending"), *set_aside(connection.path)]:
-        if one.state.get("sent") and (one.path / "csr.pem").exists():
+        if one.read_state().sent and (one.path / "csr.pem").exists():
             with suppress(ValueError, OSError):  # not whole
                 csr = x509.load_pem_x509_csr(one.csr())
                 kept += [csr.public_key()] if csr.public_key() == key_in(one.path) else []
@@ -228,7 +228,7 @@ def renew_again(home: Home, ucl: RunningSandbox, files: Path, cut: Cut) -> None:
     """The next renewal succeeds; a key that is out for a signature is the one it goes on with, and none is lost."""
     connection = home.connection("prod")
     pending, settled = Pending(connection.path / "pending"), key_in(connection.current.path)
-    out = key_in(pending.path) if pending.state.get("sent") else settled
+    out = key_in(pending.path) if pending.read_state().sent else settled
     assert renew(connection, key_length=out.key_size).outcome == "renewed"
     assert (key_in(connection.current.path) == out) == (out != settled)
     assert all(key in keys_kept(connection) for key in cut.signed)

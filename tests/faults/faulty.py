@@ -148,7 +148,7 @@ def next_run(pending):
         return ANEW
     if pending.answer():
         return VERIFIES
-    return SIGNS if pending.has_request and pending.state.get("sent") else "goes on with what was never sent"
+    return SIGNS if pending.has_request and pending.read_state().sent else "goes on with what was never sent"
 
 
 def issued(ucl):

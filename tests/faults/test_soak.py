@@ -102,7 +102,7 @@ def test_at_nine_tenths_nothing_is_lost(connection, ucl, whole, proof):
 
 def key_that_may_be_signed(connection):
     pending = pending_of(connection)
-    return pending.key_path.read_bytes() if pending.state.get("sent") else None
+    return pending.key_path.read_bytes() if pending.read_state().sent else None
 
 
 def keys_in(connection):

@@ -58,7 +58,7 @@ def wrongs(ucl, connection, before):
             accepted(connection, connection.current)
         except UCLError as error:
             found.append(f"half a connection: {type(error).__name__}")
-    elif issued(ucl) - before and not (kept.has_request and kept.state.get("sent")):
+    elif issued(ucl) - before and not (kept.has_request and kept.read_state().sent):
         found.append("a certificate may have been signed, and its key is lost")
     return found
 

@@ -174,8 +174,9 @@ def test_what_an_attempt_left_that_was_cut_off_after_its_switch_is_settled(home)
 
 
 def configured(connection, command, more=""):
+    sandbox = connection.read_settings().sandbox
     (connection.path / "settings.toml").write_text(
-        f'{more}sandbox = "{connection.settings.sandbox}"\n[[hooks]]\nname = "one"\ncommand = {json.dumps(command)}\n'
+        f'{more}sandbox = "{sandbox}"\n[[hooks]]\nname = "one"\ncommand = {json.dumps(command)}\n'
     )
     return connection
 
@@ -252,7 +253,7 @@ def test_a_key_that_lies_in_plain_and_is_not_to_is_work(c5, home, monkeypatch):
     assert renew_one(str(home.path), "c5", c5.current.name).outcome == "not-due"
     assert c5.current.is_sealed
     assert list(plan(home, ["c5"]).bases) == []
-    (c5.path / "settings.toml").write_text(f'sandbox = "{c5.settings.sandbox}"\n')
+    (c5.path / "settings.toml").write_text(f'sandbox = "{c5.read_settings().sandbox}"\n')
     export(c5, former=lambda: b"a passphrase of some length")
 
 

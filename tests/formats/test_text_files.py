@@ -33,7 +33,7 @@ def test_settings_are_read(encode, tmp_path):
     connection = Home(tmp_path / "home").new("prod")
     text = 'keep = 7  # ä\n[[hooks]]\nname = "reload"\ncommand = ["true"]\n'
     (connection.path / "settings.toml").write_bytes(encode(text))
-    settings = connection.settings
+    settings = connection.read_settings()
     assert (settings.keep, settings.hooks[0].name) == (7, "reload")
 
 
@@ -42,7 +42,7 @@ def test_what_is_no_text_is_named(data, tmp_path):
     connection = Home(tmp_path / "home").new("prod")
     (connection.path / "settings.toml").write_bytes(data)
     with pytest.raises(InvalidSettings, match=r"settings\.toml is not UTF-8"):
-        _ = connection.settings
+        connection.read_settings()
 
 
 @pytest.mark.kind("foreign files: text files from Windows")

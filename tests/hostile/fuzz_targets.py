@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from requests import Response
 
 from ucl_helpers.checks import Expected, check_identity, require
-from ucl_helpers.connection.described import plain, text_of
-from ucl_helpers.connection.settings import MAX_CHARACTERS, Settings, parse_settings, toml
+from ucl_helpers.connection.settings import MAX_CHARACTERS, Settings, as_toml, parse_settings, plain, toml
 from ucl_helpers.crypto import (
     common_name,
     decode_certificates,
@@ -36,11 +35,10 @@ from ucl_helpers.crypto import (
 )
 from ucl_helpers.errors import BadAnswer, ChecksFailed, InvalidSettings, UCLError, UsageError
 from ucl_helpers.models import Identity, Validity, fingerprint
-from ucl_helpers.operations import configuration_from, read_token, signed_from, token_from
+from ucl_helpers.operations import check_url, configuration_from, read_token, signed_from, token_from
 from ucl_helpers.policy import due, parse_duration
 from ucl_helpers.wire.client import Client
 from ucl_helpers.wire.headers import MAX_RETRY_AFTER, server_time
-from ucl_helpers.wire.tls import check_url
 from ucl_sandbox.connector import _present
 from ucl_sandbox.csr import CsrRefusedError, ExpectedSubject, accept, elements, read_name, write_name
 from ucl_sandbox.graphql import Api
@@ -243,7 +241,7 @@ def settings(text):
         told(error)
         return
     law(isinstance(found, Settings), "no settings")
-    shown = text_of(found)
+    shown = as_toml(found)
     law(len(shown) > MAX_CHARACTERS or parse_settings(shown) == found, "settings are not read back")
     json.dumps(plain(found))
 

@@ -164,7 +164,7 @@ def test_so_it_is_by_the_functions_that_notebooks_call(prod, tmp_path, place, de
     acts = (
         lambda: Home(path).connection("prod"),
         lambda: Connection(Home(path), "prod").session(),
-        lambda: Connection(Home(path), "prod").settings,
+        Connection(Home(path), "prod").read_settings,
         lambda: Connection(Home(path), "prod").journal(),
         lambda: Connection(Home(path), "prod").generations(),
         lambda: Connection(Home(path), "prod").pending,

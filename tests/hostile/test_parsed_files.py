@@ -17,16 +17,16 @@ from trying import WHOLE, damaged, tried
 
 from ucl_helpers import crypto
 from ucl_helpers.connection.attempts import Attempts, raise_if_backing_off, recording_attempt, remembered
-from ucl_helpers.connection.pending import prune_aside
+from ucl_helpers.connection.pending import PendingState, prune_aside
 from ucl_helpers.connection.status import Status, status_of
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import dump_certificates, dump_key, encode, make_csr, parse_subject
+from ucl_helpers.crypto import Credentials, dump_certificates, dump_key, encode, make_csr, parse_subject
 from ucl_helpers.errors import UCLError, Unreachable
 from ucl_helpers.headless.run import parameters_of
 from ucl_helpers.models import Configuration, SignedCertificates
+from ucl_helpers.operations import check_url
 from ucl_helpers.procedures import revocation
 from ucl_helpers.procedures.resumption import open_pending, resume, tidy
-from ucl_helpers.wire.tls import Credentials, check_url
 
 SUBJECT = "O=Org,CN=client"
 ASKED = Configuration(SUBJECT, "rsa2048", None, "https://ucl.example/graphql", "one-time-token-1")
@@ -110,8 +110,7 @@ def look(connection):
     of_our_errors(lambda: raise_if_backing_off(fresh, now()))
     of_our_errors(fresh.revoked, dict)
     of_our_errors(fresh.lock.holder, str)
-    of_our_errors(lambda: pending.state, dict)
-    of_our_errors(pending.configuration, Configuration | None)
+    of_our_errors(pending.read_state, PendingState)
     of_our_errors(pending.token, str | None)
     of_our_errors(pending.answer, SignedCertificates | None)
     of_our_errors(pending.certificate)
@@ -183,10 +182,10 @@ def test_the_next_run_goes_on_and_throws_no_key_away(connection, name, whole, pr
         base, bits = copy.current, 2048
         if resume(pending, "renew", base, bits, lambda _: False) is None:
             open_pending(pending, ASKED, kind="renew", base=base, bits=bits, server_ca=None)
-        assert pending.configuration() is not None
-        assert isinstance(pending.state["id"], str)
-        datetime.now(UTC) + timedelta(seconds=pending.state.get("clock_difference") or 0.0)
-        assert pending.state.get("rejected", 0) + 1
+        assert pending.read_state().configuration is not None
+        assert isinstance(pending.read_state().id, str)
+        datetime.now(UTC) + timedelta(seconds=pending.read_state().clock_difference or 0.0)
+        assert (pending.read_state().rejected or 0) + 1
         prune_aside(copy.path, NOW)
         kept = [one.read_bytes() for one in copy.path.rglob("key.pem")]
         assert dump_key(key_of(1)) in kept or not json.loads(content).get("sent")

@@ -25,6 +25,7 @@ import ucl_helpers
 from ucl_helpers import models
 from ucl_helpers.connection.status import Status
 from ucl_helpers.connection.store import Home
+from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import UCLError
 from ucl_helpers.models import Check, Checks, OneTimeToken, Outcome, Validity
 from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment
@@ -35,7 +36,6 @@ from ucl_helpers.views.charts import Picture
 from ucl_helpers.views.explorer import Explorer
 from ucl_helpers.views.notebook import Wait, broken, failure
 from ucl_helpers.wire.exchange import Exchange
-from ucl_helpers.wire.tls import Credentials
 
 CHROMIUM = shutil.which("chromium")
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to render in")

@@ -4,8 +4,8 @@ import pytest
 from stored import grow_old, install
 
 from ucl_helpers.connection import journal, store
+from ucl_helpers.connection.journal import old_events, verdicts_in
 from ucl_helpers.connection.store import Home
-from ucl_helpers.connection.takeover import old_events, verdicts_in
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_years_of_renewals_stay_small(connection, monkeypatch, whole, proof):
         grow_old(connection, days=2)
         most, generations = max(most, len(lines(connection))), max(generations, len(connection.generations()))
     assert kept < most <= 2 * kept + 2
-    assert generations == connection.settings.keep
+    assert generations == connection.read_settings().keep
     assert marks(connection)[-1] == connection.current.fingerprint
     proof("load", "renewals after which generations and journal were pruned", days)
 

@@ -39,7 +39,7 @@ def sent(connection):
     folder.mkdir()
     facts = {"id": "x", "kind": "renew", "created": NOW.isoformat(), "base": None, "bits": 2048, "configuration": {}}
     (folder / "state.json").write_text(json.dumps({**facts, "sent": NOW.isoformat()}))
-    assert Pending(folder).state["kind"] == "renew"
+    assert Pending(folder).read_state().kind == "renew"
 
 
 def begun(connection):
@@ -50,35 +50,35 @@ def begun(connection):
 
 PKCS12 = 'exports.pkcs12 = "env:NOT_SET"'
 CHANGES = {
-    "it is not established": lambda one: (one.path / "current").unlink(),
-    "its certificate was revoked": judged,
-    "a signing request is under way": sent,
-    "it cannot be told": lambda one: (one.path / "current" / "identity.pem").write_text("x"),
-    "it cannot be told: ": lambda one: (one.path / "settings.toml").write_text("keep ="),
-    "a key lies there in plain": lambda one: (one.path / "settings.toml").write_text('key_passphrase = "env:HOME"'),
-    "it cannot be told: exports.pkcs12": lambda one: (one.path / "settings.toml").write_text(PKCS12),
+    "current is gone": lambda one: (one.path / "current").unlink(),
+    "revoked": judged,
+    "under way: renew": sent,
+    "identity.pem": lambda one: (one.path / "current" / "identity.pem").write_text("x"),
+    "settings.toml": lambda one: (one.path / "settings.toml").write_text("keep ="),
+    "a key is stored unencrypted": lambda one: (one.path / "settings.toml").write_text('key_passphrase = "env:HOME"'),
+    "exports.pkcs12": lambda one: (one.path / "settings.toml").write_text(PKCS12),
     "due since": lambda one: (one.path / "settings.toml").write_text('renew_before = "2000d"'),
 }
 
 
 def test_nothing_is_to_be_done_until_the_due_date(connection):
     seen, due = look(connection, NOW), connection.due(NOW)
-    assert (seen.needed, seen.until, seen.rule) == (None, due.at, due.reason)
-    assert look(connection, due.at - timedelta(seconds=1)).needed is None
-    assert look(connection, due.at).needed.startswith("due since ")
+    assert (seen.need, seen.until, seen.rule) == (None, due.at, due.reason)
+    assert look(connection, due.at - timedelta(seconds=1)).need is None
+    assert look(connection, due.at).need.why.startswith("due since ")
 
 
 @pytest.mark.parametrize("why", CHANGES)
 def test_each_reason_to_run_is_told(connection, why):
     later = NOW + timedelta(days=46)
-    assert look(connection, later).needed is None
+    assert look(connection, later).need is None
     CHANGES[why](connection)
-    assert look(connection, later).needed.startswith(why)
+    assert why in look(connection, later).need.why
 
 
 def test_what_was_begun_and_not_sent_waits_until_it_is_due(connection):
     begun(connection)
-    assert look(connection, NOW).needed is None
+    assert look(connection, NOW).need is None
 
 
 def test_without_a_name_and_of_an_unknown_one_there_is_something_to_do(connection):
@@ -112,7 +112,7 @@ def test_a_run_that_is_not_due_says_so_records_it_and_starts_no_kernel(connectio
 def test_while_a_renewal_waits_hooks_are_run_all_the_same_and_no_kernel_is_started(connection, tmp_path):
     hook = f'[[hooks]]\nname = "one"\ncommand = ["touch", "{tmp_path / "ran"}"]\n'
     (connection.path / "settings.toml").write_text(hook)
-    assert look(connection, NOW).needed == "hooks still have to run: one"
+    assert look(connection, NOW).need.why == "hooks still have to run: one"
     sent(connection)
     with suppress(Unreachable), connection.lock.held(), recording_attempt(connection, utc_now):
         raise Unreachable("UCL cannot be reached.")

@@ -121,12 +121,12 @@ def test_a_fault_is_met_again_though_its_certificate_could_be_used_by_now(lab):
     for _ in range(2):
         lab.inject("not-yet-valid", value=3600, times=1)
         assert views.attempt(renew, lab.connection).exit_code in {3, 6}
-        assert lab.connection.pending
-    waits = lab.connection.pending.state["id"]
+        assert lab.connection.pending.read_state()
+    waits = lab.connection.pending.read_state().id
     lab.clear()  # which leaves what is under way
-    assert lab.connection.pending.state["id"] == waits
+    assert lab.connection.pending.read_state().id == waits
     lab.inject("http-503", operation="sign", times=1)
-    assert not lab.connection.pending
+    assert not lab.connection.pending.read_state()
 
 
 def test_a_refusal_is_not_acted_on(lab):

@@ -241,7 +241,7 @@ def test_settings_that_were_there_first_can_be_practised_with(home):
         practice.practise(home, "mine", 2048)
     path.write_text(told.value.remedy.partition("settings.toml: ")[2] + "\n" + path.read_text())
     assert practice.practise(home, "mine", 2048).outcome == "established"
-    assert home.connection("mine").settings.keep == 9
+    assert home.connection("mine").read_settings().keep == 9
 
 
 @pytest.mark.parametrize("mask", [0o002, 0o022])

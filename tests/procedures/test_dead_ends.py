@@ -1,6 +1,7 @@
 """Where several things go wrong in a row, there is a way out, and nothing is told that is not so."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -103,8 +104,8 @@ def test_after_one_that_nobody_answers_at_it_begins_anew(new, ucl, between, toke
 
 def test_a_sandbox_that_has_moved_is_found(new, ucl, token, tmp_path, between):
     go(Establishment.begin(new, token, ca_file=ucl.ca_file), "decode")
-    told = pending_of(new).state["configuration"]
-    pending_of(new).update(configuration={**told, "certificate_secured_connector_url": NOWHERE})
+    told = pending_of(new).read_state().configuration
+    pending_of(new).update(configuration=replace(told, certificate_secured_connector_url=NOWHERE))
     with pytest.raises(Unreachable):
         establish(new, None)
     ready = tmp_path / "ready.json"

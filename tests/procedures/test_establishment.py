@@ -161,7 +161,7 @@ def test_then_key_and_csr_are_kept_and_nothing_is_sent_without_a_token(lost, ucl
 
 def test_then_another_token_for_the_same_client_finishes_it(lost, ucl, token):
     key = pending_of(lost).key_path.read_bytes()
-    client = pending_of(lost).configuration().subject.rpartition("CN=")[2]
+    client = pending_of(lost).read_state().configuration.subject.rpartition("CN=")[2]
     again = replace(token, token=ucl._memory.issue_token(client)["token"])
     assert establish(lost, again, ca_file=ucl.ca_file).outcome == "established"
     assert (lost.current.path / "key.pem").read_bytes() == key

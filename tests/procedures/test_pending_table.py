@@ -59,7 +59,7 @@ def another_subject(between):
 
 def test_nothing_signed_yet_goes_on_with_the_same_key_and_csr(secure, between):
     csr = left_by(secure, "request").csr()
-    fields = ",".join(reversed(pending_of(secure).configuration().subject.split(",")))
+    fields = ",".join(reversed(pending_of(secure).read_state().configuration.subject.split(",")))
     between.on("configuration", changes(certificateSigningRequestInfo={"subject": fields, "keyAlgorithm": "rsa2048"}))
     again = Renewal.begin(secure)
     request = go(again, "request")
@@ -92,7 +92,7 @@ def test_what_was_set_aside_goes_when_its_certificate_must_have_expired(secure, 
     sent_without_an_answer(secure, between)
     renew(secure, key_length=2056)
     (lost,) = set_aside(secure.path)
-    until = datetime.fromisoformat(lost.state["keep_until"]) - timedelta(days=days)
+    until = datetime.fromisoformat(lost.read_state().keep_until) - timedelta(days=days)
     lost.update(keep_until=until.isoformat())
     renew(secure)
     assert len(aside(secure)) == left

@@ -127,7 +127,10 @@ def test_another_that_is_accepted_proves_that_there_is_no_outage(prod, ucl, whic
     outcome = revoke(prod, everything=True)
     assert (outcome.facts["revoked"], outcome.facts["not_accepted"]) == (other.fingerprint, refused.fingerprint)
     assert outcome.facts["still_valid"] == "none"
-    assert (prod.revoked().keys(), prod.refused().keys()) == ({other.fingerprint}, {refused.fingerprint})
+    assert (prod.revoked().keys(), prod.verdicts().having("refused").keys()) == (
+        {other.fingerprint},
+        {refused.fingerprint},
+    )
     assert revoke(prod, everything=True).exit_code == 0
     forget(prod)
 
@@ -178,7 +181,7 @@ def test_a_gateways_word_settles_nothing(prod, ucl, code):
     for _ in range(2):
         with pytest.raises(Exception, match=f"{code}"):
             revoke(prod, everything=True)
-    assert (prod.verdicts().certificates, len(valid_identities(prod))) == ({}, 2)
+    assert (prod.verdicts(), len(valid_identities(prod))) == ({}, 2)
 
 
 def test_what_an_outage_had_refused_in_two_runs_is_revoked_by_the_third(prod, ucl):
@@ -189,7 +192,7 @@ def test_what_an_outage_had_refused_in_two_runs_is_revoked_by_the_third(prod, uc
     ucl.faults.clear()
     assert revoke(prod, everything=True).outcome == "revoked"
     assert all(ucl._memory.is_revoked(one.fingerprint) for one in prod.generations())
-    assert prod.refused() == {}
+    assert prod.verdicts().having("refused") == {}
 
 
 @pytest.mark.kind("revoked elsewhere: keys that may still be good are kept")
@@ -286,7 +289,7 @@ def test_what_refusals_alone_have_settled_is_asked_about_again(prod, known, ask)
             require_not_accepted(prod, Clock())
     else:
         assert renew(prod, only_if_due=ask == "renew").outcome == ("not-due" if ask == "renew" else "renewed")
-    assert prod.verdicts().certificates == {}
+    assert prod.verdicts() == {}
 
 
 @pytest.mark.parametrize("known", [by_refusal, refused])
@@ -309,12 +312,12 @@ def test_a_refusal_is_a_reason_to_ask_though_nothing_is_due(prod, ucl):
         renew(prod)
     ucl.faults.clear()
     later = Clock(days=2)
-    assert look(prod, later()).needed.startswith("UCL refuses its certificate since")
+    assert look(prod, later()).need.why.startswith("UCL refuses its certificate since")
     assert "prod" in plan(prod.home, clock=later).bases
     calls = len(ucl.requests)
     assert renew(prod, only_if_due=True, clock=later).outcome == "not-due"
     assert len(ucl.requests) == calls + 1
-    assert look(prod, later()).needed is None
+    assert look(prod, later()).need is None
     assert "prod" in plan(prod.home, clock=later).settled
     renew(prod, only_if_due=True, clock=later)
     assert len(ucl.requests) == calls + 1
@@ -333,7 +336,7 @@ def test_an_import_of_what_was_refused_is_valid(prod, ucl):
     folder = prod.current.path
     identity = read_identity(folder / "key.pem", folder / "chain.pem")
     import_identity(prod.home, "prod", identity, prod.url, ca_file=ucl.ca_file)
-    assert (prod.verdicts().certificates, status_of(prod).state) == ({}, "valid")
+    assert (prod.verdicts(), status_of(prod).state) == ({}, "valid")
 
 
 @pytest.mark.kind("revoked elsewhere: an import that an outage may explain")
@@ -428,7 +431,7 @@ def test_a_generation_that_was_revoked_is_not_even_tried(prod, ucl):
 def test_one_that_was_refused_is_tried_when_it_is_named(prod):
     judged(prod, "refused", prod.generations()[0].fingerprint)
     assert rollback(prod, "1").outcome == "rolled-back"
-    assert prod.verdicts().certificates == {}
+    assert prod.verdicts() == {}
 
 
 @pytest.mark.parametrize(("status", "word"), [("revoked", "revoked"), ("refused", "refused"), ("doubtful", "valid")])

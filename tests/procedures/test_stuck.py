@@ -137,7 +137,7 @@ def test_without_a_token_nothing_is_noted_as_sent(new, ucl, between, another):
     between.on("configuration", changes(token=None))
     with pytest.raises((NewTokenNeeded, BadAnswer)):
         establish(new, another(), ca_file=ucl.ca_file)
-    assert not pending_of(new).state.get("sent")
+    assert not pending_of(new).read_state().sent
     forget(new)
 
 

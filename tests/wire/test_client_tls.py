@@ -10,6 +10,7 @@ from cryptography import x509
 from tls_servers import HOUR, QUERY, Authority, ec_key, proxying, result, serving
 
 from ucl_helpers.connection.store import Home
+from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import (
     AuthenticationFailed,
     CertificateRejected,
@@ -21,7 +22,7 @@ from ucl_helpers.operate.doctor.examination import diagnose_way
 from ucl_helpers.operations import CONFIGURATION, REVOKE
 from ucl_helpers.wire.client import Client
 from ucl_helpers.wire.proxy import proxy_for
-from ucl_helpers.wire.tls import Credentials, is_loopback, tls_context
+from ucl_helpers.wire.tls import is_loopback, tls_context
 from ucl_sandbox import Sandbox
 
 

@@ -16,12 +16,13 @@ from steps import go, install
 from tls_servers import DROPS, PAUSE, QUERY, Authority, Drip, accepting, ec_key, proxying, result, serving
 
 from ucl_helpers import Establishment, establish, renew
+from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import BadAnswer, NewTokenNeeded, ServerNotTrusted, UCLError, Unreachable, UsageError
 from ucl_helpers.models import OneTimeToken, Proxy
 from ucl_helpers.wire import diagnosis
 from ucl_helpers.wire.client import MAX_RECEIVED_BYTES, Client
 from ucl_helpers.wire.proxy import proxy_for
-from ucl_helpers.wire.tls import Bounds, Credentials, open_socket, tls_context
+from ucl_helpers.wire.tls import Bounds, open_socket, tls_context
 
 pytest_plugins = ["procedure_fixtures"]
 

@@ -13,10 +13,11 @@ from cryptography import x509
 from secrets_watch import CANARY
 from tls_servers import Authority
 
-from ucl_helpers.crypto import dump_key
+from ucl_helpers.crypto import Credentials, dump_key
 from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed, UsageError
+from ucl_helpers.operations import check_url
 from ucl_helpers.wire.client import Client
-from ucl_helpers.wire.tls import Credentials, check_url, tls_context
+from ucl_helpers.wire.tls import tls_context
 
 
 @pytest.mark.parametrize(

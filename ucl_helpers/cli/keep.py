@@ -79,7 +79,7 @@ def renew_command(
 
 
 def _rehearse(renewal: Renewal) -> Outcome:
-    if renewal.pending.state.get("sent"):
+    if renewal.pending.read_state().sent:
         raise UsageError("A signing request is under way.", remedy="The next renewal goes on with it: ucl renew.")
     configuration, request = renewal.configuration(), renewal.request()
     renewal.close()

@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from ucl_helpers.cli.common import FILE, REFERENCE, as_json, confirm, connections, finish, with_home
-from ucl_helpers.connection import described, files
+from ucl_helpers.connection import files
 from ucl_helpers.connection.references import resolve
-from ucl_helpers.connection.settings import Settings, read_settings
-from ucl_helpers.connection.store import Connection, Home, settings_content
+from ucl_helpers.connection.settings import Settings, as_toml, plain, read_settings, settings_content
+from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.procedures.generations import export
 
@@ -66,13 +66,13 @@ def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, j
     connection = _put(home, name, given) if given else home.connection(name)
     if edit:
         _edit(connection)
-    settings, path = connection.settings, connection.path / "settings.toml"
+    settings, path = connection.read_settings(), connection.path / "settings.toml"
     if json_output:
-        told = {"name": name, "path": str(path), "settings": described.plain(settings)}
+        told = {"name": name, "path": str(path), "settings": plain(settings)}
         click.echo(json.dumps(told, indent=1))
         return
     there = "" if path.exists() else " (not there: all as by default)"
-    click.echo(f"# {path}{there}\n\n{described.text_of(settings)}", nl=False)
+    click.echo(f"# {path}{there}\n\n{as_toml(settings)}", nl=False)
 
 
 def _put(home: Home, name: str, given: Path) -> Connection:
@@ -106,7 +106,7 @@ def _edit(connection: Connection) -> None:
     files.require_private_folder(*connection.folders)
     path, (copy, base) = connection.path / "settings.toml", _copies(connection)
     before = settings_content(path)
-    original = described.text_of(Settings()).encode() if before is None else before
+    original = as_toml(Settings()).encode() if before is None else before
     changed = UsageError(f"{path} was changed meanwhile.", remedy=f"Yours is {copy}: compare the two, then remove it.")
     if _content(copy) in {None, _content(base)}:
         _remove(copy)  # before its base is another

@@ -11,6 +11,7 @@ import click
 from ucl_helpers import errors
 from ucl_helpers.cli.common import FILE, as_json, connections, show_report, with_home
 from ucl_helpers.clock import moment_from, utc_now
+from ucl_helpers.connection.exports import EXPORTS
 from ucl_helpers.connection.journal import NUMBER
 from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Connection, Home
@@ -20,18 +21,13 @@ from ucl_helpers.tables import moment, printable, text_table
 if TYPE_CHECKING:
     from ucl_helpers.operate.doctor import Diagnoses, Diagnosis
 
-EXPORTS = {
-    "combined": "combined.pem",
-    "encrypted-key": "encrypted-key.pem",
-    "p12": "identity.p12",
-    "secret": "secret.yaml",
-}
+_EXPORTED = {export.word: export.file for export in EXPORTS.values()}
 FILES = {
     "key": "key.pem",
     "certificate": "certificate.pem",
     "chain": "chain.pem",
     "identity": "identity.pem",
-    **EXPORTS,
+    **_EXPORTED,
 }
 PACKAGE = Path(__file__).resolve().parent.parent
 _ENTRY = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
@@ -105,7 +101,7 @@ def path_command(name: str, what: str, home: Home) -> None:
     """
     connection = home.connection(name)
     file = connection.require_current().path / FILES[what]
-    if what in EXPORTS and not file.exists():
+    if what in _EXPORTED and not file.exists():
         raise UsageError(
             f"{name} has no {FILES[what]}.",
             remedy=f"Ask for it in [exports], then make it: ucl settings {name} --edit && ucl export {name}",

@@ -14,11 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ucl_helpers.connection import files
-from ucl_helpers.connection.settings import DEFAULT_MODE, Access
 from ucl_helpers.errors import InvalidSettings, StorageFailed
 
 PASS, PASS_IN_GROUP, LIST_IN_GROUP = 0o011, 0o710, 0o750
+DEFAULT_MODE = 0o600
 _KEEP = -1  # what chown(2) takes for "as it is"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may read the files of a generation: owner and group by name, mode as bits; None leaves them as they are."""
+
+    owner: str | None = None
+    group: str | None = None
+    mode: int = DEFAULT_MODE
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ def readers_of(access: Access, connection: str) -> Readers:
     return Readers(owner.pw_uid if owner else _KEEP, group, way, access.mode)
 
 
-def open_way(readers: Readers, home: Path, folder: Path, connection: str) -> None:
+def grant_traversal(readers: Readers, home: Path, folder: Path, connection: str) -> None:
     """Let them come as far as the generations in ``folder``, and try that files may be given to them.
 
     Raises:
@@ -96,7 +105,7 @@ def open_way(readers: Readers, home: Path, folder: Path, connection: str) -> Non
         _change(one, readers.way, PASS_IN_GROUP)
 
 
-def give(readers: Readers, folder: Path) -> None:
+def set_ownership(readers: Readers, folder: Path) -> None:
     """Give the files of a generation to its readers, durably; it is not under its name yet."""
     if readers == Readers():
         return

@@ -16,16 +16,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ucl_helpers.clock import Clock, moment_from
 from ucl_helpers.connection import files
 from ucl_helpers.connection.exports import json_object
-from ucl_helpers.connection.generation import Generation
-from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import Busy, NewTokenNeeded, StorageFailed, UCLError, UsageError, Waiting
 from ucl_helpers.policy import is_waiting, next_try
 from ucl_helpers.tables import moment
+
+if TYPE_CHECKING:
+    from ucl_helpers.connection.generation import Generation
+    from ucl_helpers.connection.store import Connection
 
 FILE = "attempts.json"
 MESSAGE_LENGTH, MOST_FAILURES = 500, 1_000_000
@@ -86,7 +88,7 @@ class Attempts:
             return self.not_before if waits else None
         return None
 
-    def settled(self, current: Generation | None) -> "Attempts":
+    def settled(self, current: "Generation | None") -> "Attempts":
         """The same, seen from the generation in use: another one than failed has put an end to the failures."""
         created = current.created if current else None
         success = max(filter(None, (self.last_success, created)), default=None)
@@ -95,7 +97,7 @@ class Attempts:
         return replace(self, last_success=success)
 
 
-def remembered(connection: Connection) -> Attempts:
+def remembered(connection: "Connection") -> Attempts:
     """What is remembered; nothing of what is missing, damaged or cannot be read. Takes no lock, never fails."""
     told: dict[str, Any] = {}
     with suppress(OSError, StorageFailed):
@@ -103,7 +105,7 @@ def remembered(connection: Connection) -> Attempts:
     return _attempts_from(told).settled(_in_use(connection))
 
 
-def record_check(connection: Connection, now: datetime) -> None:
+def record_check(connection: "Connection", now: datetime) -> None:
     """Record a check whether it is due at ``now`` (UTC), and found nothing to do.
 
     Where that cannot be written, or another process has the connection in hand, it is left out: never an error.
@@ -112,7 +114,7 @@ def record_check(connection: Connection, now: datetime) -> None:
         _write(connection, replace(remembered(connection), last_looked=now))
 
 
-def raise_if_backing_off(connection: Connection, now: datetime) -> None:
+def raise_if_backing_off(connection: "Connection", now: datetime) -> None:
     """Raise unless a connection that is due may be tried now; then the check is recorded.
 
     Raises:
@@ -134,19 +136,9 @@ def raise_if_backing_off(connection: Connection, now: datetime) -> None:
     )
 
 
-def refusal(connection: Connection) -> str | None:
-    """Why UCL is to be asked again though nothing is due: it has refused the certificate in use. None if it has not."""
-    current = connection.require_current()
-    verdict = connection.verdicts().get(current.fingerprint)
-    if verdict is not None and verdict.status != "doubtful" and verdict.may_pass:
-        return f"{verdict}, {moment(verdict.since)}"
-    since = remembered(connection).refused_since
-    return f"UCL refuses its certificate since {moment(since)}" if since else None
-
-
 @contextmanager
 def recording_attempt(
-    connection: Connection, clock: Clock, *, begins: bool = False, rehearsal: bool = False
+    connection: "Connection", clock: Clock, *, begins: bool = False, rehearsal: bool = False
 ) -> Iterator[None]:
     """Record that an attempt begins, and that it fails if the block raises an error.
 
@@ -170,7 +162,7 @@ def recording_attempt(
         raise
 
 
-def answered(connection: Connection) -> None:
+def answered(connection: "Connection") -> None:
     """Remember that UCL has accepted a certificate, or has signed a new one: a refusal before that is over.
 
     The caller holds the lock.
@@ -179,7 +171,7 @@ def answered(connection: Connection) -> None:
         _write(connection, replace(known, refused_since=None, outage_seen=None))
 
 
-def _failed(connection: Connection, tried: Generation | None, error: UCLError, now: datetime) -> None:
+def _failed(connection: "Connection", tried: "Generation | None", error: UCLError, now: datetime) -> None:
     known, not_after = remembered(connection), None
     with suppress(StorageFailed):
         not_after = tried.validity.not_after if tried else None
@@ -204,17 +196,17 @@ def _failed(connection: Connection, tried: Generation | None, error: UCLError, n
         connection.record("attempt-failed", error=type(error).__name__, exit_code=error.exit_code, failures=failures)
 
 
-def _in_use(connection: Connection) -> Generation | None:
+def _in_use(connection: "Connection") -> "Generation | None":
     with suppress(StorageFailed):
         return connection.current
     return None
 
 
-def _path(connection: Connection) -> Path:
+def _path(connection: "Connection") -> Path:
     return connection.path / FILE
 
 
-def _write(connection: Connection, attempts: Attempts) -> None:
+def _write(connection: "Connection", attempts: Attempts) -> None:
     with suppress(StorageFailed):
         files.write(_path(connection), json.dumps(asdict(attempts), indent=1, default=datetime.isoformat).encode())
 

@@ -1,47 +1,88 @@
-"""An identity → the files of a generation, and JSON files → what they hold. Pure; the store writes and reads them."""
+"""An identity → the files of a generation, and JSON files → what they hold. Pure; the store writes and reads them.
+
+To add an export format, add an entry to :data:`EXPORTS` and the function that makes its file. Its setting, the checks
+of ``ucl export`` and the doctor, ``ucl path`` and the template of ``ucl settings`` follow from the entry.
+"""
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from ucl_helpers.connection import toml_tables
 from ucl_helpers.crypto import dump_bundle, dump_certificates, dump_key, is_sealed, load_bundle, load_key
 from ucl_helpers.errors import UsageError
 
-EXPORTS = {
-    "combined": "combined.pem",
-    "encrypted_key": "encrypted-key.pem",
-    "pkcs12": "identity.p12",
-    "kubernetes_secret": "secret.yaml",
-}  # the setting, and the file that it asks for
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a generation is to hold besides the plain PEM files, every passphrase at hand and out of the representation.
+class Material:
+    """What an export is made of: the connection's name, the key as it is stored, the chain, and both parsed."""
+
+    name: str
+    key_pem: bytes
+    chain_pem: bytes
+    key: rsa.RSAPrivateKey | None = None
+    chain: Sequence[x509.Certificate] = ()
+
+
+@dataclass(frozen=True)
+class Export:
+    """A further file of a generation.
+
+    Attributes:
+        file: its name.
+        word: what ``ucl path`` calls it.
+        kind: what its setting may be, in words.
+        example: of the setting, as TOML.
+        meaning: a sentence.
+        read: reads the setting.
+        make: makes the file of the material and the setting's value, or the passphrase that it refers to.
+        opens: whether a passphrase opens a file; None if the setting is no reference to a passphrase. Such a file
+            is current when making it again gives the same.
+        default: of the setting.
+        holds_key: whether the file holds the private key, so that no other user may read it.
+    """
+
+    file: str
+    word: str
+    kind: str
+    example: str
+    meaning: str
+    read: toml_tables.Reader
+    make: Callable[[Material, Any], bytes]
+    opens: Callable[[bytes, bytes], bool] | None = None
+    default: bool | None = None
+    holds_key: bool = True
+
+    def is_current(self, data: bytes | None, material: Material, value: Any) -> bool:
+        """Whether a file is as the setting asks for, which may be that there is none."""
+        if not value or data is None:
+            return not value and data is None
+        return self.opens(data, value) if self.opens else data == self.make(material, value)
+
+
+@dataclass(frozen=True)
+class GenerationSpec:
+    """What a generation holds besides the plain PEM files. Passphrases are not in its representation.
 
     Attributes:
         name: the connection's: the friendly name in PKCS #12.
-        key: the private key lies there encrypted with it; None for in plain.
-        combined: ``combined.pem``: chain, then key.
-        encrypted_key: passphrase of ``encrypted-key.pem``.
-        pkcs12: passphrase of ``identity.p12``.
-        kubernetes_secret: ``NAMESPACE/NAME`` of ``secret.yaml``.
+        key: the passphrase of the private key; None to store it unencrypted.
+        exports: for each export, the value of its setting, or the passphrase that this refers to.
     """
 
     name: str = ""
     key: bytes | None = field(default=None, repr=False)
-    combined: bool = False
-    encrypted_key: bytes | None = field(default=None, repr=False)
-    pkcs12: bytes | None = field(default=None, repr=False)
-    kubernetes_secret: str | None = None
+    exports: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-_NOTHING = Wanted()
+_NO_EXPORTS = GenerationSpec()
 
 
 def generation_files(
@@ -49,14 +90,14 @@ def generation_files(
     chain: Sequence[x509.Certificate],
     client_ca: Sequence[x509.Certificate],
     server_ca: bytes | None,
-    wanted: Wanted = _NOTHING,
+    spec: GenerationSpec = _NO_EXPORTS,
 ) -> Mapping[str, bytes]:
-    """The files of a generation by name.
+    """Return the files of a generation by name.
 
     ``identity.pem`` (key, then chain, leaf first) is the atomic unit; ``key.pem`` and the certificates are the same
     split up. ``server-ca.pem`` is there only when something else than the system's trust verifies the server.
     """
-    key_pem, chain_pem = dump_key(key, wanted.key), dump_certificates(*chain)
+    key_pem, chain_pem = dump_key(key, spec.key), dump_certificates(*chain)
     files = {
         "identity.pem": key_pem + chain_pem,
         "key.pem": key_pem,
@@ -67,29 +108,33 @@ def generation_files(
         files["client-ca.pem"] = dump_certificates(*client_ca)
     if server_ca is not None:
         files["server-ca.pem"] = server_ca
-    if wanted.combined:
-        files["combined.pem"] = chain_pem + key_pem
-    if wanted.encrypted_key:
-        files["encrypted-key.pem"] = dump_key(key, wanted.encrypted_key)
-    if wanted.pkcs12:
-        files["identity.p12"] = dump_bundle(key, chain, wanted.name, wanted.pkcs12)
-    if wanted.kubernetes_secret:
-        files["secret.yaml"] = _secret(wanted.kubernetes_secret, key_pem, chain_pem)
+    material = Material(spec.name, key_pem, chain_pem, key, chain)
+    for name, value in spec.exports.items():
+        if value:
+            files[EXPORTS[name].file] = EXPORTS[name].make(material, value)
     return files
 
 
-def differing(found: Mapping[str, bytes], wanted: Wanted) -> list[str]:
-    """Names of the files of a whole generation that are not as wanted: lacking, too many, or not to be opened so."""
-    key_pem, chain_pem = found["key.pem"], found["chain.pem"]
-    right = {
-        "key.pem": is_protected(key_pem, wanted.key),
-        "combined.pem": found.get("combined.pem") == (chain_pem + key_pem if wanted.combined else None),
-        "encrypted-key.pem": _is_right("encrypted-key.pem", found, wanted.encrypted_key),
-        "identity.p12": _is_right("identity.p12", found, wanted.pkcs12),
-        "secret.yaml": found.get("secret.yaml")
-        == (_secret(wanted.kubernetes_secret, key_pem, chain_pem) if wanted.kubernetes_secret else None),
-    }
-    return [name for name, is_right in right.items() if not is_right]
+def differing(contents: Mapping[str, bytes], spec: GenerationSpec) -> list[str]:
+    """Return the names of files of a whole generation that are not as specified: missing, surplus or not to be opened.
+
+    Args:
+        contents: the files by name.
+        spec: what they should be.
+    """
+    material = Material(spec.name, contents["key.pem"], contents["chain.pem"])
+    names = [] if is_protected(material.key_pem, spec.key) else ["key.pem"]
+    exports = EXPORTS.items()
+    return names + [
+        export.file
+        for name, export in exports
+        if not export.is_current(contents.get(export.file), material, spec.exports.get(name))
+    ]
+
+
+def all_exports(**chosen: bool | str) -> Mapping[str, bool | str | None]:
+    """Return the setting of every export: as chosen, or its default."""
+    return {name: chosen.get(name, export.default) for name, export in EXPORTS.items()}
 
 
 def is_protected(key_pem: bytes, passphrase: bytes | None) -> bool:
@@ -103,28 +148,87 @@ def is_protected(key_pem: bytes, passphrase: bytes | None) -> bool:
     return True
 
 
-def _is_right(name: str, found: Mapping[str, bytes], passphrase: bytes | None) -> bool:
-    """Whether a file that has a passphrase of its own can be opened with it, or is not there and need not be."""
-    if passphrase is None or name not in found:
-        return passphrase is None and name not in found
-    if name != "identity.p12":
-        return is_protected(found[name], passphrase)
+def _combined(material: Material, _: bool) -> bytes:
+    return material.chain_pem + material.key_pem
+
+
+def _encrypted_key(material: Material, passphrase: bytes) -> bytes:
+    return dump_key(_key_of(material), passphrase)
+
+
+def _pkcs12(material: Material, passphrase: bytes) -> bytes:
+    return dump_bundle(_key_of(material), material.chain, material.name, passphrase)
+
+
+def _opens_pkcs12(data: bytes, passphrase: bytes) -> bool:
     try:
-        load_bundle(found[name], passphrase, where=name)
+        load_bundle(data, passphrase, where="identity.p12")
     except UsageError:
         return False
     return True
 
 
-def _secret(place: str, key_pem: bytes, chain_pem: bytes) -> bytes:
-    """A ``kubernetes.io/tls`` Secret; its values are quoted as JSON is, which is YAML as well."""
+def _kubernetes_secret(material: Material, place: str) -> bytes:
+    """Make a ``kubernetes.io/tls`` Secret; its values are quoted as in JSON, which is YAML too."""
     namespace, name = map(json.dumps, place.split("/"))
-    certificate, key = (json.dumps(b64encode(one).decode("ascii")) for one in (chain_pem, key_pem))
+    pems = (material.chain_pem, material.key_pem)
+    certificate, key = (json.dumps(b64encode(pem).decode("ascii")) for pem in pems)
     return (
         "apiVersion: v1\nkind: Secret\nmetadata:\n"
         f"  name: {name}\n  namespace: {namespace}\ntype: kubernetes.io/tls\ndata:\n"
         f"  tls.crt: {certificate}\n  tls.key: {key}\n"
     ).encode()
+
+
+def _key_of(material: Material) -> rsa.RSAPrivateKey:
+    if material.key is None:
+        raise ValueError("An encrypted export is made of the parsed key.")
+    return material.key
+
+
+EXPORTS: Mapping[str, Export] = {
+    "combined": Export(
+        file="combined.pem",
+        word="combined",
+        kind="true or false",
+        example="true",
+        meaning="combined.pem: chain, then key.",
+        read=toml_tables.flag,
+        make=_combined,
+        default=False,
+    ),
+    "encrypted_key": Export(
+        file="encrypted-key.pem",
+        word="encrypted-key",
+        kind=toml_tables.REFERENCE_KIND,
+        example='"env:UCL_PEM"',
+        meaning="encrypted-key.pem: PKCS #8, with this passphrase.",
+        read=toml_tables.reference,
+        make=_encrypted_key,
+        opens=is_protected,
+    ),
+    "pkcs12": Export(
+        file="identity.p12",
+        word="p12",
+        kind=toml_tables.REFERENCE_KIND,
+        example='"file:/run/secrets/p12"',
+        meaning="identity.p12: PKCS #12, with this passphrase.",
+        read=toml_tables.reference,
+        make=_pkcs12,
+        opens=_opens_pkcs12,
+    ),
+    "kubernetes_secret": Export(
+        file="secret.yaml",
+        word="secret",
+        kind="NAMESPACE/NAME",
+        example='"default/ucl-prod"',
+        meaning="secret.yaml: a kubernetes.io/tls Secret, its key in plain; not with key_passphrase.",
+        read=toml_tables.text(
+            rf"{_LABEL}/{_LABEL}(\.{_LABEL})*", "NAMESPACE/NAME", "Lower-case letters, digits, dash."
+        ),
+        make=_kubernetes_secret,
+    ),
+}
 
 
 def json_object(data: bytes) -> dict[str, Any] | None:

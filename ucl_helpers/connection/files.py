@@ -33,31 +33,7 @@ from ucl_private_files import (
     temporary,
 )
 
-__all__ = [
-    "LARGEST_FILE",
-    "POLL_SECONDS",
-    "TEMPORARY",
-    "Lock",
-    "append_line",
-    "closing_home",
-    "make_directory",
-    "make_output_folder",
-    "make_private_folder",
-    "point",
-    "read_regular",
-    "remove_tree",
-    "require_links",
-    "require_own_links",
-    "require_private_below",
-    "require_private_folder",
-    "require_protected_folder",
-    "storage",
-    "sweep",
-    "sync_directory",
-    "sync_open_directory",
-    "temporary",
-    "write",
-]
+__all__ = ["LARGEST_FILE", "read_regular", "sync_directory", "sync_open_directory", "temporary"]  # passed on
 
 try:
     import fcntl
@@ -201,10 +177,8 @@ def make_private_folder(home: Path, *below: Path) -> None:
     Raises:
         StorageFailed: see there; or a folder could not be made.
     """
-    require_private_folder(home, *below)
-    for folder in (home, *below):
-        make_directory(folder)
-    require_private_folder(home, *below)  # another user could make one meanwhile, in a folder such as /tmp
+    with storage("make", home), _choosing_home(home, *below):
+        ucl_private_files.make_private_folder(home, *below)
 
 
 @contextmanager
@@ -257,7 +231,7 @@ def require_own_links(path: Path) -> None:
         ucl_private_files.require_own_links(path)
 
 
-def point(link: Path, target: str) -> None:
+def swap_symlink(link: Path, target: str) -> None:
     """Make a symlink point to ``target``: the one rename by which a generation becomes current.
 
     Raises:
@@ -268,14 +242,14 @@ def point(link: Path, target: str) -> None:
 
 
 def require_links(folder: Path, link: Path) -> None:
-    """Make a symlink in ``folder`` and remove it, so that :func:`point` does not fail for want of symlinks later.
+    """Make a symlink in ``folder`` and remove it, so that a file system without symlinks is found early.
 
     Args:
         folder: on the file system of ``link``.
-        link: what :func:`point` will make; named in the error.
+        link: what :func:`swap_symlink` will make; named in the error.
 
     Raises:
-        StorageFailed: as of :func:`point`.
+        StorageFailed: as of :func:`swap_symlink`.
     """
     probe = temporary(folder / link.name)
     with storage("switch", link):
@@ -310,6 +284,7 @@ class Lock:
         self.path, self._folders, self._first = path, folders, first
         self._thread = threading.RLock()
         self._descriptor: int | None = None
+        self._holder: int | None = None  # a thread
 
     @contextmanager
     def held(self, *, wait: float = 0) -> Iterator[None]:
@@ -328,9 +303,11 @@ class Lock:
                 yield
                 return
             self._descriptor = self._acquire(until)
+            self._holder = threading.get_ident()
             try:
                 yield
             finally:
+                self._holder = None
                 os.close(self._descriptor)
                 self._descriptor = None
         finally:
@@ -339,6 +316,11 @@ class Lock:
     def keep(self) -> None:
         """Hold it until this process ends, whichever of its threads asks; raises as :meth:`held` does."""
         self._descriptor = self._acquire(time.monotonic())
+
+    @property
+    def is_held_by_this_thread(self) -> bool:
+        """Whether the calling thread is within a block that holds it."""
+        return self._holder == threading.get_ident()
 
     @property
     def is_ours(self) -> bool:

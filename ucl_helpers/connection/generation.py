@@ -6,10 +6,10 @@ passphrase, the same identity) keeps both and gets a revision: ``000007-3fa9c1â€
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers.clock import moment_from
+from ucl_helpers.connection import access, exports, files
 from ucl_helpers.connection.exports import json_object
 from ucl_helpers.crypto import (
+    Credentials,
     Passphrase,
     is_sealed,
     load_key,
@@ -30,7 +32,6 @@ from ucl_helpers.crypto import (
 )
 from ucl_helpers.errors import BadAnswer, StorageFailed, UCLError
 from ucl_helpers.models import Validity, fingerprint
-from ucl_helpers.wire.tls import Credentials
 
 MARK_LENGTH = 12  # digits of the fingerprint in a generation's name
 NAME = re.compile(r"(?P<number>\d{6,})-(?P<mark>[0-9a-f]{12})(\.(?P<revision>[1-9]\d{0,8}))?")
@@ -172,7 +173,10 @@ class Generation:
             StorageFailed: its file is damaged.
             KeyLocked: it is encrypted, and nothing opens it now.
         """
-        pem, path = self._read("key.pem"), self.path / "key.pem"
+        return self._key_in(self._read("key.pem"))
+
+    def _key_in(self, pem: bytes) -> rsa.RSAPrivateKey:
+        path = self.path / "key.pem"
         if is_sealed(pem):
             return open_key(pem, self.passphrase, where=str(path))
         try:
@@ -197,14 +201,14 @@ class Generation:
         """
         key_pem, chain_pem = self._read("key.pem"), self._read("chain.pem")
         if not (sealed := is_sealed(key_pem)):
-            self._must_belong()
+            self._require_match(key_pem)
         if self._read("identity.pem") != key_pem + chain_pem:
             raise _damaged(self.path / "identity.pem", ValueError("it is not the key and the chain beside it"))
         if self.chain and sealed and by_key:  # the chain is read in any case
-            self._must_belong()
+            self._require_match(key_pem)
 
-    def _must_belong(self) -> None:
-        if self.key().public_key() != public_key_of(self.certificate):
+    def _require_match(self, key_pem: bytes) -> None:
+        if self._key_in(key_pem).public_key() != public_key_of(self.certificate):
             raise _damaged(self.path, ValueError("key and certificate do not belong together"))
 
     @property
@@ -242,3 +246,56 @@ def _damaged(path: Path, error: Exception) -> StorageFailed:
         remedy="To see what repairs it, run: ucl doctor",
         path=str(path),
     )
+
+
+KEEP_YOUNGER = timedelta(days=1)
+
+
+def write_generation(generation: Generation, contents: Mapping[str, bytes], readers: access.Readers) -> Generation:
+    """Write the files of a generation that is not there yet; it is not current by that. The caller holds the lock.
+
+    Raises:
+        StorageFailed: nothing is there under its name.
+    """
+    staged = files.temporary(generation.path.with_name("new"))
+    files.make_directory(staged)
+    for name, data in contents.items():
+        files.write(staged / name, data)
+    access.set_ownership(readers, staged)
+    with files.storage("name", generation.path):
+        staged.rename(generation.path)
+    return generation
+
+
+def differing_files(generation: Generation, wanted: exports.GenerationSpec, readers: access.Readers) -> list[str]:
+    """Names of the files of a whole generation that are not as the settings want them; raises StorageFailed."""
+    contents = generation.contents()
+    found = exports.differing(contents, wanted)
+    with files.storage("look at", generation.path):
+        return sorted({*found, *access.differing(readers, [generation.path / name for name in contents])})
+
+
+def holds_plain_key(folder: Path) -> bool:
+    """Return whether the key in a folder is stored in plain; False if there is none."""
+    with suppress(OSError):
+        return b"ENCRYPTED" not in (folder / "key.pem").read_bytes()[:64]
+    return False
+
+
+def prune_generations(generations: Sequence[Generation], used: Sequence[Generation | None], keep: int) -> None:
+    """Keep the newest ``keep`` distinct identities, each in its last revision, those ``used``, and all of a day's age.
+
+    Args:
+        generations: the oldest first.
+        used: are kept in any case.
+        keep: how many distinct identities.
+    """
+    kept, seen, now = set[str](), set[str](), datetime.now(UTC).timestamp()
+    for one in reversed(generations):
+        kept.add(one.stem.split("-")[1])
+        superfluous = one.stem in seen or len(kept) > keep
+        seen.add(one.stem)
+        with files.storage("look at", one.path):
+            age = now - one.path.stat().st_mtime
+        if superfluous and one not in used and age > KEEP_YOUNGER.total_seconds():
+            files.remove_tree(one.path)

@@ -14,7 +14,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from ucl_helpers.clock import MOST_SECONDS
 from ucl_helpers.connection import files
 from ucl_helpers.connection.exports import json_object
 from ucl_helpers.crypto import (
+    Credentials,
     Passphrase,
     decode_certificates,
     dump_certificates,
@@ -39,20 +40,92 @@ from ucl_helpers.crypto import (
 )
 from ucl_helpers.errors import BadAnswer, KeyLocked, UCLError, UsageError
 from ucl_helpers.models import Configuration, SignedCertificates
-from ucl_helpers.wire.tls import Credentials
 
 _UNKNOWN_LIFETIME = timedelta(days=366)
 _TOKEN_LIFETIME = timedelta(minutes=5)
 _ROOM = 128 * 1024  # bytes; an answer takes some 20 KiB, and the generation that is made of it some 40
-_FACTS: Mapping[str, Any] = {
-    **dict.fromkeys(("id", "kind", "created"), str),
-    **dict.fromkeys(("base", "url", "accepted_host"), str | None),
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class PendingState:
+    """What ``state.json`` says of a procedure under way; false when nothing is pending.
+
+    Attributes:
+        kind: ``renew``, ``establish``, or ``damaged`` when the file cannot be understood.
+        id: tells this procedure from any other.
+        created: when it was begun, or its configuration last answered (ISO 8601, UTC).
+        base: stem of the generation that it is to replace; None when there is none.
+        bits: key length.
+        configuration: what UCL answered, without its one-time token; None if that cannot be used.
+        sent: when the signing request left; None before.
+        rejected: how many answers failed their checks.
+        clock_difference: seconds by which UCL's clock is ahead.
+        accepted_host: the host of the certificate endpoint that the user has agreed to.
+        token_url: where the one-time token is shown.
+        url: the certificate endpoint at which the new identity was ``verified`` (its fingerprint).
+        aside: why it was set aside.
+        keep_until: and until when it has to be kept (ISO 8601, UTC).
+    """
+
+    kind: str = ""
+    id: str = ""
+    created: str = _UNKNOWN
+    base: str | None = None
+    bits: int = 0
+    configuration: Configuration | None = None
+    sent: str | None = None
+    rejected: int | None = None
+    clock_difference: float | None = None
+    accepted_host: str | None = None
+    token_url: str | None = None
+    url: str | None = None
+    verified: str | None = None
+    aside: str | None = None
+    keep_until: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.kind)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "PendingState":
+        """Return what a ``state.json`` says; of a damaged one, that its request may have been sent."""
+        facts = json_object(data) or {}
+        is_whole = all(isinstance(facts.get(name), types) for name, types in _TYPES.items())
+        is_whole = is_whole and abs(facts.get("clock_difference") or 0.0) < MOST_SECONDS
+        if not is_whole and "keep_until" not in facts:
+            return _DAMAGED
+        valid = {
+            name: facts[name] for name, types in _TYPES.items() if name in facts and isinstance(facts[name], types)
+        }
+        return cls(**{**valid, "kind": valid.get("kind") or _DAMAGED.kind, "configuration": _configuration_in(facts)})
+
+    def as_json(self) -> bytes:
+        """Return the content of ``state.json``."""
+        facts = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps({**facts, "configuration": facts.get("configuration", {})}, indent=1).encode()
+
+
+_TYPES: Mapping[str, Any] = {
+    **dict.fromkeys(("kind", "id", "created"), str),
+    **dict.fromkeys(("base", "sent", "accepted_host", "token_url", "url", "verified"), str | None),
+    **dict.fromkeys(("aside", "keep_until"), str | None),
     "bits": int,
     "rejected": int | None,
     "clock_difference": float | int | None,
     "configuration": dict,
 }
-_DAMAGED = {"kind": "damaged", "created": "unknown", "sent": "unknown"}
+_DAMAGED = PendingState(kind="damaged", sent=_UNKNOWN)
+_NOTHING = PendingState()
+
+
+def _configuration_in(facts: Mapping[str, Any]) -> Configuration | None:
+    with suppress(KeyError, TypeError, BadAnswer):
+        configuration = Configuration(**facts["configuration"])
+        texts = vars(configuration).values()
+        if all(isinstance(text, str | None) for text in texts) and parse_subject(configuration.subject):
+            return configuration
+    return None
 
 
 class Pending:
@@ -60,39 +133,59 @@ class Pending:
 
     def __init__(self, path: Path, passphrase: Passphrase = no_passphrase) -> None:
         self.path, self.key_path, self.passphrase = path, path / "key.pem", passphrase
+        self._state: PendingState | None = None
 
-    @property
-    def state(self) -> dict[str, Any]:
-        """``state.json``; empty when nothing is pending; of a damaged one, that it may have been sent.
+    def read_state(self) -> PendingState:
+        """Return what ``state.json`` says; it is read once, until :meth:`reload` or another object is asked.
 
         Raises:
             StorageFailed: it cannot be read.
         """
-        path = self.path / "state.json"
-        with files.storage("read", path), suppress(FileNotFoundError, NotADirectoryError):
-            state = json_object(path.read_bytes()) or {}
-            whole = all(isinstance(state.get(name), kind) for name, kind in _FACTS.items())
-            whole = whole and abs(state.get("clock_difference") or 0.0) < MOST_SECONDS
-            return state if whole or "keep_until" in state else dict(_DAMAGED)
-        return {}
+        if self._state is None:
+            path, state = self.path / "state.json", _NOTHING
+            with files.storage("read", path), suppress(FileNotFoundError, NotADirectoryError):
+                state = PendingState.from_json(path.read_bytes())
+            self._state = state
+        return self._state
 
     def __bool__(self) -> bool:
-        return bool(self.state)
+        """Whether a procedure is under way; reads as :meth:`read_state` does."""
+        return bool(self.read_state())
+
+    def reload(self) -> None:
+        """Read ``state.json`` again when it is next asked for: another process may have changed it."""
+        self._state = None
 
     def begin(
-        self, kind: str, base: str | None, configuration: Configuration, *, bits: int, server_ca: bytes | None
+        self,
+        kind: str,
+        base: str | None,
+        configuration: Configuration,
+        *,
+        bits: int,
+        server_ca: bytes | None,
+        instead: str = "something else was begun",
     ) -> None:
-        """Open the folder with what UCL answered; a fresh one-time token is kept until it is used."""
-        self.set_aside("something else was begun")
+        """Open the folder with what UCL answered; a fresh one-time token is kept until it is used.
+
+        What was under way is set aside; ``instead`` says why.
+        """
+        self.set_aside(instead)
         self.discard()
         files.make_directory(self.path)
         if server_ca is not None:
             self.keep_server_ca(server_ca)
         self.keep_token(configuration.token)
-        told = {**asdict(configuration), "token": None}
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        facts = {"id": secrets.token_hex(8), "kind": kind, "base": base, "created": now, "bits": bits}
-        self._write({**facts, "configuration": told})
+        self._write(
+            PendingState(
+                kind,
+                secrets.token_hex(8),
+                datetime.now(UTC).isoformat(timespec="seconds"),
+                base,
+                bits,
+                replace(configuration, token=None),
+            )
+        )
 
     def keep_request(self, key: rsa.RSAPrivateKey, csr: bytes) -> None:
         """Put key and CSR on disk, the key first."""
@@ -118,7 +211,7 @@ class Pending:
         """
         with files.storage("look into", self.path):
             if not self.has_request:
-                return not self.state.get("sent")
+                return not self.read_state().sent
         try:
             return public_key_of(x509.load_pem_x509_csr(self.csr())) == self.key().public_key()
         except KeyLocked:  # it is not lost
@@ -130,7 +223,7 @@ class Pending:
         """Where key and CSR cannot be used: what was sent is set aside; what was not is made anew."""
         if self.request_is_usable:
             return
-        if self.state.get("sent"):
+        if self.read_state().sent:
             self.set_aside("its key or CSR is lost or damaged")
             return
         with files.storage("remove", self.path):
@@ -159,10 +252,12 @@ class Pending:
 
     def update(self, **facts: Any) -> None:
         """Change facts of the state."""
-        self._write({**self.state, **facts})
+        self._write(replace(self.read_state(), **facts))
 
-    def _write(self, state: Mapping[str, Any]) -> None:
-        files.write(self.path / "state.json", json.dumps(state, indent=1).encode())
+    def _write(self, state: PendingState) -> None:
+        self.reload()  # if it cannot be written, what is on disk counts
+        files.write(self.path / "state.json", state.as_json())
+        self._state = state
 
     def key(self) -> rsa.RSAPrivateKey:
         """The private key; raises UsageError when it is damaged, KeyLocked when nothing opens it."""
@@ -180,14 +275,6 @@ class Pending:
         with files.storage("read", self.path / "csr.pem"):
             return (self.path / "csr.pem").read_bytes()
 
-    def configuration(self) -> Configuration | None:
-        """What UCL answered when this was begun."""
-        with suppress(KeyError, TypeError, BadAnswer):
-            told = Configuration(**self.state["configuration"])
-            if all(isinstance(one, str | None) for one in vars(told).values()) and parse_subject(told.subject):
-                return told
-        return None
-
     def keep_token(self, token: str | None) -> None:
         """Keep the one-time token of a configuration until it is used; None forgets it."""
         path = self.path / "token"
@@ -201,8 +288,8 @@ class Pending:
     def token(self) -> str | None:
         """The kept token, if it can still be good by the system's clock, which stamped it."""
         gone = (FileNotFoundError, NotADirectoryError)
-        with files.storage("read", self.path), suppress(*gone, KeyError, ValueError, TypeError):
-            if datetime.now(UTC) - datetime.fromisoformat(self.state["created"]) < _TOKEN_LIFETIME:
+        with files.storage("read", self.path), suppress(*gone, ValueError, TypeError):
+            if datetime.now(UTC) - datetime.fromisoformat(self.read_state().created) < _TOKEN_LIFETIME:
                 return (self.path / "token").read_text()
         return None
 
@@ -267,9 +354,11 @@ class Pending:
 
     def set_aside(self, reason: str) -> None:
         """Move everything out of the way. What was never sent for signing is thrown away: no certificate exists."""
-        if not self:
+        if not self.read_state().sent:
+            self.reload()  # before a key is thrown away: another object may have sent its request
+        if not self.read_state():
             return
-        if not self.state.get("sent"):
+        if not self.read_state().sent:
             self.discard()
             return
         known = [one.certificate.not_valid_after_utc for one in self.signed()]
@@ -283,11 +372,13 @@ class Pending:
             self.path.rename(folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}")
             files.sync_directory(folder)
             files.sync_directory(self.path.parent)
+        self.reload()
 
     def discard(self) -> None:
         """Remove the folder: what was in it is settled."""
         if self.path.exists():
             files.remove_tree(self.path)
+        self.reload()
 
 
 def set_aside(connection_path: Path, passphrase: Passphrase = no_passphrase) -> list[Pending]:
@@ -300,8 +391,8 @@ def set_aside(connection_path: Path, passphrase: Passphrase = no_passphrase) -> 
 def prune_aside(connection_path: Path, now: datetime) -> None:
     """Remove what was set aside and whose certificate, if there is one, has expired."""
     for one in set_aside(connection_path):
-        with suppress(KeyError, ValueError, TypeError):  # damaged: it stays
-            if datetime.fromisoformat(one.state["keep_until"]) < now:
+        with suppress(ValueError, TypeError):  # damaged: it stays
+            if datetime.fromisoformat(one.read_state().keep_until or "") < now:
                 one.discard()
 
 

@@ -6,8 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+from ucl_helpers.connection.exports import EXPORTS, GenerationSpec
 from ucl_helpers.connection.files import read_regular
-from ucl_helpers.errors import UsageError
+from ucl_helpers.connection.settings import Settings
+from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.formats.texts import text_of
 
 HOW = "Write it as env:NAME, file:PATH or prompt."
@@ -62,3 +64,40 @@ def _prompt(what: str) -> str:
         return getpass.getpass(f"{what}: ").strip()
     except EOFError:
         return ""
+
+
+# -- Passphrases that settings refer to; each reference is followed when it is needed and forgotten again --------------
+
+MOST_BYTES = 1024  # OpenSSL reads no longer one when it loads a key for a handshake
+
+
+def follow(reference: str | None, setting: str, connection: str) -> bytes | None:
+    """The passphrase that a setting of a connection refers to; None when it is not set.
+
+    Raises:
+        InvalidSettings: it leads nowhere, or the passphrase is too long; names setting and connection.
+    """
+    if reference is None:
+        return None
+    what = f"{setting} of {connection}"
+    try:
+        passphrase = resolve(reference, what=what).encode()
+    except UsageError as error:
+        remedy = f"Let the reference lead to the passphrase, or change it: ucl settings {connection} --edit"
+        raise InvalidSettings(error.message, remedy=remedy) from None
+    if len(passphrase) > MOST_BYTES:
+        raise InvalidSettings(f"{what} is longer than {MOST_BYTES} bytes.", remedy="OpenSSL would not take it.")
+    return passphrase
+
+
+def generation_spec(settings: Settings, connection: str) -> GenerationSpec:
+    """Return what the settings of a connection ask for in each generation.
+
+    Raises:
+        InvalidSettings: a reference leads nowhere; see :func:`follow`.
+    """
+    exports = {
+        name: follow(str(value), f"exports.{name}", connection) if value and EXPORTS[name].opens else value
+        for name, value in settings.exports.items()
+    }
+    return GenerationSpec(connection, follow(settings.key_passphrase, "key_passphrase", connection), exports)

@@ -29,41 +29,28 @@
     after_failures = 1
 """
 
+import errno
 import re
+import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
+from ucl_helpers.connection import files
 from ucl_helpers.connection import toml_tables as tables
+from ucl_helpers.connection.access import Access
+from ucl_helpers.connection.exports import EXPORTS, all_exports
 from ucl_helpers.crypto import DEFAULT_BITS, key_length
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.formats.texts import text_of
-from ucl_helpers.policy import MIN_INTERVAL
+from ucl_helpers.policy import MIN_INTERVAL, parse_duration
 
 MAX_CHARACTERS = 10_000
-DEFAULT_MODE = 0o600
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
-
-
-@dataclass(frozen=True)
-class Access:
-    """Who may read the files of a generation: owner and group by name, mode as bits; None leaves them as they are."""
-
-    owner: str | None = None
-    group: str | None = None
-    mode: int = DEFAULT_MODE
-
-
-@dataclass(frozen=True)
-class Exports:
-    """Further files of a generation; passphrases by reference. ``kubernetes_secret`` is ``NAMESPACE/NAME``."""
-
-    combined: bool = False
-    encrypted_key: str | None = None
-    pkcs12: str | None = None
-    kubernetes_secret: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,9 +94,17 @@ class Settings:
     min_interval: timedelta = MIN_INTERVAL
     key_passphrase: str | None = None
     files: Access = field(default_factory=Access)
-    exports: Exports = field(default_factory=Exports)
+    exports: Mapping[str, bool | str | None] = field(default_factory=all_exports)
     hooks: tuple[Hook, ...] = ()
     notices: Notices = field(default_factory=Notices)
+
+
+_NO_FILE = {
+    errno.EISDIR: "is a folder",
+    errno.ELOOP: "is a symlink that leads to itself",
+    **dict.fromkeys((errno.EINVAL, errno.ENXIO, errno.ENODEV), "is a FIFO, a socket or a device"),
+}
+"""The files of a connection from which nothing came."""
 
 
 def _key_length(value: object) -> int:
@@ -120,6 +115,14 @@ def _key_length(value: object) -> int:
     return key_length(value)
 
 
+def _duration(value: object) -> timedelta:
+    """A text such as ``36h``."""
+    with suppress(UsageError):
+        return parse_duration(value if isinstance(value, str) else "")
+    remedy = 'Write it like "30d", "36h" or "60s": more than nothing.'
+    raise UsageError(f"{tables.what_it_is(value)} is not a duration.", remedy=remedy)
+
+
 def _mode(value: object) -> int:
     if not isinstance(value, str) or not re.fullmatch(r"0?[46][04]0", value):
         remedy = 'One of "0600", "0640", "0400", "0440": never for others, and nobody but the owner writes.'
@@ -127,40 +130,29 @@ def _mode(value: object) -> int:
     return int(value, 8)
 
 
-_account = tables.text(_NAME, "the name of an account", "Write it by name, not by number.")
-_HOOK = {
-    "name": tables.text(_NAME, "a name for a hook", "Use letters, digits, dot, dash, underscore; at most 64."),
-    "command": tables.list_of(
-        tables.text(r"[^\0]*", "a text"), most=100, how='Write it like ["systemctl", "reload", "nginx"].'
-    ),
-    "timeout": tables.duration,
-}
-_EXPORTS = {
-    "combined": tables.flag,
-    "encrypted_key": tables.reference,
-    "pkcs12": tables.reference,
-    "kubernetes_secret": tables.text(
-        rf"{_LABEL}/{_LABEL}(\.{_LABEL})*", "NAMESPACE/NAME", "Lower-case letters, digits, dash."
-    ),
-}
-_NOTICES = {
-    "urls": tables.list_of(tables.reference, most=20, how='Write it like ["env:NAME"].'),
-    "after_failures": tables.whole_number(1, 1000),
-}
-_SETTINGS = {
-    "key_length": _key_length,
-    "renew_before": tables.duration,
-    "keep": tables.whole_number(2, 1000),
-    "sandbox": tables.text(r"[^\0]+", "a path"),
-    "min_interval": tables.duration,
-    "key_passphrase": tables.reference,
-    "files": tables.table_of(Access, {"owner": _account, "group": _account, "mode": _mode}),
-    "exports": tables.table_of(Exports, _EXPORTS),
-    "hooks": tables.list_of(
-        tables.table_of(Hook, _HOOK, "name", "command"), most=20, how="Write [[hooks]], with two brackets, above each."
-    ),
-    "notices": tables.table_of(Notices, _NOTICES),
-}
+def settings_content(path: Path) -> bytes | None:
+    """Return what is in a ``settings.toml``, or None: there is none, and every setting has its default.
+
+    Raises:
+        InvalidSettings: something else than a file is there, which must not count as "all as by default".
+        StorageFailed: it cannot be read.
+    """
+    with files.storage("read", path):
+        try:
+            return files.read_regular(path)
+        except FileNotFoundError:
+            if not path.is_symlink():
+                return None
+            what = "is a symlink to a file that is not there"
+        except OSError as error:
+            what = _NO_FILE.get(error.errno or 0, "")
+            if not what:
+                raise
+    raise InvalidSettings(
+        f"{path} {what}. Settings are read from a file.",
+        remedy=f"Move it away: mv {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}. Without the file, every "
+        "setting has its default.",
+    )
 
 
 def read_settings(data: bytes, *, where: str = "settings.toml") -> Settings:
@@ -185,7 +177,7 @@ def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:
     except (ValueError, RecursionError) as error:  # numbers too long and brackets too deep are none of tomllib's errors
         raise InvalidSettings(f"{where} is not TOML: {error}.", remedy="Correct that line.") from None
     try:
-        settings = Settings(**tables.read_table(table, _SETTINGS))
+        settings = Settings(**tables.read_table(table, _READERS))
         _must_agree(settings)
     except tables.WrongValue as wrong:
         names = [part for part in wrong.path if isinstance(part, str)]
@@ -203,7 +195,7 @@ def _must_agree(settings: Settings) -> None:
         raise tables.WrongValue(("hooks", twice, "name"), "there are two hooks of this name.", "Name them apart.")
     if settings.files.mode & 0o040 and settings.files.group is None:
         raise tables.WrongValue(("files", "mode"), "a group may read, and none is named.", 'Name it: group = "…".')
-    if settings.key_passphrase and settings.exports.kubernetes_secret:
+    if settings.key_passphrase and settings.exports["kubernetes_secret"]:
         message = "a Secret holds the key in plain, and key_passphrase wants it encrypted."
         raise tables.WrongValue(("exports", "kubernetes_secret"), message, "Leave out one of the two.")
 
@@ -221,3 +213,189 @@ def toml(value: str | int | Sequence[str]) -> str:
         return f"[{', '.join(map(toml, value))}]"
     escaped = re.sub(r'[\x00-\x1f\x7f"\\]', lambda found: f"\\u{ord(found[0]):04x}", value)
     return f'"{escaped}"'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One setting: parsing, errors, ``ucl settings`` and the reference follow from it.
+
+    Attributes:
+        key: as errors name it: ``files.group`` is ``group`` in the table ``[files]``.
+        kind: what its value may be, in words.
+        example: as TOML.
+        meaning: a sentence.
+        read: checks what TOML made of a value and returns what :class:`Settings` holds.
+    """
+
+    key: str
+    kind: str
+    example: str
+    meaning: str
+    read: tables.Reader
+
+    @property
+    def default(self) -> str:
+        """As TOML; empty when it is not set by default."""
+        table, _, name = self.key.rpartition(".")
+        value = (_DEFAULTS[table] if table else _DEFAULTS)[name]
+        return "" if value in (None, "", []) else toml(value)
+
+
+_ACCOUNT = tables.text(_NAME, "the name of an account", "Write it by name, not by number.")
+_TABLES = {
+    "files": "Who may read the files of a generation, besides its owner.",
+    "exports": "Further files in every generation; made anew at once by: ucl export NAME",
+    "hooks": "What is run after activation, one after another; no shell.",
+    "notices": "Who is told of failure and recovery.",
+}
+ENTRIES = (
+    Entry("key_length", "multiple of 8, 2048 to 8192", "4096", "RSA bits of the next key.", _key_length),
+    Entry(
+        "renew_before",
+        "duration",
+        '"30d"',
+        "Due this long before the end, at most half the lifetime; else at two thirds of the lifetime.",
+        _duration,
+    ),
+    Entry("min_interval", "duration", '"1h"', "Not due again before, whatever the certificate says.", _duration),
+    Entry(
+        "keep",
+        "whole number, 2 to 1000",
+        "5",
+        "Distinct identities kept on disk, the one in use included.",
+        tables.whole_number(2, 1000),
+    ),
+    Entry(
+        "sandbox",
+        "path",
+        '"/path/to/ready.json"',
+        "A sandbox whose URLs are followed: for practice only.",
+        tables.text(r"[^\0]+", "a path"),
+    ),
+    Entry(
+        "key_passphrase",
+        tables.REFERENCE_KIND,
+        '"file:/run/secrets/ucl-key"',
+        "The private key lies on disk encrypted with the passphrase that this leads to.",
+        tables.reference,
+    ),
+    Entry("files.owner", "name of a user", '"app"', "Owner of the files; only root may give files away.", _ACCOUNT),
+    Entry(
+        "files.group", "name of a group", '"ssl-cert"', "Group of the files; we have to be in it, or root.", _ACCOUNT
+    ),
+    Entry("files.mode", "0600, 0640, 0400 or 0440", '"0640"', "Mode of the files.", _mode),
+    *(
+        Entry(f"exports.{name}", export.kind, export.example, export.meaning, export.read)
+        for name, export in EXPORTS.items()
+    ),
+    Entry(
+        "hooks.name",
+        "name, at most 64 characters",
+        '"reload"',
+        "What the hook is called.",
+        tables.text(_NAME, "a name for a hook", "Use letters, digits, dot, dash, underscore; at most 64."),
+    ),
+    Entry(
+        "hooks.command",
+        "list of texts",
+        '["systemctl", "reload", "nginx"]',
+        "Program and arguments.",
+        tables.list_of(
+            tables.text(r"[^\0]*", "a text"), most=100, how='Write it like ["systemctl", "reload", "nginx"].'
+        ),
+    ),
+    Entry("hooks.timeout", "duration", '"60s"', "Then it is ended.", _duration),
+    Entry(
+        "notices.urls",
+        "list of references",
+        '["env:UCL_NOTICE_URL"]',
+        "Where to, as apprise writes URLs.",
+        tables.list_of(tables.reference, most=20, how='Write it like ["env:NAME"].'),
+    ),
+    Entry(
+        "notices.after_failures",
+        "whole number, 1 to 1000",
+        "3",
+        "Told after so many failures in a row.",
+        tables.whole_number(1, 1000),
+    ),
+)
+
+
+def _readers_in(table: str) -> dict[str, tables.Reader]:
+    rows = [(*entry.key.rpartition("."), entry.read) for entry in ENTRIES]
+    return {name: read for above, _, name, read in rows if above == table}
+
+
+_HOOK = tables.table_of(Hook, _readers_in("hooks"), "name", "command")
+_READERS = {
+    **_readers_in(""),
+    "files": tables.table_of(Access, _readers_in("files")),
+    "exports": tables.table_of(all_exports, _readers_in("exports")),
+    "hooks": tables.list_of(_HOOK, most=20, how="Write [[hooks]], with two brackets, above each."),
+    "notices": tables.table_of(Notices, _readers_in("notices")),
+}
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Settings as they are written: durations and modes as texts, tables as dictionaries; for programs."""
+    return {name: _plain(name, value) for name, value in vars(settings).items()}
+
+
+def as_toml(settings: Settings) -> str:
+    """``settings.toml`` that means these settings: what differs from the default as it is, all else as a comment."""
+    told, lines = plain(settings), list[str]()
+    table = ""
+    for entry in ENTRIES:
+        above, _, name = entry.key.rpartition(".")
+        if above != table:
+            lines += ["", f"# {_TABLES[above]}", *_header(above, told)]
+            table = above
+        if above == "hooks" and told["hooks"]:
+            continue
+        values = told[above] if above and above != "hooks" else told
+        lines += _lines(entry, values.get(name), commented=above == "hooks")
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _header(table: str, told: dict[str, Any]) -> Iterator[str]:
+    if table != "hooks":
+        yield f"[{table}]"
+    elif not told["hooks"]:
+        yield "# [[hooks]]"
+    for hook in told["hooks"] if table == "hooks" else ():
+        yield from ("[[hooks]]", *(f"{key} = {toml(value)}" for key, value in hook.items()), "")
+
+
+def _lines(entry: Entry, value: Any, *, commented: bool) -> Iterator[str]:
+    name = entry.key.rpartition(".")[2]
+    if value not in (None, []) and toml(value) != entry.default and not commented:
+        yield from (f"# {entry.meaning}", f"{name} = {toml(value)}")
+    elif entry.default:
+        yield from (f"# {entry.meaning}", f"# {name} = {entry.default}")
+    else:
+        yield from (f"# {entry.meaning} Not set; for example:", f"# {name} = {entry.example}")
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return _span(value)
+    if name == "mode":
+        return f"{value:04o}"
+    if isinstance(value, tuple):
+        return [_plain("", one) for one in value]
+    if isinstance(value, Mapping) or hasattr(value, "__dataclass_fields__"):
+        table = value if isinstance(value, Mapping) else vars(value)
+        return {key: _plain(key, one) for key, one in table.items()}
+    return value
+
+
+def _span(span: timedelta) -> str:
+    seconds, parts = int(span.total_seconds()), ""
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, length)
+        parts += f"{count}{unit}" if count else ""
+    return parts
+
+
+_DEFAULTS = {**plain(Settings()), "hooks": _plain("", Hook("", ()))}

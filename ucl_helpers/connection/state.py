@@ -5,24 +5,30 @@
     HOME/connections/NAME/
         revoked.json      {"certificates": {FINGERPRINT: {"status": "revoked", "since": "2026-…", "how": "answered"}}}
         activation.json   {"generation": "000007-…", "event": "renewed", "previous": FINGERPRINT}
+        hooks.json        {"hooks": {"reload": {"generation": "000007-…", "command": "5c1f…"}}}
 
-A file is written whole (0600, fsynced, by one rename) under the connection's lock, and read without it. The other two
-state files are ``attempts.json`` (:mod:`ucl_helpers.connection.attempts`) and ``hooks.json``
-(:mod:`ucl_helpers.connection.hook_state`).
+A file is written whole (0600, fsynced, by one rename) under the connection's lock, and read without it. The third
+state file is ``attempts.json``, see :mod:`ucl_helpers.connection.attempts`.
+
+A hook is pending while its entry in ``hooks.json`` has a problem (its last run failed), another generation than the
+current one, or another command than in the settings: each asks for it to be run. A file that cannot be read knows
+nothing, so every hook is pending. So a hook runs at least once for a generation, and perhaps again: it has to be safe
+to repeat.
 
 ``revoked.json`` is there from the first time that this version takes the lock: until then the journal of the previous
-version counts, see :mod:`ucl_helpers.connection.takeover`. If it is damaged, that is an error and never "nothing is
+version counts, see :mod:`ucl_helpers.connection.journal`. If it is damaged, that is an error and never "nothing is
 revoked".
 """
 
+import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ucl_helpers.clock import moment_from
 from ucl_helpers.connection import files
@@ -72,28 +78,16 @@ class Verdict:
         return self.status in {"doubtful", "refused"} or (self.status == "revoked" and self.how == BY_REFUSAL)
 
 
-@dataclass(frozen=True)
-class Verdicts(Mapping[str, Verdict]):
+class Verdicts(dict[str, Verdict]):
     """What is known of certificates, by their SHA-256 fingerprints (hex). Every other certificate counts as valid."""
-
-    certificates: Mapping[str, Verdict] = field(default_factory=dict)
-
-    def __getitem__(self, fingerprint: str) -> Verdict:
-        return self.certificates[fingerprint]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.certificates)
-
-    def __len__(self) -> int:
-        return len(self.certificates)
 
     def having(self, *statuses: Standing) -> dict[str, datetime]:
         """The certificates with one of these statuses, and since when."""
-        return {mark: one.since for mark, one in self.certificates.items() if one.status in statuses}
+        return {mark: verdict.since for mark, verdict in self.items() if verdict.status in statuses}
 
     def changed(self, fingerprint: str, verdict: Verdict | None) -> "Verdicts":
         """The same with another verdict on one certificate; None: nothing is known of it any more."""
-        others = {mark: one for mark, one in self.certificates.items() if mark != fingerprint}
+        others = {mark: known for mark, known in self.items() if mark != fingerprint}
         return Verdicts({**others, fingerprint: verdict} if verdict else others)
 
 
@@ -199,3 +193,101 @@ def _damaged(path: Path) -> StorageFailed:
         f"mv {shlex.quote(str(path))} {shlex.quote(str(aside))}",
         path=str(path),
     )
+
+
+# -- Hooks -------------------------------------------------------------------------------------------------------------
+
+if TYPE_CHECKING:
+    from ucl_helpers.connection.generation import Generation
+    from ucl_helpers.connection.settings import Hook
+    from ucl_helpers.connection.store import Connection
+
+HOOKS_FILE, HOOKS_LOCK = "hooks.json", "hooks.lock"
+
+
+def pending_hooks(connection: "Connection") -> tuple["Hook", ...]:
+    """The hooks that the next run will run, in the order of the settings; none while nothing is established.
+
+    Raises:
+        InvalidSettings: the settings cannot be used.
+        StorageFailed: the disk said no.
+    """
+    hooks = connection.read_settings().hooks
+    current = connection.current if hooks else None
+    return pending_for(connection, current, hooks) if current else ()
+
+
+def pending_for(connection: "Connection", generation: "Generation", hooks: Iterable["Hook"]) -> tuple["Hook", ...]:
+    """Those of the hooks that have not succeeded for this generation."""
+    known = _hook_runs(connection.path)
+    return tuple(one for one in hooks if known.get(one.name) != _run_of(generation, one))
+
+
+def failures(connection: "Connection", generation: "Generation") -> dict[str, str]:
+    """The hooks whose last run for this generation failed, and why. Raises StorageFailed."""
+    mine = {name: one for name, one in _hook_runs(connection.path).items() if isinstance(one, dict)}
+    mine = {name: one for name, one in mine.items() if one.get("generation") == generation.name}
+    return {name: str(one["problem"]) for name, one in mine.items() if one.get("problem")}
+
+
+def note_success(connection: "Connection", generation: "Generation", hook: "Hook") -> None:
+    """Keep that a hook has succeeded; the caller holds the lock of the hooks.
+
+    Raises:
+        StorageFailed: it could not be written; the hook will run again.
+    """
+    _note(connection.path, {hook.name: _run_of(generation, hook)})
+
+
+def note_failure(connection: "Connection", generation: "Generation", hook: "Hook", problem: str) -> None:
+    """Keep that a hook has failed, and why; the caller holds the lock of the hooks. Raises StorageFailed."""
+    _note(connection.path, {hook.name: {**_run_of(generation, hook), "problem": problem}})
+
+
+def take_over_hooks(folder: Path, generation: str, failed: Mapping[str, str]) -> None:
+    """Keep the failures that the previous version told of in the journal alone; the caller holds the hooks' lock.
+
+    What is known of a hook already stays: it is newer.
+
+    Args:
+        folder: the connection's.
+        generation: the name of the one that the hooks ran for.
+        failed: why each failed, by its name.
+
+    Raises:
+        StorageFailed: it could not be written.
+    """
+    new = {name: {"generation": generation, "problem": why} for name, why in failed.items()}
+    _write_hooks(folder, {**new, **_hook_runs(folder)})
+
+
+def forget_success(connection: "Connection", hook: "Hook") -> None:
+    """Before a hook is run: until it succeeds again, it has succeeded for no generation, the earlier ones included.
+
+    Raises:
+        StorageFailed: it could not be written.
+    """
+    known = dict(_hook_runs(connection.path))
+    if known.pop(hook.name, None):
+        _write_hooks(connection.path, known)
+
+
+def _run_of(generation: "Generation", hook: "Hook") -> dict[str, str]:
+    command = hashlib.sha256(json.dumps(hook.command).encode()).hexdigest()
+    return {"generation": generation.name, "command": command}
+
+
+def _note(folder: Path, runs: Mapping[str, Any]) -> None:
+    _write_hooks(folder, {**_hook_runs(folder), **runs})
+
+
+def _write_hooks(folder: Path, known: Mapping[str, Any]) -> None:
+    _write(folder / HOOKS_FILE, {"hooks": known})
+
+
+def _hook_runs(folder: Path) -> Mapping[str, Any]:
+    path = folder / HOOKS_FILE
+    with files.storage("read", path), suppress(FileNotFoundError):
+        known = (json_object(path.read_bytes()) or {}).get("hooks")
+        return known if isinstance(known, dict) else {}
+    return {}

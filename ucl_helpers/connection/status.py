@@ -4,20 +4,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.attempts import Attempts, remembered
 from ucl_helpers.connection.generation import MARK_LENGTH
-from ucl_helpers.connection.hook_state import pending_hooks
 from ucl_helpers.connection.pending import Pending
-from ucl_helpers.connection.state import Verdicts
-from ucl_helpers.connection.store import Connection
+from ucl_helpers.connection.state import Verdict, Verdicts, pending_hooks
 from ucl_helpers.crypto import subject_text
 from ucl_helpers.errors import InvalidSettings, Outage, UCLError
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.policy import refusal_ends, state
 from ucl_helpers.tables import Row, Shown, moment, span
+
+if TYPE_CHECKING:
+    from ucl_helpers.connection.store import Connection
 
 STATES = (
     *("valid", "due", "expired", "not yet valid", "revoked", "refused"),
@@ -49,7 +50,9 @@ class Status(Shown):
     ``state`` is one of :data:`ucl_helpers.connection.status.STATES`.
     ``under_way`` is what an interrupted run left, or None; ``attempts`` what is remembered of all runs;
     ``pending_hooks`` names what the next run will run; ``unusable`` says which generations UCL does not accept, each
-    with what is known of it; ``rollback_to`` is the generation that a rollback would go back to, or None.
+    with what is known of it; ``verdict`` is what is known of the certificate in use; ``in_plain`` says that a key is
+    stored unencrypted although the settings ask for encryption; ``rollback_to`` is the generation that a rollback
+    would go back to, or None.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Status(Shown):
     url: str | None = None
     under_way: UnderWay | None = None
     problem: str | None = None
+    verdict: Verdict | None = None
+    in_plain: bool = False
     attempts: Attempts = field(default_factory=Attempts)
     pending_hooks: tuple[str, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
@@ -190,17 +195,117 @@ class Status(Shown):
         return {**told, "failures": known.failures, "lastError": last}
 
 
-def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = True) -> Status:
+Action = Literal["renew", "ask", "finish", "establish", "hooks", "protect", "settings", "doctor"]
+_NOT_USABLE: Mapping[str, Action] = {"settings not usable": "settings", "damaged": "doctor", "not yet valid": "doctor"}
+
+
+@dataclass(frozen=True)
+class Need:
+    """Work that a connection has.
+
+    Attributes:
+        action: ``renew`` it; ``ask`` UCL again about a certificate that it refused; ``finish`` a signed establishment;
+            ``establish`` it, which takes a one-time token; run its ``hooks``; ``protect`` keys that are stored
+            unencrypted; edit the ``settings``; run the ``doctor``.
+        why: the reason, for people.
+        renews: whether a renewal is tried. It is for an expired certificate too, since UCL's clock decides.
+        wait_until: a renewal or a question failed and is not to be tried before this moment (UTC).
+    """
+
+    action: Action
+    why: str
+    renews: bool = False
+    wait_until: datetime | None = None
+
+
+def needs(status: Status) -> Need | None:
+    """Return the work that a connection has, or None: a run would do nothing before ``status.due.at``.
+
+    Pure. ``ucl run --if-due``, the fleet, the greeting, monitoring and ``Renewal.begin`` all ask here, so that they
+    agree. The first that holds counts:
+
+    ===================================================  ==========================
+    settings not usable                                  ``settings``
+    damaged; not yet valid                               ``doctor``
+    an establishment is signed, to be verified           ``finish``
+    revoked by this toolkit; not established             ``establish``
+    expired                                              ``establish``, and renews
+    due, or a renewal was sent for signing               ``renew``
+    UCL refused the certificate, which an outage         ``ask``
+    explains as well
+    what is under way cannot be read                     ``doctor``
+    hooks did not run for the generation in use          ``hooks``
+    a key is stored unencrypted and should not be        ``protect``
+    ===================================================  ==========================
+
+    Work that was begun and not sent waits until the renewal is due.
+    """
+    return _unusable(status) or _renewal(status) or _refusal(status) or _chores(status)
+
+
+def _unusable(status: Status) -> Need | None:
+    left = status.under_way
+    if status.state in _NOT_USABLE:
+        return Need(_NOT_USABLE[status.state], status.problem or status.state)
+    if left and left.procedure == "establish" and left.stage == SIGNED:
+        return Need("finish", f"under way: {left}")
+    if status.state == "not established" or (status.state == "revoked" and not _may_pass(status.verdict)):
+        return Need("establish", status.state)
+    return None
+
+
+def _renewal(status: Status) -> Need | None:
+    left, again = status.under_way, status.attempts.next_try(status.now)
+    if status.state == "expired" and status.validity:
+        return Need("establish", f"expired {moment(status.validity.not_after)}", renews=True, wait_until=again)
+    if status.due and (status.due.due or status.state == "due"):
+        return Need("renew", f"due since {moment(status.due.at)}", renews=True, wait_until=again)
+    if left and left.procedure == "renew" and left.stage != BEGUN:
+        return Need("renew", f"under way: {left}", renews=True, wait_until=again)
+    return None
+
+
+def _refusal(status: Status) -> Need | None:
+    verdict, since, again = status.verdict, status.attempts.refused_since, status.attempts.next_try(status.now)
+    if _may_pass(verdict) or status.state == "refused":
+        why = f"{verdict}, {moment(verdict.since)}" if verdict else status.state
+        return Need("ask", why, wait_until=again)
+    return Need("ask", f"UCL refuses its certificate since {moment(since)}", wait_until=again) if since else None
+
+
+def _may_pass(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.status in {"revoked", "refused"} and verdict.may_pass
+
+
+def _chores(status: Status) -> Need | None:
+    if status.under_way and status.under_way.procedure == "damaged":
+        return Need("doctor", "what is under way cannot be read")
+    if status.pending_hooks:
+        return Need("hooks", f"hooks still have to run: {', '.join(status.pending_hooks)}")
+    if status.in_plain:
+        return Need("protect", "a key is stored unencrypted, and the settings ask for encryption")
+    return None
+
+
+def status_of(
+    connection: "Connection", clock: Clock = utc_now, *, whole: bool = True, pending: Pending | None = None
+) -> Status:
     """Where a connection stands; damage is told, not raised.
 
     Args:
         connection: established or not.
         clock: our clock, aware, UTC.
         whole: also read the key and hold it against its certificate, which takes some 50 ms each time.
+        pending: what is under way, if the caller has read it already.
     """
-    name, now, known, left = connection.name, clock(), remembered(connection), None
+    with connection.reading_once():
+        return _status_of(connection, clock(), pending, whole=whole)
+
+
+def _status_of(connection: "Connection", now: datetime, pending: Pending | None, *, whole: bool) -> Status:
+    name, known, left = connection.name, remembered(connection), None
     try:
-        left = _under_way(connection.pending)
+        left = _under_way(connection.pending if pending is None else pending)
         sandbox = connection.is_sandbox
         if (current := connection.current) is None:
             if connection.generations() and not left:
@@ -226,9 +331,11 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
             due=due,
             url=connection.url,
             under_way=left,
+            verdict=verdicts.get(current.fingerprint),
+            in_plain=connection.has_plain_keys(),
             attempts=known,
             pending_hooks=tuple(one.name for one in pending_hooks(connection)),
-            unusable=_unusable(connection, verdicts),
+            unusable=_not_accepted(connection, verdicts),
             rollback_to=_rollback_to(connection, now) if word in LOST else None,
         )
     except InvalidSettings as error:
@@ -238,21 +345,21 @@ def status_of(connection: Connection, clock: Clock = utc_now, *, whole: bool = T
         return Status(name, "damaged", now, under_way=left, problem=str(error), attempts=known, rollback_to=to)
 
 
-def _unusable(connection: Connection, verdicts: Verdicts) -> dict[str, str]:
+def _not_accepted(connection: "Connection", verdicts: Verdicts) -> dict[str, str]:
     """The generations that UCL does not accept, or may not accept, by name, and what is known of each."""
     known = {mark[:MARK_LENGTH]: f"{one}, {moment(one.since)}" for mark, one in verdicts.items()}
     found = connection.generations() if known else []
     return {one.name: known[mark] for one in found if (mark := one.mark) in known}
 
 
-def _rollback_to(connection: Connection, now: datetime) -> str | None:
+def _rollback_to(connection: "Connection", now: datetime) -> str | None:
     with suppress(UCLError):
         return next((one.name for one in connection.usable(now)), None)
     return None
 
 
 def _under_way(pending: Pending) -> UnderWay | None:
-    if not (told := pending.state):
+    if not (told := pending.read_state()):
         return None
-    stage = SIGNED if pending.answer() else SENT if told.get("sent") else BEGUN
-    return UnderWay(str(told.get("kind")), str(told.get("created")), stage)
+    stage = SIGNED if pending.answer() else SENT if told.sent else BEGUN
+    return UnderWay(told.kind, told.created, stage)

@@ -16,12 +16,10 @@ A generation is written whole, fsynced, and made current by renaming one symlink
 :meth:`Connection.switch` holds :attr:`Connection.lock`.
 """
 
-import errno
 import json
 import os
 import re
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -32,33 +30,40 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from platformdirs import user_data_path
 
-from ucl_helpers.connection import access, building, files, state, takeover
-from ucl_helpers.connection.exports import Wanted, generation_files, json_object
-from ucl_helpers.connection.generation import NAME, Generation
-from ucl_helpers.connection.hook_state import failures
-from ucl_helpers.connection.journal import Journal
-from ucl_helpers.connection.passphrases import follow, wanted_by
+from ucl_helpers.connection import access, files, state
+from ucl_helpers.connection.exports import GenerationSpec, generation_files, json_object
+from ucl_helpers.connection.generation import (
+    KEEP_YOUNGER,
+    NAME,
+    Generation,
+    differing_files,
+    holds_plain_key,
+    prune_generations,
+    write_generation,
+)
+from ucl_helpers.connection.journal import (
+    Journal,
+    activation_in,
+    hook_failures_in,
+    old_events,
+    take_over,
+    verdicts_in,
+)
 from ucl_helpers.connection.pending import Pending, set_aside
-from ucl_helpers.connection.settings import Settings, dump_settings, read_settings
-from ucl_helpers.connection.state import Activation, Verdict, Verdicts
-from ucl_helpers.core_dumps import no_core_dumps
+from ucl_helpers.connection.references import follow, generation_spec
+from ucl_helpers.connection.settings import Settings, dump_settings, read_settings, settings_content
+from ucl_helpers.connection.state import Activation, Verdict, Verdicts, failures
 from ucl_helpers.crypto import common_name
-from ucl_helpers.errors import InvalidSettings, StorageFailed, UCLError, UnknownConnection, UsageError
+from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.models import Due, Validity, fingerprint
+from ucl_helpers.operations import check_url
 from ucl_helpers.policy import due
-from ucl_helpers.wire.tls import check_url
 
 if TYPE_CHECKING:
     from ucl_helpers.wire.session import Session
 
 CONNECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NO_FILE = {
-    errno.EISDIR: "is a folder",
-    errno.ELOOP: "is a symlink that leads to itself",
-    **dict.fromkeys((errno.EINVAL, errno.ENXIO, errno.ENODEV), "is a FIFO, a socket or a device"),
-}
 _EMPTY = {"generations", "lock", "attempts.json", "revoked.json", "journal.jsonl"}
-"""The files of a connection from which nothing came."""
 _SOURCES = {"establish": "established", "renew": "renewed", "import": "imported"}
 
 
@@ -80,11 +85,8 @@ class Home:
     def folder(self, name: str) -> Path:
         """Return the path of a folder in the home folder, which may be missing, for reading and writing.
 
-        The home folder and every folder above it are checked when they are first used through this object, and so is
-        each folder in it. A lock checks them again each time it is taken, see ``ucl_helpers.connection.files.Lock``.
-
-        Raises:
-            StorageFailed: another user could change or replace one of them; names it and a command that solves it.
+        It and every folder above it are checked on first use. A lock checks them again each time it is taken. Raises
+        StorageFailed if another user could change or replace one of them; names it and a command that solves it.
         """
         path = self.path / name
         if path not in self._checked and self.require_private(path):
@@ -132,7 +134,7 @@ class Home:
         connection = Connection(self, name)
         files.require_private_folder(*connection.folders)
         files.make_private_folder(*connection.folders[:4])
-        files.sweep(self.path / "connections", older_than=building.KEEP_YOUNGER.total_seconds())
+        files.sweep(self.path / "connections", older_than=KEEP_YOUNGER.total_seconds())
         return connection
 
     @contextmanager
@@ -148,31 +150,6 @@ class Home:
                     files.remove_tree(connection.path)
 
 
-def settings_content(path: Path) -> bytes | None:
-    """Return what is in a ``settings.toml``, or None: there is none, and every setting has its default.
-
-    Raises:
-        InvalidSettings: something else than a file is there, which must not count as "all as by default".
-        StorageFailed: it cannot be read.
-    """
-    with files.storage("read", path):
-        try:
-            return files.read_regular(path)
-        except FileNotFoundError:
-            if not path.is_symlink():
-                return None
-            what = "is a symlink to a file that is not there"
-        except OSError as error:
-            what = _NO_FILE.get(error.errno or 0, "")
-            if not what:
-                raise
-    raise InvalidSettings(
-        f"{path} {what}. Settings are read from a file.",
-        remedy=f"Move it away: mv {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}. Without the file, every "
-        "setting has its default.",
-    )
-
-
 class Connection:
     """An identity and the URLs it belongs to, under a name."""
 
@@ -181,13 +158,14 @@ class Connection:
             raise UsageError(
                 f"{name!r} cannot name a connection.", remedy="Use letters, digits, dot, dash, underscore; at most 64."
             )
-        no_core_dumps()
         self.home, self.name = home, name
         self.location = home.path / "connections" / name
         below = [self.location / folder for folder in ("generations", "pending", "aside")]
         self.folders = (home.path, self.location.parent, self.location, *below)
         self.lock = files.Lock(self.location / "lock", *self.folders, first=self._take_over)
         self._is_checked = False
+        self._read: dict[str, Any] = {}  # what is read once, see reading_once()
+        self._reading_once = 0
 
     def __repr__(self) -> str:
         return f"Connection({self.name!r}, {str(self.home.path)!r})"
@@ -196,9 +174,7 @@ class Connection:
     def path(self) -> Path:
         """The connection's folder, for reading and writing; ``location`` is the same path, unchecked.
 
-        Raises:
-            StorageFailed: another user could change or replace it, its home folder or a folder in it; names the folder
-                and a command that solves it. It is checked when it is first used.
+        It is checked on first use, as :meth:`Home.folder` checks; raises as that does.
         """
         if not self._is_checked:
             self.home.folder("connections")
@@ -209,9 +185,33 @@ class Connection:
     def _journal(self) -> Journal:
         return Journal(self.path / "journal.jsonl")
 
-    @property
-    def settings(self) -> Settings:
-        """The user's choices, read anew each time; raises InvalidSettings, StorageFailed."""
+    @contextmanager
+    def reading_once(self) -> Iterator[None]:
+        """Within the block, settings and the generation in use are read once, as they were when first asked for.
+
+        The same holds while this thread holds :attr:`lock`: a step decides everything by one state.
+        """
+        self._reading_once += 1
+        try:
+            yield
+        finally:
+            self._reading_once -= 1
+            if not (self._reading_once or self.lock.is_held_by_this_thread):
+                self._read.clear()
+
+    def _once(self, name: str, read: Callable[[], Any]) -> Any:
+        if not (self._reading_once or self.lock.is_held_by_this_thread):
+            return read()
+        if name not in self._read:
+            self._read[name] = read()
+        return self._read[name]
+
+    def read_settings(self) -> Settings:
+        """Return the user's choices; raises InvalidSettings, StorageFailed. See :meth:`reading_once`."""
+        settings: Settings = self._once("settings", self._read_settings)
+        return settings
+
+    def _read_settings(self) -> Settings:
         path = self.path / "settings.toml"
         content = settings_content(path)
         return Settings() if content is None else read_settings(content, where=str(path))
@@ -221,10 +221,15 @@ class Connection:
         path = self.path / "settings.toml"
         if values and not path.exists():
             files.write(path, dump_settings(values).encode())
+            self._read.clear()
 
     @property
     def current(self) -> Generation | None:
         """The generation in use, or None when the connection is not established; raises StorageFailed."""
+        generation: Generation | None = self._once("current", self._follow_current)
+        return generation
+
+    def _follow_current(self) -> Generation | None:
         link = self.path / "current"
         with files.storage("follow", link), suppress(FileNotFoundError):
             if link.exists() and not link.is_symlink():
@@ -237,7 +242,7 @@ class Connection:
     def require_current(self) -> Generation:
         """The generation in use; raises UnknownConnection, or StorageFailed if the link ``current`` is gone."""
         if (current := self.current) is None:
-            if self.generations() and not self.pending:
+            if self.generations() and not self.pending.read_state():
                 raise StorageFailed(f"{self.path / 'current'} is gone.", remedy=f"Run: ucl rollback {self.name}")
             raise UnknownConnection(
                 f"{self.name} is not established yet.", remedy=f"Finish with: {self.establish_command}"
@@ -265,23 +270,23 @@ class Connection:
         """Return whether a key is stored in plain, though the settings want it encrypted."""
         folders = [generation.path for generation in self.generations()]
         folders += [pending.path for pending in (*self.aside(), self.pending)]
-        return bool(self.settings.key_passphrase) and any(map(building.holds_plain_key, folders))
+        return bool(self.read_settings().key_passphrase) and any(map(holds_plain_key, folders))
 
     def passphrase(self) -> bytes | None:
         """What ``key_passphrase`` refers to, or None; raises InvalidSettings when it leads nowhere."""
-        return follow(self.settings.key_passphrase, "key_passphrase", self.name)
+        return follow(self.read_settings().key_passphrase, "key_passphrase", self.name)
 
-    def wanted(self) -> tuple[Wanted, access.Readers]:
+    def generation_spec(self) -> tuple[GenerationSpec, access.Readers]:
         """What the settings want of a generation, and who is to read it; the way there is open to them then.
 
         Raises:
             InvalidSettings: a reference leads nowhere, this machine has no such owner or group, or we may not give
                 them files; names the setting.
         """
-        settings = self.settings
-        wanted, readers = wanted_by(settings, self.name), access.readers_of(settings.files, self.name)
-        access.open_way(readers, self.home.path, self.path, self.name)
-        return wanted, readers
+        settings = self.read_settings()
+        spec, readers = generation_spec(settings, self.name), access.readers_of(settings.files, self.name)
+        access.grant_traversal(readers, self.home.path, self.path, self.name)
+        return spec, readers
 
     @property
     def url(self) -> str:
@@ -318,7 +323,7 @@ class Connection:
     @property
     def is_sandbox(self) -> bool:
         """True for practice connections."""
-        return self.settings.sandbox is not None
+        return self.read_settings().sandbox is not None
 
     @property
     def establish_command(self) -> str:
@@ -337,7 +342,7 @@ class Connection:
 
     def due_of(self, certificate: x509.Certificate, now: datetime, *, activated: datetime | None = None) -> Due:
         """Whether ``certificate`` would be due at ``now`` (UTC) if this connection used it, since ``activated``."""
-        chosen = self.settings
+        chosen = self.read_settings()
         return due(
             Validity.of(certificate),
             seed=f"{self.name}/{common_name(certificate.subject)}",
@@ -348,7 +353,7 @@ class Connection:
         )
 
     def _ready_file(self) -> Mapping[str, Any]:
-        path = self.settings.sandbox
+        path = self.read_settings().sandbox
         with suppress(OSError, ValueError):  # no sandbox runs now: the URL last known will say so
             return (json_object(files.read_regular(self.path / path)) if path else None) or {}
         return {}
@@ -372,7 +377,7 @@ class Connection:
             StorageFailed: ``revoked.json`` is damaged or cannot be read; names a command that replaces it.
         """
         known = state.read_verdicts(self.path)
-        return takeover.verdicts_in(takeover.old_events(self.path)) if known is None else known
+        return verdicts_in(old_events(self.path)) if known is None else known
 
     def judge(self, fingerprint: str, verdict: Verdict | None) -> None:
         """Keep what is known of a certificate from now on, None for nothing; the caller holds the lock.
@@ -397,15 +402,11 @@ class Connection:
         """Fingerprints of the identities that this toolkit has revoked → when (UTC). Raises StorageFailed."""
         return self.verdicts().having("revoked")
 
-    def refused(self) -> dict[str, datetime]:
-        """Fingerprints of those that UCL does not accept any more, though not revoked here → when. As `revoked`."""
-        return self.verdicts().having("refused")
-
     def activation_of(self, generation: Generation) -> Activation | None:
         """How a generation came into use, if it did so last; None: that is not known. Raises StorageFailed."""
         found = state.read_activation(self.path)
         if found is None and not state.has_verdicts(self.path):
-            found = takeover.activation_in(takeover.old_events(self.path), generation.name)
+            found = activation_in(old_events(self.path), generation.name)
         return found if found and found.generation == generation.name else None
 
     def hook_failures(self, generation: Generation) -> dict[str, str]:
@@ -413,18 +414,14 @@ class Connection:
         if state.has_verdicts(self.path):
             return failures(self, generation)
         return {
-            **takeover.hook_failures_in(takeover.old_events(self.path), generation.name),
+            **hook_failures_in(old_events(self.path), generation.name),
             **failures(self, generation),
         }
 
     def usable(self, now: datetime) -> list[Generation]:
         """The generations that `rollback` can go back to, the newest first: whole, not expired, not refused by UCL.
 
-        Args:
-            now: aware, UTC.
-
-        Raises:
-            StorageFailed: what is known of their certificates is damaged.
+        ``now`` is aware, UTC. Raises StorageFailed if what is known of their certificates is damaged.
         """
         current, gone = None, self.verdicts().having("revoked", "refused", "doubtful")
         with suppress(StorageFailed):
@@ -435,9 +432,10 @@ class Connection:
 
     def _take_over(self) -> None:
         """What the journal of an earlier version decided is moved into state files, by the first who takes the lock."""
+        self._read.clear()  # another process may have changed it before
         if not state.has_verdicts(self.location):
             link = self.location / "current"
-            takeover.take_over(self.location, link.readlink().name if link.is_symlink() else None)
+            take_over(self.location, link.readlink().name if link.is_symlink() else None)
 
     def install(
         self,
@@ -452,10 +450,10 @@ class Connection:
         Raises:
             StorageFailed: the generation before stays current.
         """
-        wanted, readers = self.wanted()
+        wanted, readers = self.generation_spec()
         new, url, found, before = fingerprint(chain[0]), facts.get("connectorUrl"), self.generations(), self.current
         same = [one for one in found if new[:12] in one.name and one.holds(chain, url, server_ca)]
-        same = [one for one in same if not building.differing(one, wanted, readers)]
+        same = [one for one in same if not differing_files(one, wanted, readers)]
         if same:  # an earlier run was cut off just before the switch
             generation = same[-1]
         else:
@@ -463,7 +461,7 @@ class Connection:
             contents = generation_files(key, chain, client_ca, server_ca, wanted)
             contents = {**contents, "connection.json": json.dumps(facts, indent=1).encode()}
             path = self.path / "generations" / f"{number:06d}-{new[:12]}"
-            generation = building.write(Generation(path, self.passphrase), contents, readers)
+            generation = write_generation(Generation(path, self.passphrase), contents, readers)
         source, previous = str(facts.get("source")), facts.get("previous")
         self.switch(generation, _SOURCES.get(source), previous if isinstance(previous, str) else None)
         self.prune(before)
@@ -485,11 +483,13 @@ class Connection:
             files.sync_directory(generation.path.parent)
         if event:  # it names its generation, so it says nothing until that is current
             state.write_activation(self.path, Activation(generation.name, event, previous))
-        files.point(self.path / "current", f"generations/{generation.name}")
+        files.swap_symlink(self.path / "current", f"generations/{generation.name}")
+        self._read.pop("current", None)
 
     def prune(self, before: Generation | None = None) -> None:
-        """Remove leftovers and generations that are no longer kept (:func:`ucl_helpers.connection.building.prune`)."""
-        building.prune(self.generations(), (self.require_current(), before), self.settings.keep)
+        """Remove leftovers and generations that are no longer kept."""
+        used, keep = (self.require_current(), before), self.read_settings().keep
+        prune_generations(self.generations(), used, keep)
         self.sweep()
 
     def sweep(self) -> None:

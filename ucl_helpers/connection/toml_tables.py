@@ -10,15 +10,14 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from datetime import timedelta
 from itertools import takewhile
 from typing import Any
 
 from ucl_helpers.errors import UsageError
-from ucl_helpers.policy import parse_duration
 
 Reader = Callable[[Any], Any]
 Path = tuple[str | int, ...]
+REFERENCE_KIND = "reference: env:NAME or file:PATH"
 
 
 class WrongValue(UsageError):
@@ -62,7 +61,7 @@ def what_it_is(value: object) -> str:
     return kinds.get(type(value), "a date or time") if value or not isinstance(value, list) else "an empty list"
 
 
-def table_of(kind: type[Any], readers: Mapping[str, Reader], *needed: str) -> Reader:
+def table_of(kind: Callable[..., Any], readers: Mapping[str, Reader], *needed: str) -> Reader:
     """A table as a ``kind``, in which the ``needed`` keys must stand."""
 
     def read(value: object) -> Any:
@@ -110,14 +109,6 @@ def text(pattern: str, what: str, remedy: str = "") -> Reader:
         return value
 
     return read
-
-
-def duration(value: object) -> timedelta:
-    """A text such as ``36h``."""
-    with suppress(UsageError):
-        return parse_duration(value if isinstance(value, str) else "")
-    remedy = 'Write it like "30d", "36h" or "60s": more than nothing.'
-    raise UsageError(f"{what_it_is(value)} is not a duration.", remedy=remedy)
 
 
 def flag(value: object) -> bool:

@@ -18,7 +18,7 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import record_check
 from ucl_helpers.connection.exports import json_object
-from ucl_helpers.connection.status import Status, status_of
+from ucl_helpers.connection.status import Status, needs, status_of
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.fleet.pacing import endpoint_of
@@ -107,7 +107,7 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
         UsageError: there are no connections, or none has such a name.
     """
     fleet = sorted(statuses(home, patterns, clock), key=lambda status: status.attempts.failures)
-    idle = [] if force else [status for status in fleet if not _has_work(home, status)]
+    idle = [] if force else [status for status in fleet if needs(status) is None]
     for status in idle:
         record_check(Connection(home, status.name), clock())
     settled = {status.name: Result(NOT_DUE, status.fingerprint) for status in idle}
@@ -132,13 +132,6 @@ def _names(home: Home) -> list[str]:
         remedy = "Is it the right folder? --home names it, or else UCL_HOME."
         raise UsageError(f"There are no connections in {home.path}.", remedy=remedy)
     return names
-
-
-def _has_work(home: Home, status: Status) -> bool:
-    """Return whether ``renew()`` would do something, or report an error, or a hook still has to run."""
-    is_idle = status.due is not None and status.state == "valid" and status.pending is None
-    is_idle = is_idle and status.attempts.refused_since is None and not status.pending_hooks
-    return not is_idle or Connection(home, status.name).has_plain_keys()
 
 
 def _recorded(

@@ -18,14 +18,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ucl_helpers.clock import utc_now
 from ucl_helpers.connection import files
+from ucl_helpers.connection.status import needs, status_of
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import RetryLater, StorageFailed, UCLError
 from ucl_helpers.fleet.pacing import endpoint_of, verdict
 from ucl_helpers.fleet.report import NOT_DUE, RENEWED, RENEWED_BEFORE, Result, failure
 from ucl_helpers.operate.notices import REMIND_AFTER, complete_run, is_critical, notify, report_failure
-from ucl_helpers.procedures.renewal import Renewal, renew
+from ucl_helpers.procedures.renewal import renew
 from ucl_helpers.wire.client import WAITS_WHEN_LIMITED
 
 
@@ -72,8 +72,8 @@ def _renew(connection: Connection, base: str | None, *, force: bool, again: bool
 
 def _has_work(connection: Connection) -> bool:
     """Return whether it is due, or a request of it was sent for signing."""
-    state = connection.pending.state
-    return connection.due(utc_now()).due or bool(state.get("kind") == Renewal.kind and state.get("sent"))
+    need = needs(status_of(connection, whole=False))
+    return need is not None and need.renews
 
 
 def notify_once(connection: Connection, error: UCLError) -> None:
@@ -97,7 +97,7 @@ def forget_notice(connection: Connection) -> None:
 def _mark(connection: Connection, *, critical: bool) -> Path | None:
     """Return the file that records the notice; None when the connection names no recipient."""
     with suppress(UCLError):
-        if urls := connection.settings.notices.urls:
+        if urls := connection.read_settings().notices.urls:
             digest = hashlib.sha256("\n".join([endpoint_of(connection.url), *urls]).encode()).hexdigest()[:16]
             return connection.home.folder("fleet") / "told" / f"{digest}{'-critical' if critical else ''}"
     return None

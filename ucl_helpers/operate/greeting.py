@@ -1,23 +1,7 @@
-r"""The state of a home folder, and what to do next: what ``ucl`` prints without a command.
+"""The state of a home folder, and what to do next: what ``ucl`` prints without a command.
 
 It is read from disk, without a lock, a call, or a look at keys, which ``ucl doctor`` tries. Every command is whole and
-can be pasted into a shell; a word in capitals after a ``$`` is for the user to fill in. The first line of this table
-that holds says what a connection needs:
-
-===================================================  =================================================
-settings not usable                                  ``settings``: let the user edit them
-damaged; what is under way cannot be read            ``doctor``: it finds the command that repairs it
-not yet valid                                        ``doctor``: a clock is wrong
-refused                                              ``doctor``: it asks UCL again, and names the way back
-an establishment is signed, to be verified           ``finish`` it: that takes no token
-expired, revoked, not established                    ``establish`` it, which takes a one-time token
-due, or a renewal was sent for signing               ``renew``, without the wait after a failure …
-… and it failed with an error that is not temporary  ``doctor``
-hooks still have to run                              ``hooks``
-all else                                             nothing
-===================================================  =================================================
-
-A renewal that was begun and not sent waits until it is due.
+can be pasted into a shell; a word in capitals after a ``$`` is for the user to fill in.
 """
 
 from collections import Counter
@@ -30,7 +14,7 @@ from textwrap import shorten
 from typing import Literal
 
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.connection.status import BEGUN, SIGNED, STATES, Status, status_of
+from ucl_helpers.connection.status import STATES, Status, needs, status_of
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import Busy, RetryLater
 from ucl_helpers.extras import install_command, is_installed
@@ -42,9 +26,18 @@ from ucl_helpers.tables import moment, printable, text_table
 MOST = 10
 """So many connections are named; of more, so many of those that need something."""
 WIDTH = 200  # characters of why something is to be done
-Action = Literal["doctor", "establish", "finish", "hooks", "renew", "settings"]
+Action = Literal["doctor", "establish", "export", "finish", "hooks", "renew", "settings"]
 _TEMPORARY = {RetryLater.exit_code, Busy.exit_code}
-_NOT_USABLE: dict[str, Action] = {"settings not usable": "settings", "damaged": "doctor", "not yet valid": "doctor"}
+_ACTIONS: dict[str, Action] = {
+    "ask": "renew",
+    "doctor": "doctor",
+    "establish": "establish",
+    "finish": "finish",
+    "hooks": "hooks",
+    "protect": "export",
+    "renew": "renew",
+    "settings": "settings",
+}
 _NOTEBOOKS = "To read and run all of it as notebooks"
 
 
@@ -73,36 +66,25 @@ def urgency(status: Status) -> tuple[int, str]:
 
 
 def next_step(status: Status) -> Step | None:
-    """Return what a connection needs next, by the table above; None if nothing. Pure."""
-    under_way = status.under_way
-    if status.state in _NOT_USABLE:
-        return Step(_NOT_USABLE[status.state], status.problem or status.state)
-    if under_way and under_way.procedure == "damaged":
-        return Step("doctor", "what is under way cannot be read")
-    if under_way and under_way.procedure == "establish" and under_way.stage == SIGNED:
-        return Step("finish", f"under way: {under_way}")
+    """Return what a person does for a connection, or None if it needs nothing. Pure.
+
+    :func:`ucl_helpers.connection.status.needs` decides. For a refused certificate the step is the doctor, which asks
+    UCL again and names the way back; so it is after an error that is not temporary.
+    """
+    if (need := needs(status)) is None:
+        return None
+    if need.action in {"establish", "finish"}:
+        return Step(_ACTIONS[need.action], need.why)
     if status.state == "refused":
         return Step("doctor", "UCL refused it when it was to be revoked")
-    if status.state in {"expired", "revoked", "not established"}:
-        since = f" {moment(status.validity.not_after)}" if status.state == "expired" and status.validity else ""
-        return Step("establish", f"{status.state}{since}")
-    hooks = ", ".join(status.pending_hooks)
-    return _renewal(status) or (Step("hooks", f"hooks still have to run: {hooks}") if hooks else None)
-
-
-def _renewal(status: Status) -> Step | None:
-    under_way, attempts = status.under_way, status.attempts
-    if status.state == "due" and status.due:
-        why = f"due since {moment(status.due.at)}"
-    elif under_way and under_way.procedure == "renew" and under_way.stage != BEGUN:
-        why = f"under way: {under_way}"
-    else:
-        return None
-    if attempts.last_error is None:
-        return Step("renew", why)
-    wait = f"; next try not before {moment(again)}" if (again := attempts.next_try(status.now)) else ""
-    why = f"{why}; failed {attempts.failures} in a row, the last: {attempts.last_error}{wait}"
-    return Step("renew" if attempts.last_error.exit_code in _TEMPORARY else "doctor", why)
+    attempts, why = status.attempts, need.why
+    action = _ACTIONS[need.action]
+    if need.action in {"renew", "ask"} and attempts.last_error is not None:
+        wait = f"; next try not before {moment(need.wait_until)}" if need.wait_until else ""
+        why = f"{why}; failed {attempts.failures} in a row, the last: {attempts.last_error}{wait}"
+        if attempts.last_error.exit_code not in _TEMPORARY:
+            action = "doctor"
+    return Step(action, why)
 
 
 def _overview(home: Home, statuses: Sequence[Status]) -> Iterator[str]:
@@ -179,7 +161,7 @@ def _command(step: Step, commands: Commands) -> str:
             return commands.establish()
         case "settings":
             return commands.ucl("settings", commands.name, "--edit")
-        case "doctor" | "hooks":
+        case "doctor" | "hooks" | "export":
             return commands.ucl(step.action, commands.name)
 
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ucl_helpers.connection import files, hook_state
+from ucl_helpers.connection import files, state
 from ucl_helpers.connection.generation import Generation
-from ucl_helpers.connection.hook_state import pending_for, pending_hooks
 from ucl_helpers.connection.settings import Hook
+from ucl_helpers.connection.state import pending_for, pending_hooks
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import Busy, HookFailed, StorageFailed, UsageError
 from ucl_helpers.headless.redaction import Redactor
@@ -178,17 +178,17 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
         raise UsageError(
             f"Hooks of {connection.name} cannot run while its lock is held.", remedy="Run them when it is released."
         )
-    if not (connection.settings.hooks if everything else pending_hooks(connection)):
+    if not (connection.read_settings().hooks if everything else pending_hooks(connection)):
         return _results(connection, connection.current, {})
     _require_safe_settings(connection.path / "settings.toml")
     ran, generation, busy = dict[str, HookResult](), None, None
-    lock = files.Lock(connection.path / hook_state.LOCK, *connection.folders)
+    lock = files.Lock(connection.path / state.HOOKS_LOCK, *connection.folders)
     while (current := connection.current) and current != generation:
         # A process that activates another generation meanwhile finds the lock held, and leaves its hooks to this loop.
         generation, busy = current, None
         try:
             with lock.held():
-                hooks = connection.settings.hooks
+                hooks = connection.read_settings().hooks
                 chosen = hooks if everything and not ran else pending_for(connection, generation, hooks)
                 ran |= {hook.name: _run(connection, generation, hook) for hook in chosen}
         except Busy as error:
@@ -210,7 +210,7 @@ def _require_safe_settings(settings: Path) -> None:
 def _results(
     connection: Connection, generation: Generation | None, ran: Mapping[str, HookResult], busy: str | None = None
 ) -> HookResults:
-    hooks = connection.settings.hooks if generation else ()
+    hooks = connection.read_settings().hooks if generation else ()
     if not hooks or generation is None:
         return HookResults(connection.name)
     pending = {hook.name for hook in pending_for(connection, generation, hooks)}
@@ -224,7 +224,7 @@ def _results(
 
 def _run(connection: Connection, generation: Generation, hook: Hook) -> HookResult:
     with suppress(StorageFailed):  # a full disk keeps no hook from being run
-        hook_state.forget_success(connection, hook)
+        state.forget_success(connection, hook)
     completed = programs.run(hook.command, _environment(connection, generation), hook.timeout)
     output, problem = _without_secrets(connection, completed.output), printable(completed.problem)
     result = HookResult(hook.name, "done", exit_code=completed.code, seconds=round(completed.seconds, 1))
@@ -233,10 +233,10 @@ def _run(connection: Connection, generation: Generation, hook: Hook) -> HookResu
         files.make_private_folder(connection.home.path, connection.path / "hooks")
         files.write(connection.path / "hooks" / f"{hook.name}.log", output)
         if not problem:
-            hook_state.note_success(connection, generation, hook)
+            state.note_success(connection, generation, hook)
             connection.record("hook-succeeded", **facts)
             return result
-        hook_state.note_failure(connection, generation, hook, problem)
+        state.note_failure(connection, generation, hook, problem)
         connection.record("hook-failed", **facts, problem=problem)
     except StorageFailed as error:  # the hooks after it still run
         problem = f"{problem or 'done'}, and that could not be kept: {error.message}"

@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.files import require_own_links, write
-from ucl_helpers.connection.status import LOST, STATES, Status, status_of
+from ucl_helpers.connection.status import LOST, STATES, Status, needs, status_of
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Outage, UCLError, UsageError
 from ucl_helpers.extras import require
@@ -78,8 +78,9 @@ def _judged(status: Status) -> tuple[Word, str]:
         return "WARNING", f"not yet valid, from {moment(status.validity.not_before)}"
     if (since := status.attempts.refused_since) is not None:
         return _of_refusal(status, since, limits(status.validity, status.due)[1], remaining)
-    if status.state == "valid":
-        return "OK", f"valid, {remaining}, renewal due {moment(status.due.at)}"
+    if (need := needs(status)) is None or status.state == "valid":
+        other = f", {need.why}" if need and need.action != "hooks" else ""  # hooks are counted elsewhere
+        return "OK", f"valid, {remaining}, renewal due {moment(status.due.at)}{other}"
     return _of_due(status, status.due, status.validity, remaining)
 
 

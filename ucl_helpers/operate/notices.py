@@ -139,7 +139,7 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
             remedy="Send them when it is released.",
         )
     try:
-        notices = connection.settings.notices
+        notices = connection.read_settings().notices
     except UCLError:  # the run itself reports these settings
         return False
     if not notices.urls:

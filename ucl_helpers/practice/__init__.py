@@ -188,7 +188,7 @@ def open_connections(
     must_be_asked_for(asked=asked)
     made = {_established(folder, _own(folder, name)): before for name, before in practice.items()}
     for connection, before in made.items():
-        if connection.settings.renew_before is None:
+        if connection.read_settings().renew_before is None:
             path = connection.path / "settings.toml"
             write(path, (dump_settings({"renew_before": before}) + text_of(path.read_bytes())).encode())
     return list(made)

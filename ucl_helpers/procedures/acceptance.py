@@ -23,6 +23,7 @@ from ucl_helpers.connection.attempts import answered, remembered
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.state import Verdict
 from ucl_helpers.connection.store import Connection
+from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -40,7 +41,6 @@ from ucl_helpers.operations import CONFIGURATION, VIEWER, configuration_from
 from ucl_helpers.policy import refusal_ends
 from ucl_helpers.tables import moment, span
 from ucl_helpers.wire.client import Answer, Client
-from ucl_helpers.wire.tls import Credentials
 
 FIRST_MINUTES = timedelta(minutes=10)
 PROBE_SECONDS = 10.0

@@ -28,11 +28,10 @@ from ucl_helpers.errors import (
     UsageError,
 )
 from ucl_helpers.models import OneTimeToken, Outcome
-from ucl_helpers.operations import ONE_TIME_TOKEN, read_bearer, read_token, token_from
+from ucl_helpers.operations import ONE_TIME_TOKEN, check_url, read_bearer, read_token, token_from
 from ucl_helpers.procedures.establishment import Establishment, require_unexpired
 from ucl_helpers.tables import Row, Shown
 from ucl_helpers.wire.client import Client
-from ucl_helpers.wire.tls import check_url
 
 _DIRECTOR = ("director_url", "tenant", "application_id", "bearer")
 _NO_SCOPES, _TOKEN_LIFETIME = "insufficient scopes provided [actual=;", timedelta(minutes=5)
@@ -115,8 +114,7 @@ def _remembered_endpoint(connection: Connection | None) -> str | None:
     if connection is None or not connection.path.is_dir():
         return None
     files.require_private_folder(*connection.folders)
-    url = connection.pending.state.get("token_url")
-    return url if isinstance(url, str) else None
+    return connection.pending.read_state().token_url
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,11 @@ from ucl_helpers.errors import (
     UsageError,
 )
 from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, SignedCertificates, Verification
-from ucl_helpers.operations import CONFIGURATION_WITH_TOKEN, SIGN
+from ucl_helpers.operations import CONFIGURATION_WITH_TOKEN, SIGN, check_url
 from ucl_helpers.procedures.acceptance import is_accepted, may_be_outage, require_not_accepted
 from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.tables import moment
 from ucl_helpers.wire.client import Answer, Client
-from ucl_helpers.wire.tls import check_url
 
 
 class Establishment(Procedure):
@@ -89,13 +88,13 @@ class Establishment(Procedure):
                     return establishment
                 if not only_if_needed:
                     require_not_accepted(connection, clock)
-            if token is not None or establishment.pending:
+            if token is not None or establishment.pending.read_state():
                 establishment.start_key()
             return establishment
 
     def _is_signed(self) -> bool:
-        state, base = self.pending.state, self._base.stem if self._base else None
-        return (state.get("kind"), state.get("base")) == (self.kind, base) and self.pending.answer() is not None
+        state, base = self.pending.read_state(), self._base.stem if self._base else None
+        return (state.kind, state.base) == (self.kind, base) and self.pending.answer() is not None
 
     def can_go_on(self) -> bool:
         """True when an interrupted run left an answer, or a token that is not used yet."""
@@ -138,7 +137,7 @@ class Establishment(Procedure):
 
     def _kept_token(self) -> tuple[str, str]:
         token = self.pending.token()
-        url = self.pending.state.get("token_url") or (self._token.connector_url if self._token else None)
+        url = self.pending.read_state().token_url or (self._token.connector_url if self._token else None)
         if token is None or url is None:
             raise NewTokenNeeded(
                 "The one-time token from configuration is used up or older than 5 minutes.", remedy=self._get_one()
@@ -181,14 +180,14 @@ class Establishment(Procedure):
 
     def _with_a_new_token(self) -> str:
         """The whole command that goes on with a new token; what ``pending/`` remembers is left out of it."""
-        connection, kept = self.connection, self.pending.state
+        connection, kept = self.connection, self.pending.read_state()
         words = shlex.split(connection.establish_command)
         if not connection.is_sandbox:
             url = self._token.connector_url if self._token else None
             words += ["--token", "prompt"]
-            words += [] if kept.get("token_url") else ["--connector-url", url or "https://…/connector/graphql"]
+            words += [] if kept.token_url else ["--connector-url", url or "https://…/connector/graphql"]
             words += ["--ca-file", str(self._server_ca)] if self._server_ca and not self.pending.server_ca else []
-        if self.bits != connection.settings.key_length:  # with another length the kept key would not be used
+        if self.bits != connection.read_settings().key_length:  # with another length the kept key would not be used
             words += ["--key-length", str(self.bits)]
         if Home().path != connection.home.path:
             words += ["--home", str(connection.home.path)]

@@ -18,17 +18,18 @@ from datetime import datetime
 from pathlib import Path
 
 from ucl_helpers.clock import Clock, utc_now
-from ucl_helpers.connection import building, files
+from ucl_helpers.connection import files
 from ucl_helpers.connection.exports import EXPORTS, generation_files, is_protected
-from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.generation import Generation, differing_files, write_generation
 from ucl_helpers.connection.state import Verdict
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.crypto import Passphrase, no_passphrase, open_key
 from ucl_helpers.errors import KeyLocked, Refused, StorageFailed, UsageError
 from ucl_helpers.models import Configuration, Outcome
+from ucl_helpers.operations import check_url
 from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director
 from ucl_helpers.tables import moment
-from ucl_helpers.wire.tls import check_url, hostname
+from ucl_helpers.wire.tls import hostname
 
 
 def fingerprint_or_none(generation: Generation | None) -> str | None:
@@ -172,20 +173,20 @@ def export(
         StorageFailed: the generation in use is damaged.
     """
     with connection.lock.held():
-        wanted, readers = connection.wanted()
+        spec, readers = connection.generation_spec()
         connection.sweep()
         before = connection.require_current()
         before.check_whole(by_key=False)
         replaced, problems = _replace_keys(connection, former)
         current = connection.require_current()
-        if building.differing(current, wanted, readers) or (force and current == before):
+        if differing_files(current, spec, readers) or (force and current == before):
             current = _rebuild(connection, current, force=force)
             connection.switch(current, "exported")
             connection.prune(before)
         done = "exported" if replaced or current != before else "nothing-to-export"
         if done == "exported":
             connection.record(done, fingerprint=current.fingerprint, generation=current.name, replaced=replaced)
-        exports = sorted(set(EXPORTS.values()) & set(current.contents()))
+        exports = sorted({export.file for export in EXPORTS.values()} & set(current.contents()))
         outcome = outcome_of(connection, done, clock(), warnings="; ".join(problems) or None)
         facts = {"exports": ", ".join(exports) or "none", "key": "encrypted" if current.is_sealed else "in plain"}
         return Outcome(done, connection.name, {**outcome.facts, **facts})
@@ -252,17 +253,17 @@ def _rebuild(
         StorageFailed: the generation is damaged.
         KeyLocked: neither passphrase opens its key.
     """
-    wanted, readers = connection.wanted()
+    spec, readers = connection.generation_spec()
     generation.check_whole(by_key=False)
     stored = generation.contents()
     key = open_key(stored["key.pem"], connection.passphrase, former, where=str(generation.path / "key.pem"))
     contents: Mapping[str, bytes] = {
-        **generation_files(key, generation.chain, generation.client_ca, stored.get("server-ca.pem"), wanted),
+        **generation_files(key, generation.chain, generation.client_ca, stored.get("server-ca.pem"), spec),
         "connection.json": stored["connection.json"],
     }
     revisions = [other for other in connection.generations() if other.stem == generation.stem]
     last = revisions[-1]
-    if last != generation and not force and last.is_readable and not building.differing(last, wanted, readers):
+    if last != generation and not force and last.is_readable and not differing_files(last, spec, readers):
         return last
     path = generation.path.with_name(f"{generation.stem}.{last.order[1] + 1}")
-    return building.write(Generation(path, connection.passphrase), contents, readers)
+    return write_generation(Generation(path, connection.passphrase), contents, readers)

@@ -28,11 +28,11 @@ from ucl_helpers.errors import AuthenticationFailed, StorageFailed, UsageError
 from ucl_helpers.formats.blocks import CERTIFICATE, PKCS7, blocks, identify
 from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_in, keys_in, needs_passphrase
 from ucl_helpers.models import Outcome, fingerprint
-from ucl_helpers.operations import configuration_from
+from ucl_helpers.operations import check_url, configuration_from
 from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director, require_not_accepted
 from ucl_helpers.procedures.generations import fingerprint_or_none, generation_metadata, outcome_of
 from ucl_helpers.wire.client import Answer
-from ucl_helpers.wire.tls import check_url, hostname, tls_context
+from ucl_helpers.wire.tls import hostname, tls_context
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def import_identity(
     imported = fingerprint(identity.chain[0])
     with home.making(name) as connection, connection.lock.held():
         connection.sweep()
-        connection.wanted()  # raises before UCL is called if a setting refers to something that is missing
+        connection.generation_spec()  # raises before UCL is called if a setting refers to something that is missing
         previous = fingerprint_or_none(connection.current)
         if previous != imported:
             require_not_accepted(connection, clock)

@@ -29,7 +29,7 @@ from ucl_helpers.connection.attempts import answered, recording_attempt
 from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.pending import prune_aside
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.crypto import decode_certificates, encode, key_length, make_csr, make_key, parse_subject
+from ucl_helpers.crypto import Credentials, decode_certificates, encode, key_length, make_csr, make_key, parse_subject
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -56,7 +56,7 @@ from ucl_helpers.progress import waiting
 from ucl_helpers.tables import moment, span
 from ucl_helpers.wire.client import Answer, Client
 from ucl_helpers.wire.exchange import Exchange
-from ucl_helpers.wire.tls import Credentials, hostname
+from ucl_helpers.wire.tls import hostname
 
 STEP_WAIT_SECONDS = 10.0
 MAX_REJECTED = 3
@@ -97,7 +97,7 @@ class Procedure(ABC):
 
     def __init__(self, connection: Connection, *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
         self.connection = connection
-        self.bits = key_length(connection.settings.key_length if bits is None else bits)
+        self.bits = key_length(connection.read_settings().key_length if bits is None else bits)
         self.pending = connection.pending
         self._server_ca, self._clock = server_ca, clock
         self._key = KeyMaker(self.bits)
@@ -198,6 +198,7 @@ class Procedure(ABC):
             kept: Step = self._results[name]
             return kept
         with self.connection.lock.held(wait=STEP_WAIT_SECONDS):
+            self.pending.reload()
             require_same_pending(self.connection, self.pending, self._base, self._id)
             self._drop_stale_results()
             if after and after not in self._results:
@@ -235,9 +236,9 @@ class Procedure(ABC):
             trust(self.pending, self.kind, self._server_ca)
         if host is not None:
             self.pending.update(accepted_host=host)
-        if self._id != self.pending.state["id"]:
+        if self._id != self.pending.read_state().id:
             self._results.clear()
-        self._id = self.pending.state["id"]
+        self._id = self.pending.read_state().id
         return kept
 
     def _request(self) -> SigningRequest:
@@ -251,7 +252,7 @@ class Procedure(ABC):
 
     def start_key(self) -> None:
         """Begin to make the key in a thread, unless one is pending."""
-        if not (self.pending.has_request and self.pending.state.get("bits") == self.bits):
+        if not (self.pending.has_request and self.pending.read_state().bits == self.bits):
             self._key.start()
 
     def _sign(self) -> SignedCertificates:
@@ -290,7 +291,7 @@ class Procedure(ABC):
 
     def _server_now(self) -> datetime:
         """The server's clock, by the ``Date`` of its last answer."""
-        return self._clock() + timedelta(seconds=self.pending.state.get("clock_difference") or 0.0)
+        return self._clock() + timedelta(seconds=self.pending.read_state().clock_difference or 0.0)
 
     def _is_outdated(self, certificate: x509.Certificate) -> bool:
         """Whether a signed certificate is of no use any more: expired, or due although another identity works."""
@@ -301,7 +302,7 @@ class Procedure(ABC):
 
     def _reject(self, error: UCLError) -> None:
         """An answer that is not what was asked for: the same CSR is signed again, a bounded number of times."""
-        rejected = self.pending.state.get("rejected", 0) + 1
+        rejected = (self.pending.read_state().rejected or 0) + 1
         self.connection.record("answer-rejected", reason=error.message[:500], count=rejected)
         self.pending.drop_answer()
         self.pending.update(rejected=rejected)
@@ -356,11 +357,12 @@ class Procedure(ABC):
             raise UsageError("The new certificate has expired since it was verified.", remedy="Begin anew.")
         previous = fingerprint_or_none(self._base)
         told: Configuration = self._results["configuration"]
+        verification: Verification = self._results["verify"]
         now = self._clock()
         facts = generation_metadata(
             self.kind,
             told,
-            self.pending.state["url"],
+            verification.url,
             identity.fingerprint,
             now=now,
             previous=previous,
@@ -369,7 +371,7 @@ class Procedure(ABC):
         server_ca = self.pending.server_ca_pem()
         before = self._base.facts.get("connectorUrl") if self._base and previous else None
         new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)
-        warnings = "; ".join(filter(None, (identity.warnings, self._results["verify"].note))) or None
+        warnings = "; ".join(filter(None, (identity.warnings, verification.note))) or None
         marks = {"fingerprint": identity.fingerprint, "previous": previous, "generation": new.name}
         self.connection.record(self.done, **marks, warnings=warnings)
         if isinstance(before, str) and before != facts["connectorUrl"]:

@@ -24,6 +24,7 @@ from typing import Self
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import attempts
 from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.status import needs, status_of
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.crypto import parse_subject, same_subject, subject_text
 from ucl_helpers.errors import CertificateRejected, HostChanged, Refused, SubjectChanged, UsageError
@@ -89,21 +90,22 @@ class Renewal(Procedure):
             renewal.accept_new_subject, renewal.accept_new_host = accept_new_subject, accept_new_host
             renewal.rehearsal = rehearsal
             renewal.due = connection.due(clock())
-            state = renewal.pending.state
-            if state.get("kind") == "establish" and state["base"] == current.stem and renewal.pending.answer():
+            state = renewal.pending.read_state()
+            if state.kind == "establish" and state.base == current.stem and renewal.pending.answer():
                 raise UsageError(
                     f"An establishment of {connection.name} waits to be finished.",
                     remedy=f"Run: {connection.establish_command}",
                 )
+            need = needs(status_of(connection, clock, whole=False, pending=renewal.pending))
             known = connection.verdicts().get(current.fingerprint)
             if known and known.status == "revoked" and not known.may_pass:
                 raise Refused(
                     f"The certificate of {connection.name} was revoked {moment(known.since)} and cannot be renewed.",
                     remedy=f"To come back: {connection.come_back(clock())}",
                 )
-            sent = state.get("kind") == cls.kind and state.get("sent")
-            if only_if_due and not renewal.due.due and not sent:
-                if attempts.refusal(connection):
+            # What is due is renewed although something else is damaged: needs() knows no due date then.
+            if only_if_due and not renewal.due.due and not (need and need.renews):
+                if need and need.action == "ask":
                     renewal._ask_whether_it_is_accepted()
                 renewal.not_needed = NotNeeded(renewal.due.at, renewal.due.reason)
                 attempts.record_check(connection, clock())
@@ -181,8 +183,8 @@ class Renewal(Procedure):
         """
         named, known = hostname(configuration.certificate_secured_connector_url), hostname(self.connection.url)
         agreed = [known, self.connection.require_current().facts.get("acceptedHost")]
-        if (state := self.pending.state).get("sent"):  # else it was a rehearsal that the user agreed in
-            agreed.append(state.get("accepted_host"))
+        if (state := self.pending.read_state()).sent:  # else it was a rehearsal that the user agreed in
+            agreed.append(state.accepted_host)
         if named is None or named in agreed:
             return None
         if not self.accept_new_host:

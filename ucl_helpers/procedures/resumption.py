@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,14 +35,14 @@ def tidy(connection: Connection, pending: Pending) -> None:
     Then whatever the settings refer to is at hand, before anything is signed, and no key lies in plain that should not.
 
     Raises:
-        InvalidSettings: see :meth:`ucl_helpers.connection.store.Connection.wanted`.
+        InvalidSettings: see :meth:`ucl_helpers.connection.store.Connection.generation_spec`.
     """
     connection.sweep()
     certificate, current = pending.certificate(), connection.current
     if certificate and current and fingerprint_or_none(current) == fingerprint(certificate):
         connection.record("settled", fingerprint=current.fingerprint, generation=current.name)
         pending.discard()
-    connection.wanted()
+    connection.generation_spec()
     encrypt_keys(connection)
 
 
@@ -55,7 +55,7 @@ def require_same_pending(connection: Connection, pending: Pending, base: Generat
     current, what = connection.current, ""
     if current != base:
         what = f"{connection.name} got another generation meanwhile: {current.name if current else 'none'}."
-    elif known is not None and pending.state.get("id") != known:
+    elif known is not None and pending.read_state().id != known:
         what = f"What was begun for {connection.name} was settled or set aside."
     if what:
         raise SettledElsewhere(what, remedy="Nothing is lost; begin anew to go on from there.")
@@ -69,13 +69,13 @@ def resume(
     What belongs to another kind of procedure or another identity is set aside.
     """
     pending.mend_request()
-    configuration = pending.configuration()
+    configuration = pending.read_state().configuration
     if configuration is None:
         return None
-    if pending.state["kind"] != kind or not _fits(pending, base, configuration):
+    if pending.read_state().kind != kind or not _fits(pending, base, configuration):
         pending.set_aside("the generation it was begun for is no longer current")
         return None
-    if pending.state["bits"] != bits:
+    if pending.read_state().bits != bits:
         return None
     if pending.answer() is None:
         return configuration if pending.token() else None
@@ -99,18 +99,18 @@ def open_pending(
 
     What verified the server for an establishment that was cut off still does, unless ``server_ca`` is given.
     """
-    earlier = pending.configuration()
-    if earlier and pending.state["bits"] == bits and _same(earlier, configuration):
+    earlier = pending.read_state().configuration
+    if earlier and pending.read_state().bits == bits and _same(earlier, configuration):
         trust(pending, kind, server_ca)
         pending.keep_token(configuration.token)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        pending.update(configuration={**asdict(configuration), "token": None}, created=now)
+        pending.update(configuration=replace(configuration, token=None), created=now)
         return
-    ca = pending.server_ca_pem() if kind == "establish" == pending.state.get("kind") else None
+    ca = pending.server_ca_pem() if kind == "establish" == pending.read_state().kind else None
     if server_ca:
         ca = _readable_ca(server_ca)
-    pending.set_aside("another subject or key length is wanted")
-    pending.begin(kind, base.stem if base else None, configuration, bits=bits, server_ca=ca)
+    why = "another subject or key length is wanted"
+    pending.begin(kind, base.stem if base else None, configuration, bits=bits, server_ca=ca, instead=why)
 
 
 def trust(pending: Pending, kind: str, server_ca: Path | None) -> None:
@@ -132,7 +132,7 @@ def _readable_ca(path: Path) -> bytes:
 
 
 def _fits(pending: Pending, base: Generation | None, configuration: Configuration) -> bool:
-    if base is None or pending.state["base"] == base.stem:  # though it may have been rebuilt
+    if base is None or pending.read_state().base == base.stem:  # though it may have been rebuilt
         return True
     return base.is_readable and same_subject(base.certificate.subject, parse_subject(configuration.subject))
 

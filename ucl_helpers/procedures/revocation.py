@@ -23,6 +23,7 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.state import BY_REFUSAL, IN_TWO_RUNS, WHILE_ACCEPTING, Standing, Verdict
 from ucl_helpers.connection.store import Connection
+from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import (
     BadAnswer,
     CertificateRejected,
@@ -37,12 +38,11 @@ from ucl_helpers.errors import (
     UsageError,
 )
 from ucl_helpers.models import Outcome, fingerprint
-from ucl_helpers.operations import REVOKE
+from ucl_helpers.operations import REVOKE, check_url
 from ucl_helpers.procedures.acceptance import FIRST_MINUTES, explain_by_director
 from ucl_helpers.procedures.generations import fingerprint_or_none
 from ucl_helpers.tables import Row, Shown, moment
 from ucl_helpers.wire.client import Client
-from ucl_helpers.wire.tls import Credentials, check_url
 
 _UNSENT = {"unsent", "unresolved", "proxy"}
 """Facts of an error that say that nothing has left this machine, or that a proxy has passed nothing on."""
@@ -169,7 +169,7 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
 def unsettled(connection: Connection) -> str | None:
     """Name a certificate that may have been signed and whose answer was lost: without it, it cannot be revoked."""
     folders = [connection.pending, *connection.aside()]
-    sent = [folder.state["sent"] for folder in folders if folder.state.get("sent") and not folder.signed()]
+    sent = [sent for folder in folders if (sent := folder.read_state().sent) and not folder.signed()]
     if not sent:
         return None
     return f"UCL did not answer a signing request of {', '.join(sent)}; what UCL signed is valid until it expires"
@@ -383,7 +383,7 @@ def _endpoint(connection: Connection) -> tuple[str, Path | None]:
             if generation.is_readable:
                 return check_url(generation.facts.get("connectorUrl")), generation.server_ca
         for pending in [connection.pending, *reversed(connection.aside())]:
-            if pending.signed() and (configuration := pending.configuration()):
+            if pending.signed() and (configuration := pending.read_state().configuration):
                 url = connection.sandbox_url or configuration.certificate_secured_connector_url
                 return check_url(url), pending.server_ca
         raise

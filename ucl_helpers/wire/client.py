@@ -16,6 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -27,7 +28,7 @@ from ucl_helpers.errors import (
     Unavailable,
     Unreachable,
 )
-from ucl_helpers.operations import result_of
+from ucl_helpers.operations import check_url, result_of
 from ucl_helpers.progress import waiting
 from ucl_helpers.tables import span
 from ucl_helpers.wire.diagnosis import (
@@ -41,7 +42,7 @@ from ucl_helpers.wire.diagnosis import (
 from ucl_helpers.wire.exchange import Exchange
 from ucl_helpers.wire.headers import echoes, host_of, retry_after, sendable, server_time
 from ucl_helpers.wire.proxy import proxy_for
-from ucl_helpers.wire.tls import Credentials, check_url, system_trust_problem, tls_context
+from ucl_helpers.wire.tls import system_trust_problem, tls_context
 
 if TYPE_CHECKING:
     from requests import Response

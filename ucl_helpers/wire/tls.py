@@ -12,52 +12,17 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
-
-from cryptography import x509
+from urllib.parse import urlsplit
 
 from ucl_helpers.connection.files import read_regular
-from ucl_helpers.crypto import Passphrase, is_sealed, no_passphrase, open_key
+from ucl_helpers.crypto import Credentials, is_sealed, open_key
 from ucl_helpers.errors import StorageFailed, UsageError
 from ucl_helpers.formats.key_files import ca_certificates
+from ucl_helpers.operations import check_url
 from ucl_helpers.wire.diagnosis import AnswerTooLarge
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """What is shown to the server in the handshake: PEM files, the chain leaf first, and the leaf itself.
-
-    ``passphrase`` is asked for when the key is encrypted, and kept out of every representation. ``accepted`` says that
-    UCL has accepted this certificate before, which decides what a refusal likely means.
-    """
-
-    certificate_file: Path
-    key_file: Path
-    certificate: x509.Certificate
-    passphrase: Passphrase = field(default=no_passphrase, repr=False, compare=False)
-    accepted: bool = field(default=False, compare=False)
-
-
-def check_url(url: object, *, what: str = "The URL") -> str:
-    """An https URL with a host, as it was given.
-
-    Raises:
-        UsageError: it is anything else.
-    """
-    try:
-        parts = urlsplit(str(url))
-        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
-        usable = usable and "token=" not in unquote(str(url)).lower()
-    except ValueError:
-        usable = False
-    if not usable or not isinstance(url, str) or not url.isprintable() or " " in url:
-        shown = re.sub(r"(?is).*@|[?#&;].*|token=.*", "…", unquote(str(url)))  # where a password or a token may stand
-        raise UsageError(f"{what} must be an https URL without a token, not {shown!r}.", remedy="Copy it from UCL.")
-    return url
 
 
 def hostname(url: object) -> str | None:

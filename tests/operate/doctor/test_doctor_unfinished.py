@@ -42,7 +42,7 @@ def test_a_renewal_is_told_at_each_stage_and_the_next_run_ends_it(secure, betwee
     told = diagnose(secure)
     assert (bad(told), told.exit_code) == ({"under way": "warning"} if status == "warning" else {}, 0)
     assert text in told["under way"].found
-    assert pending_of(secure).state["created"] in told["under way"].found
+    assert pending_of(secure).read_state().created in told["under way"].found
     assert tree(secure.path) == before
     if status == "warning":
         mended(told["under way"], secure)
@@ -127,7 +127,7 @@ def test_a_one_time_token_that_was_used(home, ucl, token, between, count):
 
 def test_a_one_time_token_that_expired(home, ucl, token, count):
     new = begun(home, ucl, token, "request")
-    then = pending_of(new).state["created"].replace("+00:00", "")
+    then = pending_of(new).read_state().created.replace("+00:00", "")
     pending_of(new).update(created=f"{int(then[:4]) - 1}{then[4:]}+00:00")
     named(new, "one-time token", "expired, 5 minutes after", code=11)
     count()

@@ -24,7 +24,7 @@ from ucl_helpers.tables import span
 
 ROOM = 1 << 20  # bytes; a generation takes some 20 KB, and pending/ as much
 WRITE = 0o022
-SECRETS = ("key.pem", "identity.pem", "token", *EXPORTS.values())
+SECRETS = ("key.pem", "identity.pem", "token", *(export.file for export in EXPORTS.values() if export.holds_key))
 LONG = timedelta(minutes=10)  # no step holds the lock for longer
 _EFFECTIVE = os.access in os.supports_effective_ids
 IN_HOME = ("connections", "fleet", "runs", "sandbox")
@@ -140,7 +140,7 @@ def _tighten(connection: Connection) -> str:
 def _readers(connection: Connection) -> access_to.Readers:
     """Return who may read the files of a generation; only this user if the settings cannot be read."""
     with suppress(UCLError):
-        return access_to.readers_of(connection.settings.files, connection.name)
+        return access_to.readers_of(connection.read_settings().files, connection.name)
     return access_to.Readers()
 
 

@@ -14,8 +14,8 @@ from ucl_helpers.checks import TOLERANCE, Expected, check_identity
 from ucl_helpers.connection import access, exports
 from ucl_helpers.connection.attempts import remembered
 from ucl_helpers.connection.generation import Generation
-from ucl_helpers.connection.passphrases import wanted_by
 from ucl_helpers.connection.pending import Pending
+from ucl_helpers.connection.references import generation_spec
 from ucl_helpers.connection.settings import Settings
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.crypto import common_name, is_sealed, public_key_of, read_certificates
@@ -33,9 +33,9 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operate.doctor.findings import Commands, Finding, failed, ok, shell, skipped, warning
+from ucl_helpers.operations import check_url
 from ucl_helpers.policy import due
 from ucl_helpers.tables import moment, span
-from ucl_helpers.wire.tls import check_url
 
 REQUIRED = ("identity.pem", "key.pem", "certificate.pem", "chain.pem", "connection.json")
 _COMPLETE = "chain is complete"
@@ -57,7 +57,7 @@ class OnDisk:
         self.settings = Settings()
         self.settings_error: UCLError | None = None
         try:
-            self.settings = connection.settings
+            self.settings = connection.read_settings()
         except UCLError as error:
             self.settings_error = error
         self.current: Generation | None = None
@@ -157,8 +157,8 @@ def references(disk: OnDisk) -> Finding:
     """Files that the settings refer to are closed to others."""
     if disk.settings_error:
         return skipped("see settings")
-    exported = disk.settings.exports
-    named = (disk.settings.key_passphrase, exported.encrypted_key, exported.pkcs12, *disk.settings.notices.urls)
+    exported = [str(disk.settings.exports[name] or "") for name, export in exports.EXPORTS.items() if export.opens]
+    named = (disk.settings.key_passphrase, *exported, *disk.settings.notices.urls)
     there = list(_files_behind(named))
     if ours := [path for path, facts in there if facts.st_uid == os.geteuid() and facts.st_mode & 0o077]:
         return warning(f"other users can read {', '.join(map(str, ours))}", shell("chmod", "go=", *ours))
@@ -273,7 +273,7 @@ def consumer_files(disk: OnDisk) -> Finding:
         return skipped("see settings")
     current, chosen = disk.identity, disk.settings.files
     try:
-        wanted, readers = wanted_by(disk.settings, disk.name), access.readers_of(chosen, disk.name)
+        wanted, readers = generation_spec(disk.settings, disk.name), access.readers_of(chosen, disk.name)
     except UsageError as error:
         return failed(error.message, disk.commands.ucl("settings", disk.name, "--edit"), type(error))
     differing = {name for name in exports.differing(current.contents(), wanted) if name != "key.pem"}
@@ -286,7 +286,7 @@ def consumer_files(disk: OnDisk) -> Finding:
         found = f"the group that must read them cannot pass through {closed}"
         who = "g" if closed.stat().st_gid == readers.way else "o"
         return failed(found, shell("chmod", f"{who}+x", closed), StorageFailed)
-    there = ", ".join(name for name in exports.EXPORTS.values() if (current.path / name).exists())
+    there = ", ".join(export.file for export in exports.EXPORTS.values() if (current.path / export.file).exists())
     who = " and ".join(filter(None, (chosen.owner or "us", chosen.group)))
     return ok(f"for {who}, {chosen.mode:04o}; exports: {there or 'none'}")
 

@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 
 from ucl_helpers.checks import TOLERANCE
 from ucl_helpers.clock import Clock
-from ucl_helpers.crypto import parse_subject, same_subject, subject_text
+from ucl_helpers.crypto import Credentials, parse_subject, same_subject, subject_text
 from ucl_helpers.errors import (
     AuthenticationFailed,
     CertificateRejected,
@@ -35,22 +35,14 @@ from ucl_helpers.errors import (
 from ucl_helpers.models import Configuration, Proxy
 from ucl_helpers.operate.doctor.findings import Finding, failed, ok, skipped, warning
 from ucl_helpers.operate.doctor.on_disk import OnDisk
-from ucl_helpers.operations import CONFIGURATION, configuration_from
+from ucl_helpers.operations import CONFIGURATION, check_url, configuration_from
 from ucl_helpers.procedures.acceptance import doctor_hint, explain_refusal
 from ucl_helpers.tables import span
 from ucl_helpers.wire.adapter import PlainConnection
 from ucl_helpers.wire.client import MAX_RECEIVED_BYTES, Answer, Client
 from ucl_helpers.wire.diagnosis import Endpoint, NoTunnel, transport_error
 from ucl_helpers.wire.proxy import proxy_for
-from ucl_helpers.wire.tls import (
-    Bounds,
-    Credentials,
-    check_url,
-    hostname,
-    is_loopback,
-    system_trust_problem,
-    tls_context,
-)
+from ucl_helpers.wire.tls import Bounds, hostname, is_loopback, system_trust_problem, tls_context
 
 SECONDS = 15.0
 WAY = ("proxy", "name resolution", "TCP connection", "TLS handshake", "server trust")

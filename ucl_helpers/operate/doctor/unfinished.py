@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from ucl_helpers.connection import hook_state, state
+from ucl_helpers.connection import state
 from ucl_helpers.connection.attempts import FILE as ATTEMPTS_FILE
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.errors import HookFailed, KeyLocked, NewTokenNeeded, RetryLater, StorageFailed, UCLError
@@ -19,7 +19,7 @@ def state_files(disk: OnDisk) -> Finding:
     except StorageFailed as error:
         path = folder / state.REVOKED_FILE
         return failed(error.message, shell("mv", path, f"{path}.damaged"), StorageFailed)
-    if damaged := state.damaged_files(folder, (state.ACTIVATION_FILE, hook_state.FILE, ATTEMPTS_FILE)):
+    if damaged := state.damaged_files(folder, (state.ACTIVATION_FILE, state.HOOKS_FILE, ATTEMPTS_FILE)):
         return warning(f"{', '.join(map(str, damaged))}: damaged, so ucl ignores it", shell("rm", *damaged))
     return ok("all readable" if state.has_verdicts(folder) else "none yet, so ucl reads the journal")
 
@@ -30,20 +30,20 @@ def under_way(disk: OnDisk) -> Finding:
     if folders := [entry for entry in pending.path.glob("[!.]*") if entry.is_dir()]:
         found = f"a folder is where a file should be: {', '.join(map(str, folders))}"
         return failed(found, shell("rm", "-r", *folders), StorageFailed)
-    facts = pending.state
+    facts = pending.read_state()
     if not facts:
         return ok("nothing")
-    if facts["kind"] == "damaged":
+    if facts.kind == "damaged":
         found = f"{pending.path / 'state.json'} cannot be read; the next run sets it aside and starts again"
         return warning(found, disk.commands.renew("--force") if disk.current else disk.commands.establish())
-    found = f"{facts['kind']} since {facts.get('created')}: {_stage(disk)}"
-    if facts.get("rejected"):
-        found += f" ({facts['rejected']} answers failed their checks)"
-    finish = disk.commands.renew() if facts["kind"] == "renew" else disk.commands.finish()
+    found = f"{facts.kind} since {facts.created}: {_stage(disk)}"
+    if facts.rejected:
+        found += f" ({facts.rejected} answers failed their checks)"
+    finish = disk.commands.renew() if facts.kind == "renew" else disk.commands.finish()
     if disk.current is None:
         can_go_on = pending.answer() or pending.token()
         return failed(found, finish, RetryLater) if can_go_on else ok(found)
-    return warning(found, finish) if facts.get("sent") else ok(found)
+    return warning(found, finish) if facts.sent else ok(found)
 
 
 def _stage(disk: OnDisk) -> str:
@@ -51,10 +51,10 @@ def _stage(disk: OnDisk) -> str:
     with suppress(KeyLocked):  # "key at rest" reports that
         if not pending.request_is_usable:
             return "its key or CSR is lost or damaged; the next run sets it aside and starts again"
-    if not pending.state.get("sent"):
+    if not pending.read_state().sent:
         return "begun, nothing was sent; the next run continues with its key and CSR"
     if not pending.answer():
-        return f"sent for signing {pending.state['sent']}, no answer; the next run sends the same CSR again"
+        return f"sent for signing {pending.read_state().sent}, no answer; the next run sends the same CSR again"
     current = disk.current
     if certificate and current and current.is_readable and fingerprint(certificate) == current.fingerprint:
         return "interrupted just after its certificate came into use; the next run cleans up"
@@ -65,26 +65,26 @@ def _stage(disk: OnDisk) -> str:
 
 def one_time_token(disk: OnDisk) -> Finding:
     """The one-time token that an establishment keeps until it is used."""
-    facts = disk.pending.state
-    if facts.get("kind") != "establish" or disk.pending.answer():
+    facts = disk.pending.read_state()
+    if facts.kind != "establish" or disk.pending.answer():
         return skipped("not needed")
     if disk.pending.token():
         return ok("kept, not used yet")
     gone = "expired, 5 minutes after it was issued" if (disk.pending.path / "token").exists() else "used up"
-    found, remedy = f"{gone}; ucl keeps key and CSR", disk.commands.establish(facts.get("token_url"))
+    found, remedy = f"{gone}; ucl keeps key and CSR", disk.commands.establish(facts.token_url)
     return warning(found, remedy) if disk.current else failed(found, remedy, NewTokenNeeded)
 
 
 def set_aside(disk: OnDisk) -> Finding:
     """Requests that were set aside, because a certificate may exist for their keys."""
     aside = disk.connection.aside()
-    damaged = [pending for pending in aside if "keep_until" not in pending.state]
+    damaged = [pending for pending in aside if pending.read_state().keep_until is None]
     if damaged:
         found = f"ucl cannot read it, so ucl keeps it: {', '.join(str(pending.path) for pending in damaged)}"
         if any(map(_is_signed, damaged)):
             return warning(found, "Keep it until its certificate has expired or is revoked.")
         return warning(found, shell("rm", "-r", *(pending.path for pending in damaged)))
-    until = max((str(pending.state["keep_until"])[:10] for pending in aside), default="")
+    until = max((str(pending.read_state().keep_until)[:10] for pending in aside), default="")
     return ok(f"{len(aside)}, kept until {until}" if aside else "nothing")
 
 
@@ -93,7 +93,7 @@ def hooks(disk: OnDisk) -> Finding:
     configured = disk.settings.hooks
     if not configured or disk.current is None:
         return skipped("none are configured" if not configured else "none yet")
-    pending = [hook.name for hook in hook_state.pending_for(disk.connection, disk.current, configured)]
+    pending = [hook.name for hook in state.pending_for(disk.connection, disk.current, configured)]
     if not pending:
         return ok(f"{len(configured)}, all have succeeded for this generation")
     failures = disk.connection.hook_failures(disk.current)

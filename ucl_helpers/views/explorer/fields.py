@@ -25,8 +25,8 @@ from ucl_helpers.connection.store import CONNECTION_NAME
 from ucl_helpers.errors import SecretFound, UCLError, UsageError
 from ucl_helpers.headless.parameters import refuse_secret
 from ucl_helpers.models import Outcome
+from ucl_helpers.operations import check_url
 from ucl_helpers.views.notebook import failure
-from ucl_helpers.wire.tls import check_url
 
 LONGEST = 10_000
 """Characters. A longer text is refused without a search."""

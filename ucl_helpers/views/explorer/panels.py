@@ -292,7 +292,7 @@ class FaultsPanel(Panel):
 
     def _may(self) -> bool:
         """The faults are those of this home's sandbox; a connection may follow another one."""
-        if not self.desk.is_chosen or (ready := self.desk.connection.settings.sandbox) is None:
+        if not self.desk.is_chosen or (ready := self.desk.connection.read_settings().sandbox) is None:
             return False
         own = self.desk.home.path / "sandbox" / "ready.json"
         return (self.desk.connection.path / ready).resolve() == own.resolve()

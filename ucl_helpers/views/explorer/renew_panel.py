@@ -72,7 +72,7 @@ class Steps(Panel):
     def parts(self) -> list[Any]:
         """Above, what concerns all steps; then each with its button, its sentence, and what came of it."""
         self._renewal: Renewal | None = None
-        self._done, self._offered = 0, None
+        self._done, self._offered = 0, ""
         self._panes = [Pane() for _ in STEPS]
         self._note = Pane()
         self._size = self.work.control(Dropdown(options=SIZES, description="Key length"), self._may_choose)
@@ -124,17 +124,17 @@ class Steps(Panel):
             return element("p", message, element("code", self.desk.connection.establish_command))
         if status.under_way is None:
             return ""
-        pending = self.desk.connection.pending.state
-        if pending.get("id") != self._offered:  # once: another length may be chosen then
-            self._offered = pending.get("id")
-            self._offer(int(pending.get("bits", 0)))
+        left = self.desk.connection.pending.read_state()
+        if left.id != self._offered:  # once: another length may be chosen then
+            self._offered = left.id
+            self._offer(left.bits)
         return element("p", f"Under way is {status.under_way}. Step 1 looks at it and goes on from there.")
 
     def changed(self) -> None:
         """The steps of another connection are still to be done."""
         self._drop()
         self._offer(0)
-        self._offered = None
+        self._offered = ""
 
     def _line(self, number: int, step: Step) -> list[Any]:
         def may() -> bool:

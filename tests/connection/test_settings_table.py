@@ -9,12 +9,25 @@ from hypothesis import given
 from hypothesis import settings as bounded
 from hypothesis import strategies as st
 
-from ucl_helpers.connection.described import ENTRIES, plain, text_of
-from ucl_helpers.connection.settings import Access, Exports, Hook, Notices, Settings, parse_settings
+from ucl_helpers.connection.access import Access
+from ucl_helpers.connection.exports import all_exports
+from ucl_helpers.connection.settings import (
+    ENTRIES,
+    Hook,
+    Notices,
+    Settings,
+    as_toml,
+    parse_settings,
+    plain,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").read_text("utf-8")
-TABLES = {"files": Access(), "exports": Exports(), "notices": Notices(), "hooks": Hook("name", ("true",))}
+TABLES = {"files": Access(), "exports": all_exports(), "notices": Notices(), "hooks": Hook("name", ("true",))}
 NEEDED = {"hooks.name", "hooks.command"}  # without a default
+
+
+def table_of(value):
+    return value if isinstance(value, dict) else vars(value)
 
 
 def known():
@@ -22,7 +35,7 @@ def known():
     for name, value in vars(Settings()).items():
         if name not in TABLES:
             yield name, value
-        for key, inner in vars(TABLES[name]).items() if name in TABLES else ():
+        for key, inner in table_of(TABLES[name]).items() if name in TABLES else ():
             yield f"{name}.{key}", inner
 
 
@@ -44,7 +57,7 @@ def read(key, value):
     found = vars(parse_settings(written(key, value)))
     table, _, name = key.rpartition(".")
     if table:
-        found = vars(found[table][0] if table == "hooks" else found[table])
+        found = table_of(found[table][0] if table == "hooks" else found[table])
     return found[name]
 
 
@@ -65,7 +78,7 @@ def test_the_reference_says_the_same():
 
 
 def test_the_template_means_the_defaults_and_each_comment_may_be_taken_away():
-    template = text_of(Settings())
+    template = as_toml(Settings())
     assert parse_settings(template) == Settings()
     for line in re.findall(r"^# ([a-z_0-9]+ = .*)$", template, re.MULTILINE):
         text = template.replace(f"# {line}", line)
@@ -88,7 +101,14 @@ ANY = st.builds(
     keep=st.integers(2, 1000),
     min_interval=SPANS,
     files=st.builds(Access, st.none() | NAMES, NAMES, st.sampled_from([0o600, 0o640, 0o440])),
-    exports=st.builds(Exports, st.booleans(), REFERENCES, REFERENCES, st.none() | NAMES.map("a/{}".format)),
+    exports=st.fixed_dictionaries(
+        {
+            "combined": st.booleans(),
+            "encrypted_key": REFERENCES,
+            "pkcs12": REFERENCES,
+            "kubernetes_secret": st.none() | NAMES.map("a/{}".format),
+        }
+    ),
     hooks=st.lists(HOOKS, max_size=2, unique_by=lambda one: one.name).map(tuple),
     notices=st.builds(Notices, st.just(("env:A",)), st.integers(1, 1000)),
 )
@@ -97,7 +117,7 @@ ANY = st.builds(
 @given(ANY)
 @bounded(deadline=None, max_examples=40)
 def test_what_is_shown_means_what_is_in_force(settings):
-    assert parse_settings(text_of(settings)) == settings
+    assert parse_settings(as_toml(settings)) == settings
 
 
 def test_for_programs_everything_is_plain():

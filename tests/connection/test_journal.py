@@ -20,7 +20,7 @@ from stored import KilledError, killed_after
 from tracing import UNFIT, record, strike
 
 from ucl_helpers import status_of, valid_identities
-from ucl_helpers.connection import takeover
+from ucl_helpers.connection import journal
 from ucl_helpers.connection.attempts import remembered
 from ucl_helpers.connection.files import Lock
 from ucl_helpers.connection.state import Activation
@@ -173,7 +173,7 @@ def test_hooks_that_run_meanwhile_note_what_becomes_of_them(prod):
 
 
 def test_where_it_cannot_be_written_nothing_is_half_taken_over(prod, monkeypatch):
-    monkeypatch.setattr(takeover.state, "write_verdicts", lambda *_: (_ for _ in ()).throw(StorageFailed("full")))
+    monkeypatch.setattr(journal.state, "write_verdicts", lambda *_: (_ for _ in ()).throw(StorageFailed("full")))
     with pytest.raises(StorageFailed, match="full"), prod.lock.held():
         pytest.fail("it went on")
     monkeypatch.undo()
