@@ -11,7 +11,7 @@ from ucl_helpers.connection.status import needs, status_of
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UCLError, Unreachable, Waiting
 from ucl_helpers.fleet.plan import plan
-from ucl_helpers.operate.due_check import look
+from ucl_helpers.operate.due_check import check_due
 from ucl_helpers.operate.greeting import next_step
 from ucl_helpers.operate.monitoring import verdict
 from ucl_helpers.procedures.renewal import Renewal
@@ -91,9 +91,9 @@ def test_all_askers_agree(connection, name):
     # ucl run --if-due
     if waits:
         with pytest.raises(Waiting):
-            look(connection, now)
+            check_due(connection, now)
     else:
-        assert look(connection, now).need == need
+        assert check_due(connection, now).need == need
 
     # the fleet
     assert (connection.name in plan(connection.home, clock=lambda: now).bases) == (need is not None)

@@ -12,7 +12,7 @@ from ucl_helpers import Establishment, forget, renew, revoke, rollback, status_o
 from ucl_helpers.errors import StorageFailed
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operate.doctor import diagnose
-from ucl_helpers.operate.due_check import look
+from ucl_helpers.operate.due_check import check_due
 from ucl_helpers.operate.hooks import run_hooks
 from ucl_helpers.operate.monitoring import verdict
 
@@ -24,7 +24,7 @@ HOOKS = 'key_length = 2048\n[[hooks]]\nname = "tell"\ncommand = ["/bin/sh", "-c"
 def decisions(connection):
     """Everything that is decided about a connection, on disk alone."""
     clock = Clock()
-    status, seen = status_of(connection, clock), look(connection, clock())
+    status, seen = status_of(connection, clock), check_due(connection, clock())
     return {
         "revoked": connection.revoked(),
         "verdicts": dict(connection.verdicts()),

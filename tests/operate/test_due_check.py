@@ -17,7 +17,7 @@ from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Unreachable
 from ucl_helpers.headless.notebooks import find_notebook
-from ucl_helpers.operate.due_check import look, nothing_to_do
+from ucl_helpers.operate.due_check import check_due, nothing_to_do
 from ucl_sandbox import Sandbox
 
 NOW = datetime.now(UTC)
@@ -62,23 +62,23 @@ CHANGES = {
 
 
 def test_nothing_is_to_be_done_until_the_due_date(connection):
-    seen, due = look(connection, NOW), connection.due(NOW)
+    seen, due = check_due(connection, NOW), connection.due(NOW)
     assert (seen.need, seen.until, seen.rule) == (None, due.at, due.reason)
-    assert look(connection, due.at - timedelta(seconds=1)).need is None
-    assert look(connection, due.at).need.why.startswith("due since ")
+    assert check_due(connection, due.at - timedelta(seconds=1)).need is None
+    assert check_due(connection, due.at).need.why.startswith("due since ")
 
 
 @pytest.mark.parametrize("why", CHANGES)
 def test_each_reason_to_run_is_told(connection, why):
     later = NOW + timedelta(days=46)
-    assert look(connection, later).need is None
+    assert check_due(connection, later).need is None
     CHANGES[why](connection)
-    assert why in look(connection, later).need.why
+    assert why in check_due(connection, later).need.why
 
 
 def test_what_was_begun_and_not_sent_waits_until_it_is_due(connection):
     begun(connection)
-    assert look(connection, NOW).need is None
+    assert check_due(connection, NOW).need is None
 
 
 def test_without_a_name_and_of_an_unknown_one_there_is_something_to_do(connection):
@@ -112,7 +112,7 @@ def test_a_run_that_is_not_due_says_so_records_it_and_starts_no_kernel(connectio
 def test_while_a_renewal_waits_hooks_are_run_all_the_same_and_no_kernel_is_started(connection, tmp_path):
     hook = f'[[hooks]]\nname = "one"\ncommand = ["touch", "{tmp_path / "ran"}"]\n'
     (connection.path / "settings.toml").write_text(hook)
-    assert look(connection, NOW).need.why == "hooks still have to run: one"
+    assert check_due(connection, NOW).need.why == "hooks still have to run: one"
     sent(connection)
     with suppress(Unreachable), connection.lock.held(), recording_attempt(connection, utc_now):
         raise Unreachable("UCL cannot be reached.")

@@ -25,7 +25,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.fleet.plan import plan
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operate.doctor import diagnose
-from ucl_helpers.operate.due_check import look
+from ucl_helpers.operate.due_check import check_due
 from ucl_helpers.procedures.acceptance import require_not_accepted
 from ucl_helpers.procedures.importing import import_identity, read_identity
 from ucl_helpers.procedures.revocation import doubtful_identities
@@ -312,12 +312,12 @@ def test_a_refusal_is_a_reason_to_ask_though_nothing_is_due(prod, ucl):
         renew(prod)
     ucl.faults.clear()
     later = Clock(days=2)
-    assert look(prod, later()).need.why.startswith("UCL refuses its certificate since")
+    assert check_due(prod, later()).need.why.startswith("UCL refuses its certificate since")
     assert "prod" in plan(prod.home, clock=later).bases
     calls = len(ucl.requests)
     assert renew(prod, only_if_due=True, clock=later).outcome == "not-due"
     assert len(ucl.requests) == calls + 1
-    assert look(prod, later()).need is None
+    assert check_due(prod, later()).need is None
     assert "prod" in plan(prod.home, clock=later).settled
     renew(prod, only_if_due=True, clock=later)
     assert len(ucl.requests) == calls + 1

@@ -36,7 +36,7 @@ class DueCheck:
     rule: str = ""
 
 
-def look(connection: Connection, now: datetime) -> DueCheck:
+def check_due(connection: Connection, now: datetime) -> DueCheck:
     """Whether a run is needed at ``now`` (aware, UTC), and why, or until when not.
 
     Raises:
@@ -73,7 +73,7 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
     started = datetime.now(UTC)
     connection = Connection(Home(parameters.get("home") or None), name)
     try:
-        seen = look(connection, started)
+        seen = check_due(connection, started)
     except Waiting as error:
         told = {**_failed(error), "nextTry": error.data["not_before"]}
     else:
