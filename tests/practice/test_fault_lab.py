@@ -10,6 +10,7 @@ import pytest
 from command_line import environment
 
 from ucl_helpers import renew, views
+from ucl_helpers.errors import UCLError
 from ucl_helpers.models import Check
 from ucl_helpers.operations import CONFIGURATION, REVOKE
 from ucl_helpers.practice.fault_lab import FOLDER, FaultLab
@@ -177,7 +178,7 @@ def test_nothing_is_left_when_the_process_ends_and_nobodys_home_is_touched(endin
 
 
 def test_a_fault_lab_that_could_not_be_made_leaves_nothing(temporary):
-    with pytest.raises(views.errors.UCLError, match="1024"):
+    with pytest.raises(UCLError, match="1024"):
         FaultLab(1024)
     assert list(temporary.iterdir()) == []
 
