@@ -26,10 +26,10 @@ from benchmarks.measuring import Result, in_turn, process
 from benchmarks.renewing import make_key_before
 from benchmarks.serving import UCL, Bench, bench
 from ucl_helpers import Connection, Home
-from ucl_helpers.crypto import make_key
 from ucl_helpers.fleet.executors import Workers, processes
 from ucl_helpers.fleet.plan import alone, plan
 from ucl_helpers.fleet.run import renew_fleet
+from ucl_helpers.keys import make_key
 
 CORES, BITS, KEYS, MOST_PAIRS, NO_LIMIT = 2, 4096, 24, 8, 1e6
 CONNECTIONS, MOST_READINGS = 10_000, 5

@@ -14,7 +14,8 @@ from pathlib import Path
 from benchmarks.measuring import Result, in_turn, process
 from benchmarks.serving import CONNECTION, Bench, bench, called, connected
 from ucl_helpers import Connection, Renewal, renew
-from ucl_helpers.crypto import encode, make_key
+from ucl_helpers.crypto import encode
+from ucl_helpers.keys import make_key
 from ucl_helpers.operations import CONFIGURATION, SIGN
 
 NOTEBOOK = "02_maintain_connection"

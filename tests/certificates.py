@@ -112,7 +112,9 @@ def checks(leaf=None, ca=CA, *, chain=None, client=None, ca_answer=None, parts=T
     }
     client, ca_answer = client or chain[:1], chain[1:] if ca_answer is None else ca_answer
     told = {"client": client, "ca": ca_answer} if parts else {}
-    return check_identity(chain, Expected(**{**defaults, **expected}), **told)
+    expected = {**defaults, **expected}
+    due = expected.pop("due")
+    return check_identity(chain, Expected(**expected, due=due and (lambda _: due)), **told)
 
 
 def wrong(*args, **kwargs):

@@ -8,9 +8,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from meddler import Meddler
 from steps import Clock, install
 
-from ucl_helpers import crypto
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import make_key
+from ucl_helpers.keys import make_key
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.procedures import procedure
 from ucl_helpers.procedures.enrolment import DirectorAccess
@@ -43,7 +42,7 @@ def between(ucl, clock, keys, tmp_path, monkeypatch):
     monkeypatch.setattr(procedure, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
     monkeypatch.setattr(client, "BACKOFF_SECONDS", ())
     unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)  # primes are slow to prove
-    monkeypatch.setattr(crypto, "load_pem_private_key", unproved)
+    monkeypatch.setattr("ucl_helpers.keys.load_pem_private_key", unproved)
     with Meddler(ucl, tmp_path) as meddler:
         yield meddler
 

@@ -6,7 +6,7 @@ from stored import chain, identity_pem, key_of
 
 from ucl_helpers.connection import files
 from ucl_helpers.connection.pending import set_aside
-from ucl_helpers.crypto import dump_key
+from ucl_helpers.keys import dump_key
 from ucl_helpers.models import fingerprint
 from ucl_helpers.procedures.revocation import valid_identities
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from certificates import DAY, NOW
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from store_laws import StoreLaws, mark, now
 from stored import KilledError, chain, grow_old, install, key_of, killed_after, names
 
-from ucl_helpers import crypto
 from ucl_helpers.connection import files
 from ucl_helpers.connection.pending import Pending, prune_aside, set_aside
 from ucl_helpers.connection.store import Home
@@ -49,8 +49,8 @@ class StoreMachine(StoreLaws):
     def __init__(self):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        unproved = partial(crypto.load_pem_private_key, unsafe_skip_rsa_key_validation=True)  # primes are slow to prove
-        self.patch.setattr(crypto, "load_pem_private_key", unproved)
+        unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)  # primes are slow to prove
+        self.patch.setattr("ucl_helpers.keys.load_pem_private_key", unproved)
         self.home = Path(tempfile.mkdtemp(prefix="store-", dir=MEMORY if MEMORY.is_dir() else None))
         self.reopen()
         self.connection.write_settings({"keep": KEEP})

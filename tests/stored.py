@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from certificates import NOW, certificate, intermediate, key, root
 
-from ucl_helpers.crypto import dump_certificates, dump_key
+from ucl_helpers.crypto import dump_certificates
+from ucl_helpers.keys import dump_key
 
 URL = "https://ucl.example/connector/graphql"
 FILES = {

@@ -22,20 +22,15 @@ from ucl_helpers.crypto import (
     common_name,
     decode_certificates,
     dump_certificates,
-    dump_key,
     encode,
-    key_length,
-    load_bundle,
-    load_key,
     make_csr,
-    make_key,
-    open_key,
     parse_subject,
     read_certificates,
     same_subject,
     subject_text,
 )
 from ucl_helpers.errors import BadAnswer, KeyLocked, UsageError
+from ucl_helpers.keys import dump_key, key_length, load_bundle, load_key, make_key, open_key
 from ucl_sandbox.csr import SEQUENCE, element
 
 CHAIN = (certificate(), *CA)

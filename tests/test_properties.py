@@ -15,10 +15,7 @@ from ucl_helpers.connection.settings import Settings, dump_settings, parse_setti
 from ucl_helpers.crypto import (
     decode_certificates,
     dump_certificates,
-    dump_key,
     encode,
-    load_bundle,
-    load_key,
     make_csr,
     parse_subject,
     read_certificates,
@@ -27,6 +24,7 @@ from ucl_helpers.crypto import (
     subject_text,
 )
 from ucl_helpers.errors import BadAnswer, InvalidSettings, UCLError
+from ucl_helpers.keys import dump_key, load_bundle, load_key
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import configuration_from, read_token, result_of, signed_from, token_from
 from ucl_helpers.policy import parse_duration

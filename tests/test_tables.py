@@ -8,9 +8,12 @@ import pytest
 from certificates import CA, NOW, certificate, checks, key
 
 from ucl_helpers.connection.exports import generation_files
-from ucl_helpers.crypto import dump_certificates, dump_key, load_key, read_certificates
+from ucl_helpers.crypto import dump_certificates, read_certificates
+from ucl_helpers.errors import printable
+from ucl_helpers.keys import dump_key, load_key
 from ucl_helpers.models import (
     OUTCOME_MIME,
+    CallRecord,
     Configuration,
     Due,
     Identity,
@@ -23,8 +26,7 @@ from ucl_helpers.models import (
     Verification,
 )
 from ucl_helpers.operate.hooks import HookResult, HookResults
-from ucl_helpers.tables import html_table, moment, printable, span, text_table
-from ucl_helpers.wire.exchange import Exchange
+from ucl_helpers.tables import html_table, moment, span, text_table
 
 TOKEN = "2ClhTW-dMgEWl9yb7j3XqzqHBCS4yvQsTPMfL94PIRu4viPgy0HroCo9BHzSIHzel0DWp67uZbB3QfcDX7__Pg=="
 URL = "https://ucl.example/connector/graphql"
@@ -42,7 +44,7 @@ MODELS = [
     OneTimeToken(TOKEN, HOSTILE),
     VALIDITY,
     HookResults(HOSTILE, HOSTILE, (HookResult(HOSTILE, "failed", HOSTILE, output=HOSTILE),), HOSTILE, HOSTILE),
-    Exchange(HOSTILE, HOSTILE, HOSTILE, {"csr": HOSTILE}, {"token": {"token": TOKEN}}),
+    CallRecord(HOSTILE, HOSTILE, HOSTILE, {"csr": HOSTILE}, {"token": {"token": TOKEN}}),
 ]
 
 
@@ -162,7 +164,7 @@ def test_an_outcome_reaches_programs_as_json():
 
 
 def shown(*, result=None, url=URL, **variables):
-    return str(Exchange(url, "id", "query", variables, result))
+    return str(CallRecord(url, "id", "query", variables, result))
 
 
 @pytest.mark.parametrize(

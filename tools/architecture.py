@@ -19,10 +19,10 @@ from functools import cache, cached_property
 from pathlib import Path
 
 PACKAGES = ("ucl_helpers", "ucl_sandbox")
-RULES = {"operations", "keys", "crypto", "checks", "policy", "steps"}
+RULES = {"operations", "keys", "crypto", "checks", "policy", "steps", "urls"}
 ORDER = [
     {"words": "errors, models, tables, clock"},
-    {"rules": "operations, crypto, checks, policy", "formats": "keys and certificates in other forms"},
+    {"rules": "keys, crypto, checks, policy, steps", "formats": "keys and certificates in other forms"},
     {"wire": "one TLS session to UCL", "connection": "one connection on disk"},
     {"procedures": "renew, establish, revoke, import"},
     {"headless": "notebooks by papermill", "operate": "hooks, doctor, metrics"},

@@ -23,10 +23,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from ucl_helpers import crypto
+from ucl_helpers import keys
 from ucl_helpers.connection import files
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import encode, make_csr, make_key, parse_subject
+from ucl_helpers.crypto import encode, make_csr, parse_subject
+from ucl_helpers.keys import make_key
 from ucl_helpers.models import fingerprint
 from ucl_helpers.policy import parse_duration
 from ucl_sandbox import Sandbox
@@ -84,7 +85,7 @@ def make_fleet(
 
 def _begin() -> None:
     """Practice: no proof of primes that were made here just now, and one sync at the end for all."""
-    crypto.load_pem_private_key = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
+    keys.load_pem_private_key = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
     os.fsync = lambda _: None
 
 

@@ -10,7 +10,7 @@ our own clock disagrees, that is a warning.
 What came over the wire may be malformed in any way: what cannot be read fails its check, and the others are still made.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -40,7 +40,7 @@ class Expected:
         subject: as asked for, or None (an import has none).
         server_now: the ``Date`` of the authenticated answer, UTC, or None when it bore none.
         local_now: our own clock, UTC.
-        due: the due rule, applied to the new certificate at ``server_now``, or None.
+        due: says whether the new certificate is due for renewal at ``server_now``; None to leave this check out.
         previous: the certificate in use, or None.
         previous_ca: the client CA of the certificate in use; empty when there is none.
     """
@@ -49,7 +49,7 @@ class Expected:
     subject: x509.Name | None
     server_now: datetime | None
     local_now: datetime
-    due: Due | None = None
+    due: Callable[[x509.Certificate], Due] | None = None
     previous: x509.Certificate | None = None
     previous_ca: Sequence[x509.Certificate] = field(default=())
 
@@ -191,8 +191,8 @@ def _time(leaf: x509.Certificate, expected: Expected) -> Iterator[Check]:
         text = f"{span(abs(difference))} {'ahead' if difference > timedelta(0) else 'behind'}"
         yield _check("our clock", agree, "within 5 min of the server's", text, otherwise="warning")
     if expected.due is not None:
-        at = moment(expected.due.at)
-        yield _check("not due again", not expected.due.due, "due later", f"due {at}", otherwise="warning")
+        due = expected.due(leaf)
+        yield _check("not due again", not due.due, "due later", f"due {moment(due.at)}", otherwise="warning")
 
 
 def _ca_time(chain: Sequence[x509.Certificate], expected: Expected) -> Iterator[Check]:

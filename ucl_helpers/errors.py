@@ -41,10 +41,23 @@ a server wrote into it.
     └── OutputLost               15  the command has done its work; its output is lost
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ucl_helpers.tables import printable
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    r"|[\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""The text with what a terminal or an encoder would trip over as escapes, such as ``\x1b`` and ``\ud800``.
+
+    Control characters other than newline and tab, marks that turn the direction of writing or cannot be seen, lone
+    surrogates.
+    """
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class UCLError(Exception):
@@ -70,6 +83,11 @@ class UCLError(Exception):
         between = "\n" if "\n" in self.message else " "
         return f"{self.message}{between}{self.remedy}".strip()
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the error for programs, in the keys of ``outcome.json``. Its ``data`` is not included."""
+        name = type(self).__name__
+        return {"error": name, "message": self.message, "remedy": self.remedy or None, "exitCode": self.exit_code}
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self.__suppress_context__:  # raised "from None": that may hold a bearer, half an answer, a file's bytes,
             self.__context__ = None  # and Dask pickles even what an error hides
@@ -77,10 +95,14 @@ class UCLError(Exception):
 
 
 def explained_by(name: str) -> str:
-    """The line that leads from the name of an error to its entry in the catalogue; empty for one that is not ours."""
-    kind = globals().get(name)
-    ours = isinstance(kind, type) and issubclass(kind, UCLError)
-    return f"Causes and remedies: ucl explain {name}" if ours else ""
+    """Return the line that leads from an error's name to its entry in the catalogue; empty for a foreign error."""
+    return f"Causes and remedies: ucl explain {name}" if error_class(name) else ""
+
+
+def error_class(name: object) -> type[UCLError] | None:
+    """Return the class in this module that has this name, or None."""
+    kind = globals().get(str(name))
+    return kind if isinstance(kind, type) and issubclass(kind, UCLError) else None
 
 
 def _rebuild(kind: type[UCLError], message: str, remedy: str, data: dict[str, Any]) -> UCLError:

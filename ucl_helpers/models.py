@@ -1,14 +1,17 @@
 """The things the toolkit speaks of, as frozen dataclasses that show themselves and never show a secret."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from ucl_helpers.tables import Row, Shown, moment, span
+from ucl_helpers.errors import UCLError
+from ucl_helpers.tables import Row, Tabular, moment, span
 
 OUTCOME_MIME = "application/vnd.ucl.outcome+json"
 """How a notebook's outcome reaches the program that runs it."""
@@ -20,7 +23,7 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 
 @dataclass(frozen=True)
-class Configuration(Shown):
+class Configuration(Tabular):
     """The Connector's answer to ``configuration``: what to ask for, and where.
 
     Attributes:
@@ -50,7 +53,7 @@ class Configuration(Shown):
 
 
 @dataclass(frozen=True)
-class SigningRequest(Shown):
+class SigningRequest(Tabular):
     """Key and CSR, on disk before they are used; only the public half is here."""
 
     subject: str
@@ -71,7 +74,7 @@ class SigningRequest(Shown):
 
 
 @dataclass(frozen=True)
-class SignedCertificates(Shown):
+class SignedCertificates(Tabular):
     """The Connector's answer to ``signCertificateSigningRequest``: three base64 texts of PEM."""
 
     certificate_chain: str
@@ -108,7 +111,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Checks(Shown):
+class Checks(Tabular):
     """Checks and whether all of them hold; warnings are allowed."""
 
     checks: Sequence[Check]
@@ -126,7 +129,7 @@ class Checks(Shown):
 
 
 @dataclass(frozen=True)
-class Identity(Shown):
+class Identity(Tabular):
     """The public half of an identity: chain, leaf first, and the checks it went through.
 
     The private key is not in here; it stays in its file.
@@ -165,7 +168,7 @@ class Identity(Shown):
 
 
 @dataclass(frozen=True)
-class Due(Shown):
+class Due(Tabular):
     """Whether a renewal is due, since or from when (UTC), and by which rule."""
 
     due: bool
@@ -183,7 +186,7 @@ class Due(Shown):
 
 
 @dataclass(frozen=True)
-class NotNeeded(Shown):
+class NotNeeded(Tabular):
     """What a step returns when nothing is due."""
 
     until: datetime
@@ -196,7 +199,7 @@ class NotNeeded(Shown):
 
 
 @dataclass(frozen=True)
-class Verification(Shown):
+class Verification(Tabular):
     """The new identity answered a ``configuration`` call over a new, full handshake."""
 
     url: str
@@ -218,7 +221,7 @@ class Verification(Shown):
 
 
 @dataclass(frozen=True)
-class Outcome(Shown):
+class Outcome(Tabular):
     """What a procedure came to. In a notebook it also reaches the program that runs it, as :data:`OUTCOME_MIME`.
 
     Attributes:
@@ -248,12 +251,17 @@ class Outcome(Shown):
             **{_camel(label): value for label, value in self.facts.items()},
         }
 
+    def with_error(self, error: UCLError) -> "Outcome":
+        """Return the same outcome with an error, and with the error's exit code."""
+        facts = {**self.facts, **error.as_json()}
+        return replace(self, exit_code=facts.pop("exitCode"), facts=facts)
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return {**super()._repr_mimebundle_(include, exclude), OUTCOME_MIME: self.as_json()}
 
 
 @dataclass(frozen=True)
-class OneTimeToken(Shown):
+class OneTimeToken(Tabular):
     """A one-time token and, if they came along, the endpoint it is for and when it expires (UTC).
 
     The token itself is never shown.
@@ -270,32 +278,30 @@ class OneTimeToken(Shown):
 
 
 @dataclass(frozen=True)
-class Proxy:
-    """A proxy that CONNECT is sent to.
+class CallRecord(Tabular):
+    """What was sent and what came back, for people: tokens masked, long texts shortened."""
 
-    Attributes:
-        host: a name, or an address without brackets.
-        port: TCP.
-        scheme: ``http``, or ``https`` when TLS is spoken to the proxy itself.
-        variable: the environment variable that names it, or "the system's proxy setting".
-        has_password: whether it is sent a user name.
-        url: with user name and password, as urllib3 reads it.
-    """
+    url: str
+    request_id: str
+    operation: str
+    variables: Mapping[str, Any] = field(repr=False)  # may hold tokens
+    result: Any = field(repr=False)
 
-    host: str
-    port: int
-    scheme: str
-    variable: str
-    has_password: bool
-    url: str = field(repr=False)
+    title: ClassVar[str] = "Sent and received"
 
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+    def rows(self) -> list[Row]:
+        """What was sent, then what came back."""
+        return [
+            ("POST", _without_token(self.url)),
+            ("x-request-id", self.request_id),
+            ("query", self.operation),
+            ("variables", _readable(self.variables)),
+            ("data.result", _readable(self.result)),
+        ]
 
 
 @dataclass(frozen=True)
-class Validity(Shown):
+class Validity(Tabular):
     """NotBefore and NotAfter of a certificate (UTC), and what is left of it."""
 
     not_before: datetime
@@ -324,3 +330,31 @@ class Validity(Shown):
 def _camel(label: str) -> str:
     first, *rest = label.split("_")
     return first + "".join(word.capitalize() for word in rest)
+
+
+def _readable(value: object) -> str:
+    return json.dumps(_masked(value), indent=2, ensure_ascii=False)
+
+
+def _masked(value: object, key: str = "") -> object:
+    match value:
+        case dict():
+            return {name: _masked(inner, str(name)) for name, inner in value.items()}
+        case list():
+            return [_masked(inner, key) for inner in value]
+        case str() if _NO_LETTER.sub("", key.lower()) in _TOKENS:
+            return _MASK
+        case str() if len(value) > _SHOWN:
+            return f"{_without_token(value)[: _SHOWN // 2]}… ({len(value)} characters)"
+        case str():
+            return _without_token(value)
+    return value
+
+
+def _without_token(text: str) -> str:
+    return _IN_URL.sub(_MASK, text)
+
+
+_MASK, _SHOWN = "(kept out of sight)", 120
+_TOKENS = {"token", "raw", "rawencoded", "connectortoken"}  # keys by their letters alone
+_NO_LETTER, _IN_URL = re.compile(r"[^a-z]"), re.compile(r"(?<=[?&]token=)[^&#\s\"']+", re.IGNORECASE)

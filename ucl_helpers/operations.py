@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+from ucl_helpers.clock import moment_from
 from ucl_helpers.errors import BadAnswer, EmptyAnswer, RequestRejected, UsageError
 from ucl_helpers.formats.texts import unwrapped, without_blanks
 from ucl_helpers.models import Configuration, OneTimeToken, SignedCertificates
@@ -26,14 +26,7 @@ query {
   }
 }"""
 
-CONFIGURATION_WITH_TOKEN = """\
-query {
-  result: configuration {
-    token { token }
-    certificateSigningRequestInfo { subject keyAlgorithm }
-    managementPlaneInfo { directorURL certificateSecuredConnectorURL }
-  }
-}"""
+CONFIGURATION_WITH_TOKEN = CONFIGURATION.replace("configuration {", "configuration {\n    token { token }")
 
 SIGN = """\
 mutation ($csr: String!) {
@@ -75,14 +68,10 @@ def result_of(answer: object, *, where: str = "the answer") -> Any:
         texts = _error_texts(errors)
         raise RequestRejected(f"UCL rejected the request: {'; '.join(texts)}", remedy=_remedy_for(texts), errors=texts)
     data = answer.get("data")
-    if data is None or data == {}:
-        raise EmptyAnswer("UCL answered with neither data nor an error.", remedy="This passes by itself: run it again.")
-    if not isinstance(data, dict) or "result" not in data:
+    if data in (None, {}, {"result": None}):
+        raise EmptyAnswer("UCL answered with neither data nor an error.", remedy="This is temporary. Run it again.")
+    if not isinstance(data, dict) or data.get("result") is None:
         raise BadAnswer(f"{where} has no data.result.", remedy=_CHECK_URL)
-    if data["result"] is None:
-        raise EmptyAnswer(
-            "UCL answered with an empty result and no error.", remedy="This passes by itself: run it again."
-        )
     return data["result"]
 
 
@@ -251,7 +240,9 @@ def _from_json(value: object, depth: int) -> OneTimeToken | None:
         if found:
             if value.get("used") is True:
                 raise UsageError("The one-time token is used up.", remedy="It was not sent. Get a new one-time token.")
-            url, expires = value.get("connectorURL"), _moment(value.get("expiresAt"))
+            url, expires = value.get("connectorURL"), moment_from(value.get("expiresAt"))
+            if expires and expires.year == 1:  # the Director's "never set", which stops no token
+                expires = None
             named = url if isinstance(url, str) and url else found.connector_url
             return replace(found, connector_url=named, expires_at=expires or found.expires_at)
     inner = (_from_json(one, depth + 1) for one in value.values() if isinstance(one, dict))
@@ -271,14 +262,6 @@ def _from_url(text: str) -> OneTimeToken:
         )
     endpoint = parts._replace(query="", fragment="").geturl() if parts.path.endswith("/graphql") else None
     return OneTimeToken(token.rstrip("=") + "==", endpoint)
-
-
-def _moment(text: object) -> datetime | None:
-    """A moment (UTC) as the Director writes it; None for anything else (the year 1 is none), which stops no token."""
-    with suppress(ValueError, OverflowError):
-        when = datetime.fromisoformat(text) if isinstance(text, str) else None
-        return when.astimezone(UTC) if when and when.tzinfo and when.year > 1 else None
-    return None
 
 
 def _what_instead(text: str) -> str:
@@ -337,21 +320,3 @@ def _optional_text(parent: object, name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise BadAnswer(f"{name} in UCL's answer is {_kind(value)}, not a text.", remedy=_CHECK_URL)
     return value or None
-
-
-def check_url(url: object, *, what: str = "The URL") -> str:
-    """An https URL with a host, as it was given.
-
-    Raises:
-        UsageError: it is anything else.
-    """
-    try:
-        parts = urlsplit(str(url))
-        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
-        usable = usable and "token=" not in unquote(str(url)).lower()
-    except ValueError:
-        usable = False
-    if not usable or not isinstance(url, str) or not url.isprintable() or " " in url:
-        shown = re.sub(r"(?is).*@|[?#&;].*|token=.*", "…", unquote(str(url)))  # where a password or a token may stand
-        raise UsageError(f"{what} must be an https URL without a token, not {shown!r}.", remedy="Copy it from UCL.")
-    return url

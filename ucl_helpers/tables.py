@@ -1,27 +1,15 @@
 """One way to show facts: as an HTML table in a notebook, as aligned text anywhere else. Pure."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from html import escape
 from itertools import zip_longest
 from typing import Any, ClassVar
 
+from ucl_helpers.errors import printable
+
 Row = Sequence[str]
 UNITS_SHOWN = 2
-_UNPRINTABLE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
-    r"|[\ud800-\udfff\U000e0000-\U000e0fff]"
-)
-
-
-def printable(text: str) -> str:
-    r"""The text with what a terminal or an encoder would trip over as escapes, such as ``\x1b`` and ``\ud800``.
-
-    Control characters other than newline and tab, marks that turn the direction of writing or cannot be seen, lone
-    surrogates.
-    """
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def text_table(rows: Sequence[Row]) -> str:
@@ -68,7 +56,7 @@ def span(length: timedelta) -> str:
     return ("-" if length < timedelta(0) and parts else "") + (" ".join(parts) or "0 s")
 
 
-class Shown:
+class Tabular:
     """Mixin: an object that tells its ``rows`` shows itself in a notebook, and as text by ``str``."""
 
     title: ClassVar[str] = ""

@@ -15,9 +15,9 @@ from notebook_runs import mode, printed, write_notebook
 
 from ucl_helpers import Home
 from ucl_helpers.connection import files
-from ucl_helpers.crypto import dump_key, make_key
 from ucl_helpers.headless.notebooks import notebooks_directory
 from ucl_helpers.headless.run import run_notebook
+from ucl_helpers.keys import dump_key, make_key
 from ucl_private_files import write_file
 
 OURS = sorted(path.name for path in notebooks_directory().glob("*.ipynb"))

@@ -165,7 +165,7 @@ def test_of_a_rehearsal_nothing_is_remembered(due, between):
 
 def test_no_secret_is_kept_and_no_text_without_end(due, between, monkeypatch):
     long = "x" * 10_000
-    monkeypatch.setattr(Renewal, "_ask_configuration", lambda _: (_ for _ in ()).throw(Unreachable(long)))
+    monkeypatch.setattr(Renewal, "_ask_configuration", lambda *_: (_ for _ in ()).throw(Unreachable(long)))
     with pytest.raises(Unreachable):
         renew(due)
     assert remembered(due).last_error.message == long[: attempts.MESSAGE_LENGTH]

@@ -12,7 +12,8 @@ from kubernetes_validate import ValidationError, validate
 from secrets_watch import CANARY
 
 from ucl_helpers.connection.exports import GenerationSpec, differing, generation_files
-from ucl_helpers.crypto import dump_certificates, dump_key, load_key
+from ucl_helpers.crypto import dump_certificates
+from ucl_helpers.keys import dump_key, load_key
 from ucl_helpers.models import fingerprint
 
 SECRET, OTHER = CANARY.encode(), b"another passphrase"

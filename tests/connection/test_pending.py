@@ -10,8 +10,9 @@ from stored import locked_out, names
 
 from ucl_helpers.connection import files
 from ucl_helpers.connection.pending import Pending, PendingState, prune_aside, set_aside
-from ucl_helpers.crypto import dump_certificates, dump_key, make_csr, parse_subject
+from ucl_helpers.crypto import dump_certificates, make_csr, parse_subject
 from ucl_helpers.errors import StorageFailed
+from ucl_helpers.keys import dump_key
 from ucl_helpers.models import Configuration, SignedCertificates
 
 TOKEN = "one-time-token"

@@ -24,8 +24,9 @@ from ucl_helpers import renew, revoke
 from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.pending import Pending, set_aside
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.crypto import dump_certificates, load_key
+from ucl_helpers.crypto import dump_certificates
 from ucl_helpers.errors import Refused, UCLError
+from ucl_helpers.keys import load_key
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.procedures.enrolment import establish
 from ucl_helpers.procedures.generations import export

@@ -20,10 +20,10 @@ from secrets_watch import CANARY
 from steps import install
 from tracing import record
 
-from ucl_helpers import crypto
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.crypto import make_csr, make_key, parse_subject
+from ucl_helpers.crypto import make_csr, parse_subject
 from ucl_helpers.errors import UsageError
+from ucl_helpers.keys import make_key
 from ucl_helpers.models import Configuration, OneTimeToken
 from ucl_helpers.procedures import procedure
 from ucl_helpers.procedures.enrolment import establish
@@ -50,7 +50,9 @@ class Ground:
         """Keys that were made once, and are not proved again each time they are read."""
         with (
             patch.object(procedure, "make_key", lambda bits: next(keys)),
-            patch.object(crypto, "load_pem_private_key", lambda data, password, **_: load_key(data, password=password)),
+            patch(
+                "ucl_helpers.keys.load_pem_private_key", lambda data, password, **_: load_key(data, password=password)
+            ),
         ):
             yield
 

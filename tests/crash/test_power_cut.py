@@ -23,9 +23,8 @@ from onlookers import Onlookers
 from powercut import CASES, CURRENT, Recording, by_hand, faults, token_for, token_is_unused
 from tracing import UNFIT
 
-from ucl_helpers import crypto
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import make_key
+from ucl_helpers.keys import make_key
 from ucl_helpers.procedures import procedure
 from ucl_sandbox import RunningSandbox, Sandbox
 
@@ -117,7 +116,7 @@ def quick_keys(monkeypatch):
     keys = cycle([make_key(2048) for _ in range(3)])
     monkeypatch.setattr(procedure, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
     unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
-    monkeypatch.setattr(crypto, "load_pem_private_key", unproved)
+    monkeypatch.setattr("ucl_helpers.keys.load_pem_private_key", unproved)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from ucl_helpers import crypto
 from ucl_helpers.procedures import procedure
 from ucl_helpers.wire import client
 
@@ -17,5 +16,5 @@ def quick(keys):
         patch.setattr(procedure, "make_key", lambda bits: next(keys))
         patch.setattr(client, "BACKOFF_SECONDS", (0.0,) * len(client.BACKOFF_SECONDS))
         unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
-        patch.setattr(crypto, "load_pem_private_key", unproved)
+        patch.setattr("ucl_helpers.keys.load_pem_private_key", unproved)
         yield

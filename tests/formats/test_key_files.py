@@ -24,10 +24,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from secrets_watch import CANARY
 
-from ucl_helpers.crypto import dump_certificates, dump_key, make_csr
+from ucl_helpers.crypto import dump_certificates, make_csr
 from ucl_helpers.errors import UsageError
 from ucl_helpers.formats.blocks import blocks, end_of, identify
 from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_in, keys_in
+from ucl_helpers.keys import dump_key
 from ucl_helpers.procedures.importing import read_identity, usable_ca
 from ucl_helpers.wire.tls import tls_context
 

@@ -17,12 +17,12 @@ from papermill.iorw import load_notebook_node, local_file_io_cwd
 from test_redaction import ONE_TIME, PEM
 
 from ucl_helpers.connection.files import write
-from ucl_helpers.crypto import dump_key, make_key
 from ucl_helpers.errors import SecretFound, UsageError
 from ucl_helpers.headless.execution import RedactingManager, local_path
 from ucl_helpers.headless.kernel_process import Bounds, cut
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.run import run_notebook
+from ucl_helpers.keys import dump_key, make_key
 from ucl_helpers.models import OUTCOME_MIME
 
 OURS = {"engine_name": "ucl", "kernel_name": "python3", "language": "python", "progress_bar": False}

@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
 from cryptography.x509 import ocsp
 
-from ucl_helpers.crypto import dump_certificates, dump_key, encode, make_csr, parse_subject
+from ucl_helpers.crypto import dump_certificates, encode, make_csr, parse_subject
 from ucl_helpers.errors import SecretFound
 from ucl_helpers.headless.notebooks import notebooks_directory
 from ucl_helpers.headless.parameters import refuse_secret
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.search import KnownSecrets, find_secret
+from ucl_helpers.keys import dump_key
 
 NOW, DAY = datetime(2026, 3, 1, tzinfo=UTC), timedelta(days=1)
 ALL = 99  # forms

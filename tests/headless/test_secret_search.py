@@ -28,8 +28,8 @@ from display_forms import FORMS, Key, NotInstalled
 from trying import TOO_DEAR, dearer
 
 import ucl_helpers.headless.redaction
-from ucl_helpers.crypto import dump_key
 from ucl_helpers.headless.redaction.search import BEARER, KEY, TOKEN, KnownSecrets, find_secret
+from ucl_helpers.keys import dump_key
 
 RSA, EC = key("leaf"), key("ec")
 PEM = dump_key(RSA).decode()

@@ -9,10 +9,11 @@ from test_secret_search import EC, OPAQUE, PEM, private
 
 from ucl_helpers.connection.files import write
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import dump_bundle, dump_certificates, dump_key, load_key, make_key
+from ucl_helpers.crypto import dump_certificates
 from ucl_helpers.headless.redaction import Redactor, sources
 from ucl_helpers.headless.redaction.search import find_secret
 from ucl_helpers.headless.redaction.sources import WatchedSecrets
+from ucl_helpers.keys import dump_bundle, dump_key, load_key, make_key
 
 PROTECTION = BestAvailableEncryption(b"a passphrase of some length")
 LINE = PEM.splitlines()[15]  # without a mark: found only if it is known

@@ -22,23 +22,20 @@ from ucl_helpers.crypto import (
     common_name,
     decode_certificates,
     dump_certificates,
-    dump_key,
     encode,
-    is_sealed,
-    load_key,
     make_csr,
-    open_key,
     parse_subject,
     read_certificates,
     same_subject,
     subject_text,
 )
 from ucl_helpers.errors import BadAnswer, ChecksFailed, InvalidSettings, UCLError, UsageError
+from ucl_helpers.keys import dump_key, is_sealed, load_key, open_key
 from ucl_helpers.models import Identity, Validity, fingerprint
-from ucl_helpers.operations import check_url, configuration_from, read_token, signed_from, token_from
+from ucl_helpers.operations import configuration_from, read_token, signed_from, token_from
 from ucl_helpers.policy import due, parse_duration
-from ucl_helpers.wire.client import Client
-from ucl_helpers.wire.headers import MAX_RETRY_AFTER, server_time
+from ucl_helpers.urls import check_url
+from ucl_helpers.wire.client import MAX_RETRY_AFTER, Client, server_time
 from ucl_sandbox.connector import _present
 from ucl_sandbox.csr import CsrRefusedError, ExpectedSubject, accept, elements, read_name, write_name
 from ucl_sandbox.graphql import Api
@@ -161,7 +158,7 @@ def look_at(chain):
         subject=leaf.subject,
         server_now=NOW,
         local_now=NOW + timedelta(hours=1),
-        due=due(validity, seed="x", now=NOW),
+        due=lambda _: due(validity, seed="x", now=NOW),
         previous=chain[-1],
         previous_ca=chain[1:],
     )

@@ -115,7 +115,7 @@ def shown_of(got):
     """All that may be shown of an answer, or of an error."""
     if isinstance(got, UCLError):
         return "".join([str(got), repr(got), repr(dict(got.data)), repr(vars(got)), repr(got.__cause__)])
-    return "".join([repr(got), repr(got.result), str(got.exchange), repr(got.exchange._repr_mimebundle_())])
+    return "".join([repr(got), repr(got.result), str(got.record), repr(got.record._repr_mimebundle_())])
 
 
 def telling(text):

@@ -21,7 +21,7 @@ from steps import install
 from tracing import KEEP_DUMPABLE, UNFIT
 
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import dump_key
+from ucl_helpers.keys import dump_key
 from ucl_sandbox import Sandbox
 
 

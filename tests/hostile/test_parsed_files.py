@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 from certificates import NOW, certificate
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import strategies as st
 from steps import pending_of
 from stored import chain, install, key_of
@@ -20,13 +21,14 @@ from ucl_helpers.connection.attempts import Attempts, raise_if_backing_off, reco
 from ucl_helpers.connection.pending import PendingState, prune_aside
 from ucl_helpers.connection.status import Status, status_of
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import Credentials, dump_certificates, dump_key, encode, make_csr, parse_subject
+from ucl_helpers.crypto import dump_certificates, encode, make_csr, parse_subject
 from ucl_helpers.errors import UCLError, Unreachable
 from ucl_helpers.headless.run import parameters_of
+from ucl_helpers.keys import Credentials, dump_key
 from ucl_helpers.models import Configuration, SignedCertificates
-from ucl_helpers.operations import check_url
 from ucl_helpers.procedures import revocation
 from ucl_helpers.procedures.resumption import open_pending, resume, tidy
+from ucl_helpers.urls import check_url
 
 SUBJECT = "O=Org,CN=client"
 ASKED = Configuration(SUBJECT, "rsa2048", None, "https://ucl.example/graphql", "one-time-token-1")
@@ -53,7 +55,7 @@ def connection(tmp_path_factory):
         raise Unreachable("No answer.")
     with pytest.MonkeyPatch.context() as patch:  # primes are slow to prove
         patch.setattr(
-            crypto, "load_pem_private_key", partial(crypto.load_pem_private_key, unsafe_skip_rsa_key_validation=True)
+            "ucl_helpers.keys.load_pem_private_key", partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
         )
         yield made
 

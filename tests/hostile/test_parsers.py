@@ -19,8 +19,9 @@ from ucl_helpers.crypto import parse_subject, read_certificates
 from ucl_helpers.errors import InvalidSettings, UCLError, UsageError
 from ucl_helpers.headless.parameters import accept, declared
 from ucl_helpers.models import Configuration
-from ucl_helpers.operations import check_url, read_token
+from ucl_helpers.operations import read_token
 from ucl_helpers.policy import parse_duration
+from ucl_helpers.urls import check_url
 from ucl_sandbox.csr import AcceptedCsr, CsrRefusedError, ExpectedSubject, Scheme, elements, first_pem_block
 from ucl_sandbox.csr import accept as accept_csr
 

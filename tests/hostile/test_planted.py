@@ -16,8 +16,8 @@ from steps import go
 
 from ucl_helpers import Renewal, establish, forget, import_identity, renew, revoke, rollback, status_of
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import load_key
 from ucl_helpers.errors import InvalidSettings, StorageFailed, UCLError
+from ucl_helpers.keys import load_key
 from ucl_helpers.procedures.importing import ImportedIdentity
 
 pytest_plugins = ["procedure_fixtures"]

@@ -25,19 +25,18 @@ import ucl_helpers
 from ucl_helpers import models
 from ucl_helpers.connection.status import Status
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import UCLError
-from ucl_helpers.models import Check, Checks, OneTimeToken, Outcome, Validity
+from ucl_helpers.keys import Credentials
+from ucl_helpers.models import CallRecord, Check, Checks, OneTimeToken, Outcome, Validity
 from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment
 from ucl_helpers.procedures.revocation import ValidIdentities, ValidIdentity
-from ucl_helpers.tables import Shown, html_table
+from ucl_helpers.tables import Tabular, html_table
 from ucl_helpers.views.cards import StepCard
 from ucl_helpers.views.cards import html_of as card_of
 from ucl_helpers.views.charts import Picture
 from ucl_helpers.views.explorer import Explorer
 from ucl_helpers.views.markup import breakable
 from ucl_helpers.views.notebook import Wait, broken, failure
-from ucl_helpers.wire.exchange import Exchange
 
 CHROMIUM = shutil.which("chromium")
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to render in")
@@ -63,7 +62,7 @@ def every_model(text, home):
         Outcome(text, text, {text: text, "list": [text]}),
         token,
         validity,
-        Exchange(text, text, text, {"csr": text, "x": [text]}, {"subject": text}),
+        CallRecord(text, text, text, {"csr": text, "x": [text]}, {"subject": text}),
         Status(text, text, NOW, True, text, text, text, validity, models.Due(False, NOW, text), text, text, text),
         ValidIdentities((identity, identity)),
         *(Enrolment(home.new("mine"), way) for way in (director, token)),
@@ -171,7 +170,7 @@ def own_representations(namespaces):
 
 def test_nothing_is_shown_by_other_ways_than_these():
     assert {one for one in own_representations(modules()) if one.__module__.startswith("ucl_helpers")} == {
-        Shown,
+        Tabular,
         Outcome,
         Picture,  # names of connections, dates and numbers only
         StepCard,  # the cards of its parts

@@ -24,7 +24,7 @@ from processes import DEADLINE, own_process, wait_until
 from test_side_by_side import issued, marks, wrongs
 
 from tools.make_fleet import make_fleet
-from ucl_helpers import crypto
+from ucl_helpers import keys
 from ucl_helpers.connection.store import Home
 from ucl_sandbox.control import LIMIT_PATH
 
@@ -56,7 +56,7 @@ def told(ready):
 
 def begin():
     """No proof of primes: what is tried afterwards is whether the certificate is accepted."""
-    crypto.load_pem_private_key = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
+    keys.load_pem_private_key = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
 
 
 def wrongs_of(home, first, known):

@@ -5,14 +5,15 @@ from functools import partial
 
 import pytest
 from certificates import NOW
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from secrets_watch import CANARY
 from stored import KilledError, chain, grow_old, install, key_of, killed_after, names
 
-from ucl_helpers import crypto
 from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import is_sealed, load_key, make_csr, parse_subject
+from ucl_helpers.crypto import make_csr, parse_subject
 from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed
+from ucl_helpers.keys import is_sealed, load_key
 from ucl_helpers.models import Configuration
 from ucl_helpers.procedures.generations import _choose, encrypt_keys, export, fingerprint_or_none
 from ucl_helpers.procedures.revocation import valid_identities
@@ -26,8 +27,8 @@ EXPORTS = '[exports]\ncombined = true\npkcs12 = "env:P12"\n'
 def passphrases(monkeypatch):
     monkeypatch.setenv("KEY", CANARY)
     monkeypatch.setenv("P12", CANARY + "-of-p12")
-    read = crypto.load_pem_private_key  # primes are slow to prove
-    monkeypatch.setattr(crypto, "load_pem_private_key", partial(read, unsafe_skip_rsa_key_validation=True))
+    unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)  # primes are slow to prove
+    monkeypatch.setattr("ucl_helpers.keys.load_pem_private_key", unproved)
 
 
 def choose(connection, text):

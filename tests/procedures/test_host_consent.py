@@ -12,7 +12,7 @@ from steps import events, go, install, pending_of, tree
 from ucl_helpers import Renewal, establish, renew, rollback
 from ucl_helpers.errors import HostChanged, SubjectChanged, Unreachable
 from ucl_helpers.procedures.importing import import_identity, read_identity
-from ucl_helpers.wire.tls import hostname
+from ucl_helpers.urls import hostname
 
 pytest_plugins = ["procedure_fixtures"]
 

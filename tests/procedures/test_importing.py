@@ -18,7 +18,6 @@ from steps import Clock, events, judged, tree
 
 from ucl_helpers import import_identity, read_identity, renew
 from ucl_helpers.connection.pending import Pending
-from ucl_helpers.crypto import make_key
 from ucl_helpers.errors import (
     AuthenticationFailed,
     Busy,
@@ -29,6 +28,7 @@ from ucl_helpers.errors import (
     Unreachable,
     UsageError,
 )
+from ucl_helpers.keys import make_key
 
 pytest_plugins = ["procedure_fixtures"]
 

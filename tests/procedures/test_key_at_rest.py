@@ -6,8 +6,8 @@ from secrets_watch import CANARY
 from steps import go
 
 from ucl_helpers.connection.status import status_of
-from ucl_helpers.crypto import dump_key, is_sealed
 from ucl_helpers.errors import InvalidSettings, KeyLocked
+from ucl_helpers.keys import dump_key, is_sealed
 from ucl_helpers.operate.doctor import diagnose
 from ucl_helpers.procedures.enrolment import establish
 from ucl_helpers.procedures.establishment import Establishment

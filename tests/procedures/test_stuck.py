@@ -18,8 +18,8 @@ from ucl_helpers import (
     valid_identities,
 )
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.crypto import dump_key
 from ucl_helpers.errors import BadAnswer, NewTokenNeeded, Unavailable, Unreachable, UsageError
+from ucl_helpers.keys import dump_key
 from ucl_helpers.operate.doctor import diagnose, diagnose_home
 
 pytest_plugins = ["procedure_fixtures"]

@@ -11,9 +11,8 @@ from test_tables import HOSTILE, MODELS, TOKEN
 
 from ucl_helpers import Renewal, renew, revoke, status_of, views
 from ucl_helpers.connection.status import Status
-from ucl_helpers.errors import RateLimited
+from ucl_helpers.errors import RateLimited, printable
 from ucl_helpers.models import Check, Due, Identity, Outcome, Validity, fingerprint
-from ucl_helpers.tables import printable
 from ucl_helpers.views.cards import Part, bar, chain, html_of, parts
 from ucl_helpers.views.charts import history
 from ucl_helpers.views.markup import Html, badge, element, table

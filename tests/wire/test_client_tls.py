@@ -10,7 +10,6 @@ from cryptography import x509
 from tls_servers import HOUR, QUERY, Authority, ec_key, proxying, result, serving
 
 from ucl_helpers.connection.store import Home
-from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import (
     AuthenticationFailed,
     CertificateRejected,
@@ -18,11 +17,13 @@ from ucl_helpers.errors import (
     UCLError,
     Unreachable,
 )
+from ucl_helpers.keys import Credentials
 from ucl_helpers.operate.doctor.examination import diagnose_way
 from ucl_helpers.operations import CONFIGURATION, REVOKE
+from ucl_helpers.urls import is_loopback
 from ucl_helpers.wire.client import Client
 from ucl_helpers.wire.proxy import proxy_for
-from ucl_helpers.wire.tls import is_loopback, tls_context
+from ucl_helpers.wire.tls import tls_context
 from ucl_sandbox import Sandbox
 
 
@@ -288,28 +289,22 @@ def _nothing(_):
 
 
 SYSTEM_TRUST = [
-    ("SSL_CERT_FILE", _missing, "names {}, which does not exist"),
-    ("SSL_CERT_FILE", _empty, "names {}, which is empty"),
-    ("SSL_CERT_FILE", _text, "names {}, which holds no certificate in PEM"),
-    ("SSL_CERT_FILE", _folder, "names {}, which cannot be read (Is a directory)"),
-    ("SSL_CERT_FILE", _nothing, "is set and empty, so no CAs are read from there"),
-    ("SSL_CERT_DIR", _missing, "names {}, which does not exist or is no folder"),
-    ("SSL_CERT_DIR", _empty, "names {}, which does not exist or is no folder"),
-    ("SSL_CERT_DIR", _folder, "names {}, which holds no CA under a name that OpenSSL looks for"),
+    *(("SSL_CERT_FILE", made) for made in (_missing, _empty, _text, _folder, _nothing)),
+    *(("SSL_CERT_DIR", made) for made in (_missing, _empty, _folder, _nothing)),
 ]
 
 
 @pytest.mark.kind("the right culprit: a variable that leads away from the system's CAs")
 @pytest.mark.parametrize("case", SYSTEM_TRUST)
 def test_a_variable_that_names_no_ca_is_named(ca, server_identity, tmp_path, monkeypatch, case):
-    variable, made, problem = case
+    variable, made = case
     value = made(tmp_path)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setenv(variable, str(value))
     with serving(result(), identity=server_identity) as server:
         error = ask(server.url, None)
         assert type(error) is ServerNotTrusted
-        assert f" {variable} {problem.format(value)}" in error.message
+        assert f" {variable} names {value or 'nothing'}, where OpenSSL finds no CA." in error.message
         assert error.remedy.startswith(f"Correct {variable}, or remove it: unset {variable}.")
         finding = diagnose_way(Home(tmp_path / "home"), server.url, seconds=5)["server trust"]
         assert (finding.status, finding.remedy) == ("failed", f"unset {variable}")

@@ -14,8 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ucl_helpers.crypto import dump_certificates, dump_key, parse_subject
+from ucl_helpers.crypto import dump_certificates, parse_subject
 from ucl_helpers.errors import CertificateRejected, ServerNotTrusted, Unreachable
+from ucl_helpers.keys import dump_key
 from ucl_helpers.wire.diagnosis import (
     GRACE,
     certificate_causes,

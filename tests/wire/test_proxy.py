@@ -16,13 +16,13 @@ from steps import go, install
 from tls_servers import DROPS, PAUSE, QUERY, Authority, Drip, accepting, ec_key, proxying, result, serving
 
 from ucl_helpers import Establishment, establish, renew
-from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import BadAnswer, NewTokenNeeded, ServerNotTrusted, UCLError, Unreachable, UsageError
-from ucl_helpers.models import OneTimeToken, Proxy
+from ucl_helpers.keys import Credentials
+from ucl_helpers.models import OneTimeToken
 from ucl_helpers.wire import diagnosis
 from ucl_helpers.wire.client import MAX_RECEIVED_BYTES, Client
-from ucl_helpers.wire.proxy import proxy_for
-from ucl_helpers.wire.tls import Bounds, open_socket, tls_context
+from ucl_helpers.wire.proxy import Proxy, proxy_for
+from ucl_helpers.wire.tls import CallLimits, open_socket, tls_context
 
 pytest_plugins = ["procedure_fixtures"]
 
@@ -481,7 +481,7 @@ def test_after_the_deadline_nothing_is_connected(seconds):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
         with suppress(TimeoutError):
-            open_socket("localhost", listening.getsockname()[1], 10, Bounds(seconds)).close()
+            open_socket("localhost", listening.getsockname()[1], 10, CallLimits(seconds)).close()
         with nullcontext() if seconds > 0 else pytest.raises(BlockingIOError):
             listening.accept()[0].close()
 
@@ -492,7 +492,7 @@ def test_after_the_deadline_no_handshake_begins(seconds):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         context = tls_context(None, None)
-        context.bounds = Bounds(seconds)
+        context.bounds = CallLimits(seconds)
         ours.settimeout(0.1)
         with pytest.raises(TimeoutError):
             context.wrap_socket(ours, server_hostname="localhost")
@@ -507,7 +507,7 @@ def test_after_the_deadline_nothing_is_sent(ca, identity, expired):
         context = tls_context(ca.ca_file, None)
         raw = socket.create_connection(("127.0.0.1", server.port))
         with context.wrap_socket(raw, server_hostname="localhost") as connection:
-            context.bounds = Bounds(-1 if expired else 30)
+            context.bounds = CallLimits(-1 if expired else 30)
             with pytest.raises(TimeoutError) if expired else nullcontext():
                 connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
                 assert connection.recv(4) == b"HTTP"

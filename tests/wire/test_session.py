@@ -20,9 +20,10 @@ from requests.auth import HTTPBasicAuth
 from steps import install
 from tls_servers import HOUR, Authority, accepting, answer, proxying
 
-from ucl_helpers import crypto, renew, revoke
+from ucl_helpers import renew, revoke
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
+from ucl_helpers.keys import dump_key, make_key
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.procedures import procedure
 from ucl_helpers.procedures.generations import export
@@ -117,7 +118,7 @@ def both(ucl, authority, tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """Renewals with keys that are there already."""
-    keys = cycle([crypto.make_key(2048), rsa_key()])
+    keys = cycle([make_key(2048), rsa_key()])
     monkeypatch.setattr(procedure, "make_key", lambda _: next(keys))
     monkeypatch.setattr(client, "BACKOFF_SECONDS", ())
 
@@ -325,7 +326,7 @@ def spoil_key(path, folder):
 
 
 def another_key(path, folder):
-    (path / "key.pem").write_bytes(crypto.dump_key(crypto.make_key(2048)))
+    (path / "key.pem").write_bytes(dump_key(make_key(2048)))
 
 
 def lose_chain(path, folder):

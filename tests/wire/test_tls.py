@@ -13,9 +13,9 @@ from cryptography import x509
 from secrets_watch import CANARY
 from tls_servers import Authority
 
-from ucl_helpers.crypto import Credentials, dump_key
 from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed, UsageError
-from ucl_helpers.operations import check_url
+from ucl_helpers.keys import Credentials, dump_key
+from ucl_helpers.urls import check_url
 from ucl_helpers.wire.client import Client
 from ucl_helpers.wire.tls import tls_context
 

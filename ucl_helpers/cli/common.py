@@ -147,8 +147,8 @@ def notifying_on_error(connection: Connection) -> Iterator[None]:
 def print_error(error: UCLError, exit_code: int, *, json_output: bool) -> None:
     """Print an error: for people on standard error, for programs as JSON on standard output."""
     if json_output:
-        facts = {"outcome": "failed", "error": type(error).__name__, "message": error.message, "remedy": error.remedy}
-        click.echo(json.dumps({**facts, "exitCode": exit_code, "data": dict(error.data)}, indent=1, default=str))
+        facts = {"outcome": "failed", **error.as_json(), "exitCode": exit_code, "data": dict(error.data)}
+        click.echo(json.dumps(facts, indent=1, default=str))
         return
     click.secho(f"{type(error).__name__}: {error.message}", err=True, fg="red")
     if error.remedy:

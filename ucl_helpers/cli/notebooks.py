@@ -14,9 +14,8 @@ from click.shell_completion import CompletionItem
 from ucl_helpers.cli.common import FILE, Duration, as_json, notifying_on_error, say, with_home
 from ucl_helpers.connection.files import make_output_folder
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import UCLError, UsageError, explained_by
+from ucl_helpers.errors import UCLError, UsageError, explained_by, printable
 from ucl_helpers.extras import require
-from ucl_helpers.tables import printable
 
 if TYPE_CHECKING:
     from ucl_helpers.headless.run import RunResult

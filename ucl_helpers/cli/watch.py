@@ -15,8 +15,8 @@ from ucl_helpers.connection.exports import EXPORTS
 from ucl_helpers.connection.journal import NUMBER
 from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import UCLError, UsageError
-from ucl_helpers.tables import moment, printable, text_table
+from ucl_helpers.errors import UCLError, UsageError, printable
+from ucl_helpers.tables import moment, text_table
 
 if TYPE_CHECKING:
     from ucl_helpers.operate.doctor import Diagnoses, Diagnosis

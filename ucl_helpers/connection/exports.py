@@ -14,8 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers.connection import toml_tables
-from ucl_helpers.crypto import dump_bundle, dump_certificates, dump_key, is_sealed, load_bundle, load_key
+from ucl_helpers.crypto import dump_certificates
 from ucl_helpers.errors import UsageError
+from ucl_helpers.keys import dump_bundle, dump_key, is_sealed, load_bundle, load_key
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
 

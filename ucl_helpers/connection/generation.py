@@ -20,17 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ucl_helpers.clock import moment_from
 from ucl_helpers.connection import access, exports, files
 from ucl_helpers.connection.exports import json_object
-from ucl_helpers.crypto import (
-    Credentials,
-    Passphrase,
-    is_sealed,
-    load_key,
-    no_passphrase,
-    open_key,
-    public_key_of,
-    read_certificates,
-)
+from ucl_helpers.crypto import public_key_of, read_certificates
 from ucl_helpers.errors import BadAnswer, StorageFailed, UCLError
+from ucl_helpers.keys import Credentials, Passphrase, is_sealed, load_key, no_passphrase, open_key
 from ucl_helpers.models import Validity, fingerprint
 
 MARK_LENGTH = 12  # digits of the fingerprint in a generation's name

@@ -25,20 +25,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ucl_helpers.clock import MOST_SECONDS
 from ucl_helpers.connection import files
 from ucl_helpers.connection.exports import json_object
-from ucl_helpers.crypto import (
-    Credentials,
-    Passphrase,
-    decode_certificates,
-    dump_certificates,
-    dump_key,
-    is_sealed,
-    no_passphrase,
-    open_key,
-    parse_subject,
-    public_key_of,
-    read_certificates,
-)
+from ucl_helpers.crypto import decode_certificates, dump_certificates, parse_subject, public_key_of, read_certificates
 from ucl_helpers.errors import BadAnswer, KeyLocked, UCLError, UsageError
+from ucl_helpers.keys import Credentials, Passphrase, dump_key, is_sealed, no_passphrase, open_key
 from ucl_helpers.models import Configuration, SignedCertificates
 
 _UNKNOWN_LIFETIME = timedelta(days=366)

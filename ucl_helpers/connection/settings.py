@@ -44,9 +44,9 @@ from ucl_helpers.connection import files
 from ucl_helpers.connection import toml_tables as tables
 from ucl_helpers.connection.access import Access
 from ucl_helpers.connection.exports import EXPORTS, all_exports
-from ucl_helpers.crypto import DEFAULT_BITS, key_length
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.formats.texts import text_of
+from ucl_helpers.keys import DEFAULT_BITS, key_length
 from ucl_helpers.policy import MIN_INTERVAL, parse_duration
 
 MAX_CHARACTERS = 10_000

@@ -15,7 +15,7 @@ from ucl_helpers.crypto import subject_text
 from ucl_helpers.errors import InvalidSettings, Outage, UCLError
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.policy import refusal_ends, state
-from ucl_helpers.tables import Row, Shown, moment, span
+from ucl_helpers.tables import Row, Tabular, moment, span
 
 if TYPE_CHECKING:
     from ucl_helpers.connection.store import Connection
@@ -44,7 +44,7 @@ class UnderWay:
 
 
 @dataclass(frozen=True)
-class Status(Shown):
+class Status(Tabular):
     """What is known of a connection at ``now`` (UTC).
 
     ``state`` is one of :data:`ucl_helpers.connection.status.STATES`.

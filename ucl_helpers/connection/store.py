@@ -56,8 +56,8 @@ from ucl_helpers.connection.state import Activation, Verdict, Verdicts, failures
 from ucl_helpers.crypto import common_name
 from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.models import Due, Validity, fingerprint
-from ucl_helpers.operations import check_url
 from ucl_helpers.policy import due
+from ucl_helpers.urls import check_url
 
 if TYPE_CHECKING:
     from ucl_helpers.wire.session import Session

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from ucl_helpers.connection.status import Status
-from ucl_helpers.errors import Busy, RateLimited, RetryLater, UCLError, Waiting
+from ucl_helpers.errors import Busy, RateLimited, RetryLater, UCLError, Waiting, printable
 from ucl_helpers.fleet.pacing import Verdict, verdict
-from ucl_helpers.tables import Row, moment, printable, span, text_table
+from ucl_helpers.tables import Row, moment, span, text_table
 
 SHOWN = 20
 """How many connections a table names; the others are counted."""

@@ -21,7 +21,7 @@ from ucl_helpers.errors import UsageError
 from ucl_helpers.extras import missing
 from ucl_helpers.models import Check, Validity
 from ucl_helpers.policy import JITTER, due, fraction_bytes
-from ucl_helpers.tables import Row, Shown, span
+from ucl_helpers.tables import Row, Tabular, span
 
 try:
     import numpy as np
@@ -97,7 +97,7 @@ class Fleet:
 
 
 @dataclass(frozen=True, eq=False)
-class Year(Shown):
+class Year(Tabular):
     """What came of a fleet.
 
     Attributes:
@@ -165,7 +165,7 @@ class Year(Shown):
 
 
 @dataclass(frozen=True)
-class Years(Shown):
+class Years(Tabular):
     """Years by what tells them apart, for a look at them side by side."""
 
     years: Mapping[str, Year]

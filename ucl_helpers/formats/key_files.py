@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12KeyAndCertificates, load_pkcs12
 
-from ucl_helpers.crypto import MIN_BITS
 from ucl_helpers.errors import UsageError
 from ucl_helpers.formats.blocks import (
     CERTIFICATE,
@@ -25,7 +24,6 @@ from ucl_helpers.formats.blocks import (
     PKCS12,
     SEALED_KEY,
     UNREADABLE,
-    UNUSABLE,
     Block,
     blocks,
     elements,
@@ -33,6 +31,7 @@ from ucl_helpers.formats.blocks import (
     wrapped,
     wrong_kind,
 )
+from ucl_helpers.keys import MIN_BITS, UNUSABLE
 
 _CERTIFICATE_FORMS = "Give a certificate as PEM, DER, PKCS #7 or PKCS #12."
 _BAG_TYPES = bytes.fromhex("060b2a864886f70d010c0a01")  # keyBag 1, pkcs8ShroudedKeyBag 2

@@ -57,7 +57,7 @@ class Record:
         outcome = redactor.value(_ending(cells, shown, error), "outcome")
         if (secret := redactor.error()) and outcome["outcome"] != STOPPED:
             also = f" It also failed: {outcome.get('error')}: {outcome.get('message')}" if outcome["exitCode"] else ""
-            outcome |= _failure(secret) | {"outcome": outcome["outcome"], "message": secret.message + also}
+            outcome |= secret.as_json() | {"message": secret.message + also}
         outcome["connection"] = name = shown.get("connection") or self.parameters.get("connection") or None
         with suppress(UCLError, OSError, ValueError):  # there may be no such connection
             if isinstance(name, str):
@@ -168,7 +168,7 @@ def _ending(cells: Cells, shown: Mapping[str, Any], error: BaseException | None)
         remedy = "Nothing is lost; run it again to go on."
         return {"outcome": STOPPED, "exitCode": code, "message": "The run was told to stop.", "remedy": remedy}
     if isinstance(error, UCLError):
-        return _failure(error)
+        return {"outcome": "failed", **error.as_json()}
     unrun = [number for number, cell in enumerate(cells, 1) if _is_unrun(cell)]
     if isinstance(error, CellFailed) and error.is_exit:
         rest = f"; cells after it were not run: {len(unrun)}" if unrun else ""
@@ -186,11 +186,6 @@ def _is_unrun(cell: Mapping[str, Any]) -> bool:
     """Return whether a code cell was never begun."""
     status = cell["metadata"].get("papermill", {}).get("status")
     return cell["cell_type"] == "code" and status not in {"completed", "failed"}
-
-
-def _failure(error: UCLError) -> dict[str, Any]:
-    described = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy or None}
-    return {"outcome": "failed", "exitCode": error.exit_code, **described}
 
 
 def timestamp(at: datetime) -> str:

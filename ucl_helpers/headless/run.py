@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from ucl_helpers.connection.files import make_output_folder, read_regular, storage, write
-from ucl_helpers.errors import DeadlineExceeded, SecretRedacted, UCLError, UsageError
+from ucl_helpers.errors import DeadlineExceeded, SecretRedacted, UCLError, UsageError, printable
 from ucl_helpers.headless import DEADLINE, KERNEL_NAME, RunContext
 from ucl_helpers.headless.interruption import hold_locked, noting_signals, remove_abandoned
 from ucl_helpers.headless.notebooks import LARGEST_NOTEBOOK, read_notebook
 from ucl_helpers.headless.outcome import outcome_path, write_outcome, write_refusal
 from ucl_helpers.headless.parameters import Parameter, accept, declared
-from ucl_helpers.tables import printable
 
 KEEP = 200
 """So many runs are kept."""

@@ -103,8 +103,7 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
 
 
 def _failed(error: UCLError) -> dict[str, Any]:
-    told = {"outcome": "failed", "exitCode": error.exit_code, "error": type(error).__name__}
-    return {**told, "message": error.message, "remedy": error.remedy}
+    return {"outcome": "failed", **error.as_json()}
 
 
 def _come_back(connection: Connection) -> str:

@@ -16,12 +16,12 @@ from typing import Literal
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.status import STATES, Status, needs, status_of
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import Busy, RetryLater
+from ucl_helpers.errors import Busy, RetryLater, printable
 from ucl_helpers.extras import install_command, is_installed
 from ucl_helpers.headless.notebooks import PACKAGE
 from ucl_helpers.operate.doctor.findings import Commands, shell
 from ucl_helpers.operate.doctor.on_disk import OnDisk
-from ucl_helpers.tables import moment, printable, text_table
+from ucl_helpers.tables import moment, text_table
 
 MOST = 10
 """So many connections are named; of more, so many of those that need something."""

@@ -24,12 +24,12 @@ from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.settings import Hook
 from ucl_helpers.connection.state import pending_for, pending_hooks
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.errors import Busy, HookFailed, StorageFailed, UsageError
+from ucl_helpers.errors import Busy, HookFailed, StorageFailed, UsageError, printable
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.sources import WatchedSecrets
 from ucl_helpers.models import Outcome
 from ucl_helpers.operate import programs
-from ucl_helpers.tables import Row, Shown, moment, printable
+from ucl_helpers.tables import Row, Tabular, moment
 
 __all__ = ["HookResult", "HookResults", "pending_hooks", "run_hooks"]
 
@@ -70,7 +70,7 @@ class HookResult:
 
 
 @dataclass(frozen=True)
-class HookResults(Shown):
+class HookResults(Tabular):
     """What all hooks of a connection came to.
 
     Attributes:
@@ -134,9 +134,7 @@ class HookResults(Shown):
         facts: dict[str, Any] = {**outcome.facts, "hooks": self.summary}
         if (error := self.error) is None or outcome.exit_code:
             return replace(outcome, facts=facts)
-        facts |= {"hooks_failed": ", ".join(self.failed), "error": type(error).__name__}
-        facts |= {"message": error.message, "remedy": error.remedy}
-        return replace(outcome, facts=facts, exit_code=error.exit_code)
+        return replace(outcome, facts=facts | {"hooks_failed": ", ".join(self.failed)}).with_error(error)
 
     def rows(self) -> list[Row]:
         """One row for each hook, with the output of a failed one below its reason."""

@@ -30,10 +30,10 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.files import require_own_links, write
 from ucl_helpers.connection.status import LOST, STATES, Status, needs, status_of
 from ucl_helpers.connection.store import Home
-from ucl_helpers.errors import Outage, UCLError, UsageError
+from ucl_helpers.errors import Outage, UCLError, UsageError, printable
 from ucl_helpers.extras import require
 from ucl_helpers.models import Due, Validity
-from ucl_helpers.tables import moment, printable, span
+from ucl_helpers.tables import moment, span
 
 Word = Literal["OK", "UNKNOWN", "WARNING", "CRITICAL"]
 EXIT_CODES: dict[Word, int] = {"OK": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}

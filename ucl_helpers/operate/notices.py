@@ -21,11 +21,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from ucl_helpers import errors
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import remembered
@@ -34,12 +33,22 @@ from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.core_dumps import no_dumps_at_all
-from ucl_helpers.errors import Busy, HookFailed, Outage, PossibleOutage, UCLError, UsageError, Waiting
+from ucl_helpers.errors import (
+    Busy,
+    HookFailed,
+    Outage,
+    PossibleOutage,
+    UCLError,
+    UsageError,
+    Waiting,
+    error_class,
+    printable,
+)
 from ucl_helpers.extras import require
 from ucl_helpers.models import Outcome
 from ucl_helpers.operate.hooks import HookResults, run_hooks
 from ucl_helpers.operate.monitoring import verdict
-from ucl_helpers.tables import moment, printable, span
+from ucl_helpers.tables import moment, span
 
 Kind = Literal["failure", "reminder", "recovery"]
 REMIND_AFTER = timedelta(hours=23)  # a daily run may be early
@@ -71,9 +80,7 @@ def complete_run(connection: Connection, outcome: Outcome) -> CompletedRun:
     try:
         hooks = run_hooks(connection)
     except UCLError as error:
-        facts = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy or None}
-        outcome = replace(outcome, facts={**outcome.facts, **facts}, exit_code=error.exit_code)
-        completed = CompletedRun(outcome, HookResults(connection.name), error)
+        completed = CompletedRun(outcome.with_error(error), HookResults(connection.name), error)
     else:
         completed = CompletedRun(hooks.complete(outcome), hooks, hooks.error)
     if completed.error or outcome.outcome in _SUCCESSES:
@@ -109,8 +116,7 @@ def report_notebook_run(connection: Connection, outcome: Mapping[str, Any]) -> N
     if not code:
         notify(connection, None)
         return
-    kind = getattr(errors, str(outcome.get("error")), UCLError)
-    kind = kind if isinstance(kind, type) and issubclass(kind, UCLError) else UCLError
+    kind = error_class(outcome.get("error")) or UCLError
     message = str(outcome.get("message") or f"The run ended with exit code {code}.")
     error = kind(message, remedy=outcome.get("remedy") or "")
     if isinstance(error, HookFailed):

@@ -22,7 +22,16 @@ from ucl_helpers.connection.files import remove_tree, storage, write
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.settings import dump_settings
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import Busy, Refused, ServerNotTrusted, StorageFailed, UCLError, UnknownConnection, UsageError
+from ucl_helpers.errors import (
+    Busy,
+    Refused,
+    ServerNotTrusted,
+    StorageFailed,
+    UCLError,
+    UnknownConnection,
+    UsageError,
+    printable,
+)
 from ucl_helpers.extras import require
 from ucl_helpers.formats.texts import text_of
 from ucl_helpers.headless.parameters import is_attended
@@ -32,7 +41,6 @@ from ucl_helpers.procedures.acceptance import is_accepted
 from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment, access_from, establish
 from ucl_helpers.procedures.importing import import_identity, read_identity, usable_ca
 from ucl_helpers.procedures.renewal import renew
-from ucl_helpers.tables import printable
 from ucl_helpers.wire.client import Client
 
 if TYPE_CHECKING:

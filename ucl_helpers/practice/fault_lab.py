@@ -23,7 +23,7 @@ from ucl_helpers.extras import missing_for
 from ucl_helpers.models import Check, Checks, Outcome
 from ucl_helpers.procedures.acceptance import is_accepted
 from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment
-from ucl_helpers.tables import Row, Shown
+from ucl_helpers.tables import Row, Tabular
 
 try:
     from ucl_sandbox import Fault, Sandbox
@@ -36,7 +36,7 @@ FOLDER = "ucl-fault-lab-"  # tools/stand_ins.py recognises the folder by this pr
 
 
 @dataclass(frozen=True)
-class Calls(Shown):
+class Calls(Tabular):
     """Calls as UCL saw them, oldest first."""
 
     received: Sequence[Received]

@@ -23,7 +23,6 @@ from ucl_helpers.connection.attempts import answered, remembered
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.state import Verdict
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -36,6 +35,7 @@ from ucl_helpers.errors import (
     Unreachable,
     UsageError,
 )
+from ucl_helpers.keys import Credentials
 from ucl_helpers.models import Identity, Validity, Verification, fingerprint
 from ucl_helpers.operations import CONFIGURATION, VIEWER, configuration_from
 from ucl_helpers.policy import refusal_ends

@@ -28,9 +28,10 @@ from ucl_helpers.errors import (
     UsageError,
 )
 from ucl_helpers.models import OneTimeToken, Outcome
-from ucl_helpers.operations import ONE_TIME_TOKEN, check_url, read_bearer, read_token, token_from
+from ucl_helpers.operations import ONE_TIME_TOKEN, read_bearer, read_token, token_from
 from ucl_helpers.procedures.establishment import Establishment, require_unexpired
-from ucl_helpers.tables import Row, Shown
+from ucl_helpers.tables import Row, Tabular
+from ucl_helpers.urls import check_url
 from ucl_helpers.wire.client import Client
 
 _DIRECTOR = ("director_url", "tenant", "application_id", "bearer")
@@ -118,7 +119,7 @@ def _remembered_endpoint(connection: Connection | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Enrolment(Shown):
+class Enrolment(Tabular):
     """A connection, and the token or the access to the Director by which it can be established."""
 
     connection: Connection

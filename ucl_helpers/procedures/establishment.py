@@ -10,6 +10,7 @@ Invariants that this file keeps:
 """
 
 import shlex
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -30,10 +31,10 @@ from ucl_helpers.errors import (
     UsageError,
 )
 from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, SignedCertificates, Verification
-from ucl_helpers.operations import CONFIGURATION_WITH_TOKEN, SIGN, check_url
 from ucl_helpers.procedures.acceptance import is_accepted, may_be_outage, require_not_accepted
 from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.tables import moment
+from ucl_helpers.urls import check_url
 from ucl_helpers.wire.client import Answer, Client
 
 
@@ -43,6 +44,7 @@ class Establishment(Procedure):
     kind = "establish"
     done = "established"
     idle = "already-established"
+    asks_for_token = True
 
     _token: OneTimeToken | None = None
 
@@ -100,7 +102,7 @@ class Establishment(Procedure):
         """True when an interrupted run left an answer, or a token that is not used yet."""
         return self.pending.answer() is not None or self.pending.token() is not None
 
-    def _ask_configuration(self) -> Answer:
+    def _ask_configuration(self, operation: str, variables: Mapping[str, str]) -> Answer:
         if self._token is None:
             raise NewTokenNeeded(
                 f"{self.connection.name} is not established and no one-time token is at hand.",
@@ -109,7 +111,7 @@ class Establishment(Procedure):
         if self._token.connector_url is None:
             raise UsageError("The token's endpoint is not known.", remedy="Give --connector-url.")
         try:
-            return self._call(self._token.token, self._token.connector_url, CONFIGURATION_WITH_TOKEN)
+            return self._call(self._token.token, self._token.connector_url, operation, variables)
         except AuthenticationFailed as error:
             anew = f"To go on with a new one: {self._with_a_new_token()}"
             if self._token.expires_at is None or not may_be_outage(error):
@@ -144,11 +146,11 @@ class Establishment(Procedure):
             )
         return token, url
 
-    def _ask_signature(self, csr: str) -> Answer:
+    def _ask_signature(self, operation: str, variables: Mapping[str, str]) -> Answer:
         token, url = self._kept_token()
         self.pending.keep_token(None)  # the request that carries it uses it up, whatever comes back
         try:
-            answer = self._call(token, url, SIGN, csr=csr)
+            answer = self._call(token, url, operation, variables)
         except (ServerNotTrusted, UsageError):
             self.pending.keep_token(token)  # nothing was sent
             raise
@@ -193,7 +195,7 @@ class Establishment(Procedure):
             words += ["--home", str(connection.home.path)]
         return shlex.join(words)
 
-    def _call(self, token: str, url: str, operation: str, **variables: str) -> Answer:
+    def _call(self, token: str, url: str, operation: str, variables: Mapping[str, str]) -> Answer:
         headers, ca = {"connector-token": token}, self._server_ca or self.pending.server_ca
         with Client(url, "token", ca_file=ca, headers=headers, retry=False) as client:
             return client.call(operation, variables)

@@ -23,13 +23,12 @@ from ucl_helpers.connection.exports import EXPORTS, generation_files, is_protect
 from ucl_helpers.connection.generation import Generation, differing_files, write_generation
 from ucl_helpers.connection.state import Verdict
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.crypto import Passphrase, no_passphrase, open_key
 from ucl_helpers.errors import KeyLocked, Refused, StorageFailed, UsageError
+from ucl_helpers.keys import Passphrase, no_passphrase, open_key
 from ucl_helpers.models import Configuration, Outcome
-from ucl_helpers.operations import check_url
 from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director
 from ucl_helpers.tables import moment
-from ucl_helpers.wire.tls import hostname
+from ucl_helpers.urls import another_host, check_url
 
 
 def fingerprint_or_none(generation: Generation | None) -> str | None:
@@ -48,16 +47,17 @@ def generation_metadata(
     *,
     now: datetime,
     previous: str | None,
-    accepted_host: str | None = None,
+    consented: bool = False,
 ) -> dict[str, str | None]:
     """Return ``connection.json`` of a new generation: URLs, where it came from, when (UTC).
 
-    ``accepted_host`` is kept only if it is not the host in use: the user agrees to it once.
+    The host that UCL names is kept if the user has ``consented`` to it and it is another one than that in use.
     """
+    host = another_host(configuration.certificate_secured_connector_url, url) if consented else None
     return {
         "source": source,
         "connectorUrl": url,
-        **({"acceptedHost": accepted_host} if accepted_host not in {None, hostname(url)} else {}),
+        **({"acceptedHost": host} if host else {}),
         "directorUrl": configuration.director_url,
         "subject": configuration.subject,
         "created": now.isoformat(timespec="seconds"),

@@ -28,11 +28,12 @@ from ucl_helpers.errors import AuthenticationFailed, StorageFailed, UsageError
 from ucl_helpers.formats.blocks import CERTIFICATE, PKCS7, blocks, identify
 from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_in, keys_in, needs_passphrase
 from ucl_helpers.models import Outcome, fingerprint
-from ucl_helpers.operations import check_url, configuration_from
+from ucl_helpers.operations import configuration_from
 from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director, require_not_accepted
 from ucl_helpers.procedures.generations import fingerprint_or_none, generation_metadata, outcome_of
+from ucl_helpers.urls import another_host, check_url
 from ucl_helpers.wire.client import Answer
-from ucl_helpers.wire.tls import hostname, tls_context
+from ucl_helpers.wire.tls import tls_context
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,9 @@ def import_identity(
         connection.accepted(imported)
         answered(connection)
         connection.record("imported", fingerprint=imported, previous=previous, generation=generation.name)
-        named, warning = hostname(configuration.certificate_secured_connector_url), None
-        if named not in {None, hostname(url)}:
-            warning = f"UCL names the host {named} for the certificate endpoint; a renewal asks for your consent"
+        warning = None
+        if host := another_host(configuration.certificate_secured_connector_url, url):
+            warning = f"UCL names the host {host} for the certificate endpoint; a renewal asks for your consent"
         return outcome_of(connection, "imported", clock(), previous=previous, warnings=warning)
 
 

@@ -23,13 +23,14 @@ from typing import Any, ClassVar, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from ucl_helpers.checks import Expected, check_identity, require
+from ucl_helpers import steps
+from ucl_helpers.checks import Expected
 from ucl_helpers.clock import Clock
 from ucl_helpers.connection.attempts import answered, recording_attempt
 from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.pending import prune_aside
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.crypto import Credentials, decode_certificates, encode, key_length, make_csr, make_key, parse_subject
+from ucl_helpers.crypto import parse_subject
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -39,7 +40,9 @@ from ucl_helpers.errors import (
     UCLError,
     UsageError,
 )
+from ucl_helpers.keys import Credentials, key_length, make_key
 from ucl_helpers.models import (
+    CallRecord,
     Configuration,
     Identity,
     NotNeeded,
@@ -48,15 +51,12 @@ from ucl_helpers.models import (
     SigningRequest,
     Verification,
 )
-from ucl_helpers.operations import configuration_from, signed_from
 from ucl_helpers.procedures.acceptance import explain_refusal, verify
 from ucl_helpers.procedures.generations import fingerprint_or_none, generation_metadata, outcome_of
 from ucl_helpers.procedures.resumption import open_pending, require_same_pending, resume, tidy, trust
 from ucl_helpers.progress import waiting
 from ucl_helpers.tables import moment, span
 from ucl_helpers.wire.client import Answer, Client
-from ucl_helpers.wire.exchange import Exchange
-from ucl_helpers.wire.tls import hostname
 
 STEP_WAIT_SECONDS = 10.0
 MAX_REJECTED = 3
@@ -92,6 +92,7 @@ class Procedure(ABC):
     kind: ClassVar[str]
     done: ClassVar[str]
     idle: ClassVar[str]
+    asks_for_token = False  # with the configuration: a new connection signs with it
     rehearsal = False  # of one nothing is remembered
     wait: Callable[[float], object] = staticmethod(time.sleep)  # for so many seconds
 
@@ -102,10 +103,11 @@ class Procedure(ABC):
         self._server_ca, self._clock = server_ca, clock
         self._key = KeyMaker(self.bits)
         self._client: Client | None = None
+        self._answer: Answer | None = None
         self._results: dict[str, Any] = {}
         self._id: str | None = None
         self._outcome: Outcome | None = None
-        self.exchange: Exchange | None = None  # the last call, for people to look at
+        self.exchange: CallRecord | None = None
         self.not_needed: NotNeeded | None = None
         with connection.lock.held(wait=STEP_WAIT_SECONDS):
             tidy(connection, self.pending)
@@ -113,10 +115,10 @@ class Procedure(ABC):
             self._previous = self._base if fingerprint_or_none(self._base) else None
 
     @abstractmethod
-    def _ask_configuration(self) -> Answer: ...
+    def _ask_configuration(self, operation: str, variables: Mapping[str, str]) -> Answer: ...
 
     @abstractmethod
-    def _ask_signature(self, csr: str) -> Answer: ...
+    def _ask_signature(self, operation: str, variables: Mapping[str, str]) -> Answer: ...
 
     @abstractmethod
     def _consent(self, configuration: Configuration) -> None: ...
@@ -224,13 +226,11 @@ class Procedure(ABC):
     def _configuration(self) -> Configuration:
         kept = resume(self.pending, self.kind, self._base, self.bits, self._is_outdated)
         if kept is None:
-            answer = self._ask_configuration()
-            self.exchange = answer.exchange
-            kept = configuration_from(answer.result)
+            kept = steps.configuration(self._recording(self._ask_configuration), with_token=self.asks_for_token)
             host = self._new_host(kept)
             self._consent(kept)
             open_pending(self.pending, kept, kind=self.kind, base=self._base, bits=self.bits, server_ca=self._server_ca)
-            self._note_time(answer)
+            self._note_time()
         else:
             host = self._new_host(kept)
             trust(self.pending, self.kind, self._server_ca)
@@ -245,8 +245,7 @@ class Procedure(ABC):
         subject = self._results["configuration"].subject
         reused = self.pending.has_request
         if not reused:
-            key = self._key.key()
-            self.pending.keep_request(key, make_csr(key, parse_subject(subject)))
+            self.pending.keep_request(*steps.request(subject, self.bits, make=lambda _: self._key.key()))
         csr = self.pending.csr().decode("ascii")
         return SigningRequest(subject, self.bits, csr, str(self.pending.key_path), reused)
 
@@ -260,33 +259,42 @@ class Procedure(ABC):
             return kept
         self.pending.about_to_send(self._clock())
         self.connection.record("signing-requested", pending=self._id)
-        answer = self._ask_signature(encode(self.pending.csr()))
-        self.exchange = answer.exchange
-        signed = signed_from(answer.result)
+        signed = steps.sign(self._recording(self._ask_signature), self.pending.csr())
         self.pending.keep_answer(signed)
-        self._note_time(answer)
+        self._note_time()
         return signed
 
     def _decode(self) -> Identity:
         try:
-            return decoded(self._results["sign"], self._expected)
+            return steps.decode(self._results["sign"], self._expected())
         except (ChecksFailed, BadAnswer) as error:
             self._reject(error)
             raise
 
-    def _expected(self, leaf: x509.Certificate) -> Expected:
+    def _expected(self) -> Expected:
         return Expected(
             public_key=self.pending.key().public_key(),
             subject=parse_subject(self._results["configuration"].subject),
             server_now=self._server_now(),
             local_now=self._clock(),
-            due=self.connection.due_of(leaf, self._server_now()),
+            due=lambda leaf: self.connection.due_of(leaf, self._server_now()),
             previous=self._previous.certificate if self._previous else None,
             previous_ca=self._previous.client_ca if self._previous else (),
         )
 
-    def _note_time(self, answer: Answer) -> None:
-        ahead = answer.date - self._clock() if answer.date else timedelta(0)
+    def _recording(self, ask: Callable[[str, Mapping[str, str]], Answer]) -> steps.Call:
+        """Return ``ask`` as a step calls it. The last answer is kept, because it also tells the server's time."""
+
+        def call(operation: str, variables: Mapping[str, str]) -> Any:
+            self._answer = ask(operation, variables)
+            self.exchange = self._answer.record
+            return self._answer.result
+
+        return call
+
+    def _note_time(self) -> None:
+        date = self._answer.date if self._answer else None
+        ahead = date - self._clock() if date else timedelta(0)
         self.pending.update(clock_difference=ahead.total_seconds())
 
     def _server_now(self) -> datetime:
@@ -366,7 +374,7 @@ class Procedure(ABC):
             identity.fingerprint,
             now=now,
             previous=previous,
-            accepted_host=hostname(told.certificate_secured_connector_url),
+            consented=True,
         )
         server_ca = self.pending.server_ca_pem()
         before = self._base.facts.get("connectorUrl") if self._base and previous else None
@@ -408,18 +416,3 @@ class Procedure(ABC):
         if self._outcome is None:
             raise UsageError(f"{self.connection.name} has no outcome yet.", remedy="Run the steps first.")
         return self._outcome
-
-
-def decoded(signed: SignedCertificates, expected: Callable[[x509.Certificate], Expected]) -> Identity:
-    """Decode the three texts and check everything; ``expected`` says what a leaf is held against.
-
-    Raises:
-        BadAnswer: a text is not base64 of PEM certificates.
-        ChecksFailed: names all that failed.
-    """
-    chain = decode_certificates(signed.certificate_chain, name="certificateChain")
-    client = decode_certificates(signed.client_certificate, name="clientCertificate")
-    ca = decode_certificates(signed.ca_certificate, name="caCertificate")
-    checks = check_identity(chain, expected(chain[0]), client=client, ca=ca)
-    require(checks, what="The signed certificate")
-    return Identity(chain, ca, checks)

@@ -19,6 +19,7 @@ Invariants that this file keeps, besides those of :mod:`ucl_helpers.procedures.p
 3.  Nothing that waits to be tried again is tried earlier, unless the user asks for it.
 """
 
+from collections.abc import Mapping
 from typing import Self
 
 from ucl_helpers.clock import Clock, utc_now
@@ -29,11 +30,11 @@ from ucl_helpers.connection.store import Connection
 from ucl_helpers.crypto import parse_subject, same_subject, subject_text
 from ucl_helpers.errors import CertificateRejected, HostChanged, Refused, SubjectChanged, UsageError
 from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
-from ucl_helpers.operations import CONFIGURATION, SIGN
+from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.tables import moment
+from ucl_helpers.urls import hostname
 from ucl_helpers.wire.client import Answer, Client
-from ucl_helpers.wire.tls import hostname
 
 
 class Renewal(Procedure):
@@ -115,9 +116,9 @@ class Renewal(Procedure):
             renewal.start_key()
             return renewal
 
-    def _ask_configuration(self) -> Answer:
+    def _ask_configuration(self, operation: str, variables: Mapping[str, str]) -> Answer:
         try:
-            answer = self._call(CONFIGURATION)
+            answer = self._call(operation, variables)
         except CertificateRejected as error:
             remedy = (
                 f"If it has expired or was revoked, establish the connection anew: {self.connection.establish_command}"
@@ -130,17 +131,17 @@ class Renewal(Procedure):
         """Ask UCL again about a certificate that it has refused, though nothing is due; raises what a refusal means."""
         attempts.raise_if_backing_off(self.connection, self._clock())
         try:
-            self._ask_configuration()
+            self._ask_configuration(CONFIGURATION, {})
         finally:
             self.close()
 
-    def _ask_signature(self, csr: str) -> Answer:
+    def _ask_signature(self, operation: str, variables: Mapping[str, str]) -> Answer:
         try:
-            return self._call(SIGN, csr=csr)
+            return self._call(operation, variables)
         finally:
             self.close()
 
-    def _call(self, operation: str, **variables: str) -> Answer:
+    def _call(self, operation: str, variables: Mapping[str, str]) -> Answer:
         current = self.connection.require_current()
         director, end = self.connection.director_url, current.validity.not_after
         with self._asking(current.credentials, current.server_ca, director, end):
@@ -174,9 +175,6 @@ class Renewal(Procedure):
 
     def _new_host(self, configuration: Configuration) -> str | None:
         """The host that UCL names for the certificate endpoint, if the user has just agreed to it; else None.
-
-        Hosts are compared, not URLs: another path or port belongs to the same operator. A URL that is not https is
-        never called and needs no consent.
 
         Raises:
             HostChanged: the host is neither the established one nor one that the user has agreed to before.

@@ -23,7 +23,6 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.state import BY_REFUSAL, IN_TWO_RUNS, WHILE_ACCEPTING, Standing, Verdict
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.crypto import Credentials
 from ucl_helpers.errors import (
     BadAnswer,
     CertificateRejected,
@@ -37,11 +36,13 @@ from ucl_helpers.errors import (
     UCLError,
     UsageError,
 )
+from ucl_helpers.keys import Credentials
 from ucl_helpers.models import Outcome, fingerprint
-from ucl_helpers.operations import REVOKE, check_url
+from ucl_helpers.operations import REVOKE
 from ucl_helpers.procedures.acceptance import FIRST_MINUTES, explain_by_director
 from ucl_helpers.procedures.generations import fingerprint_or_none
-from ucl_helpers.tables import Row, Shown, moment
+from ucl_helpers.tables import Row, Tabular, moment
+from ucl_helpers.urls import check_url
 from ucl_helpers.wire.client import Client
 
 _UNSENT = {"unsent", "unresolved", "proxy"}
@@ -59,7 +60,7 @@ class ValidIdentity:
     credentials: Credentials = field(repr=False)
 
 
-class ValidIdentities(Shown, tuple[ValidIdentity, ...]):  # noqa: SLOT001
+class ValidIdentities(Tabular, tuple[ValidIdentity, ...]):  # noqa: SLOT001
     """Identities that are still valid, shown as a table; the one in use is the last."""
 
     title: ClassVar[str] = "Still valid"

@@ -20,11 +20,19 @@ from pygments.token import Keyword, Name, Number, Operator, String, _TokenType
 
 from ucl_helpers.connection.status import Status
 from ucl_helpers.crypto import public_key_of, subject_text
-from ucl_helpers.errors import explained_by
-from ucl_helpers.models import Configuration, Due, Identity, Outcome, SignedCertificates, Validity, fingerprint
-from ucl_helpers.tables import Row, Shown, moment, printable
+from ucl_helpers.errors import explained_by, printable
+from ucl_helpers.models import (
+    CallRecord,
+    Configuration,
+    Due,
+    Identity,
+    Outcome,
+    SignedCertificates,
+    Validity,
+    fingerprint,
+)
+from ucl_helpers.tables import Row, Tabular, moment
 from ucl_helpers.views.markup import FAINT, Html, badge, breakable, card, element, joined, table
-from ucl_helpers.wire.exchange import Exchange
 
 if TYPE_CHECKING:
     from ucl_helpers.procedures.procedure import Procedure
@@ -130,7 +138,7 @@ def highlighted(text: str, lexer: type[GraphQLLexer] | type[JsonLexer]) -> Html:
     return Html("".join(_coloured(kind, word) for kind, word in lexer().get_tokens(printable(text))))
 
 
-def _call_lines(exchange: Exchange) -> Iterator[Html]:
+def _call_lines(exchange: CallRecord) -> Iterator[Html]:
     for name, text in exchange.rows():
         if name in _LEXERS:
             yield element("div", _NAMES[name], style="font-weight:600")
@@ -154,7 +162,7 @@ _BOX = f"border:{FAINT};border-radius:0.4em;padding:0.4em 0.8em;display:inline-b
 
 
 @singledispatch
-def html_of(shown: Shown) -> Html:
+def html_of(shown: Tabular) -> Html:
     """HTML for a notebook: a card with a table; of a long one, what is ok can be opened."""
     rows = list(shown.rows())
     well = [row for row in rows if "status" in shown.header and row[shown.header.index("status")] == "ok"]
@@ -187,7 +195,7 @@ def _(due: Due) -> Html:
 
 
 @html_of.register
-def _(exchange: Exchange) -> Html:
+def _(exchange: CallRecord) -> Html:
     return card(exchange.title, *_call_lines(exchange))
 
 
@@ -256,8 +264,8 @@ def _day(at: datetime) -> str:
 class StepCard:
     """What a step returned, and the call that it made to UCL."""
 
-    result: Shown
-    call: Shown | None
+    result: Tabular
+    call: Tabular | None
 
     def __str__(self) -> str:
         return "\n\n".join(str(part) for part in (self.result, self.call) if part)
@@ -269,7 +277,7 @@ class StepCard:
 
 
 @dataclass(frozen=True)
-class NothingSent(Shown):
+class NothingSent(Tabular):
     """A step that would call UCL and already has its answer."""
 
     title: ClassVar[str] = "Sent and received"
@@ -279,7 +287,7 @@ class NothingSent(Shown):
         return [("sent", "nothing: an earlier run has received the answer")]
 
 
-def step_card(procedure: "Procedure", result: Shown) -> StepCard:
+def step_card(procedure: "Procedure", result: Tabular) -> StepCard:
     """Show a step of a procedure as one card: what it returned, and the call that it made, without secrets."""
     operation = _CALLS.get(type(result))
     if operation is None:
@@ -291,4 +299,4 @@ def step_card(procedure: "Procedure", result: Shown) -> StepCard:
 def show_as_cards() -> None:
     """From now on this notebook shows everything of the toolkit as cards. Outside of IPython this does nothing."""
     if (shell := get_ipython()) and shell.display_formatter:
-        shell.display_formatter.formatters["text/html"].for_type(Shown, html_of)
+        shell.display_formatter.formatters["text/html"].for_type(Tabular, html_of)

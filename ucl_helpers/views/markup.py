@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Literal
 
-from ucl_helpers.tables import Row, printable
+from ucl_helpers.errors import printable
+from ucl_helpers.tables import Row
 
 Mood = Literal["good", "attention", "bad", "neutral"]
 FAINT = "1px solid rgba(128,128,128,.45)"

@@ -21,8 +21,7 @@ MESSAGE_LENGTH = 200
 
 def failure(error: UCLError, connection: str = "") -> Outcome:
     """An error as an outcome: what happened, what to do next, and its exit code."""
-    facts = {"error": type(error).__name__, "message": error.message, "remedy": error.remedy or None}
-    return Outcome("failed", connection or "this run", facts, error.exit_code)
+    return Outcome("failed", connection or "this run").with_error(error)
 
 
 def attempt(act: Callable[..., Outcome], connection: Connection, **given: Any) -> Outcome:

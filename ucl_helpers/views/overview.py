@@ -9,7 +9,7 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.status import Status, status_of
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.models import Check
-from ucl_helpers.tables import Row, Shown
+from ucl_helpers.tables import Row, Tabular
 
 NAMED = 5
 _FALLS_SHORT: dict[str, tuple[Literal["warning", "failed"], set[str]]] = {
@@ -20,7 +20,7 @@ _FALLS_SHORT: dict[str, tuple[Literal["warning", "failed"], set[str]]] = {
 
 
 @dataclass(frozen=True)
-class Overview(Shown):
+class Overview(Tabular):
     """Connections, each with its state, its dates, and what else is to be known of it."""
 
     statuses: Sequence[Status]

@@ -19,12 +19,12 @@ from ucl_helpers.errors import StorageFailed
 from ucl_helpers.extras import install_command
 from ucl_helpers.models import Check, Checks
 from ucl_helpers.tables import moment
+from ucl_helpers.wire.proxy import proxy_variable
 
 NEEDED = ("cryptography", "requests", "papermill", "jupyterlab", "ipywidgets")
 OLDEST = (3, 11)
 WRITTEN, FAR = datetime(2026, 11, 1, tzinfo=UTC), datetime(2056, 11, 1, tzinfo=UTC)
 """No clock that is right can be before this was written, or be used for it thirty years later."""
-_PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
 def check_setup(home: str | Path | None = None, clock: Clock = utc_now) -> Checks:
@@ -83,7 +83,7 @@ def _locks(folder: Path) -> str:
 
 def _proxy() -> Check:
     """Name the proxy's variable and the excepted hosts. Omit the proxy's URL, which may hold a password."""
-    expected, used = "used for UCL if set", next((name for name in _PROXIES if os.environ.get(name)), None)
+    expected, used = "used for UCL if set", proxy_variable()
     if used is None:
         return Check("proxy", "ok", expected, "none")
     excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""

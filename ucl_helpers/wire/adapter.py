@@ -10,7 +10,7 @@ from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from ucl_helpers.wire.diagnosis import NoTunnel
-from ucl_helpers.wire.tls import Bounds, Context, open_socket, tls_context
+from ucl_helpers.wire.tls import CallLimits, Context, open_socket, tls_context
 
 _TUNNEL_STATUS = re.compile(r"Tunnel connection failed: (\d{3})\b")  # as http.client says it
 
@@ -26,7 +26,7 @@ def _no_tunnel(error: Exception) -> NoTunnel:
 class PlainConnection(HTTPConnection):
     """A TCP connection, with CONNECT if a tunnel is set; all of it within ``bounds``."""
 
-    bounds: Bounds
+    bounds: CallLimits
 
     def _new_conn(self) -> Any:
         return open_socket(self._dns_host, self.port, self.timeout, self.bounds)

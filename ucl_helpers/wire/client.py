@@ -5,18 +5,22 @@ https only; no redirect is followed; time and the size of an answer are bounded.
 """
 
 import json
+import math
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
-from ucl_helpers.crypto import Credentials
+from ucl_helpers.clock import MOST_SECONDS
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -27,10 +31,14 @@ from ucl_helpers.errors import (
     UCLError,
     Unavailable,
     Unreachable,
+    UsageError,
 )
-from ucl_helpers.operations import check_url, result_of
+from ucl_helpers.keys import Credentials
+from ucl_helpers.models import CallRecord
+from ucl_helpers.operations import result_of
 from ucl_helpers.progress import waiting
 from ucl_helpers.tables import span
+from ucl_helpers.urls import check_url, host_of
 from ucl_helpers.wire.diagnosis import (
     Endpoint,
     answered_by_proxy,
@@ -39,8 +47,6 @@ from ucl_helpers.wire.diagnosis import (
     refusal_causes,
     transport_error,
 )
-from ucl_helpers.wire.exchange import Exchange
-from ucl_helpers.wire.headers import echoes, host_of, retry_after, sendable, server_time
 from ucl_helpers.wire.proxy import proxy_for
 from ucl_helpers.wire.tls import system_trust_problem, tls_context
 
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
     from requests import Response
 
 CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 10.0, 30.0, 60.0
+MAX_RETRY_AFTER = timedelta(days=1)
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_RECEIVED_BYTES = MAX_ANSWER_BYTES + 256 * 1024
 """Of one try: the answer as it comes in, with headers, chunk sizes, and what a proxy says before it."""
@@ -68,12 +75,12 @@ class Answer:
     result: Any = field(repr=False)  # may hold a token
     date: datetime | None
     clock_difference: float
-    exchange: Exchange = field(repr=False)
+    record: CallRecord = field(repr=False)
 
     @property
     def request_id(self) -> str:
         """The call's ``x-request-id``."""
-        return self.exchange.request_id
+        return self.record.request_id
 
 
 class Client:
@@ -185,7 +192,7 @@ class Client:
                 proxy=self._proxy,
                 accepted=self._accepted or answering,
                 by_system=self._by_system,
-                system_trust=system_trust_problem(),
+                system_trust=system_trust_problem,
             )
             raise self._told(failure, request_id) from None
         date, difference = server_time(response)
@@ -196,8 +203,8 @@ class Client:
             foreign = isinstance(error, BadAnswer) or error.data.get("status") in _OF_PROXIES
             raise answered_by_proxy(told, self._proxy) if self._proxy and foreign else told from None
         self._accepted = True  # from now on, whatever breaks off is not for a certificate that is too young
-        exchange = Exchange(self.url, request_id, operation, dict(variables or {}), result)
-        return Answer(result, date, difference or 0.0, exchange)
+        record = CallRecord(self.url, request_id, operation, dict(variables or {}), result)
+        return Answer(result, date, difference or 0.0, record)
 
     def _told(self, error: UCLError, request_id: str, note: str = "", **facts: Any) -> UCLError:
         """The error with what helps to find it at UCL."""
@@ -297,3 +304,55 @@ def _json(body: bytes, masked: Callable[[str], str]) -> Any:
             f"The answer is not JSON but {kind}.", remedy="Check the URL; a proxy may answer in its place."
         ) from None
     return value
+
+
+# -- headers ----------------------------------------------------------------------------------------------------------
+
+
+def server_time(response: "Response") -> tuple[datetime | None, float | None]:
+    """The server's clock (UTC) and the difference to ours in seconds, server's minus ours; a date in reason only."""
+    date = _date(response.headers.get("Date", ""))
+    difference = (date - datetime.now(UTC)).total_seconds() if date else math.inf
+    return (date, difference) if abs(difference) < MOST_SECONDS else (None, None)
+
+
+def _date(text: str) -> datetime | None:
+    """A date of RFC 9110, section 5.6.7; UTC where it names no zone."""
+    try:
+        date = parsedate_to_datetime(text)
+        return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def retry_after(response: "Response") -> float | None:
+    """``Retry-After`` in seconds, at most a day, given as seconds or as a date (RFC 9110, section 10.2.3)."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        seconds = float(value)
+    elif when := _date(value):
+        seconds = (when - (server_time(response)[0] or datetime.now(UTC))).total_seconds()
+    else:
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER.total_seconds())
+
+
+def sendable(name: str, value: str) -> str:
+    """A value that a header can carry, as it is.
+
+    Raises:
+        UsageError: it is empty, or has characters that no header can carry; names the header, not the value.
+    """
+    if not (value and value.isascii() and value.isprintable() and value == value.strip()):
+        raise UsageError(
+            f"What {name} should hold is empty, or has characters that no header can carry.", remedy="Copy it again."
+        )
+    return value
+
+
+def echoes(secrets: Sequence[str]) -> list[str]:
+    """Secrets as they are, as URLs and JSON write them, and in base64: so an answer may hold what we sent."""
+    forms = {text for one in secrets for text in (one, quote(one), quote(one, safe=""), json.dumps(one)[1:-1])}
+    for raw in map(str.encode, secrets):  # within a longer text it begins at any of three places
+        forms |= {b64encode(bytes(at) + raw)[-(-at * 4 // 3) : (at + len(raw)) * 4 // 3].decode() for at in range(3)}
+    return sorted(forms)

@@ -6,7 +6,7 @@ know (which endpoint, which certificate, which clock) into the causes a person s
 
 import errno
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from http.client import HTTPException
 from typing import Any, Literal
@@ -15,10 +15,13 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from ucl_helpers.errors import BadAnswer, CertificateRejected, ServerNotTrusted, UCLError, Unreachable, UsageError
-from ucl_helpers.models import Proxy, Validity
+from ucl_helpers.models import Validity
 from ucl_helpers.tables import moment, span
+from ucl_helpers.wire.proxy import Proxy
 
 Endpoint = Literal["token", "certificate", "director"]
+SystemTrust = Callable[[], tuple[str, str] | None]
+"""Returns an environment variable that leads away from the system's CAs, and a sentence about it; or None."""
 
 
 class AnswerTooLarge(OSError):
@@ -166,7 +169,7 @@ def transport_error(
     proxy: Proxy | None = None,
     accepted: bool = False,
     by_system: bool = False,
-    system_trust: tuple[str, str] | None = None,
+    system_trust: SystemTrust = lambda: None,
 ) -> UCLError:
     """A failed connection as a typed error: what happened, what it likely means, what to do.
 
@@ -179,7 +182,7 @@ def transport_error(
         proxy: what the call went through, or None.
         accepted: whether UCL has accepted this certificate before.
         by_system: whether the system's CAs were to verify the server; a proxy is always verified by them.
-        system_trust: the variable that leads away from the system's CAs, and a sentence that says so; or None.
+        system_trust: finds the variable that leads away from the system's CAs; called only if the CA is unknown.
     """
     chain = list(_unfold(error))
     ended = next((part for part in chain if isinstance(part, NoTunnel)), None)
@@ -193,15 +196,15 @@ def transport_error(
     kind, message, remedy = _explain(chain, url, certificate, now, accepted=accepted)
     if proxy and kind in {ServerNotTrusted, Unreachable} and any(isinstance(one, _BROKEN) for one in chain):
         message, remedy, facts = _behind(proxy, message, remedy, facts)
-    return _blame_trust(kind(message, remedy=remedy, **facts), chain, system_trust if by_system else None)
+    return _blame_trust(kind(message, remedy=remedy, **facts), chain, system_trust if by_system else lambda: None)
 
 
-def _blame_trust(error: UCLError, chain: list[BaseException], system_trust: tuple[str, str] | None) -> UCLError:
+def _blame_trust(error: UCLError, chain: list[BaseException], system_trust: SystemTrust) -> UCLError:
     """The same of a certificate whose CA is unknown, with the variable that leads away from the system's CAs."""
     codes = {part.verify_code for part in chain if isinstance(part, ssl.SSLCertVerificationError)}
-    if system_trust is None or not codes & _UNKNOWN_CA:
+    if not codes & _UNKNOWN_CA or (found := system_trust()) is None:
         return error
-    variable, problem = system_trust
+    variable, problem = found
     remedy = f"Correct {variable}, or remove it: unset {variable}. If the CA is still unknown then: {error.remedy}"
     return type(error)(f"{error.message} {problem}", remedy=remedy, **error.data, trust_variable=variable)
 

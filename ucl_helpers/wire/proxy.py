@@ -6,10 +6,42 @@ and never what may be a user name or a password.
 
 import os
 import re
+from dataclasses import dataclass, field
 
 from ucl_helpers.errors import UsageError
-from ucl_helpers.models import Proxy
-from ucl_helpers.wire.tls import is_loopback
+from ucl_helpers.urls import is_loopback
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy that CONNECT is sent to.
+
+    Attributes:
+        host: a name, or an address without brackets.
+        port: TCP.
+        scheme: ``http``, or ``https`` when TLS is spoken to the proxy itself.
+        variable: the environment variable that names it, or "the system's proxy setting".
+        has_password: whether it is sent a user name.
+        url: with user name and password, as urllib3 reads it.
+    """
+
+    host: str
+    port: int
+    scheme: str
+    variable: str
+    has_password: bool
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def proxy_variable() -> str | None:
+    """Return the name of the variable that sets a proxy for https, or None."""
+    return next(
+        (name for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY") if os.environ.get(name)), None
+    )
 
 
 def proxy_for(url: str) -> Proxy | None:

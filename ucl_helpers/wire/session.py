@@ -29,8 +29,9 @@ from requests.utils import resolve_proxies
 from ucl_helpers.clock import utc_now
 from ucl_helpers.connection.generation import Generation
 from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed, UsageError
+from ucl_helpers.urls import is_loopback
 from ucl_helpers.wire.adapter import Adapter
-from ucl_helpers.wire.tls import Context, is_loopback, tls_context
+from ucl_helpers.wire.tls import Context, tls_context
 
 _LOG = logging.getLogger(__name__)
 _TRIES = 5  # of generations that go, one after the other, while they are read

@@ -7,53 +7,21 @@ certificate.
 
 import math
 import os
-import re
 import socket
 import ssl
 import time
 from contextlib import suppress
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from ucl_helpers.connection.files import read_regular
-from ucl_helpers.crypto import Credentials, is_sealed, open_key
 from ucl_helpers.errors import StorageFailed, UsageError
 from ucl_helpers.formats.key_files import ca_certificates
-from ucl_helpers.operations import check_url
+from ucl_helpers.keys import Credentials, is_sealed, open_key
 from ucl_helpers.wire.diagnosis import AnswerTooLarge
+from ucl_private_files import read_regular
 
 
-def hostname(url: object) -> str | None:
-    """The host that a call to ``url`` would reach, to compare it with another; None for a URL that is never called.
-
-    In lower case, without a final dot, as A-labels (RFC 5891); an address in its canonical form. The URL is parsed by
-    urllib3, which makes the call.
-    """
-    from urllib3.exceptions import LocationParseError
-    from urllib3.util import parse_url
-
-    try:
-        host = (parse_url(check_url(url)).host or "").strip("[]").removesuffix(".").lower()
-    except (UsageError, LocationParseError):
-        return None
-    try:
-        return str(ip_address(host))
-    except ValueError:
-        return host or None
-
-
-def is_loopback(url: str) -> bool:
-    """Whether a URL's host is this machine itself: ``localhost``, 127.0.0.0/8 or ::1."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class Bounds:
+class CallLimits:
     """What a call may still take: the moment it ends, and how many bytes it may receive.
 
     One object per client. The sockets of all layers consult it: TCP, TLS to a proxy, TLS to the server. Without a call
@@ -85,13 +53,13 @@ class Bounds:
 class Context(ssl.SSLContext):
     """A context whose connections keep to ``bounds``."""
 
-    bounds: Bounds
+    bounds: CallLimits
 
 
 class PlainSocket(socket.socket):
     """A TCP socket that keeps to ``bounds``: what a proxy answers to CONNECT comes in here, before any TLS."""
 
-    bounds: Bounds
+    bounds: CallLimits
 
     def connect(self, address: Any, /) -> None:
         """Connect; the timeout ends with ``bounds``."""
@@ -145,7 +113,7 @@ class _TLSSocket(ssl.SSLSocket):
             raise
 
 
-def open_socket(host: str, port: int, timeout: float | None, bounds: Bounds) -> PlainSocket:
+def open_socket(host: str, port: int, timeout: float | None, bounds: CallLimits) -> PlainSocket:
     """Connect to the first of a host's addresses that accepts, within ``bounds``.
 
     Args:
@@ -194,7 +162,7 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
         KeyLocked: the key is encrypted, and the passphrase does not open it.
     """
     context = Context(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class, context.bounds = _TLSSocket, Bounds()
+    context.sslsocket_class, context.bounds = _TLSSocket, CallLimits()
     context.hostname_checks_common_name = False
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Many companies' CAs leave out what VERIFY_X509_STRICT asks for, such as an Authority Key Identifier. Such a server
@@ -228,50 +196,33 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
 
 
 def system_trust_problem() -> tuple[str, str] | None:
-    """Return the variable that makes OpenSSL look for the system's CAs where there are none, and what is wrong there.
+    """Return the variable that makes OpenSSL look for the system's CAs where there are none, and a sentence about it.
 
-    OpenSSL says nothing of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` that name something missing or empty.
+    OpenSSL reports no error when ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` name something missing or empty.
 
     Returns:
         The name of the variable and a sentence that names it; None when neither is set, or both can be used.
     """
-    for variable, problem_of in (("SSL_CERT_FILE", _file_problem), ("SSL_CERT_DIR", _folders_problem)):
-        if (value := os.environ.get(variable)) == "":
-            return variable, f"{variable} is set and empty, so no CAs are read from there."
-        if value and (problem := problem_of(value)):
-            return variable, f"{variable} names {value}, {problem}."
+    for variable, has_ca in (("SSL_CERT_FILE", _file_has_ca), ("SSL_CERT_DIR", _folder_has_ca)):
+        if (value := os.environ.get(variable)) is not None and not has_ca(value):
+            return variable, f"{variable} names {value or 'nothing'}, where OpenSSL finds no CA."
     return None
 
 
-def _file_problem(value: str) -> str:
+def _file_has_ca(value: str) -> bool:
     try:
         content = read_regular(Path(value)).decode("latin-1")
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content)
-    except FileNotFoundError:
-        return "which does not exist"
-    except ssl.SSLError:
-        return "which holds no certificate in PEM"
-    except OSError as error:
-        return f"which cannot be read ({error.strerror})"
-    except ValueError:  # OpenSSL is not asked about an empty text
-        return "which is empty"
-    return ""
+    except (OSError, ValueError):  # ValueError: the file is empty
+        return False
+    return True
 
 
-def _folders_problem(value: str) -> str:
-    """OpenSSL finds a CA by its name's hash, such as ``5ed36f99.0``; several folders are separated by colons."""
-    missing = True
-    for folder in value.split(os.pathsep):
-        with suppress(OSError, ValueError):
-            missing = False if Path(folder).is_dir() else missing
-            if any(_HASHED.fullmatch(path.name) for path in Path(folder).iterdir()):
-                return ""
-    return (
-        "which does not exist or is no folder" if missing else "which holds no CA under a name that OpenSSL looks for"
+def _folder_has_ca(value: str) -> bool:
+    """OpenSSL finds a CA by the hash of its name, such as ``5ed36f99.0``. Colons separate several folders."""
+    return any(
+        path.is_dir() and any(path.glob("[0-9a-f]" * 8 + ".[0-9]*")) for path in map(Path, value.split(os.pathsep))
     )
-
-
-_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 
 
 def unusable_ca(ca_file: Path | None, error: UsageError) -> StorageFailed:

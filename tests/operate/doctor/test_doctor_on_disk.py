@@ -14,8 +14,9 @@ from secrets_watch import CANARY
 from steps import install, tree
 
 from ucl_helpers import Home, renew
-from ucl_helpers.crypto import dump_certificates, dump_key, load_key
+from ucl_helpers.crypto import dump_certificates
 from ucl_helpers.errors import UnknownConnection, UsageError
+from ucl_helpers.keys import dump_key, load_key
 from ucl_helpers.operate.doctor import diagnose, diagnose_home
 from ucl_helpers.procedures.generations import export
 from ucl_sandbox import Sandbox

@@ -10,7 +10,7 @@ from ucl_helpers.errors import KeyLocked, StorageFailed, UCLError, UnknownConnec
 from ucl_helpers.operate.doctor import folders, on_disk, reach, unfinished
 from ucl_helpers.operate.doctor.findings import Diagnoses, Diagnosis, Finding, examined, failed, skipped
 from ucl_helpers.operate.doctor.on_disk import OnDisk
-from ucl_helpers.wire.tls import hostname
+from ucl_helpers.urls import hostname
 
 Checks = Mapping[str, Callable[[OnDisk], Finding]]
 SETTINGS: Checks = {

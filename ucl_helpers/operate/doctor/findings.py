@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.crypto import is_sealed
-from ucl_helpers.errors import StorageFailed, UCLError
-from ucl_helpers.tables import Row, Shown, printable, text_table
+from ucl_helpers.errors import StorageFailed, UCLError, printable
+from ucl_helpers.keys import is_sealed
+from ucl_helpers.tables import Row, Tabular, text_table
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 SEVERITY: Mapping[Status, int] = {"failed": 0, "warning": 1, "ok": 2, "skipped": 2}
@@ -72,7 +72,7 @@ def examined(name: str, check: Callable[[], Finding]) -> Finding:
 
 
 @dataclass(frozen=True)
-class Diagnosis(Shown):
+class Diagnosis(Tabular):
     """All findings, from near to far; ``name`` is the connection's, or that of the home folder."""
 
     name: str
@@ -126,7 +126,7 @@ class Diagnosis(Shown):
 
 
 @dataclass(frozen=True)
-class Diagnoses(Shown):
+class Diagnoses(Tabular):
     """The home folder and every connection in it, one line each: the worst finding."""
 
     diagnoses: Sequence[Diagnosis]
@@ -163,7 +163,7 @@ def _row(diagnosis: Diagnosis) -> Row:
     return diagnosis.name, "ok", diagnosis.summary(), ""
 
 
-def _text(shown: Shown) -> str:
+def _text(shown: Tabular) -> str:
     """Put each remedy below its finding, on a line of its own, so that it can be copied."""
     rows = [(name, status, f"{found}\n→ {remedy}" if remedy else found) for name, status, found, remedy in shown.rows()]
     return f"{printable(shown.caption())}\n{text_table([shown.header[:3], *rows])}"

@@ -18,7 +18,7 @@ from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.references import generation_spec
 from ucl_helpers.connection.settings import Settings
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.crypto import common_name, is_sealed, public_key_of, read_certificates
+from ucl_helpers.crypto import common_name, public_key_of, read_certificates
 from ucl_helpers.errors import (
     CertificateRejected,
     ChecksFailed,
@@ -31,11 +31,12 @@ from ucl_helpers.errors import (
     UnknownConnection,
     UsageError,
 )
+from ucl_helpers.keys import is_sealed
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operate.doctor.findings import Commands, Finding, failed, ok, shell, skipped, warning
-from ucl_helpers.operations import check_url
 from ucl_helpers.policy import due
 from ucl_helpers.tables import moment, span
+from ucl_helpers.urls import check_url
 
 REQUIRED = ("identity.pem", "key.pem", "certificate.pem", "chain.pem", "connection.json")
 _COMPLETE = "chain is complete"

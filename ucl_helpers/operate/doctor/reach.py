@@ -5,7 +5,6 @@
 which no request is sent, so that a fault of name resolution, TCP or TLS shows as itself.
 """
 
-import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from requests.adapters import HTTPAdapter
 
 from ucl_helpers.checks import TOLERANCE
 from ucl_helpers.clock import Clock
-from ucl_helpers.crypto import Credentials, parse_subject, same_subject, subject_text
+from ucl_helpers.crypto import parse_subject, same_subject, subject_text
 from ucl_helpers.errors import (
     AuthenticationFailed,
     CertificateRejected,
@@ -32,22 +31,23 @@ from ucl_helpers.errors import (
     Unreachable,
     UsageError,
 )
-from ucl_helpers.models import Configuration, Proxy
+from ucl_helpers.keys import Credentials
+from ucl_helpers.models import Configuration
 from ucl_helpers.operate.doctor.findings import Finding, failed, ok, skipped, warning
 from ucl_helpers.operate.doctor.on_disk import OnDisk
-from ucl_helpers.operations import CONFIGURATION, check_url, configuration_from
+from ucl_helpers.operations import CONFIGURATION, configuration_from
 from ucl_helpers.procedures.acceptance import doctor_hint, explain_refusal
 from ucl_helpers.tables import span
+from ucl_helpers.urls import another_host, check_url, is_loopback
 from ucl_helpers.wire.adapter import PlainConnection
 from ucl_helpers.wire.client import MAX_RECEIVED_BYTES, Answer, Client
 from ucl_helpers.wire.diagnosis import Endpoint, NoTunnel, transport_error
-from ucl_helpers.wire.proxy import proxy_for
-from ucl_helpers.wire.tls import Bounds, hostname, is_loopback, system_trust_problem, tls_context
+from ucl_helpers.wire.proxy import Proxy, proxy_for, proxy_variable
+from ucl_helpers.wire.tls import CallLimits, system_trust_problem, tls_context
 
 SECONDS = 15.0
 WAY = ("proxy", "name resolution", "TCP connection", "TLS handshake", "server trust")
 NAMES = ("certificate endpoint", *WAY, "client certificate", "UCL's answer", "clock", "subject", "URLs")
-_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _OTHER_CA = ("its CA is unknown", "self-signed", "cannot be verified")
 _OTHER_HOST = ("for another host", "for another address")
 
@@ -103,7 +103,7 @@ class Reach:
         near = (proxy.host, proxy.port) if proxy else (host, port)
         self._resolve(*near, of_proxy=proxy is not None)
         connection = PlainConnection(*near, timeout=self.seconds)
-        connection.bounds = Bounds(self.seconds, MAX_RECEIVED_BYTES)
+        connection.bounds = CallLimits(self.seconds, MAX_RECEIVED_BYTES)
         if proxy and proxy.scheme == "http":
             connection.set_tunnel(host, port, HTTPAdapter().proxy_headers(proxy.url))
         try:
@@ -119,7 +119,7 @@ class Reach:
                 certificate=None,
                 now=self.clock(),
                 proxy=proxy,
-                system_trust=system_trust_problem(),
+                system_trust=system_trust_problem,
             ) from None
         except OSError as error:
             # Only a connection that was established can be reset.
@@ -130,7 +130,7 @@ class Reach:
 
     def _proxy(self) -> Proxy | None:
         """Return the proxy that is used. The finding shows only host and port of its URL."""
-        variable = next((name for name in _VARIABLES if os.environ.get(name)), None)
+        variable = proxy_variable()
         if (proxy := proxy_for(self.url)) is None:
             here, excepted = "none to this machine itself", f"none: NO_PROXY excepts this host from {variable}"
             self._note("proxy", ok("none" if not variable else here if is_loopback(self.url) else excepted))
@@ -165,7 +165,7 @@ class Reach:
                 now=self.clock(),
                 accepted=shown.accepted if shown else False,
                 by_system=self.server_ca is None,
-                system_trust=system_trust_problem(),
+                system_trust=system_trust_problem,
             ) from None
 
     def _opinion(self, shown: Credentials | None) -> UCLError | None:
@@ -326,7 +326,7 @@ class IdentityReach(Reach):
             for what, stored, url in pairs
             if url and stored and url != stored
         )
-        if hostname(endpoint) not in {None, hostname(self.url), facts.get("acceptedHost")}:
+        if another_host(endpoint, self.url, facts.get("acceptedHost")):
             return failed(changed, self._commands.renew("--force", "--accept-new-host"), HostChanged)
         return warning(changed, self._commands.renew("--force")) if changed else ok("those that UCL names")
 

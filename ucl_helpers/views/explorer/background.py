@@ -14,7 +14,7 @@ from ipywidgets import HTML, Button, Layout
 
 from ucl_helpers.errors import UCLError
 from ucl_helpers.progress import listening
-from ucl_helpers.tables import Shown
+from ucl_helpers.tables import Tabular
 from ucl_helpers.views.cards import html_of
 from ucl_helpers.views.charts import Picture
 from ucl_helpers.views.markup import Html, card, element, joined
@@ -130,7 +130,7 @@ def _flat(results: Iterable[object]) -> Iterable[object]:
 
 def _html(result: object) -> str:
     match result:
-        case Shown():
+        case Tabular():
             return html_of(result)
         case Picture():
             return result.html

@@ -25,7 +25,7 @@ from ucl_helpers.connection.store import CONNECTION_NAME
 from ucl_helpers.errors import SecretFound, UCLError, UsageError
 from ucl_helpers.headless.parameters import refuse_secret
 from ucl_helpers.models import Outcome
-from ucl_helpers.operations import check_url
+from ucl_helpers.urls import check_url
 from ucl_helpers.views.notebook import failure
 
 LONGEST = 10_000
