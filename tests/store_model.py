@@ -21,8 +21,7 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import dump_certificates, encode, make_csr, parse_subject
 from ucl_helpers.errors import StorageFailed, UsageError
 from ucl_helpers.models import Configuration, SignedCertificates
-from ucl_helpers.procedures.generations import _choose
-from ucl_helpers.procedures.resumption import tidy
+from ucl_helpers.procedures.generations import _choose, clean_up
 
 KEEP = 2
 EXPIRY, NEVER = NOW + 90 * DAY, NOW + 36_500 * DAY
@@ -248,7 +247,7 @@ class StoreMachine(StoreLaws):
             run()
             changes = None
         type(self).kills += changes is not None
-        tidy(self.connection, self.pending)
+        clean_up(self.connection, self.pending)
         self.adopt(act, number)
 
     def adopt(self, act, number):

@@ -27,7 +27,7 @@ from ucl_helpers.headless.run import parameters_of
 from ucl_helpers.keys import Credentials, dump_key
 from ucl_helpers.models import Configuration, SignedCertificates
 from ucl_helpers.procedures import revocation
-from ucl_helpers.procedures.resumption import open_pending, resume, tidy
+from ucl_helpers.procedures.generations import clean_up
 from ucl_helpers.urls import check_url
 
 SUBJECT = "O=Org,CN=client"
@@ -180,10 +180,10 @@ def test_the_next_run_goes_on_and_throws_no_key_away(connection, name, whole, pr
         copy = Home(home).connection("mine")
         changed(copy, name).write_bytes(content)
         pending = pending_of(copy)
-        tidy(copy, pending)
+        clean_up(copy, pending)
         base, bits = copy.current, 2048
-        if resume(pending, "renew", base, bits, lambda _: False) is None:
-            open_pending(pending, ASKED, kind="renew", base=base, bits=bits, server_ca=None)
+        if pending.resume("renew", base, bits, lambda _: False) is None:
+            pending.open("renew", base, ASKED, bits=bits, server_ca=None)
         assert pending.read_state().configuration is not None
         assert isinstance(pending.read_state().id, str)
         datetime.now(UTC) + timedelta(seconds=pending.read_state().clock_difference or 0.0)

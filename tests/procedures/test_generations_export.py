@@ -316,7 +316,7 @@ def test_a_wrong_passphrase_is_not_taken_for_damage(mine, monkeypatch):
     choose(mine, ENCRYPTED)
     export(mine)
     monkeypatch.setenv("KEY", "wrong")
-    for act in (mine.current.check_whole, mine.current.key, mine.pending.key, mine.pending.mend_request):
+    for act in (mine.current.check_whole, mine.current.key, mine.pending.key, mine.pending.drop_unusable_request):
         with pytest.raises(KeyLocked, match="another passphrase"):
             act()
     assert mine.pending.key_path.exists()

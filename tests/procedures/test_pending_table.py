@@ -27,7 +27,6 @@ from ucl_helpers.errors import (
 from ucl_helpers.formats.key_files import ca_certificates
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operations import CONFIGURATION
-from ucl_helpers.procedures.resumption import trust
 from ucl_helpers.wire.client import Client
 
 pytest_plugins = ["procedure_fixtures"]
@@ -107,16 +106,15 @@ def test_what_cannot_be_read_any_more_is_set_aside_too(secure, damaged):
     assert [(one / "key.pem").read_bytes() for one in aside(secure)] == ([key] if damaged else [])
 
 
-def test_what_verifies_the_server_follows_the_connection(secure, tmp_path):
+def test_what_verifies_the_server_follows_the_connection(secure):
     """A renewal has it from the generation in use; to go on with an establishment it need not be given again."""
-    pending, other = left_by(secure, "request"), tmp_path / "other.pem"
+    pending = left_by(secure, "request")
     another = (secure.current.path / "client-ca.pem").read_bytes()
-    other.write_bytes(another)
-    trust(pending, "establish", None)
+    pending.replace_server_ca("establish", None)
     assert pending.server_ca.read_bytes() == secure.current.server_ca.read_bytes()
-    trust(pending, "renew", other)
+    pending.replace_server_ca("renew", another)
     assert ca_certificates(pending.server_ca.read_bytes(), where="") == ca_certificates(another, where="")
-    trust(pending, "renew", None)
+    pending.replace_server_ca("renew", None)
     assert pending.server_ca is None
 
 

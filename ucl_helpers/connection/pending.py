@@ -8,11 +8,21 @@
 The law of this folder: key and CSR are here before the signing request leaves; ``state.json`` says ``sent`` before it
 leaves; a folder with ``sent`` is never thrown away before it is settled, only set aside; neither is one whose
 ``state.json`` cannot be read, since it may have been sent. The caller holds the lock.
+
+:meth:`Pending.resume` and :meth:`Pending.open` decide what the next run does with what an interrupted run left:
+
+| found | then |
+|---|---|
+| same subject and key length, nothing signed yet | go on with the same key and CSR |
+| an answer that waits for its verification, or a one-time token not used yet | go on, without asking again |
+| the answer has expired or is due itself | have the same CSR signed again |
+| its key or CSR is lost or damaged | set aside if it was sent, begin again |
+| subject or key length changed, or it belongs to another generation | set aside, begin again |
 """
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -25,7 +35,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ucl_helpers.clock import MOST_SECONDS
 from ucl_helpers.connection import files
 from ucl_helpers.connection.exports import json_object
-from ucl_helpers.crypto import decode_certificates, dump_certificates, parse_subject, public_key_of, read_certificates
+from ucl_helpers.connection.generation import Generation
+from ucl_helpers.crypto import (
+    decode_certificates,
+    dump_certificates,
+    parse_subject,
+    public_key_of,
+    read_certificates,
+    same_subject,
+)
 from ucl_helpers.errors import BadAnswer, KeyLocked, UCLError, UsageError
 from ucl_helpers.keys import Credentials, Passphrase, dump_key, is_sealed, no_passphrase, open_key
 from ucl_helpers.models import Configuration, SignedCertificates
@@ -145,6 +163,56 @@ class Pending:
         """Read ``state.json`` again when it is next asked for: another process may have changed it."""
         self._state = None
 
+    def resume(
+        self, kind: str, base: Generation | None, bits: int, is_outdated: Callable[[x509.Certificate], bool]
+    ) -> Configuration | None:
+        """Return the configuration of an interrupted run whose answer or one-time token can still be used, or None.
+
+        What belongs to another kind of procedure or to another generation is set aside.
+
+        Args:
+            kind: of the procedure that wants to go on.
+            base: the generation that it is to replace.
+            bits: the key length that is wanted.
+            is_outdated: says whether a signed certificate is of no use any more.
+        """
+        self.drop_unusable_request()
+        state, configuration = self.read_state(), self.read_state().configuration
+        if configuration is None:
+            return None
+        if state.kind != kind or not _fits(state, base, configuration):
+            self.set_aside("the generation it was begun for is no longer current")
+            return None
+        if state.bits != bits:
+            return None
+        if self.answer() is None:
+            return configuration if self.token() else None
+        certificate = self.certificate()
+        if certificate is None or is_outdated(certificate):
+            self.drop_answer()
+            return None
+        return configuration
+
+    def open(
+        self, kind: str, base: Generation | None, configuration: Configuration, *, bits: int, server_ca: bytes | None
+    ) -> None:
+        """Go on with the key and CSR that are pending if they fit ``configuration``; else begin again.
+
+        An interrupted establishment keeps its CA file for the server, unless ``server_ca`` is given.
+        """
+        state, subject = self.read_state(), parse_subject(configuration.subject)
+        earlier = state.configuration
+        if earlier and state.bits == bits and same_subject(parse_subject(earlier.subject), subject):
+            self.replace_server_ca(kind, server_ca)
+            self.keep_token(configuration.token)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            self.update(configuration=replace(configuration, token=None), created=now)
+            return
+        if server_ca is None and kind == "establish" == state.kind:
+            server_ca = self.server_ca_pem()
+        reason = "another subject or key length is wanted"
+        self.begin(kind, base.stem if base else None, configuration, bits=bits, server_ca=server_ca, instead=reason)
+
     def begin(
         self,
         kind: str,
@@ -208,8 +276,8 @@ class Pending:
         except (UsageError, ValueError):
             return False
 
-    def mend_request(self) -> None:
-        """Where key and CSR cannot be used: what was sent is set aside; what was not is made anew."""
+    def drop_unusable_request(self) -> None:
+        """Drop a key and CSR that cannot be used: set them aside if they were sent; else remove them."""
         if self.request_is_usable:
             return
         if self.read_state().sent:
@@ -233,6 +301,14 @@ class Pending:
     def keep_server_ca(self, pem: bytes) -> None:
         """Keep what verifies the server."""
         files.write(self.path / "server-ca.pem", pem)
+
+    def replace_server_ca(self, kind: str, pem: bytes | None) -> None:
+        """Keep another CA for the server. Without one, a renewal trusts the system's CAs, an establishment the kept."""
+        if pem is not None:
+            self.keep_server_ca(pem)
+        elif kind == "renew" and self.server_ca:
+            with files.storage("remove", self.server_ca):
+                self.server_ca.unlink()
 
     def about_to_send(self, now: datetime) -> None:
         """The signing request leaves now; room for its answer is taken before, so that no full disk loses it."""
@@ -383,6 +459,13 @@ def prune_aside(connection_path: Path, now: datetime) -> None:
         with suppress(ValueError, TypeError):  # damaged: it stays
             if datetime.fromisoformat(one.read_state().keep_until or "") < now:
                 one.discard()
+
+
+def _fits(state: PendingState, base: Generation | None, configuration: Configuration) -> bool:
+    """Whether a procedure was begun for the generation ``base``, which may have been rebuilt, or for its subject."""
+    if base is None or state.base == base.stem:
+        return True
+    return base.is_readable and same_subject(base.certificate.subject, parse_subject(configuration.subject))
 
 
 def _chain_of(answer: SignedCertificates | None) -> tuple[x509.Certificate, ...] | None:

@@ -9,7 +9,7 @@ Invariants that this file keeps:
 3.  A generation whose key had to be encrypted otherwise is removed only once its replacement is on disk to stay. A run
     that is killed in between loses nothing, and the next run finds what is still to be done.
 
-The caller of :func:`encrypt_keys` holds the lock.
+The callers of :func:`encrypt_keys` and :func:`clean_up` hold the lock.
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,12 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.exports import EXPORTS, generation_files, is_protected
 from ucl_helpers.connection.generation import Generation, differing_files, write_generation
+from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.state import Verdict
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import KeyLocked, Refused, StorageFailed, UsageError
 from ucl_helpers.keys import Passphrase, no_passphrase, open_key
-from ucl_helpers.models import Configuration, Outcome
+from ucl_helpers.models import Configuration, Outcome, fingerprint
 from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director
 from ucl_helpers.tables import moment
 from ucl_helpers.urls import another_host, check_url
@@ -201,6 +202,23 @@ def encrypt_keys(connection: Connection) -> None:
         replaced, _ = _replace_keys(connection, no_passphrase)
         if replaced:
             connection.record("keys-encrypted", replaced=replaced)
+
+
+def clean_up(connection: Connection, pending: Pending) -> None:
+    """Remove what an interrupted run left half written, and what is pending if its certificate is current already.
+
+    Then check that what the settings refer to is there, before anything is signed, and encrypt keys stored in plain.
+
+    Raises:
+        InvalidSettings: see :meth:`ucl_helpers.connection.store.Connection.generation_spec`.
+    """
+    connection.sweep()
+    certificate, current = pending.certificate(), connection.current
+    if certificate and current and fingerprint_or_none(current) == fingerprint(certificate):
+        connection.record("settled", fingerprint=current.fingerprint, generation=current.name)
+        pending.discard()
+    connection.generation_spec()
+    encrypt_keys(connection)
 
 
 def _replace_keys(connection: Connection, former: Passphrase) -> tuple[int, list[str]]:

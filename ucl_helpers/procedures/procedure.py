@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ucl_helpers import steps
 from ucl_helpers.checks import Expected
 from ucl_helpers.clock import Clock
+from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import answered, recording_attempt
 from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.pending import prune_aside
@@ -37,9 +38,11 @@ from ucl_helpers.errors import (
     CertificateRejected,
     ChecksFailed,
     NotYetAccepted,
+    SettledElsewhere,
     UCLError,
     UsageError,
 )
+from ucl_helpers.formats.key_files import ca_pem
 from ucl_helpers.keys import Credentials, key_length, make_key
 from ucl_helpers.models import (
     CallRecord,
@@ -52,11 +55,11 @@ from ucl_helpers.models import (
     Verification,
 )
 from ucl_helpers.procedures.acceptance import explain_refusal, verify
-from ucl_helpers.procedures.generations import fingerprint_or_none, generation_metadata, outcome_of
-from ucl_helpers.procedures.resumption import open_pending, require_same_pending, resume, tidy, trust
+from ucl_helpers.procedures.generations import clean_up, fingerprint_or_none, generation_metadata, outcome_of
 from ucl_helpers.progress import waiting
 from ucl_helpers.tables import moment, span
 from ucl_helpers.wire.client import Answer, Client
+from ucl_helpers.wire.tls import unusable_ca
 
 STEP_WAIT_SECONDS = 10.0
 MAX_REJECTED = 3
@@ -110,7 +113,7 @@ class Procedure(ABC):
         self.exchange: CallRecord | None = None
         self.not_needed: NotNeeded | None = None
         with connection.lock.held(wait=STEP_WAIT_SECONDS):
-            tidy(connection, self.pending)
+            clean_up(connection, self.pending)
             self._base = connection.current
             self._previous = self._base if fingerprint_or_none(self._base) else None
 
@@ -201,7 +204,7 @@ class Procedure(ABC):
             return kept
         with self.connection.lock.held(wait=STEP_WAIT_SECONDS):
             self.pending.reload()
-            require_same_pending(self.connection, self.pending, self._base, self._id)
+            self._require_same_pending()
             self._drop_stale_results()
             if after and after not in self._results:
                 raise UsageError(f"{name}() comes after {after}().", remedy="Run the steps in their order.")
@@ -217,6 +220,21 @@ class Procedure(ABC):
             result: Step = self._results[name]
             return result
 
+    def _require_same_pending(self) -> None:
+        """Go on only with what this object has begun, for the generation it began with.
+
+        Raises:
+            SettledElsewhere: another process has finished it, or set it aside.
+        """
+        name, current = self.connection.name, self.connection.current
+        if current != self._base:
+            problem = f"{name} got another generation meanwhile: {current.name if current else 'none'}."
+        elif self._id is not None and self.pending.read_state().id != self._id:
+            problem = f"What was begun for {name} was settled or set aside."
+        else:
+            return
+        raise SettledElsewhere(problem, remedy="Nothing is lost; begin anew to go on from there.")
+
     def _drop_stale_results(self) -> None:
         """An answer that was rejected, or replaced by another process, takes with it what was made of it."""
         if self._results.get("sign") != self.pending.answer():
@@ -224,16 +242,16 @@ class Procedure(ABC):
                 self._results.pop(name, None)
 
     def _configuration(self) -> Configuration:
-        kept = resume(self.pending, self.kind, self._base, self.bits, self._is_outdated)
+        kept = self.pending.resume(self.kind, self._base, self.bits, self._is_outdated)
         if kept is None:
             kept = steps.configuration(self._recording(self._ask_configuration), with_token=self.asks_for_token)
             host = self._new_host(kept)
             self._consent(kept)
-            open_pending(self.pending, kept, kind=self.kind, base=self._base, bits=self.bits, server_ca=self._server_ca)
+            self.pending.open(self.kind, self._base, kept, bits=self.bits, server_ca=_ca_for_server(self._server_ca))
             self._note_time()
         else:
             host = self._new_host(kept)
-            trust(self.pending, self.kind, self._server_ca)
+            self.pending.replace_server_ca(self.kind, _ca_for_server(self._server_ca))
         if host is not None:
             self.pending.update(accepted_host=host)
         if self._id != self.pending.read_state().id:
@@ -416,3 +434,14 @@ class Procedure(ABC):
         if self._outcome is None:
             raise UsageError(f"{self.connection.name} has no outcome yet.", remedy="Run the steps first.")
         return self._outcome
+
+
+def _ca_for_server(path: Path | None) -> bytes | None:
+    """Read the user's CA file for the server as plain PEM; raises StorageFailed when it cannot be used."""
+    if path is None:
+        return None
+    try:
+        with files.storage("read", path):
+            return ca_pem(files.read_regular(path), where=str(path))
+    except UsageError as error:
+        raise unusable_ca(path, error) from None
