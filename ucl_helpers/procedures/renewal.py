@@ -33,7 +33,7 @@ from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.tables import moment
-from ucl_helpers.urls import hostname
+from ucl_helpers.urls import another_host, hostname
 from ucl_helpers.wire.client import Answer, Client
 
 
@@ -179,23 +179,21 @@ class Renewal(Procedure):
         Raises:
             HostChanged: the host is neither the established one nor one that the user has agreed to before.
         """
-        named, known = hostname(configuration.certificate_secured_connector_url), hostname(self.connection.url)
-        agreed = [known, self.connection.require_current().facts.get("acceptedHost")]
-        if (state := self.pending.read_state()).sent:  # else it was a rehearsal that the user agreed in
-            agreed.append(state.accepted_host)
-        if named is None or named in agreed:
-            return None
-        if not self.accept_new_host:
-            raise HostChanged(
-                f"UCL now names the host {named} for the certificate endpoint, instead of {known}. "
-                "`ucl` did not call it.",
-                remedy="Ask UCL's operator whether that is right. If it is, consent: ucl renew "
-                f"{self.connection.name} --force --accept-new-host, or the parameter accept_new_host of notebook 02.",
-                named=configuration.certificate_secured_connector_url,
-                host=named,
-                established=known,
-            )
-        return named
+        named, used = configuration.certificate_secured_connector_url, self.connection.url
+        state = self.pending.read_state()
+        before = state.accepted_host if state.sent else None  # else the user agreed in a rehearsal
+        host = another_host(named, used, self.connection.require_current().facts.get("acceptedHost"), before)
+        if host is None or self.accept_new_host:
+            return host
+        raise HostChanged(
+            f"UCL now names the host {host} for the certificate endpoint, instead of {hostname(used)}. "
+            "`ucl` did not call it.",
+            remedy="Ask UCL's operator whether that is right. If it is, consent: ucl renew "
+            f"{self.connection.name} --force --accept-new-host, or the parameter accept_new_host of notebook 02.",
+            named=named,
+            host=host,
+            established=hostname(used),
+        )
 
 
 def renew(
