@@ -12,7 +12,7 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.keys import make_key
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.procedures import procedure
-from ucl_helpers.procedures.enrolment import DirectorAccess
+from ucl_helpers.procedures.establishment import DirectorAccess
 from ucl_helpers.wire import client
 from ucl_sandbox import Sandbox
 

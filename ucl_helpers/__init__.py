@@ -18,8 +18,7 @@ if typing.TYPE_CHECKING:
     from ucl_helpers.errors import UCLError
     from ucl_helpers.models import Outcome
     from ucl_helpers.operations import read_token
-    from ucl_helpers.procedures.enrolment import DirectorAccess, establish
-    from ucl_helpers.procedures.establishment import Establishment
+    from ucl_helpers.procedures.establishment import DirectorAccess, Establishment, establish
     from ucl_helpers.procedures.generations import rollback
     from ucl_helpers.procedures.importing import import_identity, read_identity
     from ucl_helpers.procedures.renewal import Renewal, renew
@@ -52,8 +51,7 @@ __all__ = [
 
 _MODULES = {
     "errors": ["UCLError"],
-    "procedures.enrolment": ["DirectorAccess", "establish"],
-    "procedures.establishment": ["Establishment"],
+    "procedures.establishment": ["DirectorAccess", "Establishment", "establish"],
     "procedures.importing": ["import_identity", "read_identity"],
     "procedures.generations": ["rollback"],
     "models": ["Outcome"],

@@ -28,7 +28,7 @@ from ucl_helpers.crypto import dump_certificates
 from ucl_helpers.errors import Refused, UCLError
 from ucl_helpers.keys import load_key
 from ucl_helpers.models import OneTimeToken
-from ucl_helpers.procedures.enrolment import establish
+from ucl_helpers.procedures.establishment import establish
 from ucl_helpers.procedures.generations import export
 from ucl_helpers.procedures.importing import import_identity, read_identity
 from ucl_sandbox import RunningSandbox

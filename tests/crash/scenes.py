@@ -26,7 +26,7 @@ from ucl_helpers.errors import UsageError
 from ucl_helpers.keys import make_key
 from ucl_helpers.models import Configuration, OneTimeToken
 from ucl_helpers.procedures import procedure
-from ucl_helpers.procedures.enrolment import establish
+from ucl_helpers.procedures.establishment import establish
 from ucl_helpers.procedures.generations import export, rollback
 from ucl_helpers.procedures.importing import import_identity, read_identity
 from ucl_helpers.procedures.renewal import renew

@@ -31,7 +31,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operate.monitoring import verdict
 from ucl_helpers.procedures.acceptance import ask_director, explain_by_director, explain_refusal
-from ucl_helpers.procedures.enrolment import DirectorAccess
+from ucl_helpers.procedures.establishment import DirectorAccess
 from ucl_helpers.tables import moment
 from ucl_sandbox.faults.plans import Fault
 

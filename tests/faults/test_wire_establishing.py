@@ -15,8 +15,7 @@ from steps import STEPS, aside, pending_of
 from ucl_helpers import forget, renew
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import RetryLater, UCLError, Unreachable
-from ucl_helpers.procedures.enrolment import DirectorAccess, establish
-from ucl_helpers.procedures.establishment import Establishment
+from ucl_helpers.procedures.establishment import DirectorAccess, Establishment, establish
 from ucl_sandbox import Sandbox
 
 pytest_plugins = ["procedure_fixtures", "fault_fixtures"]

@@ -11,7 +11,7 @@ from steps import go
 from ucl_helpers.errors import NewTokenNeeded, UsageError
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import read_bearer, read_token
-from ucl_helpers.procedures.enrolment import Enrolment, access_from
+from ucl_helpers.procedures.establishment import Enrolment, access_from
 
 pytest_plugins = ["procedure_fixtures"]
 TOKEN = "2ClhTW-dMgEWl9yb7j3XqzqHBCS4yvQsTPMfL94PIRu4viPgy0HroCo9BHzSIHzel0DWp67uZbB3QfcDX7__Pg=="

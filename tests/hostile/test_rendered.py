@@ -28,7 +28,7 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UCLError
 from ucl_helpers.keys import Credentials
 from ucl_helpers.models import CallRecord, Check, Checks, OneTimeToken, Outcome, Validity
-from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment
+from ucl_helpers.procedures.establishment import DirectorAccess, Enrolment
 from ucl_helpers.procedures.revocation import ValidIdentities, ValidIdentity
 from ucl_helpers.tables import Tabular, html_table
 from ucl_helpers.views.cards import StepCard

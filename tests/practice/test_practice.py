@@ -15,7 +15,7 @@ from ucl_helpers.errors import ServerNotTrusted, UCLError, UnknownConnection, Us
 from ucl_helpers.models import OneTimeToken
 from ucl_helpers.operations import REVOKE
 from ucl_helpers.procedures.acceptance import is_accepted
-from ucl_helpers.procedures.enrolment import establish
+from ucl_helpers.procedures.establishment import establish
 from ucl_helpers.procedures.renewal import Renewal
 from ucl_helpers.wire.client import Client
 from ucl_sandbox import Sandbox

@@ -9,8 +9,7 @@ from ucl_helpers.connection.status import status_of
 from ucl_helpers.errors import InvalidSettings, KeyLocked
 from ucl_helpers.keys import dump_key, is_sealed
 from ucl_helpers.operate.doctor import diagnose
-from ucl_helpers.procedures.enrolment import establish
-from ucl_helpers.procedures.establishment import Establishment
+from ucl_helpers.procedures.establishment import Establishment, establish
 from ucl_helpers.procedures.generations import export, rollback
 from ucl_helpers.procedures.importing import import_identity, read_identity
 from ucl_helpers.procedures.renewal import Renewal, renew

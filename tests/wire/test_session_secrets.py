@@ -11,7 +11,7 @@ from steps import STEPS, events, pending_of
 
 from ucl_helpers import Establishment, Renewal, establish, renew, revoke, rollback, status_of, valid_identities
 from ucl_helpers.errors import ChecksFailed, UCLError
-from ucl_helpers.procedures.enrolment import Enrolment
+from ucl_helpers.procedures.establishment import Enrolment
 
 pytest_plugins = ["procedure_fixtures"]
 WITH_SECRETS = {"key.pem", "identity.pem", "token"}

@@ -9,7 +9,7 @@ from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.extras import require
-from ucl_helpers.procedures.enrolment import access_from, establish
+from ucl_helpers.procedures.establishment import access_from, establish
 from ucl_helpers.procedures.importing import import_identity, read_identity, usable_ca
 
 

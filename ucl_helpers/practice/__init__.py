@@ -1,7 +1,7 @@
 """The one bridge between the toolkit and its sandbox: practice connections for notebooks and the command line.
 
 The client side knows nothing of the sandbox; this module knows both, and only notebooks and ``cli`` use it. It takes
-the ordinary way in: access to a Director, then :func:`ucl_helpers.procedures.enrolment.establish`. The sandbox is
+the ordinary way in: access to a Director, then :func:`ucl_helpers.procedures.establishment.establish`. The sandbox is
 loaded once there is something to practise.
 """
 
@@ -38,7 +38,7 @@ from ucl_helpers.headless.parameters import is_attended
 from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION
 from ucl_helpers.procedures.acceptance import is_accepted
-from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment, access_from, establish
+from ucl_helpers.procedures.establishment import DirectorAccess, Enrolment, access_from, establish
 from ucl_helpers.procedures.importing import import_identity, read_identity, usable_ca
 from ucl_helpers.procedures.renewal import renew
 from ucl_helpers.wire.client import Client
@@ -212,7 +212,7 @@ def way_in(
         home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
         practice: name of that practice connection.
         asked: whether practice was asked for. In a headless run, no practice connection is made without.
-        given: see :func:`ucl_helpers.procedures.enrolment.access_from`; and ``ca_file``.
+        given: see :func:`ucl_helpers.procedures.establishment.access_from`; and ``ca_file``.
 
     Raises:
         UsageError: what is given is not whole, or belongs to no ``name``; or practice was not asked for in a headless

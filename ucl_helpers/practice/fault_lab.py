@@ -22,7 +22,7 @@ from ucl_helpers.errors import Outage
 from ucl_helpers.extras import missing_for
 from ucl_helpers.models import Check, Checks, Outcome
 from ucl_helpers.procedures.acceptance import is_accepted
-from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment
+from ucl_helpers.procedures.establishment import DirectorAccess, Enrolment
 from ucl_helpers.tables import Row, Tabular
 
 try:

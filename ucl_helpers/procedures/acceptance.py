@@ -1,4 +1,4 @@
-"""Does UCL accept an identity, and what does its refusal mean?
+"""Ask UCL whether it accepts an identity, and explain a refusal.
 
 Invariants that this file keeps:
 
@@ -147,7 +147,7 @@ class Evidence:
 
 
 def ask_director(url: str | None, credentials: Credentials, ca_file: Path | None) -> Evidence:
-    """Ask the Director who we are, once; without its URL nothing is asked and nothing proven."""
+    """Ask the Director once who the client is. Without its URL, nothing is asked and nothing is proven."""
     if url is None:
         return Evidence()
     try:
@@ -171,14 +171,14 @@ def ask_director(url: str | None, credentials: Credentials, ca_file: Path | None
 
 
 def may_be_outage(error: UCLError) -> bool:
-    """Whether an error is a refusal that an outage may explain."""
+    """Return whether an error is a refusal that an outage may explain."""
     return error.data.get("outage") == "possible"
 
 
 def explain_by_director(
     error: UCLError, connection: Connection, credentials: Credentials, ca_file: Path | None, *, now: datetime
 ) -> UCLError:
-    """Return the error itself, or what the Director makes of it.
+    """Return the error itself, or the outage that the Director's answer shows.
 
     It is an :class:`Outage` where that is proven now, and a :class:`PossibleOutage` where the Director accepts the
     certificate: then it is not lost. A Director that does not answer proves an outage only for as long as a refusal is
@@ -188,7 +188,7 @@ def explain_by_director(
         error: of the certificate endpoint.
         connection: its recorded attempts say since when UCL has refused.
         credentials: the identity that was refused.
-        ca_file: PEM of what verifies the server, or None for the system's CAs.
+        ca_file: PEM of the CAs that verify the server, or None for the system's CAs.
         now: our clock (UTC).
     """
     if not may_be_outage(error) or fingerprint(credentials.certificate) in connection.revoked():
@@ -223,7 +223,7 @@ def explain_refusal(
         error: of the certificate endpoint.
         connection: its recorded attempts say since when UCL has refused.
         credentials: the identity that was refused.
-        ca_file: PEM of what verifies the server, or None for the system's CAs.
+        ca_file: PEM of the CAs that verify the server, or None for the system's CAs.
         director: its URL, or None.
         not_after: of the certificate that must be replaced in time (UTC).
         now: our clock (UTC).
@@ -267,7 +267,7 @@ def doctor_hint(connection: Connection) -> str:
 def _refusal_period(
     evidence: Evidence, connection: Connection, not_after: datetime, now: datetime
 ) -> tuple[datetime, datetime]:
-    """Since when UCL has refused without a proof of an outage, and from when on that counts as a loss (UTC)."""
+    """Return since when UCL has refused without proof of an outage, and from when on that counts as a loss (UTC)."""
     since = now if evidence.status else min(remembered(connection).unproven_since or now, now)
     return since, refusal_ends(since, not_after=not_after)
 
@@ -275,7 +275,7 @@ def _refusal_period(
 def _refusal_of_revoked(
     error: UCLError, connection: Connection, verdict: Verdict, now: datetime
 ) -> AuthenticationFailed:
-    """What the refusal of a certificate means that this toolkit has revoked, or was to revoke."""
+    """Explain the refusal of a certificate that this toolkit has revoked, or has asked UCL to revoke."""
     facts = {name: value for name, value in error.data.items() if name not in {"outage", "causes"}}
     action = "sent its revocation" if verdict.status == "asked" else "revoked it"
     message = f"{_refusal(error, connection)}{_request(error)}. `ucl` {action} at {moment(verdict.since)}"

@@ -1,11 +1,11 @@
-"""The steps that a renewal and an establishment have in common, one method each, resumable at every one.
+"""The steps of a renewal and of an establishment, one method each. A run can be interrupted before or after any step.
 
 Invariants that this file keeps:
 
 1.  Key and CSR are on disk before the signing request leaves, and so is the fact that it leaves.
 2.  A new identity becomes current only after its checks passed *and* it answered over a new, full handshake.
 3.  Each step takes the lock, reads ``pending/`` again, acts, records and releases. If another process has settled what
-    it began, it says so.
+    it began, it raises an error.
 4.  A failure leaves the identity in use untouched, and keeps in ``pending/`` what a later run needs.
 
 A subclass says how UCL is asked: with the certificate in use, or with a one-time token.
@@ -68,7 +68,7 @@ Step = TypeVar("Step")
 
 
 class KeyMaker:
-    """Generates one RSA key of ``bits`` bits."""
+    """Makes one RSA key of ``bits`` bits in the background."""
 
     def __init__(self, bits: int) -> None:
         self._bits = bits
@@ -82,11 +82,11 @@ class KeyMaker:
 
     def key(self) -> rsa.RSAPrivateKey:
         """Return the key; wait for it if it is not ready."""
-        made = self.start()
-        if made.done():
-            return made.result()
+        future = self.start()
+        if future.done():
+            return future.result()
         with waiting(f"Making an RSA key of {self._bits} bits; this takes some seconds."):
-            return made.result()
+            return future.result()
 
 
 class Procedure(ABC):
@@ -96,7 +96,7 @@ class Procedure(ABC):
     done: ClassVar[str]
     idle: ClassVar[str]
     asks_for_token = False  # with the configuration: a new connection signs with it
-    rehearsal = False  # of one nothing is remembered
+    rehearsal = False  # if true, nothing is recorded as an attempt
     wait: Callable[[float], object] = staticmethod(time.sleep)  # for so many seconds
 
     def __init__(self, connection: Connection, *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
@@ -131,21 +131,21 @@ class Procedure(ABC):
 
     @abstractmethod
     def _fallback(self) -> Generation | None:
-        """The identity in use if it still works: then one that is signed but not verified may be given up."""
+        """Return the identity in use if it still works. Then a signed identity that fails may be given up."""
 
     def _known_url(self) -> str | None:
-        """A certificate endpoint that is known to work, or None."""
+        """Return a certificate endpoint that has worked before, or None."""
         return None
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """What the steps have returned so far, by their names, as far as it still holds."""
+        """What the steps have returned so far, by their names, without what is outdated."""
         if self._outcome is None:
             self._drop_stale_results()
         return dict(self._results)
 
     def configuration(self) -> Configuration | NotNeeded:
-        """Step 1: ask UCL what to ask for. An answer that only waits to be verified is not asked for again.
+        """Step 1: ask UCL which subject to request. An answer that only waits to be verified is not asked for again.
 
         Raises:
             SubjectChanged: UCL wants another subject than the certificate in use has.
@@ -156,11 +156,11 @@ class Procedure(ABC):
         return self._step("configuration", self._configuration)
 
     def request(self) -> SigningRequest | NotNeeded:
-        """Step 2: key and CSR, on disk before they are used. Those of an interrupted run are used again."""
+        """Step 2: make key and CSR and store them. Those of an interrupted run are used again."""
         return self._step("request", self._request, after="configuration")
 
     def sign(self) -> SignedCertificates | NotNeeded:
-        """Step 3: have the CSR signed. An answer that is already here is not asked for again."""
+        """Step 3: have the CSR signed. A stored answer is not asked for again."""
         return self._step("sign", self._sign, after="request")
 
     def decode(self) -> Identity | NotNeeded:
@@ -200,8 +200,8 @@ class Procedure(ABC):
         if self.not_needed is not None:
             return self.not_needed
         if self._outcome is not None:  # activated by this object: a cell that runs twice shows the same again
-            kept: Step = self._results[name]
-            return kept
+            earlier: Step = self._results[name]
+            return earlier
         with self.connection.lock.held(wait=STEP_WAIT_SECONDS):
             self.pending.reload()
             self._require_same_pending()
@@ -236,28 +236,32 @@ class Procedure(ABC):
         raise SettledElsewhere(problem, remedy="Nothing is lost; begin anew to go on from there.")
 
     def _drop_stale_results(self) -> None:
-        """An answer that was rejected, or replaced by another process, takes with it what was made of it."""
+        """Drop the results that depend on an answer which was rejected, or replaced by another process."""
         if self._results.get("sign") != self.pending.answer():
             for name in ("sign", "decode", "verify"):
                 self._results.pop(name, None)
 
     def _configuration(self) -> Configuration:
-        kept = self.pending.resume(self.kind, self._base, self.bits, self._is_outdated)
-        if kept is None:
-            kept = steps.configuration(self._recording(self._ask_configuration), with_token=self.asks_for_token)
-            host = self._new_host(kept)
-            self._consent(kept)
-            self.pending.open(self.kind, self._base, kept, bits=self.bits, server_ca=_ca_for_server(self._server_ca))
+        configuration = self.pending.resume(self.kind, self._base, self.bits, self._is_outdated)
+        if configuration is None:
+            configuration = steps.configuration(
+                self._recording(self._ask_configuration), with_token=self.asks_for_token
+            )
+            host = self._new_host(configuration)
+            self._consent(configuration)
+            self.pending.open(
+                self.kind, self._base, configuration, bits=self.bits, server_ca=_ca_for_server(self._server_ca)
+            )
             self._note_time()
         else:
-            host = self._new_host(kept)
+            host = self._new_host(configuration)
             self.pending.replace_server_ca(self.kind, _ca_for_server(self._server_ca))
         if host is not None:
             self.pending.update(accepted_host=host)
         if self._id != self.pending.read_state().id:
             self._results.clear()
         self._id = self.pending.read_state().id
-        return kept
+        return configuration
 
     def _request(self) -> SigningRequest:
         subject = self._results["configuration"].subject
@@ -273,8 +277,8 @@ class Procedure(ABC):
             self._key.start()
 
     def _sign(self) -> SignedCertificates:
-        if (kept := self.pending.answer()) is not None:
-            return kept
+        if (answer := self.pending.answer()) is not None:
+            return answer
         self.pending.about_to_send(self._clock())
         self.connection.record("signing-requested", pending=self._id)
         signed = steps.sign(self._recording(self._ask_signature), self.pending.csr())
@@ -320,14 +324,14 @@ class Procedure(ABC):
         return self._clock() + timedelta(seconds=self.pending.read_state().clock_difference or 0.0)
 
     def _is_outdated(self, certificate: x509.Certificate) -> bool:
-        """Whether a signed certificate is of no use any more: expired, or due although another identity works."""
+        """Return whether a signed certificate is useless: expired, or due although another identity works."""
         now = self._server_now()
         if now >= certificate.not_valid_after_utc:
             return True
         return self._fallback() is not None and self.connection.due_of(certificate, now).due
 
     def _reject(self, error: UCLError) -> None:
-        """An answer that is not what was asked for: the same CSR is signed again, a bounded number of times."""
+        """Set aside an answer that failed its checks. The same CSR is signed again, a bounded number of times."""
         rejected = (self.pending.read_state().rejected or 0) + 1
         self.connection.record("answer-rejected", reason=error.message[:500], count=rejected)
         self.pending.drop_answer()
@@ -338,15 +342,15 @@ class Procedure(ABC):
     def _verify(self) -> Verification:
         identity: Identity = self._results["decode"]
         configuration: Configuration = self._results["configuration"]
-        told = self.connection.sandbox_url or configuration.certificate_secured_connector_url
+        url = self.connection.sandbox_url or configuration.certificate_secured_connector_url
         practice, fallback = self.connection.is_sandbox, self._fallback()
         director = self.connection.director_url if practice else configuration.director_url
         not_after = (fallback or identity).certificate.not_valid_after_utc
         try:
             with self._asking(self.pending.credentials(), self.pending.server_ca, director, not_after):
-                verification = verify(self.pending, identity, [told, self._known_url()], self._server_now())
-        except (AuthenticationFailed, CertificateRejected) as error:  # not only for a moment: see verification.py
-            if fallback is None:  # it is all there is: it is tried again for as long as it is valid
+                verification = verify(self.pending, identity, [url, self._known_url()], self._server_now())
+        except (AuthenticationFailed, CertificateRejected) as error:  # not a temporary refusal: see acceptance.py
+            if fallback is None:  # the only identity: each run tries it again while it is valid
                 raise self._still_refused(error) from None
             self._reject(error)
             raise
@@ -354,14 +358,14 @@ class Procedure(ABC):
         return verification
 
     def _still_refused(self, error: UCLError) -> UCLError:
-        """What is said of an identity that was signed, is refused, and is kept."""
+        """Return the error for an identity that was signed, is refused, and is kept."""
         return error
 
     @contextmanager
     def _asking(
         self, credentials: Credentials, ca_file: Path | None, director: str | None, not_after: datetime
     ) -> Iterator[None]:
-        """Calls at the certificate endpoint: a refusal is judged, an answer remembered."""
+        """Explain a refusal by the certificate endpoint; record that it answered."""
         try:
             yield
         except (AuthenticationFailed, NotYetAccepted) as error:
@@ -382,12 +386,12 @@ class Procedure(ABC):
         if identity.certificate.not_valid_after_utc <= self._server_now():
             raise UsageError("The new certificate has expired since it was verified.", remedy="Begin anew.")
         previous = fingerprint_or_none(self._base)
-        told: Configuration = self._results["configuration"]
+        configuration: Configuration = self._results["configuration"]
         verification: Verification = self._results["verify"]
         now = self._clock()
         facts = generation_metadata(
             self.kind,
-            told,
+            configuration,
             verification.url,
             identity.fingerprint,
             now=now,
@@ -395,13 +399,13 @@ class Procedure(ABC):
             consented=True,
         )
         server_ca = self.pending.server_ca_pem()
-        before = self._base.facts.get("connectorUrl") if self._base and previous else None
+        previous_url = self._base.facts.get("connectorUrl") if self._base and previous else None
         new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)
         warnings = "; ".join(filter(None, (identity.warnings, verification.note))) or None
-        marks = {"fingerprint": identity.fingerprint, "previous": previous, "generation": new.name}
-        self.connection.record(self.done, **marks, warnings=warnings)
-        if isinstance(before, str) and before != facts["connectorUrl"]:
-            self.connection.record("endpoint-changed", previous=before, url=facts["connectorUrl"])
+        names = {"fingerprint": identity.fingerprint, "previous": previous, "generation": new.name}
+        self.connection.record(self.done, **names, warnings=warnings)
+        if isinstance(previous_url, str) and previous_url != facts["connectorUrl"]:
+            self.connection.record("endpoint-changed", previous=previous_url, url=facts["connectorUrl"])
         prune_aside(self.connection.path, self._server_now())  # by what is noted in pending/
         self.pending.discard()
         self._outcome = outcome_of(self.connection, self.done, now, previous=previous, warnings=warnings)
@@ -414,17 +418,17 @@ class Procedure(ABC):
             self._client = None
 
     def run(self) -> Outcome:
-        """All steps in their order, the lock held throughout."""
+        """Run all steps in their order, and hold the lock throughout."""
         with self.connection.lock.held():
             for step in (self.configuration, self.request, self.sign, self.decode, self.verify, self.activate):
                 step()
         return self.outcome()
 
     def outcome(self) -> Outcome:
-        """What it came to.
+        """Return the outcome.
 
         Raises:
-            UsageError: it has not come to an end yet.
+            UsageError: the steps have not run to the end.
         """
         if self.not_needed is not None:
             until, rule, current = self.not_needed.until, self.not_needed.reason, self.connection.require_current()

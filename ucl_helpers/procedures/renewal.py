@@ -59,7 +59,7 @@ class Renewal(Procedure):
         rehearsal: bool = False,
         clock: Clock = utc_now,
     ) -> Self:
-        """Look at the connection and at what an interrupted run left; start making the key in a thread.
+        """Read the connection and what an interrupted run left, and start making the key in a thread.
 
         Args:
             connection: established.
@@ -68,7 +68,7 @@ class Renewal(Procedure):
                 :class:`~ucl_helpers.models.NotNeeded`; when something is, it may have to wait.
             accept_new_subject: consent to a subject other than the one in use.
             accept_new_host: consent to another host of the certificate endpoint.
-            rehearsal: nothing is to be signed, so nothing is remembered of it as an attempt.
+            rehearsal: nothing will be signed, so nothing is recorded as an attempt.
             clock: our clock, aware, UTC.
 
         Raises:
@@ -76,7 +76,7 @@ class Renewal(Procedure):
             Waiting: with ``only_if_due``; it has failed, and the next try is not due yet.
             Refused: its certificate was revoked.
             UsageError: an establishment waits to be finished, or ``key_length`` is out of range.
-            StorageFailed: what lies on disk is not whole.
+            StorageFailed: a file of the connection is missing or damaged.
             KeyLocked, InvalidSettings: a passphrase that the settings refer to does not fit, or is not there.
         """
         with (
@@ -85,7 +85,7 @@ class Renewal(Procedure):
         ):
             connection.require_current()
             renewal = cls(connection, bits=key_length, server_ca=None, clock=clock)
-            current = connection.require_current()  # as it is by now: its key may lie there encrypted since then
+            current = connection.require_current()  # read again: its key may have been encrypted meanwhile
             current.check_whole()
             renewal._server_ca = current.server_ca
             renewal.accept_new_subject, renewal.accept_new_host = accept_new_subject, accept_new_host
@@ -98,10 +98,10 @@ class Renewal(Procedure):
                     remedy=f"Run: {connection.establish_command}",
                 )
             need = needs(status_of(connection, clock, whole=False, pending=renewal.pending))
-            known = connection.verdicts().get(current.fingerprint)
-            if known and known.status == "revoked" and not known.may_pass:
+            verdict = connection.verdicts().get(current.fingerprint)
+            if verdict and verdict.status == "revoked" and not verdict.may_pass:
                 raise Refused(
-                    f"The certificate of {connection.name} was revoked {moment(known.since)} and cannot be renewed.",
+                    f"The certificate of {connection.name} was revoked {moment(verdict.since)} and cannot be renewed.",
                     remedy=f"To come back: {connection.come_back(clock())}",
                 )
             # What is due is renewed although something else is damaged: needs() knows no due date then.
@@ -154,7 +154,7 @@ class Renewal(Procedure):
         return None if base.fingerprint in self.connection.revoked() else base
 
     def _session(self) -> Client:
-        """One TLS connection for configuration and sign, as the identity in use."""
+        """Return the TLS connection for configuration and sign, with the identity in use."""
         if self._client is None:
             current = self.connection.require_current()
             ca = current.server_ca
@@ -165,16 +165,16 @@ class Renewal(Procedure):
         return self.connection.url
 
     def _consent(self, configuration: Configuration) -> None:
-        used = self.connection.require_current().certificate.subject
-        if not self.accept_new_subject and not same_subject(used, parse_subject(configuration.subject)):
+        current = self.connection.require_current().certificate.subject
+        if not self.accept_new_subject and not same_subject(current, parse_subject(configuration.subject)):
             raise SubjectChanged(
-                f"UCL now wants the subject {configuration.subject!r}; in use is {subject_text(used)!r}.",
+                f"UCL now wants the subject {configuration.subject!r}; in use is {subject_text(current)!r}.",
                 remedy="If that is right, consent: --accept-new-subject, or the parameter accept_new_subject.",
                 wanted=configuration.subject,
             )
 
     def _new_host(self, configuration: Configuration) -> str | None:
-        """The host that UCL names for the certificate endpoint, if the user has just agreed to it; else None.
+        """Return the host that UCL names for the certificate endpoint, if the user has just agreed to it; else None.
 
         Raises:
             HostChanged: the host is neither the established one nor one that the user has agreed to before.

@@ -8,7 +8,7 @@ from steps import go, pending_of
 
 from ucl_helpers.errors import NewTokenNeeded, UsageError
 from ucl_helpers.models import NotNeeded, OneTimeToken
-from ucl_helpers.procedures.enrolment import DirectorAccess, Enrolment, access_from
+from ucl_helpers.procedures.establishment import DirectorAccess, Enrolment, access_from
 
 pytest_plugins = ["procedure_fixtures"]
 URL = "https://ucl.example/connector/graphql"
