@@ -12,6 +12,7 @@ from stored import locked_out
 from ucl_helpers import Establishment, Renewal, establish, renew, rollback, status_of
 from ucl_helpers.connection import attempts, files
 from ucl_helpers.connection.attempts import Attempts, record_check, remembered
+from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import (
     Busy,
     HostChanged,
@@ -365,7 +366,7 @@ def test_a_look_is_left_out_where_nobody_may_write_or_another_is_at_work(secure,
     with in_other_hands(secure):
         record_check(home.connection("prod"), datetime.now(UTC))
     before = tree(home.path)
-    record_check(attempts.Connection(home, "nobody"), datetime.now(UTC))
+    record_check(Connection(home, "nobody"), datetime.now(UTC))
     assert (tree(home.path), kept(secure).exists()) == (before, False)
     now = datetime.now(UTC)
     record_check(secure, now)

@@ -17,8 +17,7 @@ from ucl_helpers.operate.monitoring import verdict
 from ucl_helpers.procedures.renewal import Renewal
 from ucl_sandbox import Sandbox
 
-NOW = datetime.now(UTC)
-DUE, OVERDUE = NOW + timedelta(days=65), NOW + timedelta(days=88)
+NEW, DUE, OVERDUE, EXPIRED = (timedelta(days=days) for days in (0, 65, 88, 91))  # age of the certificate
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +47,19 @@ def nothing(connection, now):
     """Leave it as it is."""
 
 
-# name: (what happened, now, the action, whether a renewal is tried, whether it waits)
+# name: (what happened, the certificate's age, the action, whether a renewal is tried, whether it waits)
 SITUATIONS = {
-    "not due": (nothing, NOW, None, False, False),
+    "not due": (nothing, NEW, None, False, False),
     "due": (nothing, DUE, "renew", True, False),
     "overdue": (nothing, OVERDUE, "renew", True, False),
-    "expired": (nothing, NOW + timedelta(days=91), "establish", True, False),
+    "expired": (nothing, EXPIRED, "establish", True, False),
     "backing off": (failed, DUE, "renew", True, True),
-    "failed and not due": (failed, NOW, None, False, False),
-    "unfinished renewal": (unfinished, NOW, "renew", True, False),
-    "revoked": (lambda one, _: judged(one), NOW, "establish", False, False),
-    "revoked elsewhere": (lambda one, _: judged(one, "refused"), NOW, "ask", False, False),
-    "no identity": (lambda one, _: (one.path / "current").unlink(), NOW, "doctor", False, False),
-    "damaged": (lambda one, _: (one.path / "current" / "chain.pem").write_text("x"), NOW, "doctor", False, False),
+    "failed and not due": (failed, NEW, None, False, False),
+    "unfinished renewal": (unfinished, NEW, "renew", True, False),
+    "revoked": (lambda one, _: judged(one), NEW, "establish", False, False),
+    "revoked elsewhere": (lambda one, _: judged(one, "refused"), NEW, "ask", False, False),
+    "no identity": (lambda one, _: (one.path / "current").unlink(), NEW, "doctor", False, False),
+    "damaged": (lambda one, _: (one.path / "current" / "chain.pem").write_text("x"), NEW, "doctor", False, False),
 }
 
 
@@ -82,7 +81,8 @@ def begun(connection, now):
 
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_all_askers_agree(connection, name):
-    change, now, action, renews, waits = SITUATIONS[name]
+    change, age, action, renews, waits = SITUATIONS[name]
+    now = datetime.now(UTC) + age
     change(connection, now)
     status = status_of(connection, lambda: now)
     need = needs(status)

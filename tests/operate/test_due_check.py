@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from command_line import Shell, environment
@@ -19,8 +19,6 @@ from ucl_helpers.errors import Unreachable
 from ucl_helpers.headless.notebooks import find_notebook
 from ucl_helpers.operate.due_check import check_due, nothing_to_do
 from ucl_sandbox import Sandbox
-
-NOW = datetime.now(UTC)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +35,15 @@ def connection(tmp_path, ucl):
 def sent(connection):
     folder = connection.path / "pending"
     folder.mkdir()
-    facts = {"id": "x", "kind": "renew", "created": NOW.isoformat(), "base": None, "bits": 2048, "configuration": {}}
-    (folder / "state.json").write_text(json.dumps({**facts, "sent": NOW.isoformat()}))
+    facts = {
+        "id": "x",
+        "kind": "renew",
+        "created": utc_now().isoformat(),
+        "base": None,
+        "bits": 2048,
+        "configuration": {},
+    }
+    (folder / "state.json").write_text(json.dumps({**facts, "sent": utc_now().isoformat()}))
     assert Pending(folder).read_state().kind == "renew"
 
 
@@ -62,7 +67,7 @@ CHANGES = {
 
 
 def test_nothing_is_to_be_done_until_the_due_date(connection):
-    seen, due = check_due(connection, NOW), connection.due(NOW)
+    seen, due = check_due(connection, utc_now()), connection.due(utc_now())
     assert (seen.need, seen.until, seen.rule) == (None, due.at, due.reason)
     assert check_due(connection, due.at - timedelta(seconds=1)).need is None
     assert check_due(connection, due.at).need.why.startswith("due since ")
@@ -70,7 +75,7 @@ def test_nothing_is_to_be_done_until_the_due_date(connection):
 
 @pytest.mark.parametrize("why", CHANGES)
 def test_each_reason_to_run_is_told(connection, why):
-    later = NOW + timedelta(days=46)
+    later = utc_now() + timedelta(days=46)
     assert check_due(connection, later).need is None
     CHANGES[why](connection)
     assert why in check_due(connection, later).need.why
@@ -78,7 +83,7 @@ def test_each_reason_to_run_is_told(connection, why):
 
 def test_what_was_begun_and_not_sent_waits_until_it_is_due(connection):
     begun(connection)
-    assert check_due(connection, NOW).need is None
+    assert check_due(connection, utc_now()).need is None
 
 
 def test_without_a_name_and_of_an_unknown_one_there_is_something_to_do(connection):
@@ -95,7 +100,7 @@ def test_a_run_that_is_not_due_says_so_records_it_and_starts_no_kernel(connectio
     command = [sys.executable, "-c", script, *asked]
     done = subprocess.run(command, env=environment(shell.home), capture_output=True, text=True, check=True)
     first, modules = done.stdout.splitlines()
-    due = connection.due(NOW)
+    due = connection.due(utc_now())
     assert first == f"{connection.name}: not-due until {due.at:%Y-%m-%dT%H:%M:%SZ} ({due.reason})"
     assert not {"papermill", "nbclient", "nbformat", "jupyter_client", "IPython"} & set(modules.split())
     [kept] = (shell.home / "runs").iterdir()
@@ -112,7 +117,7 @@ def test_a_run_that_is_not_due_says_so_records_it_and_starts_no_kernel(connectio
 def test_while_a_renewal_waits_hooks_are_run_all_the_same_and_no_kernel_is_started(connection, tmp_path):
     hook = f'[[hooks]]\nname = "one"\ncommand = ["touch", "{tmp_path / "ran"}"]\n'
     (connection.path / "settings.toml").write_text(hook)
-    assert check_due(connection, NOW).need.why == "hooks still have to run: one"
+    assert check_due(connection, utc_now()).need.why == "hooks still have to run: one"
     sent(connection)
     with suppress(Unreachable), connection.lock.held(), recording_attempt(connection, utc_now):
         raise Unreachable("UCL cannot be reached.")

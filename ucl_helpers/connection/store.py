@@ -191,13 +191,13 @@ class Connection:
 
         The same holds while this thread holds :attr:`lock`: a step decides everything by one state.
         """
+        if not (self._reading_once or self.lock.is_held_by_this_thread):
+            self._read.clear()  # what was read under the lock, and another process may have changed since
         self._reading_once += 1
         try:
             yield
         finally:
             self._reading_once -= 1
-            if not (self._reading_once or self.lock.is_held_by_this_thread):
-                self._read.clear()
 
     def _once(self, name: str, read: Callable[[], Any]) -> Any:
         if not (self._reading_once or self.lock.is_held_by_this_thread):
