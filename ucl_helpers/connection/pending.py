@@ -1,13 +1,13 @@
-"""What a procedure under way leaves on disk, so that any later run can go on from there.
+"""The folder ``pending/``: what an interrupted procedure leaves on disk, and how the next run goes on with it.
 
 ::
 
     pending/    key.pem  csr.pem  answer.json  chain.pem  token  state.json  room (for the answer that is awaited)
     aside/…     the same, moved out of the way; pruned only after its certificate could have expired
 
-The law of this folder: key and CSR are here before the signing request leaves; ``state.json`` says ``sent`` before it
-leaves; a folder with ``sent`` is never thrown away before it is settled, only set aside; neither is one whose
-``state.json`` cannot be read, since it may have been sent. The caller holds the lock.
+The invariants of this folder: key and CSR are here before the signing request leaves, and so is ``sent`` in
+``state.json``. A folder with ``sent``, or with a ``state.json`` that cannot be read, is never thrown away before it is
+settled, only set aside. The caller holds the lock.
 
 :meth:`Pending.resume` and :meth:`Pending.open` decide what the next run does with what an interrupted run left:
 
@@ -370,9 +370,9 @@ class Pending:
     def answer(self) -> SignedCertificates | None:
         """The kept answer, or None; raises StorageFailed: one that merely cannot be read now is not asked for again."""
         with files.storage("read", self.path), suppress(FileNotFoundError, NotADirectoryError, TypeError):
-            told = json_object((self.path / "answer.json").read_bytes()) or {}
-            if all(isinstance(one, str) for one in told.values()):
-                return SignedCertificates(**told, reused=True)
+            answer = json_object((self.path / "answer.json").read_bytes()) or {}
+            if all(isinstance(text, str) for text in answer.values()):
+                return SignedCertificates(**answer, reused=True)
         return None
 
     def certificate(self) -> x509.Certificate | None:
@@ -400,13 +400,13 @@ class Pending:
 
     def signed(self) -> list[Credentials]:
         """Certificates that were signed for the kept key, unchecked: of the answer and of those that were rejected."""
-        found = []
+        credentials = []
         for path in sorted(self.path.glob("chain*.pem")):
             with suppress(UCLError, OSError, ValueError):
                 leaf = read_certificates(path.read_bytes(), name=str(path))[0]
                 if public_key_of(leaf) == self._public_key():
-                    found.append(Credentials(path, self.key_path, leaf, self.passphrase))
-        return found
+                    credentials.append(Credentials(path, self.key_path, leaf, self.passphrase))
+        return credentials
 
     def drop_answer(self) -> None:
         """Set an answer that failed its checks aside within the folder: the same CSR may be signed again."""
@@ -426,12 +426,12 @@ class Pending:
         if not self.read_state().sent:
             self.discard()
             return
-        known = [one.certificate.not_valid_after_utc for one in self.signed()]
-        lost = [] if known and self.answer() else [datetime.now(UTC) + _UNKNOWN_LIFETIME]
-        until = max([*known, *lost])
+        expiries = [credentials.certificate.not_valid_after_utc for credentials in self.signed()]
+        if not expiries or not self.answer():  # another certificate may have been signed, and its answer lost
+            expiries.append(datetime.now(UTC) + _UNKNOWN_LIFETIME)
         with suppress(OSError):
             (self.path / "token").unlink()
-        self.update(aside=reason, keep_until=until.isoformat())
+        self.update(aside=reason, keep_until=max(expiries).isoformat())
         files.make_directory(folder := self.path.with_name("aside"))
         with files.storage("set aside", self.path):
             self.path.rename(folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}")
@@ -447,18 +447,18 @@ class Pending:
 
 
 def set_aside(connection_path: Path, passphrase: Passphrase = no_passphrase) -> list[Pending]:
-    """What was set aside, oldest first."""
-    folder = connection_path / "aside"
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [Pending(one, passphrase) for one in found if one.name[0] != "."]
+    """Return what was set aside, oldest first."""
+    aside = connection_path / "aside"
+    folders = sorted(aside.iterdir()) if aside.is_dir() else []
+    return [Pending(folder, passphrase) for folder in folders if folder.name[0] != "."]
 
 
 def prune_aside(connection_path: Path, now: datetime) -> None:
     """Remove what was set aside and whose certificate, if there is one, has expired."""
-    for one in set_aside(connection_path):
-        with suppress(ValueError, TypeError):  # damaged: it stays
-            if datetime.fromisoformat(one.read_state().keep_until or "") < now:
-                one.discard()
+    for pending in set_aside(connection_path):
+        with suppress(ValueError, TypeError):  # if the date is damaged, keep the folder
+            if datetime.fromisoformat(pending.read_state().keep_until or "") < now:
+                pending.discard()
 
 
 def _fits(state: PendingState, base: Generation | None, configuration: Configuration) -> bool:

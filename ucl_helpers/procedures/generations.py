@@ -1,4 +1,4 @@
-"""The generations of a connection: what a command made of them, going back to one, and writing them again.
+"""The generations of a connection: describe them, roll back to an earlier one, and write them again.
 
 Invariants that this file keeps:
 
@@ -138,12 +138,13 @@ def _choose(connection: Connection, name: str | None, now: datetime) -> Generati
 
 
 def _named(generations: list[Generation], name: str) -> list[Generation]:
-    """The generations with this name, or this number."""
-    return [one for one in generations if name == one.name or name.lstrip("0") == str(one.order[0])]
+    """Return the generations with this name, or this number."""
+    number = name.lstrip("0")
+    return [generation for generation in generations if name == generation.name or number == str(generation.order[0])]
 
 
 def _described(generation: Generation, verdict: Verdict | None, now: datetime) -> str:
-    """The name of a generation, and why it cannot be used, if that is known."""
+    """Return the name of a generation, and why it cannot be used, if the reason is recorded."""
     if verdict is not None:
         return f"{generation.name} ({verdict})"
     if not generation.is_readable:
@@ -224,8 +225,9 @@ def clean_up(connection: Connection, pending: Pending) -> None:
 def _replace_keys(connection: Connection, former: Passphrase) -> tuple[int, list[str]]:
     """Store every key as ``key_passphrase`` says; return how many were replaced, and why others could not be."""
     passphrase, problems = connection.passphrase(), list[str]()
-    generations = [one for one in connection.generations() if not _is_protected(one.path, passphrase)]
-    waiting = [one for one in (*connection.aside(), connection.pending) if not _is_protected(one.path, passphrase)]
+    generations = [entry for entry in connection.generations() if not _is_protected(entry.path, passphrase)]
+    folders = (*connection.aside(), connection.pending)
+    unprotected = [pending for pending in folders if not _is_protected(pending.path, passphrase)]
     replaced = []
     for generation in generations:
         is_current = generation == connection.current
@@ -244,7 +246,7 @@ def _replace_keys(connection: Connection, former: Passphrase) -> tuple[int, list
             files.sync_directory(folder)
     for generation in replaced:
         files.remove_tree(generation.path)
-    for pending in waiting:
+    for pending in unprotected:
         try:
             key = open_key(pending.key_path.read_bytes(), connection.passphrase, former, where=str(pending.key_path))
         except (UsageError, OSError) as error:
@@ -252,11 +254,11 @@ def _replace_keys(connection: Connection, former: Passphrase) -> tuple[int, list
         else:
             files.sweep(pending.path)  # a run may have been killed just here
             pending.keep_key(key)
-    return len(replaced) + len(waiting), problems
+    return len(replaced) + len(unprotected), problems
 
 
 def _is_protected(folder: Path, passphrase: bytes | None) -> bool:
-    """Whether the key in a folder is stored as it is to be; also when there is none."""
+    """Return whether the key in a folder, if there is one, is stored as the settings want it."""
     with suppress(OSError):
         return is_protected((folder / "key.pem").read_bytes(), passphrase)
     return True
