@@ -80,10 +80,10 @@ class StandIns:
     def learn(self, text: str) -> str:
         """Number the digests of a text, so that their short forms are known wherever they stand; returns the text."""
         digests = [match.group() for match in TOKENS.finditer(text) if match.lastgroup == "digest"]
-        digests = self.numbers.setdefault("digest", {})
+        numbers = self.numbers.setdefault("digest", {})
         for digest in [digest for digest in digests if len(digest) in DIGEST_LENGTHS] + GENERATION.findall(text):
-            if short := next((prefix for prefix in digests if digest.startswith(prefix)), ""):
-                digests[digest] = digests.pop(short)  # its generation was named before
+            if short := next((prefix for prefix in numbers if digest.startswith(prefix)), ""):
+                numbers[digest] = numbers.pop(short)  # its generation was named before
             elif not self._long_form(digest):
                 self._number("digest", digest)
         return text

@@ -198,7 +198,7 @@ def go_on(connection):
     current = connection.current
     assert key in {None, (current.path / "key.pem").read_bytes()}
     assert waiting in {None, current.certificate}
-    assert not pending
+    assert not pending_of(connection)
 
 
 @contextmanager

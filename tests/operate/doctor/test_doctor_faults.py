@@ -54,7 +54,7 @@ NAMED = {
     "empty-object": (ANSWER, "neither data nor an error", 3),
     "data-null": (ANSWER, "neither data nor an error", 3),
     "data-empty": (ANSWER, "neither data nor an error", 3),
-    "result-null": (ANSWER, "empty result", 3),
+    "result-null": (ANSWER, "neither data nor an error", 3),
     "missing-fields": (ANSWER, "UCL's answer", 12),
     "wrong-types": (ANSWER, "UCL's answer", 12),
     "errors-beside-data": (ANSWER, "rejected the request", 4),

@@ -184,7 +184,7 @@ ANSWERS = {
     "429": (answers(429), "slow down", 3),
     "418": (answers(418), "answered 418", 12),
     "errors": (answers(200, errors=[{"message": "out of \x1b[31mtea"}]), "out of", 4),
-    "nothing": (answers(200), "empty result", 3),
+    "nothing": (answers(200), "neither data nor an error", 3),
     "no configuration": (answers(200, 7), "not an object", 12),
     "lost": (lambda forward, call: None, "No answer", 3),
 }

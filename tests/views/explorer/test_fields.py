@@ -4,6 +4,7 @@ import base64
 import json
 import random
 
+import comm
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -96,6 +97,8 @@ class Page:
 
     def __init__(self, home, monkeypatch):
         self.sent = []
+        # ipykernel, which another test may have imported, makes widgets that send nothing while no kernel runs.
+        monkeypatch.setattr(comm, "create_comm", comm.DummyComm)
         self.explorer = explore(home=home)
         assert self.explorer.settled(60)
         self.fields = {field.description: field for field in fields_of(self.explorer)}
