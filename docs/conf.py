@@ -68,8 +68,8 @@ nitpick_ignore_regex = [
     # inner workings that a public method takes or returns
     (r"py:.*", r"ucl_helpers\.connection\.(access\.Readers|exports\.GenerationSpec|pending\.Pending)"),
     (r"py:.*", r"ucl_helpers\.connection\.(state\.(Activation|Verdicts?)|status\.UnderWay)"),
-    (r"py:.*", r"ucl_helpers\.(formats\.blocks|tables\.Tabular|models\.CallRecord|wire\.tls\.Credentials)"),
-    (r"py:.*", r"ucl_helpers\.procedures\.(outage\.judged|revocation\.(doubtful|unproven)_identities)"),
+    (r"py:.*", r"ucl_helpers\.(formats\.blocks|tables\.Tabular|models\.CallRecord|keys\.Credentials)"),
+    (r"py:.*", r"ucl_helpers\.procedures\.(acceptance\.explain_refusal|revocation\.(doubtful|unproven)_identities)"),
     (r"py:.*", r"Procedure"),
     (r"py:.*", r"ucl_helpers\.views\.(markup\.Html|explorer\.page\.Explorer)"),
     # have a page of their own: docs/reference/settings.md, due.md

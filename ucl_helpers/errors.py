@@ -30,10 +30,10 @@ a server wrote into it.
     ├── ConsentNeeded             7  UCL names another subject or host, and the user has to agree
     │   ├── SubjectChanged           it wants another subject
     │   └── HostChanged              it names another host for the certificate endpoint
-    ├── Busy                      8  another process has this connection in hand
+    ├── Busy                      8  another process is using this connection
     │   └── SettledElsewhere         … and has finished what this one began
-    ├── SecretFound               9  a secret stands where none may be
-    ├── StorageFailed            10  the disk said no, or what lies there is not whole
+    ├── SecretFound               9  a secret was passed in plain text
+    ├── StorageFailed            10  a file could not be read or written, or is corrupt
     ├── NewTokenNeeded           11  the one-time token is used up or expired; key and CSR are kept
     ├── BadAnswer                12  an answer that does not follow the Connector's schema
     ├── HookFailed               13  the certificate is in place; a command that has to know of it failed

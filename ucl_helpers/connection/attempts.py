@@ -108,7 +108,7 @@ def remembered(connection: "Connection") -> Attempts:
 def record_check(connection: "Connection", now: datetime) -> None:
     """Record a check whether it is due at ``now`` (UTC), and found nothing to do.
 
-    Where that cannot be written, or another process has the connection in hand, it is left out: never an error.
+    If that cannot be written, or another process is using the connection, it is left out without an error.
     """
     with suppress(Busy, UsageError, StorageFailed), connection.lock.held():
         _write(connection, replace(remembered(connection), last_looked=now))

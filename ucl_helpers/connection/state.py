@@ -210,7 +210,7 @@ def pending_hooks(connection: "Connection") -> tuple["Hook", ...]:
 
     Raises:
         InvalidSettings: the settings cannot be used.
-        StorageFailed: the disk said no.
+        StorageFailed: it cannot be written.
     """
     hooks = connection.read_settings().hooks
     current = connection.current if hooks else None

@@ -189,7 +189,7 @@ class Connection:
     def reading_once(self) -> Iterator[None]:
         """Within the block, settings and the generation in use are read once, as they were when first asked for.
 
-        The same holds while this thread holds :attr:`lock`: a step decides everything by one state.
+        The same holds while this thread holds ``lock``: a step decides everything by one state.
         """
         if not (self._reading_once or self.lock.is_held_by_this_thread):
             self._read.clear()  # what was read under the lock, and another process may have changed since

@@ -151,7 +151,7 @@ class Procedure(ABC):
             SubjectChanged: UCL wants another subject than the certificate in use has.
             HostChanged: UCL names another host for the certificate endpoint.
             RetryLater, Refused, ServerNotTrusted, BadAnswer: see :class:`ucl_helpers.wire.client.Client`.
-            SettledElsewhere, Busy: another process has this in hand.
+            SettledElsewhere, Busy: another process has finished this, or is working on it.
         """
         return self._step("configuration", self._configuration)
 
