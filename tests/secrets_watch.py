@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 import ucl_sandbox as sandbox
+from ucl_helpers.connection.exports import EXPORTS
 from ucl_sandbox import state
 
 CANARY = "canary-passphrase-4fd1c2"  # what tests use as a passphrase
 _LOOKS = re.compile(r"PRIVATE KEY-----\s+[A-Za-z0-9+/]{16}|(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{86}==|" + CANARY)
 _WORD = re.compile(r"[A-Za-z0-9+/_=-]{40,}")
-_HOLD_SECRETS = {"key.pem", "identity.pem", "token", "combined.pem", "encrypted-key.pem", "identity.p12", "secret.yaml"}
+_HOLD_SECRETS = {"key.pem", "identity.pem", "token", *(export.file for export in EXPORTS.values() if export.holds_key)}
 _FOR_EYES = {".ipynb", ".jsonl", ".log"}
 _PRIVATE = 0o077
 

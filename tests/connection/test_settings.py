@@ -74,7 +74,7 @@ HOOK = '[[hooks]]\nname = "a"\ncommand = ["true"]\n'
             "key_passphrase = 'env:A'\n[exports]\nkubernetes_secret = 'a/b'",
             3,
             "exports.kubernetes_secret",
-            "a Secret holds the key in plain",
+            "secret.yaml holds the key in plain",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import settings as bounded
 from hypothesis import strategies as st
 
 from ucl_helpers.connection.access import Access
-from ucl_helpers.connection.exports import all_exports
+from ucl_helpers.connection.exports import EXPORTS, all_exports
 from ucl_helpers.connection.settings import (
     ENTRIES,
     Hook,
@@ -21,7 +21,8 @@ from ucl_helpers.connection.settings import (
     plain,
 )
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").read_text("utf-8")
+SETTINGS_PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
+PAGE = SETTINGS_PAGE.read_text("utf-8")
 TABLES = {"files": Access(), "exports": all_exports(), "notices": Notices(), "hooks": Hook("name", ("true",))}
 NEEDED = {"hooks.name", "hooks.command"}  # without a default
 
@@ -94,6 +95,12 @@ SPANS = st.integers(1, 10**8).map(lambda seconds: timedelta(seconds=seconds))
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9)
 REFERENCES = st.none() | WORDS.map("env:x{}".format)
 HOOKS = st.builds(Hook, NAMES, st.lists(WORDS, min_size=1, max_size=3).map(tuple), SPANS)
+EXAMPLES_OF_EXPORTS = {
+    "combined": st.booleans(),
+    "encrypted_key": REFERENCES,
+    "pkcs12": REFERENCES,
+    "kubernetes_secret": st.none() | NAMES.map("a/{}".format),
+}
 ANY = st.builds(
     Settings,
     key_length=st.sampled_from([2048, 4096]),
@@ -101,17 +108,20 @@ ANY = st.builds(
     keep=st.integers(2, 1000),
     min_interval=SPANS,
     files=st.builds(Access, st.none() | NAMES, NAMES, st.sampled_from([0o600, 0o640, 0o440])),
-    exports=st.fixed_dictionaries(
-        {
-            "combined": st.booleans(),
-            "encrypted_key": REFERENCES,
-            "pkcs12": REFERENCES,
-            "kubernetes_secret": st.none() | NAMES.map("a/{}".format),
-        }
-    ),
+    exports=st.fixed_dictionaries(EXAMPLES_OF_EXPORTS),
     hooks=st.lists(HOOKS, max_size=2, unique_by=lambda one: one.name).map(tuple),
     notices=st.builds(Notices, st.just(("env:A",)), st.integers(1, 1000)),
 )
+
+
+def test_what_is_tried_has_every_export():
+    assert set(EXAMPLES_OF_EXPORTS) == set(EXPORTS)
+
+
+def test_the_page_of_a_generation_has_every_export():
+    page = SETTINGS_PAGE.with_name("generation.md").read_text("utf-8")
+    rows = [(f"| `{export.file}`", f"| `{name}` | `ucl path prod {export.word}` |") for name, export in EXPORTS.items()]
+    assert [row for row in rows if not re.search(re.escape(row[0]) + ".*" + re.escape(row[1]), page)] == []
 
 
 @given(ANY)

@@ -1,7 +1,8 @@
 """An identity → the files of a generation, and JSON files → what they hold. Pure; the store writes and reads them.
 
 To add an export format, add an entry to :data:`EXPORTS` and the function that makes its file. Its setting, the checks
-of ``ucl export`` and the doctor, ``ucl path`` and the template of ``ucl settings`` follow from the entry.
+of ``ucl export`` and the doctor, ``ucl path`` and the template of ``ucl settings`` follow from the entry. By hand, add
+a row to ``docs/reference/settings.md`` and ``generation.md``; tests name the pages that lack one.
 """
 
 import json
@@ -43,11 +44,13 @@ class Export:
         example: of the setting, as TOML.
         meaning: a sentence.
         read: reads the setting.
-        make: makes the file of the material and the setting's value, or the passphrase that it refers to.
+        make: makes the file of the material and the setting's value, or the passphrase that it refers to. If
+            ``opens`` is None, it is also called to compare a file, and then without ``material.key``.
         opens: whether a passphrase opens a file; None if the setting is no reference to a passphrase. Such a file
             is current when making it again gives the same.
         default: of the setting.
         holds_key: whether the file holds the private key, so that no other user may read it.
+        in_plain: whether it holds the key unencrypted whatever its setting is, so that it excludes ``key_passphrase``.
     """
 
     file: str
@@ -60,6 +63,7 @@ class Export:
     opens: Callable[[bytes, bytes], bool] | None = None
     default: bool | None = None
     holds_key: bool = True
+    in_plain: bool = False
 
     def is_current(self, data: bytes | None, material: Material, value: Any) -> bool:
         """Whether a file is as the setting asks for, which may be that there is none."""
@@ -228,6 +232,7 @@ EXPORTS: Mapping[str, Export] = {
             rf"{_LABEL}/{_LABEL}(\.{_LABEL})*", "NAMESPACE/NAME", "Lower-case letters, digits, dash."
         ),
         make=_kubernetes_secret,
+        in_plain=True,
     ),
 }
 

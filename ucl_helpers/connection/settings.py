@@ -195,9 +195,10 @@ def _must_agree(settings: Settings) -> None:
         raise tables.WrongValue(("hooks", twice, "name"), "there are two hooks of this name.", "Name them apart.")
     if settings.files.mode & 0o040 and settings.files.group is None:
         raise tables.WrongValue(("files", "mode"), "a group may read, and none is named.", 'Name it: group = "…".')
-    if settings.key_passphrase and settings.exports["kubernetes_secret"]:
-        message = "a Secret holds the key in plain, and key_passphrase wants it encrypted."
-        raise tables.WrongValue(("exports", "kubernetes_secret"), message, "Leave out one of the two.")
+    for name, export in EXPORTS.items():
+        if settings.key_passphrase and export.in_plain and settings.exports[name]:
+            message = f"{export.file} holds the key in plain, and key_passphrase wants it encrypted."
+            raise tables.WrongValue(("exports", name), message, "Leave out one of the two.")
 
 
 def dump_settings(values: Mapping[str, str | int]) -> str:
