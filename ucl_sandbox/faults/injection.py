@@ -138,7 +138,10 @@ def _by_http(fault: Fault, place: Place, answer: Response) -> Response:
                 "redirect-to-http": f"http://localhost:{place.port}{place.path}",
             }[fault.kind]
             return Response(int(fault.value or 307), headers={"Location": location})
-    status = int(fault.kind.removeprefix("http-"))
+    _, is_status, digits = fault.kind.partition("http-")
+    if not is_status:
+        raise NotImplementedError(f"injection.py does nothing for the fault {fault.kind}.")
+    status = int(digits)
     headers = {} if fault.value is None else {"Retry-After": str(fault.value)}
     return Response(status, f"{answer_line(status)}\n".encode(), "text/plain", headers)
 
