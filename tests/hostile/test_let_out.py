@@ -83,11 +83,13 @@ def test_no_program_that_is_started_has_a_secret_among_its_arguments(ucl, tmp_pa
 
 # -- core dumps --------------------------------------------------------------------------------------------------------
 
-HOLDS_A_KEY = """
+DIES_WITHIN_UCL = """
 import os, sys
-from ucl_helpers import Home
-key = (Home(sys.argv[1]).connection("prod").current.path / "key.pem").read_bytes()
-os.abort()
+from ucl_helpers.cli import main
+try:
+    main(["--home", sys.argv[1], "status", "prod"])
+finally:
+    os.abort()
 """
 
 
@@ -108,9 +110,9 @@ def dumping(tmp_path):
 
 
 @pytest.mark.usefixtures("dumping")
-def test_a_program_that_holds_a_connection_leaves_no_core_dump(ucl, tmp_path):
+def test_ucl_leaves_no_core_dump(ucl, tmp_path):
     install(Home(tmp_path / "home"), ucl, tmp_path)
-    assert left_by(tmp_path / "here", sys.executable, "-c", HOLDS_A_KEY, tmp_path / "home") == []
+    assert left_by(tmp_path / "here", sys.executable, "-c", DIES_WITHIN_UCL, tmp_path / "home") == []
 
 
 DUMPABLE = "import ctypes; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
