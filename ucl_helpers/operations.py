@@ -139,10 +139,12 @@ def read_token(text: str) -> OneTimeToken:
     """
     token = _token_in(text)
     if token is None or not _is_token(token.token):
+        instead = _what_instead(unwrapped(text))
         raise UsageError(
-            f"The one-time token {_what_instead(unwrapped(text))}.",
+            f"The one-time token {instead}.",
             remedy="It was not sent. Give it as UCL issued it: the token alone (88 characters), rawEncoded, raw, or "
             "the URL with ?token=.",
+            **({"is_word": True} if instead.endswith(_OTHER_LENGTH) and len(unwrapped(text).split()) == 1 else {}),
         )
     return token
 
@@ -264,6 +266,9 @@ def _from_url(text: str) -> OneTimeToken:
     return OneTimeToken(token.rstrip("=") + "==", endpoint)
 
 
+_OTHER_LENGTH = ", and a token has 88"
+
+
 def _what_instead(text: str) -> str:
     """What a text that is no token looks like, as the rest of a sentence; nothing of it is repeated."""
     joined = without_blanks(text)
@@ -272,7 +277,7 @@ def _what_instead(text: str) -> str:
     if looks := next((words for pattern, words in _NO_TOKEN if pattern.match(text)), None):
         return looks
     if re.fullmatch(r"[\w=-]+", joined, re.ASCII):
-        return f"has {len(joined)} characters, and a token has 88"
+        return f"has {len(joined)} characters{_OTHER_LENGTH}"
     return "has characters that no token has"
 
 

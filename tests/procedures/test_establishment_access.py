@@ -6,7 +6,7 @@ import json
 import pytest
 from steps import go, pending_of
 
-from ucl_helpers.errors import NewTokenNeeded, UsageError
+from ucl_helpers.errors import NewTokenNeeded, ServerNotTrusted, Unreachable, UsageError
 from ucl_helpers.models import NotNeeded, OneTimeToken
 from ucl_helpers.procedures.establishment import DirectorAccess, Enrolment, access_from
 
@@ -60,10 +60,29 @@ def test_what_is_not_whole_is_an_error_without_the_secret(given, says):
     assert not any(secret in str(told.value) for secret in ("bare-token", "the-bearer", "raw-token"))
 
 
-NO_TOKENS = ("x", "x" * 85, "x" * 89, "two words", "-----BEGIN CERTIFICATE-----", "<html>", "{}", "eyJ0b2tlbiI6")
+WORDS = ("x", "x" * 85, "x" * 89)
+NO_WORDS = ("two words", "-----BEGIN CERTIFICATE-----", "<html>", "{}", "eyJ0b2tlbiI6")
 
 
-@pytest.mark.parametrize("text", NO_TOKENS)
+@pytest.mark.parametrize("text", WORDS)
+def test_a_word_of_another_length_is_refused_after_a_call_that_carries_no_token(ucl, between, monkeypatch, text):
+    monkeypatch.setenv("THE_TOKEN", text)
+    with pytest.raises(UsageError, match=f"has {len(text)} characters"):
+        access_from({"token": "env:THE_TOKEN", "connector_url": between.connector_url}, ucl.ca_file)
+    (call,) = between.calls
+    assert call.token is None
+
+
+def test_a_word_of_another_length_is_not_blamed_where_ucl_cannot_be_reached(ucl, between, monkeypatch):
+    monkeypatch.setenv("THE_TOKEN", "x")
+    given = {"token": "env:THE_TOKEN", "connector_url": between.connector_url}
+    with pytest.raises(ServerNotTrusted):
+        access_from(given, None)
+    with pytest.raises(Unreachable):
+        access_from({**given, "connector_url": "https://127.0.0.1:1/connector/graphql"}, ucl.ca_file)
+
+
+@pytest.mark.parametrize("text", NO_WORDS)
 def test_another_text_is_refused_without_a_call(ucl, between, monkeypatch, text):
     monkeypatch.setenv("THE_TOKEN", text)
     with pytest.raises(UsageError, match="It was not sent"):

@@ -89,11 +89,12 @@ def asked(tmp_path, monkeypatch):
 
 
 @pytest.mark.kind("the right culprit: what a proxy answers")
+@pytest.mark.parametrize("token", ["x" * 86 + "==", "x"], ids=["a token", "a token of the wrong length"])
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_is_told_as_the_proxys(asked, name):
+def test_an_answer_is_told_as_the_proxys(asked, name, token):
     handle, code, text = ANSWERS[name]
     with accepting(handle) as proxy:
-        said = asked(f"http://user:{PASSWORD}@127.0.0.1:{proxy.port}")
+        said = asked(f"http://user:{PASSWORD}@127.0.0.1:{proxy.port}", token=token)
     assert said.code == code, said
     assert f"proxy http://127.0.0.1:{proxy.port} (from HTTPS_PROXY)" in said.err
     assert text in said.err

@@ -28,6 +28,7 @@ from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
+    CertificateRejected,
     NewTokenNeeded,
     PossibleOutage,
     Refused,
@@ -39,7 +40,7 @@ from ucl_helpers.errors import (
     UsageError,
 )
 from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates, Verification
-from ucl_helpers.operations import ONE_TIME_TOKEN, read_bearer, read_token, token_from
+from ucl_helpers.operations import CONFIGURATION, ONE_TIME_TOKEN, read_bearer, read_token, token_from
 from ucl_helpers.procedures.acceptance import is_accepted, may_be_outage, require_not_accepted
 from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.tables import Row, Tabular, moment
@@ -333,7 +334,13 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None, connectio
     if token and any(director.values()):
         raise UsageError("Both a token and access to the Director are given.", remedy="Give one of them.")
     if token:
-        one_time_token = read_token(resolve(token, what="token"))
+        try:
+            one_time_token = read_token(resolve(token, what="token"))
+        except UsageError as error:
+            endpoint = given.get("connector_url") or _remembered_endpoint(connection)
+            if endpoint and error.data.get("is_word"):  # a proxy or network that fails is named first
+                _require_reachable(endpoint, ca_file or (connection.pending.server_ca if connection else None))
+            raise
         url = given.get("connector_url") or one_time_token.connector_url or _remembered_endpoint(connection)
         if url is None:
             raise UsageError(
@@ -349,6 +356,23 @@ def access_from(given: Mapping[str, str | None], ca_file: Path | None, connectio
         raise UsageError(f"Missing for the Director: {', '.join(missing)}.", remedy="Give all four.")
     bearer = read_bearer(resolve(director["bearer"], what="bearer"))
     return DirectorAccess(director["director_url"], director["tenant"], director["application_id"], bearer, ca_file)
+
+
+def _require_reachable(url: str, ca_file: Path | None) -> None:
+    """Call a token endpoint without a token, which UCL refuses and which uses no token up.
+
+    Raises:
+        Unreachable, ServerNotTrusted, CertificateRejected: UCL cannot be reached.
+        UsageError: URL, proxy or CA file cannot be used.
+    """
+    check_url(url, what="The token's endpoint")
+    try:
+        with Client(url, "token", ca_file=ca_file, retry=False) as client:
+            client.call(CONFIGURATION)
+    except (Unreachable, CertificateRejected):
+        raise
+    except (RetryLater, Refused, BadAnswer):
+        return  # an answer, whatever it says
 
 
 def _remembered_endpoint(connection: Connection | None) -> str | None:
