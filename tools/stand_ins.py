@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from uuid import UUID
 
+from ucl_helpers.policy import JITTER, SHARE
+
 START = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
 """When every normalised run begins."""
 
@@ -26,8 +28,9 @@ FIXED = {
     "mark": "5c1fa20e",
     "bench": "…/ucl-fault-lab",  # a temporary folder
 }
-# Two thirds of 90 days, less a jitter of up to 4.5 days that hangs on the client's id: shown as its middle.
-DUE_FROM, DUE, DUE_UNTIL = (timedelta(days=days) for days in (55.5, 57.75, 60))
+# The due date of a certificate of 90 days depends on the client's id by its jitter: it is shown in the middle of that.
+LIFETIME = timedelta(days=90)
+DUE_FROM, DUE, DUE_UNTIL = (LIFETIME * (SHARE[0] - JITTER * part) for part in (1, 0.5, 0))
 DIGEST_LENGTHS = (32, 40, 64)
 MOMENTS = {
     "iso": "%Y-%m-%dT%H:%M:%S",

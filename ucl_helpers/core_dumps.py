@@ -6,21 +6,14 @@ import sys
 _PR_SET_DUMPABLE = 4
 
 
-def no_core_dumps() -> None:
-    """Set this process' limit for core files to nothing; the hard limit stays. Programs that it starts inherit that.
+def no_dumps_at_all() -> None:
+    """Let this process leave no core file; on Linux, also none by a handler, and let no other process read its memory.
 
-    *Not* covered: a core handler that the kernel pipes to and that ignores the limit. See :func:`no_dumps_at_all`.
+    It is for processes that this toolkit starts: it also keeps debuggers of the same user out (prctl(2),
+    ``PR_SET_DUMPABLE``). The programs that the process starts inherit the limit for core files, not the rest.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-
-
-def no_dumps_at_all() -> None:
-    """For a process of our own: no core files, and on Linux none by a handler and no look by other processes either.
-
-    It also keeps debuggers of the same user out (prctl(2), ``PR_SET_DUMPABLE``).
-    """
-    no_core_dumps()
     if sys.platform == "linux":
         import ctypes  # late: libffi can keep a file open, under the number of a standard stream that is closed
 

@@ -116,7 +116,7 @@ def _is_whole(numbers: rsa.RSAPrivateNumbers) -> bool:
 
 
 def no_passphrase() -> None:
-    """What a key that lies in plain needs."""
+    """Return None: a key that is stored unencrypted needs no passphrase."""
 
 
 @dataclass(frozen=True)

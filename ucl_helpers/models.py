@@ -110,9 +110,8 @@ class Check:
     found: str
 
 
-@dataclass(frozen=True)
-class Checks(Tabular):
-    """Checks and whether all of them hold; warnings are allowed."""
+class _CheckTable(Tabular):
+    """Mixin: shows ``checks`` as a table, and says whether all of them hold."""
 
     checks: Sequence[Check]
 
@@ -121,7 +120,7 @@ class Checks(Tabular):
 
     @property
     def ok(self) -> bool:
-        """True when none failed."""
+        """True when no check failed; warnings are allowed."""
         return all(check.status != "failed" for check in self.checks)
 
     def rows(self) -> list[Row]:
@@ -129,7 +128,14 @@ class Checks(Tabular):
 
 
 @dataclass(frozen=True)
-class Identity(Tabular):
+class Checks(_CheckTable):
+    """Checks and whether all of them hold; warnings are allowed."""
+
+    checks: Sequence[Check]
+
+
+@dataclass(frozen=True)
+class Identity(_CheckTable):
     """The public half of an identity: chain, leaf first, and the checks it went through.
 
     The private key is not in here; it stays in its file.
@@ -140,7 +146,6 @@ class Identity(Tabular):
     checks: tuple[Check, ...] = ()
 
     title: ClassVar[str] = "The new identity, checked"
-    header: ClassVar[Row] = ("check", "status", "expected", "found")
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -155,16 +160,8 @@ class Identity(Tabular):
     @property
     def warnings(self) -> str | None:
         """What the checks warn of, in one line, or None."""
-        warned = [one for one in self.checks if one.status == "warning"]
-        return "; ".join(f"{one.name}: expected {one.expected}, found {one.found}" for one in warned) or None
-
-    @property
-    def ok(self) -> bool:
-        """True when no check failed; warnings are allowed."""
-        return all(check.status != "failed" for check in self.checks)
-
-    def rows(self) -> list[Row]:
-        return [(check.name, check.status, check.expected, check.found) for check in self.checks]
+        warnings = [check for check in self.checks if check.status == "warning"]
+        return "; ".join(f"{check.name}: expected {check.expected}, found {check.found}" for check in warnings) or None
 
 
 @dataclass(frozen=True)

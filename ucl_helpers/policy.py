@@ -18,7 +18,9 @@ from ucl_helpers.models import Due, Validity
 from ucl_helpers.tables import span
 
 SHORT_LIFETIME = timedelta(days=10)
-JITTER = 0.05
+# The share of the lifetime after which a renewal is due, and its name. docs/reference/due.md is written from these.
+SHARE, SHORT_SHARE = (2 / 3, "two thirds"), (1 / 2, "half")
+JITTER = 0.05  # of the lifetime, at most
 MIN_INTERVAL = timedelta(hours=1)
 INTERVAL_SHARE = 0.4  # of the lifetime: below half of it less the jitter, so that this stays of a short one
 FIRST_PAUSE, LONGEST_PAUSE, PAUSE_SHARE = timedelta(minutes=1), timedelta(hours=1), 0.1
@@ -71,7 +73,7 @@ def due(
         cut = f", half of the lifetime instead of {span(renew_before)}" if before < renew_before else ""
         reason = f"renew_before = {span(before)}{cut}"
     else:
-        share, name = (1 / 2, "half") if lifetime < SHORT_LIFETIME else (2 / 3, "two thirds")
+        share, name = SHORT_SHARE if lifetime < SHORT_LIFETIME else SHARE
         early = lifetime * (JITTER * fraction(seed))
         at = validity.not_before + lifetime * share - early
         reason = f"{name} of {span(lifetime)}, less {span(early)} of jitter"

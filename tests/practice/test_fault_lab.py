@@ -1,4 +1,4 @@
-"""A fault lab breaks its own connection alone: it works at first, what breaks is told, and nothing of it is left."""
+"""A fault lab breaks only its own connection, names the fault, and removes all its files at the end."""
 
 import gc
 import logging

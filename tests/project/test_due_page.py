@@ -85,7 +85,7 @@ def refusals():
 def late():
     for lifetime in LIFETIMES:
         life = lasting(lifetime)
-        when = due(life, seed="", now=START, renew_before=lifetime / (2 if lifetime < 10 * DAY else 3))
+        _, when = at_least_and_most(lambda life=life: due(life, seed="", now=START))
         lates = limits(life, when)
         after = (span(one - START) for one in (when.at, *lates))
         yield span(lifetime), *after, span(life.not_after - lates[1])

@@ -52,8 +52,8 @@ def status_command(name: str | None, home: Home, *, check: bool, json_output: bo
       ucl status prod --json
       ucl status prod --check
 
-    It reads the disk only; nobody is called. The exit code is 0 whatever the state, but for --check, which judges all
-    connections but those for practice, or the one that is named.
+    It reads the disk and makes no network calls. The exit code is 0 in every state. With --check, the exit code says
+    whether the named connection is well, or all connections that are not for practice.
     """
     if check:
         from ucl_helpers.operate.monitoring import check_home
@@ -183,7 +183,7 @@ def _short(name: str, value: Any) -> str:
 
 @click.command("doctor")
 @click.argument("name", required=False, shell_complete=connections)
-@click.option("--offline", is_flag=True, help="Call nobody: look at this machine only.")
+@click.option("--offline", is_flag=True, help="Make no network calls: check this machine only.")
 @click.option("--url", metavar="URL", help="Look at the way to this URL of UCL, before there is a connection.")
 @click.option("--ca-file", type=FILE, help="With --url: PEM of what verifies the server [default: the system's CAs].")
 @with_home

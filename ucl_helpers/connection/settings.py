@@ -245,9 +245,9 @@ class Entry:
 _ACCOUNT = tables.text(_NAME, "the name of an account", "Write it by name, not by number.")
 _TABLES = {
     "files": "Who may read the files of a generation, besides its owner.",
-    "exports": "Further files in every generation; made anew at once by: ucl export NAME",
+    "exports": "Further files in every generation. To write them now, run: ucl export NAME",
     "hooks": "What is run after activation, one after another; no shell.",
-    "notices": "Who is told of failure and recovery.",
+    "notices": "Where messages about failure and recovery are sent.",
 }
 ENTRIES = (
     Entry("key_length", "multiple of 8, 2048 to 8192", "4096", "RSA bits of the next key.", _key_length),

@@ -1,7 +1,7 @@
 """Execute the cells of a headless notebook, with a deadline, and ready to be stopped.
 
-A cell is given up when the run is told to stop (SIGINT, SIGTERM) or its deadline has passed: it is interrupted, its
-output is kept for another :data:`GRACE_SECONDS`, then the kernel is killed if it has not ended. The kernel's process
+SIGINT, SIGTERM or a passed deadline interrupts the current cell. Its output is kept for another
+:data:`GRACE_SECONDS`. If the cell has not ended by then, the kernel is killed. The kernel's process
 sends no more output than the notebook keeps, and no widgets; see :mod:`ucl_helpers.headless.kernel_process`.
 """
 
@@ -176,7 +176,7 @@ class HeadlessClient(PapermillNotebookClient):
     async def _unless_ended(
         self, coroutine: Coroutine[Any, Any, Any], seconds: float, where: str, index: int | None = None
     ) -> Any:
-        """Return the result of a coroutine; give it up if the run is told to stop, or after so many seconds."""
+        """Return the result of a coroutine, unless a signal or the end of ``seconds`` comes first."""
         if self._stops:
             coroutine.close()
             raise _Stopped

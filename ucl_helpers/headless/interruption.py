@@ -33,7 +33,7 @@ def handling_signals(handler: Callable[[int], object]) -> Iterator[None]:
     """Handle the signals that come within the block, unless they are ignored; only in the main thread.
 
     Args:
-        handler: gets the number; what it raises comes out of whatever is being done.
+        handler: gets the signal's number. An exception from it is raised where the main thread is executing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -268,7 +268,7 @@ _WORDS = 3  # of a command line: interpreter, -m, program
 
 
 def is_attended() -> bool:
-    """Return whether somebody can be asked, by the current cell's request; True outside of a notebook.
+    """Return whether the current cell may ask the user for input; True outside of a notebook.
 
     JupyterLab and others with a person in front of them allow input (``allow_stdin`` of Jupyter's protocol). Papermill,
     ``ucl run`` and services that run notebooks do not. ``jupyter nbconvert --execute`` and ``jupyter execute`` do not

@@ -22,12 +22,11 @@ from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import answered
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.core_dumps import no_core_dumps
 from ucl_helpers.crypto import public_key_of
 from ucl_helpers.errors import AuthenticationFailed, StorageFailed, UsageError
 from ucl_helpers.formats.blocks import CERTIFICATE, PKCS7, blocks, identify
 from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_in, keys_in, needs_passphrase
-from ucl_helpers.models import Outcome, fingerprint
+from ucl_helpers.models import Identity, Outcome, fingerprint
 from ucl_helpers.operations import configuration_from
 from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director, require_not_accepted
 from ucl_helpers.procedures.generations import fingerprint_or_none, generation_metadata, outcome_of
@@ -68,7 +67,6 @@ def read_identity(
         UsageError: a file is missing or unreadable, the key is not RSA or shorter than 2048 bits, or no certificate
             belongs to it; says what the file is.
     """
-    no_core_dumps()
     secret, data, where = passphrase.encode() if passphrase else None, _read(key_file), str(key_file)
     is_swapped = certificate_file and any(block.kind in {CERTIFICATE, PKCS7} for block in blocks(data))
     remedy = "Did you swap --key and --certificate?" if is_swapped else "Give the file of the private key with --key."
@@ -148,16 +146,18 @@ def import_identity(
             require_not_accepted(connection, clock)  # UCL is up: it may accept now what it refused a moment ago
         configuration = configuration_from(answer.result)
         expected = Expected(identity.key.public_key(), subject=None, server_now=answer.date, local_now=clock())
-        require(check_identity(identity.chain, expected), what="The imported certificate")
+        checks = check_identity(identity.chain, expected)
+        require(checks, what="The imported certificate")
         facts = generation_metadata("import", configuration, url, imported, now=clock(), previous=previous)
         generation = connection.install(identity.key, identity.chain, identity.chain[1:], server_ca, facts)
         connection.accepted(imported)
         answered(connection)
         connection.record("imported", fingerprint=imported, previous=previous, generation=generation.name)
-        warning = None
+        warnings = [Identity(identity.chain, checks=checks).warnings]
         if host := another_host(configuration.certificate_secured_connector_url, url):
-            warning = f"UCL names the host {host} for the certificate endpoint; a renewal asks for your consent"
-        return outcome_of(connection, "imported", clock(), previous=previous, warnings=warning)
+            warnings.append(f"UCL names the host {host} for the certificate endpoint; a renewal asks for your consent")
+        text = "; ".join(filter(None, warnings)) or None
+        return outcome_of(connection, "imported", clock(), previous=previous, warnings=text)
 
 
 def _call(
