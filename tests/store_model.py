@@ -21,7 +21,8 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import dump_certificates, encode, make_csr, parse_subject
 from ucl_helpers.errors import StorageFailed, UsageError
 from ucl_helpers.models import Configuration, SignedCertificates
-from ucl_helpers.procedures.generations import _choose, clean_up
+from ucl_helpers.procedures.generations import clean_up
+from ucl_helpers.procedures.rollback import _choose
 
 KEEP = 2
 EXPIRY, NEVER = NOW + 90 * DAY, NOW + 36_500 * DAY

@@ -19,10 +19,10 @@ if typing.TYPE_CHECKING:
     from ucl_helpers.models import Outcome
     from ucl_helpers.operations import read_token
     from ucl_helpers.procedures.establishment import DirectorAccess, Establishment, establish
-    from ucl_helpers.procedures.generations import rollback
     from ucl_helpers.procedures.importing import import_identity, read_identity
     from ucl_helpers.procedures.renewal import Renewal, renew
     from ucl_helpers.procedures.revocation import forget, require_consent, revoke, valid_identities
+    from ucl_helpers.procedures.rollback import rollback
 
 __version__ = "0.1.0"
 
@@ -53,7 +53,7 @@ _MODULES = {
     "errors": ["UCLError"],
     "procedures.establishment": ["DirectorAccess", "Establishment", "establish"],
     "procedures.importing": ["import_identity", "read_identity"],
-    "procedures.generations": ["rollback"],
+    "procedures.rollback": ["rollback"],
     "models": ["Outcome"],
     "operations": ["read_token"],
     "connection.references": ["resolve"],

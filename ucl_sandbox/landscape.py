@@ -1,17 +1,20 @@
 """What the endpoints have in common: the state, the client CA, the clock, where each is, the faults and the limit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from ucl_sandbox.ca import SUBJECT_PLACE, ClientCa
-from ucl_sandbox.control import Limit
 from ucl_sandbox.csr import Attribute, ExpectedSubject, elements, read_name
 from ucl_sandbox.faults.plans import Faults
 from ucl_sandbox.state import State
+
+if TYPE_CHECKING:
+    from ucl_sandbox.control import Limit
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Landscape:
     validity: timedelta
     urls: Urls
     faults: Faults
-    limit: Limit = field(default_factory=Limit)
+    limit: "Limit"
 
 
 @dataclass(frozen=True)

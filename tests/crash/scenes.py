@@ -27,10 +27,11 @@ from ucl_helpers.keys import make_key
 from ucl_helpers.models import Configuration, OneTimeToken
 from ucl_helpers.procedures import procedure
 from ucl_helpers.procedures.establishment import establish
-from ucl_helpers.procedures.generations import export, rollback
+from ucl_helpers.procedures.generations import export
 from ucl_helpers.procedures.importing import import_identity, read_identity
 from ucl_helpers.procedures.renewal import renew
 from ucl_helpers.procedures.revocation import revoke
+from ucl_helpers.procedures.rollback import rollback
 
 SETTINGS = "key_length = 2048\nkeep = 2\n"
 LONG_AGO = 86_400 * 1000.0

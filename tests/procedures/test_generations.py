@@ -1,154 +1,341 @@
-"""Going back to an earlier generation, tried before it becomes current; and forgetting a connection."""
+"""Exports made anew, and keys that are encrypted on disk: switched on, changed and switched off, killed or not."""
+
+import shutil
+from functools import partial
 
 import pytest
-from meddler import answers, lost_on_the_way, refused
-from steps import Clock, events, go, in_other_hands, install, judged, pending_of, tree
+from certificates import NOW
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from secrets_watch import CANARY
+from stored import KilledError, chain, grow_old, install, key_of, killed_after, names
 
-from ucl_helpers import Renewal, forget, renew, revoke, rollback, status_of
-from ucl_helpers.errors import (
-    Busy,
-    CertificateRejected,
-    PossibleOutage,
-    StorageFailed,
-    Unavailable,
-    UnknownConnection,
-    Unreachable,
-    UsageError,
-)
+from ucl_helpers.connection.generation import fingerprint_or_none
+from ucl_helpers.connection.status import status_of
+from ucl_helpers.connection.store import Home
+from ucl_helpers.crypto import make_csr, parse_subject
+from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed
+from ucl_helpers.keys import is_sealed, load_key
+from ucl_helpers.models import Configuration
+from ucl_helpers.procedures.generations import encrypt_keys, export
+from ucl_helpers.procedures.revocation import valid_identities
+from ucl_helpers.procedures.rollback import _choose
 
-pytest_plugins = ["procedure_fixtures"]
-
-
-def renewed(connection, times):
-    """The names of its generations after some renewals, oldest first."""
-    for _ in range(times):
-        renew(connection)
-    return [one.name for one in connection.generations()]
+ASKED = Configuration("O=Org,CN=client", "rsa2048", None, None)
+ENCRYPTED = 'key_passphrase = "env:KEY"\n'
+EXPORTS = '[exports]\ncombined = true\npkcs12 = "env:P12"\n'
 
 
-# -- rollback ----------------------------------------------------------------------------------------------------------
+@pytest.fixture(autouse=True)
+def passphrases(monkeypatch):
+    monkeypatch.setenv("KEY", CANARY)
+    monkeypatch.setenv("P12", CANARY + "-of-p12")
+    unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)  # primes are slow to prove
+    monkeypatch.setattr("ucl_helpers.keys.load_pem_private_key", unproved)
 
 
-def test_rolling_back_tries_the_earlier_one_and_switches(secure, between):
-    first, second = renewed(secure, 1)
-    old, new = (one.fingerprint for one in secure.generations())
-    between.calls.clear()
-    outcome = rollback(secure)
-    assert (outcome.outcome, outcome.facts["generation"], secure.current.name) == ("rolled-back", first, first)
-    assert (outcome.facts["previous_fingerprint"], outcome.facts["fingerprint"]) == (new, old)
-    assert [(call.operation, call.fingerprint, call.resumed) for call in between.calls] == [
-        ("configuration", old, False)
-    ]
-    assert events(secure)[-1] == "rolled-back"
-    assert rollback(secure).facts["generation"] == second
-    assert renew(secure).outcome == "renewed"
+def choose(connection, text):
+    (connection.path / "settings.toml").write_text(text)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """Three identities in plain, the second of them in use; one is pending and one was set aside."""
+    connection = Home(tmp_path_factory.mktemp("template")).new("mine")
+    for number in range(3):
+        install(connection, number)
+    connection.switch(connection.generations()[1])
+    for number in (3, 4):
+        begin(connection.pending, number)
+    return connection.home.path
+
+
+@pytest.fixture
+def mine(template, tmp_path):
+    return copied(template, tmp_path / "home")
+
+
+def copied(template, home):
+    shutil.copytree(template, home, symlinks=True)
+    return Home(home).connection("mine")
+
+
+def begin(pending, number):
+    pending.begin("renew", "000002-0123456789ab", ASKED, bits=2048, server_ca=None)
+    pending.keep_request(key_of(number), make_csr(key_of(number), parse_subject(ASKED.subject)))
+    pending.update(sent="2026-03-01")
+    pending.keep_chain(chain(number))
+
+
+def keys(connection):
+    """Every private key that lies there in any form, by the folder that holds it, as PEM."""
+    found = {}
+    for path in sorted(connection.path.rglob("*")):
+        if path.is_file() and not path.is_symlink() and b"PRIVATE KEY" in path.read_bytes():
+            found.setdefault(path.parent, []).append(path.read_bytes())
+    return found
+
+
+def in_plain(connection):
+    return [folder.name for folder, pems in keys(connection).items() if any(b"BEGIN PRIVATE" in one for one in pems)]
+
+
+def opened(connection, secret):
+    """The keys that this passphrase opens, by folder: of which identity they are, with the number of places."""
+    publics = {key_of(number).public_key().public_numbers(): number for number in range(2)}
+    for folder, pems in keys(connection).items():
+        for pem in pems:
+            key = load_key(pem, secret)
+            yield folder.parent.name, publics[key.public_key().public_numbers()]
+
+
+def marks(connection):
+    return [one.fingerprint for one in connection.generations()]
+
+
+def assert_all_encrypted(connection, before, secret=CANARY):
+    """As before, but for the passphrase."""
+    assert in_plain(connection) == []
+    assert len(list(opened(connection, secret.encode()))) == 8  # two in each generation, one pending and one aside
+    assert (marks(connection), fingerprint_or_none(connection.current)) == before
+    for one in connection.generations():
+        one.check_whole()
+    assert connection.pending.key().private_numbers() == key_of(4).private_numbers()
+    assert [one.key().private_numbers() for one in connection.aside()] == [key_of(3).private_numbers()]
+
+
+def before(connection):
+    return marks(connection), fingerprint_or_none(connection.current)
+
+
+# -- exports -----------------------------------------------------------------------------------------------------------
+
+
+def test_exports_are_made_without_a_new_certificate_and_the_old_generation_stays(mine):
+    choose(mine, EXPORTS)
+    old = mine.current
+    outcome = export(mine)
+    assert (outcome.outcome, outcome.facts["exports"]) == ("exported", "combined.pem, identity.p12")
+    assert mine.current.name == f"{old.name}.1"
+    assert mine.current.fingerprint == old.fingerprint
+    assert mine.current.facts == old.facts
+    assert names(old.path) == sorted(set(names(mine.current.path)) - {"combined.pem", "identity.p12"})
+    assert mine.journal()[-1]["event"] == "exported"
+
+
+def test_when_all_is_as_wanted_nothing_is_made_unless_it_is_forced(mine):
+    choose(mine, EXPORTS)
+    export(mine)
+    lines, made = len(mine.journal()), mine.current
+    assert export(mine).outcome == "nothing-to-export"
+    assert (len(mine.journal()), mine.current) == (lines, made)
+    assert export(mine, force=True).outcome == "exported"
+    assert mine.current.name == f"{made.stem}.2"
 
 
 @pytest.mark.parametrize(
-    ("trouble", "error"), [(refused, PossibleOutage), (answers(503), Unavailable), (lost_on_the_way, Unreachable)]
+    "change",
+    [
+        lambda mine, _: choose(mine, ""),
+        lambda mine, _: choose(mine, EXPORTS + 'encrypted_key = "env:P12"\n'),
+        lambda _, environment: environment.setenv("P12", "another passphrase"),
+        lambda mine, _: (mine.current.path / "combined.pem").write_text("changed by hand"),
+        lambda mine, _: (mine.current.path / "identity.p12").chmod(0o400),
+    ],
+    ids=["none wanted", "one more", "another passphrase", "spoiled", "another mode"],
 )
-def test_what_ucl_does_not_accept_is_not_switched_to(secure, between, trouble, error):
-    renewed(secure, 1)
-    before = tree(secure.path)
-    between.on("configuration", trouble)
-    with pytest.raises(error):
-        rollback(secure)
-    assert tree(secure.path) == before
+def test_what_differs_is_made_anew(mine, change, monkeypatch):
+    choose(mine, EXPORTS)
+    export(mine)
+    change(mine, monkeypatch)
+    assert export(mine).outcome == "exported"
+    assert export(mine).outcome == "nothing-to-export"
 
 
-@pytest.mark.parametrize("wanted", ["1", "000001", "whole name"])
-def test_a_generation_is_named_by_its_number_or_its_name(secure, wanted):
-    first, second, third = renewed(secure, 2)
-    assert secure.current.name == third
-    assert rollback(secure, first if wanted == "whole name" else wanted).facts["generation"] == first
-    assert rollback(secure, "2").facts["generation"] == second
+def test_what_was_rebuilt_goes_when_it_is_a_day_old_and_the_identity_stays(mine):
+    choose(mine, EXPORTS)
+    export(mine)
+    assert len(mine.generations()) == 4
+    grow_old(mine)
+    export(mine, force=True)  # what was in use a moment ago stays as well
+    assert [one.name[6:7] + one.name[19:] for one in mine.generations()] == ["-", "-.1", "-.2", "-"]
+    grow_old(mine)
+    mine.prune()
+    assert [one.order[:2] for one in mine.generations()] == [(1, 0), (2, 2), (3, 0)]
 
 
-@pytest.mark.parametrize("wanted", ["2", "9", "", "0", "x", "000001-"])
-def test_a_generation_that_is_not_there_is_an_error_that_lists_those_there_are(secure, wanted):
-    first, _ = renewed(secure, 1)
-    with pytest.raises(UsageError, match=f"There: {first}"):
-        rollback(secure, wanted)
+def test_the_next_identity_has_them_and_a_rebuilt_one_is_numbered_before_it(mine):
+    choose(mine, EXPORTS)
+    export(mine)
+    new = install(mine, 5)
+    assert {"combined.pem", "identity.p12"} < set(names(new.path))
+    assert new.name.startswith("000004-")
+    assert mine.generations()[-1] == new
 
 
-def test_by_default_the_newest_is_taken_that_is_whole_valid_and_not_revoked(home, ucl, clock, between, tmp_path):
-    for days in (-3, -91, -2, -1, 0):
-        clock.set(days=days)
-        folder = tmp_path / str(days)
-        folder.mkdir()
-        connection = install(home, ucl, folder, url=between.certificate_secured_connector_url)
-    usable, expired, revoked, damaged, current = connection.generations()
-    judged(connection, mark=revoked.fingerprint)
-    (damaged.path / "chain.pem").write_text("gone")
-    assert rollback(connection).facts["generation"] == usable.name
-    rollback(connection)
-    assert connection.current == current
-    for generation, error in ((expired, CertificateRejected), (damaged, StorageFailed)):
-        with pytest.raises(error):
-            rollback(connection, generation.name)
-    assert connection.current == current
+def test_going_back_leads_to_another_identity_and_not_to_other_exports(mine):
+    choose(mine, EXPORTS)
+    install(mine, 5)
+    export(mine, force=True)
+    chosen = _choose(mine, None, now())
+    assert chosen.order[0] == 3
 
 
-def test_alone_there_is_nothing_to_go_back_to(secure):
-    with pytest.raises(UsageError, match=r"There: none\. If all are lost, establish the connection anew"):
-        rollback(secure)
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[exports]\npkcs12 = "env:LOST"\n', "exports.pkcs12 of mine: the environment variable LOST is empty"),
+        ('[exports]\nencrypted_key = "file:/lost"\n', "exports.encrypted_key of mine: the file /lost cannot be read"),
+        ('key_passphrase = "env:LOST"\n', "key_passphrase of mine: the environment variable LOST is empty"),
+        ('key_passphrase = "env:LONG"\n', "key_passphrase of mine is longer than 1024 bytes"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_names_setting_and_connection_and_changes_nothing(mine, text, told, monkeypatch):
+    monkeypatch.setenv("LONG", "x" * 1025)
+    choose(mine, text)
+    there = names(mine.path / "generations"), mine.current
+    for act in (lambda: export(mine), lambda: install(mine, 5)):
+        with pytest.raises(InvalidSettings, match=told):
+            act()
+    assert (names(mine.path / "generations"), mine.current) == there
 
 
-@pytest.mark.parametrize("lost", ["key.pem", "chain.pem", "connection.json", "the link"])
-def test_rolling_back_mends_what_is_damaged(secure, lost):
-    first, second = renewed(secure, 1)
-    if lost == "the link":
-        (secure.path / "current").unlink()
-    else:
-        (secure.current.path / lost).write_text("gone")
-        assert status_of(secure).state == "damaged"
-    assert rollback(secure, "1").facts["generation"] == first
-    assert status_of(secure).state == "valid"
-    assert second in {one.name for one in secure.generations()}
+def test_what_is_damaged_is_not_exported(mine):
+    choose(mine, EXPORTS)
+    (mine.current.path / "identity.pem").write_text("gone")
+    with pytest.raises(StorageFailed, match=r"identity\.pem is not whole"):
+        export(mine)
 
 
-# -- forget ------------------------------------------------------------------------------------------------------------
+# -- the key at rest ---------------------------------------------------------------------------------------------------
 
 
-def test_what_ucl_still_accepts_is_not_forgotten(secure):
-    go(Renewal.begin(secure), "sign")
-    before = tree(secure.path)
-    with pytest.raises(UsageError, match="has 2 identities that UCL still accepts"):
-        forget(secure)
-    assert tree(secure.path) == before
+def test_switched_on_every_key_is_replaced_and_nothing_else_changes(mine):
+    choose(mine, ENCRYPTED)
+    told = before(mine)
+    assert len(in_plain(mine)) == 5
+    outcome = export(mine)
+    assert (outcome.outcome, outcome.facts["key"]) == ("exported", "encrypted")
+    assert_all_encrypted(mine, told)
+    assert len(mine.generations()) == 3
+    assert export(mine).outcome == "nothing-to-export"
 
 
-def test_unless_that_is_meant(secure):
-    outcome = forget(secure, even_if_valid=True)
-    assert (outcome.outcome, secure.path.exists()) == ("forgotten", False)
-    assert list(secure.path.parent.iterdir()) == []
-    with pytest.raises(UnknownConnection):
-        secure.home.connection("prod")
+def test_the_next_procedure_encrypts_what_lies_there_in_plain(mine):
+    told = before(mine)
+    encrypt_keys(mine)
+    assert len(in_plain(mine)) == 5  # the settings do not want it
+    choose(mine, ENCRYPTED)
+    encrypt_keys(mine)
+    assert_all_encrypted(mine, told)
+    assert [one["event"] for one in mine.journal()] == ["keys-encrypted"]
+    encrypt_keys(mine)
+    assert len(mine.journal()) == 1
 
 
-@pytest.mark.parametrize("how", ["revoked", "expired"])
-def test_what_is_of_no_use_any_more_is(secure, how):
-    if how == "revoked":
-        revoke(secure, everything=True)
-    forget(secure, clock=Clock(days=91 if how == "expired" else 0))
-    assert not secure.path.exists()
+def test_a_new_generation_and_request_are_encrypted_from_their_first_moment(tmp_path):
+    new = Home(tmp_path / "home").new("new")
+    choose(new, ENCRYPTED + EXPORTS)
+    install(new, 0)
+    begin(new.pending, 1)
+    assert in_plain(new) == []
+    assert is_sealed((new.current.path / "identity.pem").read_bytes())
+    assert b"BEGIN ENCRYPTED" in (new.current.path / "combined.pem").read_bytes()
+    new.current.check_whole()
 
 
-def test_what_is_damaged_can_be_forgotten(secure):
-    (secure.current.path / "key.pem").write_text("gone")
-    with pytest.raises(UsageError, match="an identity that UCL still accepts"):
-        forget(secure)  # identity.pem holds its key as well
-    (secure.current.path / "identity.pem").write_text("gone")
-    forget(secure)
-    assert not secure.path.exists()
+def test_another_passphrase_takes_the_former_one(mine, monkeypatch):
+    choose(mine, ENCRYPTED)
+    told = before(mine)
+    export(mine)
+    monkeypatch.setenv("KEY", "another passphrase")
+    with pytest.raises(KeyLocked, match="is encrypted, with another passphrase"):
+        export(mine)
+    with pytest.raises(KeyLocked):
+        export(mine, former=lambda: b"neither")
+    assert_all_encrypted_still(mine)
+    assert export(mine, former=CANARY.encode).outcome == "exported"
+    assert_all_encrypted(mine, told, "another passphrase")
 
 
-def test_while_another_process_is_at_work_nothing_is_rolled_back_or_forgotten(secure):
-    renewed(secure, 1)
-    before = tree(secure.path)
-    with in_other_hands(secure):
-        for attempt in (rollback, lambda one: forget(one, even_if_valid=True)):
-            with pytest.raises(Busy):
-                attempt(secure)
-    assert tree(secure.path) == before
-    assert not pending_of(secure)
+def assert_all_encrypted_still(connection):
+    assert len(list(opened(connection, CANARY.encode()))) == 8
+
+
+def test_switched_off_takes_the_former_one_too(mine):
+    choose(mine, ENCRYPTED)
+    told = before(mine)
+    export(mine)
+    choose(mine, "")
+    with pytest.raises(KeyLocked, match="is encrypted, and key_passphrase is not set"):
+        export(mine)
+    assert_all_encrypted_still(mine)
+    assert export(mine, former=CANARY.encode).facts["key"] == "in plain"
+    assert len(in_plain(mine)) == 5
+    assert before(mine) == told
+
+
+CHANGES = 82  # of the file system, from the first to the last; then all that is left is a line in the journal
+
+
+def test_killed_at_any_change_nothing_is_lost_and_the_next_run_finishes_it(template, tmp_path, whole, proof):
+    some = range(CHANGES) if whole else (2, 27, 43, 55, 66, 75, 79)
+    for changes in some:
+        mine = copied(template, tmp_path / str(changes))
+        choose(mine, ENCRYPTED)
+        told = before(mine)
+        with pytest.raises(KilledError), killed_after(changes):
+            export(mine)
+        assert fingerprint_or_none(mine.current) == told[1]
+        assert set(marks(mine)) == set(told[0])
+        mine.current.check_whole()
+        assert {one.key().private_numbers() for one in (mine.pending, *mine.aside())} == {
+            key_of(number).private_numbers() for number in (3, 4)
+        }
+        assert export(mine).outcome == "exported"
+        assert_all_encrypted(mine, told)
+        assert not list(mine.path.rglob(".*"))
+    proof("crash", "switches to encrypted keys killed", len(some))
+
+
+def now():
+    return NOW
+
+
+def test_what_is_public_takes_no_passphrase(mine, monkeypatch):
+    choose(mine, ENCRYPTED)
+    listed = sorted(one.fingerprint for one in valid_identities(mine, now))
+    export(mine)
+    monkeypatch.delenv("KEY")
+    status = status_of(mine, now)
+    assert (status.state, status.fingerprint, status.problem) == ("valid", mine.current.fingerprint, None)
+    assert sorted(one.fingerprint for one in valid_identities(mine, now)) == listed
+    assert len(listed) == 5
+    (mine.current.path / "key.pem").write_bytes((mine.current.path / "key.pem").read_bytes()[:300])
+    assert status_of(mine, now).state == "damaged"
+
+
+def test_a_wrong_passphrase_is_not_taken_for_damage(mine, monkeypatch):
+    choose(mine, ENCRYPTED)
+    export(mine)
+    monkeypatch.setenv("KEY", "wrong")
+    for act in (mine.current.check_whole, mine.current.key, mine.pending.key, mine.pending.drop_unusable_request):
+        with pytest.raises(KeyLocked, match="another passphrase"):
+            act()
+    assert mine.pending.key_path.exists()
+    assert mine.current.is_readable
+
+
+def test_what_is_damaged_or_locked_is_left_and_told(mine, monkeypatch):
+    first, _, third = mine.generations()
+    (first.path / "chain.pem").unlink()
+    choose(mine, ENCRYPTED)
+    outcome = export(mine)
+    assert "chain.pem is not whole" in outcome.facts["warnings"]
+    assert in_plain(mine) == [first.name]
+    shutil.copytree(mine.generations()[2].path, kept := mine.path / "kept")
+    monkeypatch.setenv("KEY", "another passphrase")
+    export(mine, former=CANARY.encode)
+    shutil.rmtree(mine.generations()[2].path)
+    kept.rename(third.path)
+    assert "with another passphrase" in export(mine).facts["warnings"]
+    assert is_sealed((third.path / "key.pem").read_bytes())

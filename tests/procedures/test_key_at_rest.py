@@ -10,10 +10,11 @@ from ucl_helpers.errors import InvalidSettings, KeyLocked
 from ucl_helpers.keys import dump_key, is_sealed
 from ucl_helpers.operate.doctor import diagnose
 from ucl_helpers.procedures.establishment import Establishment, establish
-from ucl_helpers.procedures.generations import export, rollback
+from ucl_helpers.procedures.generations import export
 from ucl_helpers.procedures.importing import import_identity, read_identity
 from ucl_helpers.procedures.renewal import Renewal, renew
 from ucl_helpers.procedures.revocation import forget, revoke, valid_identities
+from ucl_helpers.procedures.rollback import rollback
 
 pytest_plugins = ["procedure_fixtures"]
 

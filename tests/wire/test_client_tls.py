@@ -18,7 +18,7 @@ from ucl_helpers.errors import (
     Unreachable,
 )
 from ucl_helpers.keys import Credentials
-from ucl_helpers.operate.doctor.examination import diagnose_way
+from ucl_helpers.operate.doctor import diagnose_way
 from ucl_helpers.operations import CONFIGURATION, REVOKE
 from ucl_helpers.urls import is_loopback
 from ucl_helpers.wire.client import Client

@@ -22,7 +22,8 @@ from ucl_helpers.models import OneTimeToken
 from ucl_helpers.wire import diagnosis
 from ucl_helpers.wire.client import MAX_RECEIVED_BYTES, Client
 from ucl_helpers.wire.proxy import Proxy, proxy_for
-from ucl_helpers.wire.tls import CallLimits, open_socket, tls_context
+from ucl_helpers.wire.sockets import CallLimits, open_socket
+from ucl_helpers.wire.tls import tls_context
 
 pytest_plugins = ["procedure_fixtures"]
 

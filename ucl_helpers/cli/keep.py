@@ -18,9 +18,9 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.models import NotNeeded, Outcome
 from ucl_helpers.operate.hooks import run_hooks
-from ucl_helpers.procedures.generations import rollback
 from ucl_helpers.procedures.renewal import Renewal, renew
 from ucl_helpers.procedures.revocation import doubtful_identities, forget, revoke, valid_identities
+from ucl_helpers.procedures.rollback import rollback
 from ucl_helpers.tables import moment
 
 

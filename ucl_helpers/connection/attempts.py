@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucl_helpers.clock import Clock, moment_from
 from ucl_helpers.connection import files
-from ucl_helpers.connection.exports import json_object
+from ucl_helpers.connection.files import json_object
 from ucl_helpers.errors import Busy, NewTokenNeeded, StorageFailed, UCLError, UsageError, Waiting
 from ucl_helpers.policy import is_waiting, next_try
 from ucl_helpers.tables import moment

@@ -1,4 +1,4 @@
-"""An identity → the files of a generation, and JSON files → what they hold. Pure; the store writes and reads them.
+"""An identity → the files of a generation. Pure; the store writes and reads them.
 
 To add an export format, add an entry to :data:`EXPORTS` and the function that makes its file. Its setting, the checks
 of ``ucl export`` and the doctor, ``ucl path`` and the template of ``ucl settings`` follow from the entry. By hand, add
@@ -235,12 +235,3 @@ EXPORTS: Mapping[str, Export] = {
         in_plain=True,
     ),
 }
-
-
-def json_object(data: bytes) -> dict[str, Any] | None:
-    """The JSON object that a file holds, or None: it holds something else, no JSON, or JSON nested too deep."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import ucl_private_files
 from ucl_helpers.errors import Busy, StorageFailed, UnknownConnection, UsageError
@@ -376,3 +377,12 @@ class Lock:
     def _busy(self) -> Busy:
         holder, remedy = self.holder(), "Nothing was changed; run it again when that one is done."
         return Busy(f"{self.path.parent.name} is in the hands of {holder}.", remedy=remedy, holder=holder)
+
+
+def json_object(data: bytes) -> dict[str, Any] | None:
+    """The JSON object that a file holds, or None: it holds something else, no JSON, or JSON nested too deep."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

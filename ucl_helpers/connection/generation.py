@@ -18,8 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers.clock import moment_from
-from ucl_helpers.connection import access, exports, files
-from ucl_helpers.connection.exports import json_object
+from ucl_helpers.connection import access, files
+from ucl_helpers.connection.files import json_object
 from ucl_helpers.crypto import public_key_of, read_certificates
 from ucl_helpers.errors import BadAnswer, StorageFailed, UCLError
 from ucl_helpers.keys import Credentials, Passphrase, is_sealed, load_key, no_passphrase, open_key
@@ -259,14 +259,6 @@ def write_generation(generation: Generation, contents: Mapping[str, bytes], read
     return generation
 
 
-def differing_files(generation: Generation, wanted: exports.GenerationSpec, readers: access.Readers) -> list[str]:
-    """Names of the files of a whole generation that are not as the settings want them; raises StorageFailed."""
-    contents = generation.contents()
-    found = exports.differing(contents, wanted)
-    with files.storage("look at", generation.path):
-        return sorted({*found, *access.differing(readers, [generation.path / name for name in contents])})
-
-
 def holds_plain_key(folder: Path) -> bool:
     """Return whether the key in a folder is stored in plain; False if there is none."""
     with suppress(OSError):
@@ -291,3 +283,11 @@ def prune_generations(generations: Sequence[Generation], used: Sequence[Generati
             age = now - one.path.stat().st_mtime
         if superfluous and one not in used and age > KEEP_YOUNGER.total_seconds():
             files.remove_tree(one.path)
+
+
+def fingerprint_or_none(generation: Generation | None) -> str | None:
+    """Return the fingerprint of a generation, or None if there is no generation or it is damaged."""
+    try:
+        return generation.fingerprint if generation else None
+    except StorageFailed:
+        return None

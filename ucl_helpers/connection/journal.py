@@ -17,7 +17,7 @@ from typing import Any
 
 from ucl_helpers.clock import moment_from
 from ucl_helpers.connection import files, state
-from ucl_helpers.connection.exports import json_object
+from ucl_helpers.connection.files import json_object
 from ucl_helpers.connection.state import Activation, Verdict, Verdicts
 from ucl_helpers.errors import Busy
 from ucl_private_files import open_private

@@ -27,15 +27,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ucl_helpers.clock import MOST_SECONDS
 from ucl_helpers.connection import files
-from ucl_helpers.connection.exports import json_object
-from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.files import json_object
 from ucl_helpers.crypto import (
     decode_certificates,
     dump_certificates,
@@ -47,6 +46,9 @@ from ucl_helpers.crypto import (
 from ucl_helpers.errors import BadAnswer, KeyLocked, UCLError, UsageError
 from ucl_helpers.keys import Credentials, Passphrase, dump_key, is_sealed, no_passphrase, open_key
 from ucl_helpers.models import Configuration, SignedCertificates
+
+if TYPE_CHECKING:
+    from ucl_helpers.connection.generation import Generation
 
 _UNKNOWN_LIFETIME = timedelta(days=366)
 _TOKEN_LIFETIME = timedelta(minutes=5)
@@ -164,7 +166,7 @@ class Pending:
         self._state = None
 
     def resume(
-        self, kind: str, base: Generation | None, bits: int, is_outdated: Callable[[x509.Certificate], bool]
+        self, kind: str, base: "Generation | None", bits: int, is_outdated: Callable[[x509.Certificate], bool]
     ) -> Configuration | None:
         """Return the configuration of an interrupted run whose answer or one-time token can still be used, or None.
 
@@ -194,7 +196,7 @@ class Pending:
         return configuration
 
     def open(
-        self, kind: str, base: Generation | None, configuration: Configuration, *, bits: int, server_ca: bytes | None
+        self, kind: str, base: "Generation | None", configuration: Configuration, *, bits: int, server_ca: bytes | None
     ) -> None:
         """Go on with the key and CSR that are pending if they fit ``configuration``; else begin again.
 
@@ -461,7 +463,7 @@ def prune_aside(connection_path: Path, now: datetime) -> None:
                 pending.discard()
 
 
-def _fits(state: PendingState, base: Generation | None, configuration: Configuration) -> bool:
+def _fits(state: PendingState, base: "Generation | None", configuration: Configuration) -> bool:
     """Whether a procedure was begun for the generation ``base``, which may have been rebuilt, or for its subject."""
     if base is None or state.base == base.stem:
         return True

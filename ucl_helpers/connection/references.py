@@ -5,12 +5,15 @@ import getpass
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ucl_helpers.connection.exports import EXPORTS, GenerationSpec
 from ucl_helpers.connection.files import read_regular
-from ucl_helpers.connection.settings import Settings
 from ucl_helpers.errors import InvalidSettings, UsageError
 from ucl_helpers.formats.texts import text_of
+
+if TYPE_CHECKING:
+    from ucl_helpers.connection.settings import Settings
 
 HOW = "Write it as env:NAME, file:PATH or prompt."
 MEND = "Set it, or write another reference: env:NAME or file:PATH."
@@ -90,7 +93,7 @@ def follow(reference: str | None, setting: str, connection: str) -> bytes | None
     return passphrase
 
 
-def generation_spec(settings: Settings, connection: str) -> GenerationSpec:
+def generation_spec(settings: "Settings", connection: str) -> GenerationSpec:
     """Return what the settings of a connection ask for in each generation.
 
     Raises:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ucl_helpers.clock import moment_from
 from ucl_helpers.connection import files
-from ucl_helpers.connection.exports import json_object
+from ucl_helpers.connection.files import json_object
 from ucl_helpers.errors import StorageFailed
 
 REVOKED_FILE, ACTIVATION_FILE = "revoked.json", "activation.json"

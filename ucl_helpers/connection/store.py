@@ -31,24 +31,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from platformdirs import user_data_path
 
 from ucl_helpers.connection import access, files, state
-from ucl_helpers.connection.exports import GenerationSpec, generation_files, json_object
+from ucl_helpers.connection.exports import GenerationSpec, differing, generation_files
+from ucl_helpers.connection.files import json_object
 from ucl_helpers.connection.generation import (
     KEEP_YOUNGER,
     NAME,
     Generation,
-    differing_files,
     holds_plain_key,
     prune_generations,
     write_generation,
 )
-from ucl_helpers.connection.journal import (
-    Journal,
-    activation_in,
-    hook_failures_in,
-    old_events,
-    take_over,
-    verdicts_in,
-)
+from ucl_helpers.connection.journal import Journal, activation_in, hook_failures_in, old_events, take_over, verdicts_in
 from ucl_helpers.connection.pending import Pending, set_aside
 from ucl_helpers.connection.references import follow, generation_spec
 from ucl_helpers.connection.settings import Settings, dump_settings, read_settings, settings_content
@@ -453,7 +446,7 @@ class Connection:
         wanted, readers = self.generation_spec()
         new, url, found, before = fingerprint(chain[0]), facts.get("connectorUrl"), self.generations(), self.current
         same = [one for one in found if new[:12] in one.name and one.holds(chain, url, server_ca)]
-        same = [one for one in same if not differing_files(one, wanted, readers)]
+        same = [one for one in same if not self.differing_files(one, wanted, readers)]
         if same:  # an earlier run was cut off just before the switch
             generation = same[-1]
         else:
@@ -485,6 +478,13 @@ class Connection:
             state.write_activation(self.path, Activation(generation.name, event, previous))
         files.swap_symlink(self.path / "current", f"generations/{generation.name}")
         self._read.pop("current", None)
+
+    def differing_files(self, generation: Generation, wanted: GenerationSpec, readers: access.Readers) -> list[str]:
+        """Names of the files of a whole generation that are not as the settings want them; raises StorageFailed."""
+        contents = generation.contents()
+        with files.storage("look at", generation.path):
+            paths = [generation.path / name for name in contents]
+            return sorted({*differing(contents, wanted), *access.differing(readers, paths)})
 
     def prune(self, before: Generation | None = None) -> None:
         """Remove leftovers and generations that are no longer kept."""

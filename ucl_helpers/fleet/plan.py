@@ -17,7 +17,7 @@ from pathlib import Path
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import record_check
-from ucl_helpers.connection.exports import json_object
+from ucl_helpers.connection.files import json_object
 from ucl_helpers.connection.status import Status, needs, status_of
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError

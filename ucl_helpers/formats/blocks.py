@@ -17,16 +17,17 @@ from itertools import islice
 from urllib.parse import unquote
 
 from cryptography import x509
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.formats.texts import text_of
-from ucl_helpers.keys import UNUSABLE
 
 MOST_BLOCKS = 2000
 """More are not read: the largest bundles of public CAs have some hundreds."""
 _DEEPEST = 3  # base64 in a Secret of base64 of PEM
-UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UserWarning)  # a warning, where warnings are errors
+UNUSABLE = (UnsupportedAlgorithm, InternalError)  # of a kind that `cryptography`, or OpenSSL, cannot use
+UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UserWarning, *UNUSABLE)  # warnings may be errors
 
 CERTIFICATE, PKCS7, PKCS12, KEY, SEALED_KEY = "certificate", "PKCS #7", "PKCS #12", "private key", "encrypted key"
 REQUEST, OPENSSH, PUBLIC, OTHER, DAMAGED = "request", "OpenSSH key", "public key", "other", "damaged"
@@ -271,7 +272,7 @@ def _classified(der: bytes) -> Block:
     ):
         try:
             load(der)
-        except (*UNREADABLE, *UNUSABLE):
+        except UNREADABLE:
             continue
         return Block(kind, der)
     return Block(_kind_of_key(der), der)

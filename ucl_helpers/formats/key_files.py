@@ -24,6 +24,7 @@ from ucl_helpers.formats.blocks import (
     PKCS12,
     SEALED_KEY,
     UNREADABLE,
+    UNUSABLE,
     Block,
     blocks,
     elements,
@@ -31,7 +32,7 @@ from ucl_helpers.formats.blocks import (
     wrapped,
     wrong_kind,
 )
-from ucl_helpers.keys import MIN_BITS, UNUSABLE
+from ucl_helpers.keys import MIN_BITS
 
 _CERTIFICATE_FORMS = "Give a certificate as PEM, DER, PKCS #7 or PKCS #12."
 _BAG_TYPES = bytes.fromhex("060b2a864886f70d010c0a01")  # keyBag 1, pkcs8ShroudedKeyBag 2
@@ -81,7 +82,7 @@ def _certificates_of(block: Block, where: str, passphrase: bytes | None) -> list
         for one in found:  # names are parsed late: better here than in the midst of something
             one.subject.public_bytes()
             one.issuer.public_bytes()
-    except (*UNREADABLE, *UNUSABLE) as error:
+    except UNREADABLE as error:
         if block.kind == PKCS7 and "no certificate" in str(error):  # cryptography has no type of its own for it
             return []
         raise _damaged(where) from None
@@ -265,7 +266,7 @@ def _keys_of_bundle(der: bytes, passphrase: bytes | None) -> list[object]:
         if end is None or der[begin : begin + 1] != b"\x30":
             continue
         for secret in dict.fromkeys((passphrase, None)):
-            with suppress(*UNREADABLE, *UNUSABLE):
+            with suppress(*UNREADABLE):
                 found.append(load_der_private_key(der[begin:end], secret))
                 break
     return found
@@ -281,7 +282,7 @@ def _opens_without(block: Block) -> bool:
         return True
     try:
         load_pkcs12(block.der, None)
-    except (*UNREADABLE, *UNUSABLE):
+    except UNREADABLE:
         return False
     return True
 

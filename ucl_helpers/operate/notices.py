@@ -28,7 +28,7 @@ from typing import Any, Literal
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import remembered
-from ucl_helpers.connection.exports import json_object
+from ucl_helpers.connection.files import json_object
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Connection

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ucl_helpers.clock import Clock
 from ucl_helpers.connection.attempts import answered, remembered
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.state import Verdict
-from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import (
     AuthenticationFailed,
     BadAnswer,
@@ -41,6 +41,9 @@ from ucl_helpers.operations import CONFIGURATION, VIEWER, configuration_from
 from ucl_helpers.policy import refusal_ends
 from ucl_helpers.tables import moment, span
 from ucl_helpers.wire.client import Answer, Client
+
+if TYPE_CHECKING:
+    from ucl_helpers.connection.store import Connection
 
 FIRST_MINUTES = timedelta(minutes=10)
 PROBE_SECONDS = 10.0
@@ -89,7 +92,7 @@ def verify(pending: Pending, identity: Identity, urls: Sequence[str | None], now
     raise last
 
 
-def is_accepted(connection: Connection, clock: Clock) -> bool:
+def is_accepted(connection: "Connection", clock: Clock) -> bool:
     """Ask UCL whether it accepts the identity in use; one that is damaged, expired or revoked here is not asked about.
 
     Raises:
@@ -115,7 +118,7 @@ def is_accepted(connection: Connection, clock: Clock) -> bool:
     return True
 
 
-def require_not_accepted(connection: Connection, clock: Clock) -> None:
+def require_not_accepted(connection: "Connection", clock: Clock) -> None:
     """Refuse to replace an identity that UCL still accepts: that would leave two clients at UCL.
 
     Raises:
@@ -176,7 +179,7 @@ def may_be_outage(error: UCLError) -> bool:
 
 
 def explain_by_director(
-    error: UCLError, connection: Connection, credentials: Credentials, ca_file: Path | None, *, now: datetime
+    error: UCLError, connection: "Connection", credentials: Credentials, ca_file: Path | None, *, now: datetime
 ) -> UCLError:
     """Return the error itself, or the outage that the Director's answer shows.
 
@@ -209,7 +212,7 @@ def explain_by_director(
 
 def explain_refusal(
     error: UCLError,
-    connection: Connection,
+    connection: "Connection",
     credentials: Credentials,
     ca_file: Path | None,
     *,
@@ -259,13 +262,13 @@ def explain_refusal(
     )
 
 
-def doctor_hint(connection: Connection) -> str:
+def doctor_hint(connection: "Connection") -> str:
     """Return the sentence that ends the remedy of an outage; the doctor itself leaves it out."""
     return f" To see whether UCL accepts it again: ucl doctor {connection.name}"
 
 
 def _refusal_period(
-    evidence: Evidence, connection: Connection, not_after: datetime, now: datetime
+    evidence: Evidence, connection: "Connection", not_after: datetime, now: datetime
 ) -> tuple[datetime, datetime]:
     """Return since when UCL has refused without proof of an outage, and from when on that counts as a loss (UTC)."""
     since = now if evidence.status else min(remembered(connection).unproven_since or now, now)
@@ -273,7 +276,7 @@ def _refusal_period(
 
 
 def _refusal_of_revoked(
-    error: UCLError, connection: Connection, verdict: Verdict, now: datetime
+    error: UCLError, connection: "Connection", verdict: Verdict, now: datetime
 ) -> AuthenticationFailed:
     """Explain the refusal of a certificate that this toolkit has revoked, or has asked UCL to revoke."""
     facts = {name: value for name, value in error.data.items() if name not in {"outage", "causes"}}
@@ -288,7 +291,7 @@ def _refusal_of_revoked(
     )
 
 
-def _outage(error: UCLError, connection: Connection, evidence: Evidence) -> Outage:
+def _outage(error: UCLError, connection: "Connection", evidence: Evidence) -> Outage:
     facts = {name: value for name, value in error.data.items() if name != "causes"}
     if evidence.status:
         facts["director_status"] = evidence.status
@@ -300,7 +303,7 @@ def _outage(error: UCLError, connection: Connection, evidence: Evidence) -> Outa
     )
 
 
-def _refusal(error: UCLError, connection: Connection) -> str:
+def _refusal(error: UCLError, connection: "Connection") -> str:
     return f"{error.data.get('url')} refuses the certificate of {connection.name} (400)"
 
 

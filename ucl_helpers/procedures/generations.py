@@ -1,11 +1,10 @@
-"""The generations of a connection: describe them, roll back to an earlier one, and write them again.
+"""The generations of a connection: describe them, and write them again.
 
 Invariants that this file keeps:
 
 1.  A generation is never changed. Where the settings want other files (other exports, another passphrase, other
     readers), it is written again, whole, as its next revision with the same identity.
-2.  ``current`` is switched by one rename, to a generation that is whole. :func:`rollback` switches only after UCL has
-    answered a call with its identity over a new, full handshake.
+2.  ``current`` is switched by one rename, to a generation that is whole.
 3.  A generation whose key had to be encrypted otherwise is removed only once its replacement is on disk to stay. A run
     that is killed in between loses nothing, and the next run finds what is still to be done.
 
@@ -16,28 +15,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.exports import EXPORTS, generation_files, is_protected
-from ucl_helpers.connection.generation import Generation, differing_files, write_generation
+from ucl_helpers.connection.generation import Generation, fingerprint_or_none, write_generation
 from ucl_helpers.connection.pending import Pending
-from ucl_helpers.connection.state import Verdict
-from ucl_helpers.connection.store import Connection
-from ucl_helpers.errors import KeyLocked, Refused, StorageFailed, UsageError
+from ucl_helpers.errors import KeyLocked, StorageFailed, UsageError
 from ucl_helpers.keys import Passphrase, no_passphrase, open_key
 from ucl_helpers.models import Configuration, Outcome, fingerprint
-from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director
 from ucl_helpers.tables import moment
-from ucl_helpers.urls import another_host, check_url
+from ucl_helpers.urls import another_host
 
-
-def fingerprint_or_none(generation: Generation | None) -> str | None:
-    """Return the fingerprint of a generation, or None if there is no generation or it is damaged."""
-    try:
-        return generation.fingerprint if generation else None
-    except StorageFailed:
-        return None
+if TYPE_CHECKING:
+    from ucl_helpers.connection.store import Connection
 
 
 def generation_metadata(
@@ -68,7 +60,7 @@ def generation_metadata(
 
 
 def outcome_of(
-    connection: Connection, outcome: str, now: datetime, *, previous: str | None = None, warnings: str | None = None
+    connection: "Connection", outcome: str, now: datetime, *, previous: str | None = None, warnings: str | None = None
 ) -> Outcome:
     """Return the outcome of a command, with the facts of the generation that is current now."""
     current = connection.require_current()
@@ -86,77 +78,11 @@ def outcome_of(
     return Outcome(outcome, connection.name, facts)
 
 
-# -- rollback ----------------------------------------------------------------------------------------------------------
-
-
-def rollback(connection: Connection, generation: str | None = None, *, clock: Clock = utc_now) -> Outcome:
-    """Make an earlier generation current again, after it has answered a call over a new, full handshake.
-
-    Args:
-        connection: established.
-        generation: its name or number; None for the newest that is valid and not revoked; not the current one as it
-            was before it was rebuilt.
-        clock: our clock, aware, UTC.
-
-    Raises:
-        UsageError: there is no such generation, or none that could be used.
-        RetryLater, Refused, ServerNotTrusted: UCL does not accept it; the one in use stays.
-    """
-    with connection.lock.held():
-        previous = fingerprint_or_none(connection.current)
-        chosen = _choose(connection, generation, clock())
-        chosen.check_whole()
-        url = connection.url if connection.is_sandbox else check_url(chosen.facts.get("connectorUrl"))
-        ca_file, credentials = chosen.server_ca, chosen.credentials
-        try:
-            ask_configuration(url, credentials, ca_file)
-        except Refused as error:
-            raise explain_by_director(error, connection, credentials, ca_file, now=clock()) from None
-        connection.judge(chosen.fingerprint, None)  # UCL has just accepted it
-        connection.switch(chosen, "rolled-back", previous)
-        connection.record("rolled-back", fingerprint=chosen.fingerprint, previous=previous, generation=chosen.name)
-        return outcome_of(connection, "rolled-back", clock(), previous=previous)
-
-
-def _choose(connection: Connection, name: str | None, now: datetime) -> Generation:
-    current, verdicts = connection.current, connection.verdicts()
-    others = [generation for generation in reversed(connection.generations()) if generation != current]
-    chosen = next(iter(connection.usable(now) if name is None else _named(others, name)), None)
-    if chosen is None:
-        problem = f"{connection.name} has no generation {name or 'that could be used'} besides the current one."
-        if name and current and _named([current], name):
-            problem = f"Generation {name} of {connection.name} is in use already."
-        names = ", ".join(_described(other, verdicts.get(fingerprint_or_none(other) or ""), now) for other in others)
-        raise UsageError(problem, remedy=f"There: {names or 'none'}. If all are lost, establish the connection anew.")
-    verdict = verdicts.get(fingerprint_or_none(chosen) or "")
-    if verdict is not None and verdict.status == "revoked":  # UCL would refuse it
-        raise UsageError(
-            f"Generation {chosen.name} of {connection.name} was revoked {moment(verdict.since)}.",
-            remedy=f"See which can be used: ucl status {connection.name}",
-        )
-    return chosen
-
-
-def _named(generations: list[Generation], name: str) -> list[Generation]:
-    """Return the generations with this name, or this number."""
-    number = name.lstrip("0")
-    return [generation for generation in generations if name == generation.name or number == str(generation.order[0])]
-
-
-def _described(generation: Generation, verdict: Verdict | None, now: datetime) -> str:
-    """Return the name of a generation, and why it cannot be used, if the reason is recorded."""
-    if verdict is not None:
-        return f"{generation.name} ({verdict})"
-    if not generation.is_readable:
-        return f"{generation.name} (damaged)"
-    return f"{generation.name} (expired)" if generation.validity.not_after <= now else generation.name
-
-
 # -- written again as the settings want it -----------------------------------------------------------------------------
 
 
 def export(
-    connection: Connection, *, force: bool = False, former: Passphrase = no_passphrase, clock: Clock = utc_now
+    connection: "Connection", *, force: bool = False, former: Passphrase = no_passphrase, clock: Clock = utc_now
 ) -> Outcome:
     """Write the files of the generation in use again if the settings want other files; the identity stays.
 
@@ -181,7 +107,7 @@ def export(
         before.check_whole(by_key=False)
         replaced, problems = _replace_keys(connection, former)
         current = connection.require_current()
-        if differing_files(current, spec, readers) or (force and current == before):
+        if connection.differing_files(current, spec, readers) or (force and current == before):
             current = _rebuild(connection, current, force=force)
             connection.switch(current, "exported")
             connection.prune(before)
@@ -194,7 +120,7 @@ def export(
         return Outcome(done, connection.name, {**outcome.facts, **facts})
 
 
-def encrypt_keys(connection: Connection) -> None:
+def encrypt_keys(connection: "Connection") -> None:
     """Encrypt every key that is stored in plain, if the settings want that.
 
     To decrypt keys, or to change their passphrase, :func:`export` must be told the former passphrase.
@@ -205,7 +131,7 @@ def encrypt_keys(connection: Connection) -> None:
             connection.record("keys-encrypted", replaced=replaced)
 
 
-def clean_up(connection: Connection, pending: Pending) -> None:
+def clean_up(connection: "Connection", pending: Pending) -> None:
     """Remove what an interrupted run left half written, and what is pending if its certificate is current already.
 
     Then check that what the settings refer to is there, before anything is signed, and encrypt keys stored in plain.
@@ -222,7 +148,7 @@ def clean_up(connection: Connection, pending: Pending) -> None:
     encrypt_keys(connection)
 
 
-def _replace_keys(connection: Connection, former: Passphrase) -> tuple[int, list[str]]:
+def _replace_keys(connection: "Connection", former: Passphrase) -> tuple[int, list[str]]:
     """Store every key as ``key_passphrase`` says; return how many were replaced, and why others could not be."""
     passphrase, problems = connection.passphrase(), list[str]()
     generations = [entry for entry in connection.generations() if not _is_protected(entry.path, passphrase)]
@@ -265,7 +191,7 @@ def _is_protected(folder: Path, passphrase: bytes | None) -> bool:
 
 
 def _rebuild(
-    connection: Connection, generation: Generation, former: Passphrase = no_passphrase, *, force: bool = False
+    connection: "Connection", generation: Generation, former: Passphrase = no_passphrase, *, force: bool = False
 ) -> Generation:
     """Write the next revision of a generation, unless a run that was killed has written it already.
 
@@ -283,7 +209,7 @@ def _rebuild(
     }
     revisions = [other for other in connection.generations() if other.stem == generation.stem]
     last = revisions[-1]
-    if last != generation and not force and last.is_readable and not differing_files(last, spec, readers):
+    if last != generation and not force and last.is_readable and not connection.differing_files(last, spec, readers):
         return last
     path = generation.path.with_name(f"{generation.stem}.{last.order[1] + 1}")
     return write_generation(Generation(path, connection.passphrase), contents, readers)

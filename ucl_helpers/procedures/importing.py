@@ -20,6 +20,7 @@ from ucl_helpers.checks import Expected, check_identity, require
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import answered
+from ucl_helpers.connection.generation import fingerprint_or_none
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.crypto import public_key_of
@@ -29,7 +30,7 @@ from ucl_helpers.formats.key_files import ca_certificates, ca_pem, certificates_
 from ucl_helpers.models import Identity, Outcome, fingerprint
 from ucl_helpers.operations import configuration_from
 from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director, require_not_accepted
-from ucl_helpers.procedures.generations import fingerprint_or_none, generation_metadata, outcome_of
+from ucl_helpers.procedures.generations import generation_metadata, outcome_of
 from ucl_helpers.urls import another_host, check_url
 from ucl_helpers.wire.client import Answer
 from ucl_helpers.wire.tls import tls_context

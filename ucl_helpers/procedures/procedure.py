@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -28,9 +28,8 @@ from ucl_helpers.checks import Expected
 from ucl_helpers.clock import Clock
 from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import answered, recording_attempt
-from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.generation import Generation, fingerprint_or_none
 from ucl_helpers.connection.pending import prune_aside
-from ucl_helpers.connection.store import Connection
 from ucl_helpers.crypto import parse_subject
 from ucl_helpers.errors import (
     AuthenticationFailed,
@@ -55,11 +54,14 @@ from ucl_helpers.models import (
     Verification,
 )
 from ucl_helpers.procedures.acceptance import explain_refusal, verify
-from ucl_helpers.procedures.generations import clean_up, fingerprint_or_none, generation_metadata, outcome_of
+from ucl_helpers.procedures.generations import clean_up, generation_metadata, outcome_of
 from ucl_helpers.progress import waiting
 from ucl_helpers.tables import moment, span
 from ucl_helpers.wire.client import Answer, Client
 from ucl_helpers.wire.tls import unusable_ca
+
+if TYPE_CHECKING:
+    from ucl_helpers.connection.store import Connection
 
 STEP_WAIT_SECONDS = 10.0
 MAX_REJECTED = 3
@@ -99,7 +101,7 @@ class Procedure(ABC):
     rehearsal = False  # if true, nothing is recorded as an attempt
     wait: Callable[[float], object] = staticmethod(time.sleep)  # for so many seconds
 
-    def __init__(self, connection: Connection, *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
+    def __init__(self, connection: "Connection", *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
         self.connection = connection
         self.bits = key_length(connection.read_settings().key_length if bits is None else bits)
         self.pending = connection.pending

@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
+from ucl_helpers.connection.generation import fingerprint_or_none
 from ucl_helpers.connection.state import BY_REFUSAL, IN_TWO_RUNS, WHILE_ACCEPTING, Standing, Verdict
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import (
@@ -40,7 +41,6 @@ from ucl_helpers.keys import Credentials
 from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import REVOKE
 from ucl_helpers.procedures.acceptance import FIRST_MINUTES, explain_by_director
-from ucl_helpers.procedures.generations import fingerprint_or_none
 from ucl_helpers.tables import Row, Tabular, moment
 from ucl_helpers.urls import check_url
 from ucl_helpers.wire.client import Client

@@ -1,6 +1,7 @@
 """How ``requests`` gets our TLS context and our bounds. Commands that only read the disk never import it."""
 
 import re
+from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
 
@@ -9,8 +10,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
-from ucl_helpers.wire.diagnosis import NoTunnel
-from ucl_helpers.wire.tls import CallLimits, Context, open_socket, tls_context
+from ucl_helpers.wire.sockets import CallLimits, Context, NoTunnel, open_socket
 
 _TUNNEL_STATUS = re.compile(r"Tunnel connection failed: (\d{3})\b")  # as http.client says it
 
@@ -68,11 +68,13 @@ class _Pool(HTTPSConnectionPool):
 class Adapter(HTTPAdapter):
     """Owns the SSL context; whatever ``requests`` would load into it stays out.
 
-    A proxy over TLS is verified by the system's CAs and is shown no identity.
+    Args:
+        context: for the server.
+        proxy_context: makes the one for a proxy that is reached over TLS. It must show no identity.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, proxy_context: Callable[[], Context]) -> None:
+        self._context, self._proxy_context = context, proxy_context
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -83,7 +85,7 @@ class Adapter(HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """The pool for connections through a proxy."""
         if proxy not in self.proxy_manager and proxy.lower().startswith("https:"):
-            kwargs["proxy_ssl_context"] = tls_context(None, None)
+            kwargs["proxy_ssl_context"] = self._proxy_context()
             kwargs["proxy_ssl_context"].bounds = self._context.bounds
         manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
         if not proxy.lower().startswith("socks"):  # which only a session is given, and which has pools of its own

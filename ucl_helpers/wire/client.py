@@ -48,7 +48,7 @@ from ucl_helpers.wire.diagnosis import (
     transport_error,
 )
 from ucl_helpers.wire.proxy import proxy_for
-from ucl_helpers.wire.tls import system_trust_problem, tls_context
+from ucl_helpers.wire.tls import system_context, system_trust_problem, tls_context
 
 if TYPE_CHECKING:
     from requests import Response
@@ -129,7 +129,7 @@ class Client:
 
         self._session = requests.Session()
         self._session.trust_env = False  # no netrc, no REQUESTS_CA_BUNDLE; call() asks for the proxy
-        self._session.mount("https://", Adapter(self.context))
+        self._session.mount("https://", Adapter(self.context, system_context))
         self._session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", **headers})
 
     def __enter__(self) -> Self:

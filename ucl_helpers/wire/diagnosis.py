@@ -18,29 +18,11 @@ from ucl_helpers.errors import BadAnswer, CertificateRejected, ServerNotTrusted,
 from ucl_helpers.models import Validity
 from ucl_helpers.tables import moment, span
 from ucl_helpers.wire.proxy import Proxy
+from ucl_helpers.wire.sockets import AnswerTooLarge, NoTunnel
 
 Endpoint = Literal["token", "certificate", "director"]
 SystemTrust = Callable[[], tuple[str, str] | None]
 """Returns an environment variable that leads away from the system's CAs, and a sentence about it; or None."""
-
-
-class AnswerTooLarge(OSError):
-    """A peer sent more than a call accepts."""
-
-
-class NoTunnel(OSError):
-    """The way to the server ended at a proxy; ``__cause__`` says how.
-
-    Args:
-        status: the HTTP status that it answered to CONNECT, or None.
-        oddity: what was wrong with an answer that is not HTTP, as a name of :mod:`http.client`; else None.
-        speaks_http: whether that answer began as HTTP does.
-    """
-
-    def __init__(self, status: int | None, oddity: str | None, *, speaks_http: bool = False) -> None:
-        super().__init__("the proxy opened no tunnel")
-        self.status, self.oddity, self.speaks_http = status, oddity, speaks_http
-
 
 GRACE = timedelta(minutes=5)
 _BROKEN = (ssl.SSLError, ConnectionError, EOFError)

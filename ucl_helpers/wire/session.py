@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import requests
 from requests.adapters import BaseAdapter
@@ -27,11 +27,14 @@ from requests.exceptions import InvalidSchema
 from requests.utils import resolve_proxies
 
 from ucl_helpers.clock import utc_now
-from ucl_helpers.connection.generation import Generation
 from ucl_helpers.errors import InvalidSettings, KeyLocked, StorageFailed, UsageError
 from ucl_helpers.urls import is_loopback
 from ucl_helpers.wire.adapter import Adapter
-from ucl_helpers.wire.tls import Context, tls_context
+from ucl_helpers.wire.sockets import Context
+from ucl_helpers.wire.tls import system_context, tls_context
+
+if TYPE_CHECKING:
+    from ucl_helpers.connection.generation import Generation
 
 _LOG = logging.getLogger(__name__)
 _TRIES = 5  # of generations that go, one after the other, while they are read
@@ -41,7 +44,7 @@ _TRIES = 5  # of generations that go, one after the other, while they are read
 class _Loaded:
     """A generation in memory, and how many requests are being sent with it."""
 
-    generation: Generation
+    generation: "Generation"
     adapter: Adapter
     users: int = 0
 
@@ -49,7 +52,7 @@ class _Loaded:
 class _Following(BaseAdapter):
     """Sends each request with the generation that is current then; safe to use from several threads."""
 
-    def __init__(self, current: Callable[[], Generation], ca_file: Path | None) -> None:
+    def __init__(self, current: Callable[[], "Generation"], ca_file: Path | None) -> None:
         super().__init__()
         self._current, self._ca_file = current, ca_file
         self._lock = threading.Lock()
@@ -67,7 +70,7 @@ class _Following(BaseAdapter):
             loaded, self._loaded = self._loaded, None
             self._close_if_left(loaded)
 
-    def generation(self) -> Generation:
+    def generation(self) -> "Generation":
         """What the next request would show."""
         with self._lock:
             return self._load().generation
@@ -99,11 +102,11 @@ class _Following(BaseAdapter):
                 self._told = str(error)
                 _LOG.warning("The session goes on with generation %s. %s", before.generation.name, error)
             return before
-        self._loaded = _Loaded(generation, Adapter(context))
+        self._loaded = _Loaded(generation, Adapter(context, system_context))
         self._close_if_left(before)
         return self._loaded
 
-    def _context(self, generation: Generation, tries: int) -> tuple[Context, Generation]:
+    def _context(self, generation: "Generation", tries: int) -> tuple[Context, "Generation"]:
         """Of a generation, or of the one that has taken its place meanwhile."""
         try:
             return tls_context(self._ca_file or generation.server_ca, generation.credentials), generation
@@ -133,7 +136,7 @@ class Session(requests.Session):
             nor is the one before valid).
     """
 
-    def __init__(self, current: Callable[[], Generation], ca_file: str | Path | None = None) -> None:
+    def __init__(self, current: Callable[[], "Generation"], ca_file: str | Path | None = None) -> None:
         super().__init__()
         self.trust_env = False  # no netrc, no REQUESTS_CA_BUNDLE; proxies are asked for in send()
         self._following = _Following(current, Path(ca_file).expanduser() if ca_file else None)
@@ -142,7 +145,7 @@ class Session(requests.Session):
         self.mount("https://", self._following)
 
     @property
-    def generation(self) -> Generation:
+    def generation(self) -> "Generation":
         """The generation that a request sent now would show; raises what a request would."""
         return self._following.generation()
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from errno import ECONNRESET, ENOTCONN
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from requests.adapters import HTTPAdapter
@@ -34,16 +35,19 @@ from ucl_helpers.errors import (
 from ucl_helpers.keys import Credentials
 from ucl_helpers.models import Configuration
 from ucl_helpers.operate.doctor.findings import Finding, failed, ok, skipped, warning
-from ucl_helpers.operate.doctor.on_disk import OnDisk
 from ucl_helpers.operations import CONFIGURATION, configuration_from
 from ucl_helpers.procedures.acceptance import doctor_hint, explain_refusal
 from ucl_helpers.tables import span
 from ucl_helpers.urls import another_host, check_url, is_loopback
 from ucl_helpers.wire.adapter import PlainConnection
 from ucl_helpers.wire.client import MAX_RECEIVED_BYTES, Answer, Client
-from ucl_helpers.wire.diagnosis import Endpoint, NoTunnel, transport_error
+from ucl_helpers.wire.diagnosis import Endpoint, transport_error
 from ucl_helpers.wire.proxy import Proxy, proxy_for, proxy_variable
-from ucl_helpers.wire.tls import CallLimits, system_trust_problem, tls_context
+from ucl_helpers.wire.sockets import CallLimits, NoTunnel
+from ucl_helpers.wire.tls import system_trust_problem, tls_context
+
+if TYPE_CHECKING:
+    from ucl_helpers.operate.doctor.on_disk import OnDisk
 
 SECONDS = 15.0
 WAY = ("proxy", "name resolution", "TCP connection", "TLS handshake", "server trust")
@@ -269,7 +273,7 @@ class IdentityReach(Reach):
     names = NAMES
     trusted = "the connection's server-ca.pem"
 
-    def __init__(self, disk: OnDisk, clock: Clock, seconds: float = SECONDS) -> None:
+    def __init__(self, disk: "OnDisk", clock: Clock, seconds: float = SECONDS) -> None:
         self._disk, self._identity, self._commands = disk, disk.identity, disk.commands
         super().__init__(disk.sandbox_url() or str(self._identity.facts["connectorUrl"]), clock, seconds)
         self.server_ca, self.credentials = self._identity.server_ca, self._identity.credentials

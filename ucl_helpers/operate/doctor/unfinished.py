@@ -1,6 +1,7 @@
 """Examine what earlier runs have left: state files, what is under way or set aside, a token, pending hooks."""
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from ucl_helpers.connection import state
 from ucl_helpers.connection.attempts import FILE as ATTEMPTS_FILE
@@ -8,10 +9,12 @@ from ucl_helpers.connection.pending import Pending
 from ucl_helpers.errors import HookFailed, KeyLocked, NewTokenNeeded, RetryLater, StorageFailed, UCLError
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operate.doctor.findings import Finding, failed, ok, shell, skipped, warning
-from ucl_helpers.operate.doctor.on_disk import OnDisk
+
+if TYPE_CHECKING:
+    from ucl_helpers.operate.doctor.on_disk import OnDisk
 
 
-def state_files(disk: OnDisk) -> Finding:
+def state_files(disk: "OnDisk") -> Finding:
     """The files that decide what the toolkit does can be read."""
     folder = disk.connection.path
     try:
@@ -24,7 +27,7 @@ def state_files(disk: OnDisk) -> Finding:
     return ok("all readable" if state.has_verdicts(folder) else "none yet, so ucl reads the journal")
 
 
-def under_way(disk: OnDisk) -> Finding:
+def under_way(disk: "OnDisk") -> Finding:
     """A renewal or an establishment that was interrupted: its progress, and what the next run does."""
     pending = disk.pending
     if folders := [entry for entry in pending.path.glob("[!.]*") if entry.is_dir()]:
@@ -46,7 +49,7 @@ def under_way(disk: OnDisk) -> Finding:
     return warning(found, finish) if facts.sent else ok(found)
 
 
-def _stage(disk: OnDisk) -> str:
+def _stage(disk: "OnDisk") -> str:
     pending, certificate = disk.pending, disk.pending.certificate()
     with suppress(KeyLocked):  # "key at rest" reports that
         if not pending.request_is_usable:
@@ -63,7 +66,7 @@ def _stage(disk: OnDisk) -> str:
     return "signed, to be verified; the next run continues with it"
 
 
-def one_time_token(disk: OnDisk) -> Finding:
+def one_time_token(disk: "OnDisk") -> Finding:
     """The one-time token that an establishment keeps until it is used."""
     facts = disk.pending.read_state()
     if facts.kind != "establish" or disk.pending.answer():
@@ -75,7 +78,7 @@ def one_time_token(disk: OnDisk) -> Finding:
     return warning(found, remedy) if disk.current else failed(found, remedy, NewTokenNeeded)
 
 
-def set_aside(disk: OnDisk) -> Finding:
+def set_aside(disk: "OnDisk") -> Finding:
     """Requests that were set aside, because a certificate may exist for their keys."""
     aside = disk.connection.aside()
     damaged = [pending for pending in aside if pending.read_state().keep_until is None]
@@ -88,7 +91,7 @@ def set_aside(disk: OnDisk) -> Finding:
     return ok(f"{len(aside)}, kept until {until}" if aside else "nothing")
 
 
-def hooks(disk: OnDisk) -> Finding:
+def hooks(disk: "OnDisk") -> Finding:
     """The hooks have run for the identity in use."""
     configured = disk.settings.hooks
     if not configured or disk.current is None:

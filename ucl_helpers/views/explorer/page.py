@@ -12,7 +12,8 @@ from ucl_helpers.errors import UsageError
 from ucl_helpers.views.cards import html_of
 from ucl_helpers.views.explorer.background import Act, Pane, Work
 from ucl_helpers.views.explorer.fields import ADDRESS, NAME, PATH, REFERENCE, Field
-from ucl_helpers.views.explorer.panels import ROW, Desk, Doctor, FaultsPanel, Overview, Past, Pending
+from ucl_helpers.views.explorer.panel import ROW, Desk
+from ucl_helpers.views.explorer.panels import Doctor, FaultsPanel, Overview, Past, Pending
 from ucl_helpers.views.explorer.renew_panel import Steps
 from ucl_helpers.views.markup import element
 

@@ -13,7 +13,7 @@ from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.procedures.renewal import Renewal
 from ucl_helpers.views.cards import highlighted
 from ucl_helpers.views.explorer.background import Pane
-from ucl_helpers.views.explorer.panels import ROW, Panel, hooks_to_run
+from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run
 from ucl_helpers.views.markup import Html, card, element
 from ucl_helpers.views.notebook import failure
 

@@ -1,0 +1,81 @@
+"""Go back to an earlier generation of a connection.
+
+``current`` is switched by one rename, to a generation that is whole, and only after UCL has answered a call with its
+identity over a new, full handshake.
+"""
+
+from datetime import datetime
+
+from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection.generation import Generation, fingerprint_or_none
+from ucl_helpers.connection.state import Verdict
+from ucl_helpers.connection.store import Connection
+from ucl_helpers.errors import Refused, UsageError
+from ucl_helpers.models import Outcome
+from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director
+from ucl_helpers.procedures.generations import outcome_of
+from ucl_helpers.tables import moment
+from ucl_helpers.urls import check_url
+
+
+def rollback(connection: Connection, generation: str | None = None, *, clock: Clock = utc_now) -> Outcome:
+    """Make an earlier generation current again, after it has answered a call over a new, full handshake.
+
+    Args:
+        connection: established.
+        generation: its name or number; None for the newest that is valid and not revoked; not the current one as it
+            was before it was rebuilt.
+        clock: our clock, aware, UTC.
+
+    Raises:
+        UsageError: there is no such generation, or none that could be used.
+        RetryLater, Refused, ServerNotTrusted: UCL does not accept it; the one in use stays.
+    """
+    with connection.lock.held():
+        previous = fingerprint_or_none(connection.current)
+        chosen = _choose(connection, generation, clock())
+        chosen.check_whole()
+        url = connection.url if connection.is_sandbox else check_url(chosen.facts.get("connectorUrl"))
+        ca_file, credentials = chosen.server_ca, chosen.credentials
+        try:
+            ask_configuration(url, credentials, ca_file)
+        except Refused as error:
+            raise explain_by_director(error, connection, credentials, ca_file, now=clock()) from None
+        connection.judge(chosen.fingerprint, None)  # UCL has just accepted it
+        connection.switch(chosen, "rolled-back", previous)
+        connection.record("rolled-back", fingerprint=chosen.fingerprint, previous=previous, generation=chosen.name)
+        return outcome_of(connection, "rolled-back", clock(), previous=previous)
+
+
+def _choose(connection: Connection, name: str | None, now: datetime) -> Generation:
+    current, verdicts = connection.current, connection.verdicts()
+    others = [generation for generation in reversed(connection.generations()) if generation != current]
+    chosen = next(iter(connection.usable(now) if name is None else _named(others, name)), None)
+    if chosen is None:
+        problem = f"{connection.name} has no generation {name or 'that could be used'} besides the current one."
+        if name and current and _named([current], name):
+            problem = f"Generation {name} of {connection.name} is in use already."
+        names = ", ".join(_described(other, verdicts.get(fingerprint_or_none(other) or ""), now) for other in others)
+        raise UsageError(problem, remedy=f"There: {names or 'none'}. If all are lost, establish the connection anew.")
+    verdict = verdicts.get(fingerprint_or_none(chosen) or "")
+    if verdict is not None and verdict.status == "revoked":  # UCL would refuse it
+        raise UsageError(
+            f"Generation {chosen.name} of {connection.name} was revoked {moment(verdict.since)}.",
+            remedy=f"See which can be used: ucl status {connection.name}",
+        )
+    return chosen
+
+
+def _named(generations: list[Generation], name: str) -> list[Generation]:
+    """Return the generations with this name, or this number."""
+    number = name.lstrip("0")
+    return [generation for generation in generations if name == generation.name or number == str(generation.order[0])]
+
+
+def _described(generation: Generation, verdict: Verdict | None, now: datetime) -> str:
+    """Return the name of a generation, and why it cannot be used, if the reason is recorded."""
+    if verdict is not None:
+        return f"{generation.name} ({verdict})"
+    if not generation.is_readable:
+        return f"{generation.name} (damaged)"
+    return f"{generation.name} (expired)" if generation.validity.not_after <= now else generation.name
