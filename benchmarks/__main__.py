@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.report import HEADER, MODULES, cells, commit, line, machine, merged, quoted, write
+from benchmarks.report import HEADER, MODULES, cells, commit, line, machine, merged, write
 
 ROOT = Path(__file__).parent.parent
-RESULTS, README = Path(__file__).parent / "results", ROOT / "README.md"
+RESULTS = Path(__file__).parent / "results"
 PAIRS = 31
 
 
@@ -38,11 +38,6 @@ def main() -> None:
             print(" | ".join((result.name, *cells(lines[-1]))), flush=True)
         kept = merged(kept, facts, lines)
         write(kept, RESULTS)
-    measured = {row["module"] for row in (kept or {"lines": ()})["lines"]}
-    if missing := [name for name in MODULES if name not in measured]:
-        print(f"The README stays as it is until these are measured too: {', '.join(missing)}")
-    else:
-        README.write_text(quoted(README.read_text("utf-8"), kept or {}), "utf-8")
 
 
 if __name__ == "__main__":

@@ -30,9 +30,13 @@ def results(pairs: int) -> Iterator[Result]:
         notebook, renewal = ("run", NOTEBOOK, "-p", "connection", CONNECTION), ("renew", CONNECTION, "--force")
         script, run, empty = seconds(*on.tutorial()), renewing(on, *notebook), seconds(*on.empty_run())
         whole = in_turn(renewing(on, *renewal), script, pairs)
-        yield Result("renew", f"`ucl {' '.join(renewal)}`", SCRIPT, whole.ratio, "×", 0.45, details=whole.described())
+        yield Result(
+            "renew", f"`ucl {' '.join(renewal)}`", SCRIPT, whole.total_ratio, "×", 0.45, details=whole.described()
+        )
         whole = in_turn(run, script, pairs)
-        yield Result("run", RUN, SCRIPT, whole.ratio, "×", 1.4, details=whole.described())
+        yield Result("run", RUN, SCRIPT, whole.total_ratio, "×", 1.4, details=whole.described())
+        whole = in_turn(run, renewing_by(on, *on.plain_run(NOTEBOOK)), pairs)
+        yield Result("run-plain", RUN, "plain papermill on it", whole.total_ratio, "×", 1.0, details=whole.described())
         whole = in_turn(run, lambda: empty() + seconds_of(make_key), pairs)
         against = "an empty papermill run, and one key"
         yield Result("run-more", RUN, against, whole.more, "s", 0.3, details=whole.described())
@@ -41,12 +45,12 @@ def results(pairs: int) -> Iterator[Result]:
         for name, command in (("run-not-due", (*notebook, "--if-due")), ("renew-not-due", ("renew", CONNECTION))):
             whole = in_turn(seconds(*on.ucl(*command)), nothing, pairs)
             what = f"`ucl {command[0]}`, not due"
-            yield Result(name, what, BARE, whole.more, "s", 0.25, details=whole.described())
+            yield Result(name, what, BARE, whole.more, "s", 0.2, details=whole.described())
 
         within = in_turn(partial(renewed_without_key, on), partial(three_round_trips, on), pairs)
         against = "three round trips: two over one TLS connection, one over a new one"
         what, details = "a renewal without the key", within.described()
-        yield Result("renew-no-key", what, against, within.ratio, "×", 1.5, details=details)
+        yield Result("renew-no-key", what, against, within.ratio, "×", 1.7, details=details)
 
         imports = [on.programs / "python", "-c", IMPORTS]
         peaks = in_turn(
@@ -64,11 +68,16 @@ def seconds(*command: str | Path) -> Callable[[], float]:
 
 
 def renewing(on: Bench, *arguments: str) -> Callable[[], float]:
+    """Return a function that measures a command of ``ucl`` which renews."""
+    return renewing_by(on, *on.ucl(*arguments))
+
+
+def renewing_by(on: Bench, *command: str | Path) -> Callable[[], float]:
     """Return a function that measures a command which renews."""
 
     def renewed() -> float:
         on.on_another_day()
-        return process(on.ucl(*arguments)).seconds
+        return process(command).seconds
 
     return renewed
 

@@ -1,4 +1,4 @@
-"""Lines of the table as JSON and as Markdown; and quoted where the README has room for them.
+"""Lines of the table as JSON and as Markdown.
 
 ``results.json`` has what was measured, and ``results.md`` is made of it. If only some modules run, they replace their
 own lines and leave the others as they were, each with the day and the commit it was measured on. All have to be from
@@ -25,8 +25,6 @@ MODULES = ("renewing", "starting", "fleets", "calling")
 
 HEADER = ("what", "against", "measured", "to reach", "reached")
 """Of the columns."""
-
-_QUOTED = re.compile(r"(<!-- benchmarks: ([\w -]+) -->\n).*?(<!-- end of benchmarks -->)", re.DOTALL)
 
 
 def line(result: Result, module: str, date: str, commit: str) -> Line:
@@ -73,25 +71,6 @@ def markdown(lines: Iterable[Line], machine: Mapping[str, str]) -> str:
     machine_facts = "; ".join(f"{name} {fact}" for name, fact in machine.items() if fact)
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{table}\n\nMeasured on {', '.join(days)}. {machine_facts}.\n"
-
-
-def quoted(text: str, results: Mapping[str, Any]) -> str:
-    """A page with the lines that it quotes as they were measured.
-
-    They stand between ``<!-- benchmarks: NAME NAME -->`` and ``<!-- end of benchmarks -->``, in the order of the names.
-
-    Raises:
-        ValueError: a name is that of no line.
-    """
-    by_name = {row["name"]: row for row in results["lines"]}
-
-    def measured(quote: re.Match[str]) -> str:
-        names = quote[2].split()
-        if unknown := set(names) - set(by_name):
-            raise ValueError(f"No line is named {', '.join(sorted(unknown))}.")
-        return f"{quote[1]}{markdown((by_name[name] for name in names), results['machine'])}{quote[3]}"
-
-    return _QUOTED.sub(measured, text)
 
 
 def write(results: Mapping[str, Any], folder: Path) -> None:

@@ -65,6 +65,13 @@ class Bench:
         """A call of the shell script, in a folder of its own; with ``key``, none is made."""
         return ["bash", TUTORIAL, self.folder / "shell", self.url, *key]
 
+    def plain_run(self, notebook: str) -> list[str | Path]:
+        """A call of papermill, with its own engine, on a notebook of the checkout and the connection."""
+        files = [ROOT / "notebooks" / f"{notebook}.ipynb", self.folder / "plain.ipynb"]
+        parameters = {"connection": CONNECTION, "home": str(self.folder / "home")}
+        options = [word for parameter in parameters.items() for word in ("-p", *parameter)]
+        return [self.programs / "papermill", "--log-level", "ERROR", *files, *options]
+
     def empty_run(self) -> list[str | Path]:
         """A call of papermill on a notebook without cells."""
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -1,7 +1,6 @@
 """What `make bench` makes of what it measured. How long anything takes is not looked at here."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measuring import Pairs, Result, in_turn, process
-from benchmarks.report import MODULES, cells, line, markdown, merged, quoted, write
+from benchmarks.report import MODULES, cells, line, markdown, merged, write
 
 ROOT = Path(__file__).parents[2]
-RESULTS, PAGES = ROOT / "benchmarks" / "results", (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+RESULTS = ROOT / "benchmarks" / "results"
 MACHINE = {"CPU": "Z80", "cores": "1"}
 
 
@@ -28,6 +27,12 @@ def test_a_ratio_is_that_of_the_medians():
     pairs = Pairs([1.0, 2.0, 9.0], [4.0, 1.0, 8.0])
     assert (pairs.ratio, pairs.more) == (0.5, -2.0)
     assert pairs.described()["quartiles"] == [0.25, 1.125, 2.0]
+
+
+def test_where_chance_makes_the_times_a_ratio_is_that_of_the_totals():
+    pairs = Pairs([1.0, 2.0, 9.0], [4.0, 1.0, 8.0])
+    assert pairs.total_ratio == 12 / 13 != pairs.ratio
+    assert pairs.described()["totals"] == [12.0, 13.0]
 
 
 def test_both_are_measured_in_turn_and_first_for_nothing():
@@ -119,43 +124,11 @@ def test_what_cannot_be_measured_is_refused(arguments):
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 2
 
 
-# -- what is quoted ----------------------------------------------------------------------------------------------------
-
-PAGE = "before\n<!-- benchmarks: two one -->\nold\n<!-- end of benchmarks -->\nafter\n"
+# -- the table in the docs ---------------------------------------------------------------------------------------------
 
 
-def test_a_page_quotes_the_lines_it_names_and_nothing_else_changes():
-    results = merged(None, MACHINE, [kept("one"), kept("two"), kept("three")])
-    page = quoted(PAGE, results)
-    assert re.findall("what (.*) does", page) == ["two", "one"]
-    assert (page.startswith("before\n<!--"), page.endswith("-->\nafter\n")) == (True, True)
-    assert quoted(page, results) == page
-
-
-def test_a_line_that_is_not_there_cannot_be_quoted():
-    with pytest.raises(ValueError, match="No line is named two"):
-        quoted(PAGE, merged(None, MACHINE, [kept("one")]))
-
-
-def misquoted(pages, results):
-    """Pages that quote other figures than those that were measured."""
-    texts = {page: page.read_text("utf-8") for page in pages}
-    return [page.name for page, text in texts.items() if results and quoted(text, results) != text]
-
-
-def test_pages_quote_what_was_measured():
-    path = RESULTS / "results.json"
-    results = json.loads(path.read_text("utf-8")) if path.exists() else None
-    assert misquoted(PAGES, results) == []
-    if results:
-        assert (RESULTS / "results.md").read_text("utf-8") == markdown(results["lines"], results["machine"])
-    else:
-        assert "Nothing has been measured yet." in PAGES[0].read_text("utf-8")
-
-
-def test_a_figure_that_was_not_measured_is_found(tmp_path):
-    results, page = merged(None, MACHINE, [kept("one"), kept("two")]), tmp_path / "page.md"
-    page.write_text(quoted(PAGE, results), "utf-8")
-    assert misquoted([page], results) == []
-    page.write_text(page.read_text("utf-8").replace("0.50", "0.40"), "utf-8")
-    assert misquoted([page], results) == ["page.md"]
+def test_the_table_is_made_of_what_was_measured():
+    results = json.loads((RESULTS / "results.json").read_text("utf-8"))
+    assert (RESULTS / "results.md").read_text("utf-8") == markdown(results["lines"], results["machine"])
+    changed = [{**row, "measured": row["measured"] + 1} for row in results["lines"]]
+    assert (RESULTS / "results.md").read_text("utf-8") != markdown(changed, results["machine"])
