@@ -168,9 +168,9 @@ def test_the_page_says_what_the_help_says(command, tmp_path):
 
 def test_an_option_that_the_page_lacks_is_found(tmp_path):
     text, said = CLI.read_text("utf-8"), Shell(tmp_path / "home").ucl("renew", "--help")
-    assert "- `--dry-run`: Everything but signing." in text
-    shortened = text.replace("- `--dry-run`: Everything but signing.\n", "")
-    assert missing(shortened, ["ucl", "renew"], said.out) == {"--dry-run", "Everything", "but", "signing."}
+    assert "- `--dry-run`: Make all steps that do not sign anything." in text
+    shortened = text.replace("- `--dry-run`: Make all steps that do not sign anything.\n", "")
+    assert missing(shortened, ["ucl", "renew"], said.out) == {"--dry-run", "steps", "do", "sign", "anything."}
 
 
 # -- how the site is built ---------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def with_home(command: Command) -> Command:
 
 def as_json(command: Command) -> Command:
     """Add the flag ``--json``."""
-    return click.option("--json", "json_output", is_flag=True, help="For programs: JSON on standard output.")(command)
+    return click.option("--json", "json_output", is_flag=True, help="Print JSON, for programs.")(command)
 
 
 def connections(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -15,14 +15,14 @@ from ucl_helpers.procedures.importing import import_identity, read_identity, usa
 
 @click.command("establish")
 @click.argument("name", shell_complete=connections)
-@click.option("--token", metavar=REFERENCE, help="One-time token: bare, rawEncoded or a URL with ?token=.")
-@click.option("--connector-url", metavar="URL", help="Token endpoint, if the token does not name it.")
-@click.option("--director-url", metavar="URL", help="Instead of --token: let the Director issue one.")
-@click.option("--tenant", help="With --director-url.")
-@click.option("--application-id", help="With --director-url.")
-@click.option("--bearer", metavar=REFERENCE, help="With --director-url.")
-@click.option("--sandbox", is_flag=True, help="For practice: at the sandbox of the home folder.")
-@click.option("--ca-file", type=FILE, help="PEM of what verifies UCL's servers [default: the system's trust].")
+@click.option("--token", metavar=REFERENCE, help="Reference to a one-time token, in any form of the Director.")
+@click.option("--connector-url", metavar="URL", help="The token endpoint, if the token does not name it.")
+@click.option("--director-url", metavar="URL", help="The Director, which issues a token instead of --token.")
+@click.option("--tenant", help="With --director-url: the tenant's id.")
+@click.option("--application-id", help="With --director-url: the application's id.")
+@click.option("--bearer", metavar=REFERENCE, help="With --director-url: reference to the bearer token.")
+@click.option("--sandbox", is_flag=True, help="Practise in the sandbox of the home folder.")
+@click.option("--ca-file", type=FILE, help="PEM file of the CA of UCL's servers [default: the system's CAs].")
 @click.option("--key-length", type=int, help="RSA bits, 2048 to 8192 [default: 4096].")
 @with_home
 @as_json
@@ -45,8 +45,8 @@ def establish_command(
       ucl establish prod --director-url https://…/director/graphql --tenant T --application-id A --bearer env:BEARER
       ucl establish practice --sandbox
 
-    A token is used up by the first request that carries it. If that goes wrong, key and CSR are kept; run it again
-    with a new token. Without a token, what an interrupted run left is finished.
+    The first request that carries a token uses it up. If that request fails, ucl keeps key and CSR. Then run it again
+    with a new token. Without a token, it finishes an interrupted run.
     """
     if sandbox and (ca_file or any(given.values())):
         raise UsageError("--sandbox brings its own way in.", remedy="Leave the other options out, or --sandbox.")
@@ -82,15 +82,13 @@ def _refuse_practice(home: Home, name: str) -> None:
     "--key",
     type=FILE,
     required=True,
-    help="Private key, alone or with its certificate: PEM, DER, PKCS #12, a service key (JSON).",
+    help="File of the private key: PEM, DER, PKCS #12 or a service key (JSON).",
 )
-@click.option(
-    "--certificate", type=FILE, help="Client certificate, perhaps with its chain: PEM, DER, PKCS #7, base64 of PEM."
-)
-@click.option("--chain", type=FILE, help="Further certificates.")
-@click.option("--passphrase", metavar=REFERENCE, help="Of an encrypted key or PKCS #12.")
-@click.option("--connector-url", metavar="URL", required=True, help="Certificate endpoint.")
-@click.option("--ca-file", type=FILE, help="PEM of what verifies UCL's servers [default: the system's trust].")
+@click.option("--certificate", type=FILE, help="File of the certificate: PEM, DER, PKCS #7 or base64 of PEM.")
+@click.option("--chain", type=FILE, help="File of further certificates of the chain.")
+@click.option("--passphrase", metavar=REFERENCE, help="Reference to the passphrase of an encrypted key or PKCS #12.")
+@click.option("--connector-url", metavar="URL", required=True, help="The certificate endpoint.")
+@click.option("--ca-file", type=FILE, help="PEM file of the CA of UCL's servers [default: the system's CAs].")
 @with_home
 @as_json
 def import_command(
@@ -112,8 +110,8 @@ def import_command(
       ucl import prod --key ucl-app.key --certificate ucl-app.crt --connector-url https://…/connector/graphql
       ucl import prod --key ucl-app.p12 --passphrase prompt --connector-url https://…/connector/graphql
 
-    Key and certificate are checked, and one call tries them. --connector-url is the certificateSecuredConnectorURL.
-    Nothing is kept unless UCL accepts the certificate.
+    It checks key and certificate, and calls UCL with them. It stores them only if UCL accepts the certificate.
+    --connector-url is the certificateSecuredConnectorURL.
     """
     _refuse_practice(home, name)
     secret = _passphrase(passphrase) if passphrase else None

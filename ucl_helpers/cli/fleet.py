@@ -57,15 +57,21 @@ def status_command(patterns: tuple[str, ...], home: Home, *, json_output: bool) 
 
 @fleet_command.command("renew")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=connections)
-@click.option("--jobs", type=click.IntRange(1, 256), help="Processes of this machine [default: one a processor].")
-@click.option("--scheduler", metavar="ADDRESS", help="Instead of them a Dask cluster: tls://HOST:PORT.")
-@click.option("--tls-ca-file", type=FILE, help="With --scheduler: PEM of what verifies it.")
-@click.option("--tls-cert", type=FILE, help="With --scheduler: PEM of our certificate.")
-@click.option("--tls-key", type=FILE, help="With --scheduler: PEM of its key.")
-@click.option("--patience", type=Duration(), default="1m", show_default=True, help="For a scheduler that is gone.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Calls to UCL a second [default: 10].")
-@click.option("--force", is_flag=True, help="Also what is not due.")
-@click.option("-o", "--output", type=FILE, help="The outcome as JSON [default: HOME/runs/fleet-….outcome.json].")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Number of processes [default: one for each processor].")
+@click.option("--scheduler", metavar="ADDRESS", help="A Dask cluster instead of processes: tls://HOST:PORT.")
+@click.option("--tls-ca-file", type=FILE, help="With --scheduler: PEM file of its CA.")
+@click.option("--tls-cert", type=FILE, help="With --scheduler: PEM file of your certificate.")
+@click.option("--tls-key", type=FILE, help="With --scheduler: PEM file of your key.")
+@click.option(
+    "--patience",
+    type=Duration(),
+    default="1m",
+    show_default=True,
+    help="Time to wait for a scheduler that does not answer.",
+)
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Calls to UCL in a second [default: 10].")
+@click.option("--force", is_flag=True, help="Renew connections that are not due, too.")
+@click.option("-o", "--output", type=FILE, help="File for the outcome [default: HOME/runs/fleet-….outcome.json].")
 @with_home
 @as_json
 def renew_command(

@@ -26,8 +26,8 @@ from ucl_helpers.tables import moment
 
 @click.command("renew")
 @click.argument("name", shell_complete=connections)
-@click.option("--force", is_flag=True, help="Also when it is not due.")
-@click.option("--dry-run", is_flag=True, help="Everything but signing.")
+@click.option("--force", is_flag=True, help="Renew now, even if it is not due.")
+@click.option("--dry-run", is_flag=True, help="Make all steps that do not sign anything.")
 @click.option("--accept-new-subject", is_flag=True, help="Consent to another subject than the one in use.")
 @click.option("--accept-new-host", is_flag=True, help="Consent to another host of the certificate endpoint.")
 @click.option("--key-length", type=int, help="RSA bits, 2048 to 8192 [default: the connection's setting, 4096].")
@@ -51,8 +51,8 @@ def renew_command(
       ucl renew prod
       ucl renew prod --force --json
 
-    The identity in use stays until the new one has passed its checks and was accepted by UCL. Whatever goes wrong,
-    running it again goes on from there; after a failure that is not before a pause is over, unless with --force.
+    The identity in use stays until UCL has accepted the new one and all checks have passed. If a renewal is
+    interrupted, run it again to resume it. After a failure, a run waits before it tries again. --force tries now.
     """
     connection = open_by_name(home, name)
     if dry_run:
@@ -96,7 +96,7 @@ def _rehearse(renewal: Renewal) -> Outcome:
 
 @click.command("hooks")
 @click.argument("name", shell_complete=connections)
-@click.option("--all", "everything", is_flag=True, help="Also hooks that have succeeded for this generation.")
+@click.option("--all", "everything", is_flag=True, help="Also run hooks that have succeeded for this generation.")
 @with_home
 @as_json
 def hooks_command(name: str, home: Home, *, everything: bool, json_output: bool) -> None:
@@ -107,8 +107,8 @@ def hooks_command(name: str, home: Home, *, everything: bool, json_output: bool)
       ucl hooks prod
       ucl hooks prod --all --json
 
-    Hooks are commands in settings.toml. A hook is pending when it has not succeeded yet for the generation in use, or
-    its command has changed since. Every renewal runs what is pending, also one that is not due.
+    Hooks are commands in settings.toml. A hook is pending if it has not succeeded for the generation in use, or if its
+    command has changed since then. Every run of `ucl renew` runs pending hooks, also when no renewal is due.
     """
     results = run_hooks(home.connection(name), everything=everything)
     show_report(results, results.exit_code, json_output=json_output)
@@ -130,8 +130,8 @@ def rollback_command(name: str, generation: str | None, home: Home, *, json_outp
       ucl rollback prod
       ucl rollback prod 3
 
-    GENERATION is its number; by default it is the newest one that can be used. One call tries it before it becomes
-    current.
+    GENERATION is its number. The default is the newest generation that can be used. ucl calls UCL with its certificate
+    before it becomes current.
     """
     connection = open_by_name(home, name)
     finish(connection, rollback(connection, generation), json_output=json_output)
@@ -139,7 +139,9 @@ def rollback_command(name: str, generation: str | None, home: Home, *, json_outp
 
 @click.command("revoke")
 @click.argument("name", shell_complete=connections)
-@click.option("--all", "everything", is_flag=True, help="Every identity that is still valid, the one in use last.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Revoke every identity that is still valid, the current one last."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_home
 @as_json
@@ -151,14 +153,13 @@ def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_o
       ucl revoke prod
       ucl revoke prod --all --yes --json
 
-    UCL refuses a revoked certificate from then on. Each certificate is revoked by itself: renewing does not revoke
-    the previous one, and `ucl rollback` goes back to it. After --all the connection can only be established again,
-    with a one-time token. Cryptographically a revoked certificate stays valid until it expires; others that trust
-    its CA are not told.
+    From then on, UCL refuses the certificate. A renewal does not revoke the previous certificate, and `ucl rollback`
+    returns to it. After --all, you need a one-time token to establish the connection again. Other servers that trust
+    the CA may still accept a revoked certificate until it expires, because UCL publishes no revocation list.
 
-    For a certificate that UCL refuses already, for example because its client was deleted, the answer is "UCL does
-    not accept it any more". An outage of UCL looks the same. So where nothing rules that out, the exit code is 3 the
-    first time, and 0 when UCL refuses it in the next run as well.
+    If UCL already refuses a certificate, for example because its client was deleted, the result is "UCL does not accept
+    it any more". An outage of UCL looks the same. If an outage is possible, the exit code is 3 the first time, and 0 if
+    UCL refuses the certificate in the next run too.
     """
     connection = open_by_name(home, name)
     valid, doubtful = valid_identities(connection), doubtful_identities(connection)
@@ -174,7 +175,7 @@ def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_o
 
 @click.command("forget")
 @click.argument("name", shell_complete=connections)
-@click.option("--even-if-valid", is_flag=True, help="Also when UCL accepts, or may accept, an identity of it.")
+@click.option("--even-if-valid", is_flag=True, help="Remove it even if UCL accepts, or may accept, its identity.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @with_home
 @as_json
@@ -186,8 +187,9 @@ def forget_command(name: str, home: Home, *, even_if_valid: bool, yes: bool, jso
       ucl forget old
       ucl forget practice --even-if-valid --yes
 
-    Nothing is revoked by this, so what UCL still accepts is removed only if you insist. The same is true of what UCL
-    refuses if an outage of UCL can explain that, because the keys are good again after an outage.
+    This revokes nothing. If UCL still accepts the certificate, ucl removes the connection only with --even-if-valid.
+    The same is true if UCL refuses the certificate and an outage can explain that, because UCL accepts it again after
+    an outage.
     """
     connection = home.connection(name)
     confirm(f"Remove {connection.path} with all its keys?", yes=yes)

@@ -47,11 +47,18 @@ def notebooks(_: click.Context, __: click.Parameter, incomplete: str) -> list[Co
 
 @click.command("run", cls=_Run)
 @click.argument("notebook", shell_complete=notebooks)
-@click.option(*_PARAMETER, "given", type=(str, str), multiple=True, metavar="NAME VALUE", help="Or NAME=VALUE.")
-@click.option("-o", "--output", type=FILE, help="The executed notebook [default: HOME/runs/…].")
-@click.option("--if-due", is_flag=True, help="Only if something is to be done; a look on disk tells.")
-@click.option("--practice", is_flag=True, help="Practise in the sandbox: with NOTEBOOK's own connection, or the named.")
-@click.option("--deadline", type=Duration(), default="1h", show_default=True, help="It may take so long.")
+@click.option(
+    *_PARAMETER,
+    "given",
+    type=(str, str),
+    multiple=True,
+    metavar="NAME VALUE",
+    help="A parameter of the notebook; also as NAME=VALUE.",
+)
+@click.option("-o", "--output", type=FILE, help="File for the executed notebook [default: HOME/runs/…].")
+@click.option("--if-due", is_flag=True, help="Run only if the connection needs work, judged by the disk.")
+@click.option("--practice", is_flag=True, help="Practise in the sandbox, on its own connection or the named one.")
+@click.option("--deadline", type=Duration(), default="1h", show_default=True, help="Stop the run after this time.")
 @click.option("--kernel", is_flag=True, hidden=True, expose_value=False, help="Changes nothing: a kernel always runs.")
 @with_home
 @as_json
@@ -76,10 +83,10 @@ def run_command(
 
     NOTEBOOK is a path, or a name such as 02_maintain_connection.
 
-    The executed notebook is written (0600) also when it fails, and X.outcome.json beside X.ipynb says what came of it;
-    the exit code is that of its outcome. If ucl finds a secret in the outputs of a cell, a note replaces all of them.
-    The parameter home, if the notebook has it, is set to --home unless it is given. A notebook that can practise needs
-    a connection, or --practice.
+    It writes the executed notebook (0600) even if it fails. X.outcome.json beside X.ipynb has the result, and the exit
+    code is the same as in this outcome. If ucl finds a secret in the outputs of a cell, a note replaces all of them.
+    The parameter home is set to --home if the notebook has it and you do not give it. A notebook that can practise
+    needs a connection or --practice.
 
     A Jupyter kernel of this interpreter executes the cells, over encrypted Unix sockets in a private folder.
     """
@@ -213,12 +220,18 @@ def notebooks_command(directory: Path) -> None:
 
 
 @click.command("sandbox")
-@click.option("--state", type=FILE, help="Folder that keeps everything [default: HOME/sandbox].")
-@click.option("--ready-file", type=FILE, help="JSON with URLs and credentials, written (0600) once all answer.")
-@click.option("--validity", type=Duration(), default="90d", show_default=True, help="Of the certificates it signs.")
+@click.option("--state", type=FILE, help="Folder for its state [default: HOME/sandbox].")
+@click.option("--ready-file", type=FILE, help="JSON file for URLs and credentials (0600), written when it is ready.")
+@click.option(
+    "--validity", type=Duration(), default="90d", show_default=True, help="Lifetime of the certificates that it signs."
+)
 @click.option("--ca-layout", type=click.Choice(["root", "intermediate"]), default="intermediate", show_default=True)
-@click.option("--faults", "misbehaviour", metavar="FILE|NAME", help="What goes wrong on purpose, e.g. grumpy:0.2.")
-@click.option("--rate-limit", type=click.FloatRange(0, min_open=True), help="Calls a second; above it: 429.")
+@click.option("--faults", "misbehaviour", metavar="FILE|NAME", help="Faults to inject, for example grumpy:0.2.")
+@click.option(
+    "--rate-limit",
+    type=click.FloatRange(0, min_open=True),
+    help="Calls in a second; it answers further calls with 429.",
+)
 @with_home
 def sandbox_command(
     state: Path | None,

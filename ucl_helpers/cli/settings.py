@@ -20,8 +20,8 @@ from ucl_helpers.procedures.generations import export
 
 @click.command("export")
 @click.argument("name", shell_complete=connections)
-@click.option("--force", is_flag=True, help="Also when all is as the settings want it.")
-@click.option("--from", "former", metavar=REFERENCE, help="The passphrase that keys were encrypted with until now.")
+@click.option("--force", is_flag=True, help="Write the files even if they match the settings.")
+@click.option("--from", "former", metavar=REFERENCE, help="Reference to the previous passphrase of the keys.")
 @with_home
 @as_json
 def export_command(name: str, home: Home, former: str | None, *, force: bool, json_output: bool) -> None:
@@ -30,11 +30,11 @@ def export_command(name: str, home: Home, former: str | None, *, force: bool, js
     \b
     Examples:
       ucl export prod
-      ucl export prod --from env:FORMER_PASSPHRASE      (key_passphrase was changed, or taken away)
+      ucl export prod --from env:FORMER_PASSPHRASE      (if you changed or removed key_passphrase)
 
-    The certificate stays. Exports, passphrases, owner, group and mode are those of the settings. Where
-    key_passphrase was set, changed or taken away, the keys of every generation are replaced, and so is what is
-    pending or set aside. Hooks run when there are new files.
+    The certificate stays the same. The settings decide exports, passphrases, owner, group and mode. If you set, changed
+    or removed key_passphrase, ucl stores all keys again: of every generation, and those that are pending or set aside.
+    If there are new files, hooks run.
     """
     connection = home.connection(name)
     secret = resolve(former, what="--from").encode() if former else None
@@ -43,8 +43,8 @@ def export_command(name: str, home: Home, former: str | None, *, force: bool, js
 
 @click.command("settings")
 @click.argument("name", shell_complete=connections)
-@click.option("--edit", is_flag=True, help="With $VISUAL or $EDITOR, on a copy that is put in place if it can be read.")
-@click.option("--set", "given", type=FILE, help="Put this file in place if it can be read; makes NAME if it is new.")
+@click.option("--edit", is_flag=True, help="Edit a copy with $VISUAL or $EDITOR, and use it if it is valid.")
+@click.option("--set", "given", type=FILE, help="Use this file if it is valid; it makes NAME if NAME is new.")
 @with_home
 @as_json
 def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, json_output: bool) -> None:
@@ -54,12 +54,13 @@ def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, j
     Examples:
       ucl settings prod
       ucl settings prod --edit
-      ucl settings new --set settings.toml      (before it is established: so its first key lies there encrypted)
+      ucl settings new --set settings.toml      (before you establish it, to encrypt its first key)
 
-    It prints the settings in force, as TOML; what is not set is a comment. A new passphrase, other exports or
-    readers count from the next renewal, or at once with: ucl export NAME
+    It prints the settings in force as TOML. Settings that have their default are comments. A new passphrase, other
+    exports or readers apply from the next renewal. To apply them now, run: ucl export NAME
 
-    What was edited and cannot be put in place stays as settings.edited.toml for the next --edit; to drop it, remove it.
+    If an edited file cannot be used, it is kept as settings.edited.toml for the next --edit. To discard it, remove that
+    file.
     """
     if edit and given:
         raise UsageError("--edit and --set exclude each other.", remedy="Leave out one of the two.")

@@ -95,9 +95,9 @@ def path_command(name: str, what: str, home: Home) -> None:
       ucl path prod identity
       curl --cert "$(ucl path prod identity)" https://…
 
-    The identity is key and chain in one file. The path goes through the link `current`, so it stays the same over
-    renewals. A program that reads key and certificate apart must resolve that link once, or read `identity`, which
-    is always of one piece.
+    The identity is key and chain in one file. The path contains the link `current`, so a renewal does not change it. A
+    program that reads key and certificate from two files must resolve that link once. A program that reads `identity`
+    always gets a matching pair.
     """
     connection = home.connection(name)
     file = connection.require_current().path / FILES[what]
@@ -110,8 +110,8 @@ def path_command(name: str, what: str, home: Home) -> None:
 
 
 @click.command("metrics")
-@click.option("--textfile", type=FILE, help="FILE.prom for node_exporter's textfile collector [default: print them].")
-@click.option("--practice", is_flag=True, help="Also of connections for practice.")
+@click.option("--textfile", type=FILE, help="Write FILE.prom for node_exporter's textfile collector.")
+@click.option("--practice", is_flag=True, help="Include connections for practice.")
 @with_home
 def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> None:
     """Print metrics of all connections for Prometheus.
@@ -121,9 +121,9 @@ def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> Non
       ucl metrics
       ucl metrics --textfile /var/lib/prometheus/node-exporter/ucl.prom
 
-    The metrics are validity, due dates, attempts, failures and states. They are read from disk, without a call. The
-    file is written whole, mode 0644, and holds no secret. Run it when a renewal was looked for, and every few
-    minutes besides.
+    The metrics are validity, due dates, attempts, failures and states. ucl reads them from disk and makes no calls. It
+    writes the file with mode 0644 in one step. The file has no secrets. Run it after each renewal and every few
+    minutes.
     """
     from ucl_helpers.operate.monitoring import render, write_textfile
 
@@ -137,7 +137,7 @@ def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> Non
 
 @click.command("journal")
 @click.argument("name", shell_complete=connections)
-@click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N events.")
+@click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Print only the last N events.")
 @with_home
 @as_json
 def journal_command(name: str, last: int | None, home: Home, *, json_output: bool) -> None:
@@ -149,9 +149,9 @@ def journal_command(name: str, last: int | None, home: Home, *, json_output: boo
       ucl journal prod -n 20
       ucl journal prod --json
 
-    It prints one line for each event, the newest last, with times in UTC. With --json it is a list of objects.
-    Nothing is decided by the journal, so it may be rotated or removed. If lines were lost and that can be noticed,
-    the last line says so (with --json on standard error).
+    It prints one line for each event, the newest last, with times in UTC. With --json it prints a list of objects. The
+    journal decides nothing, so you may rotate or remove it. If ucl can detect that lines are missing, the last line
+    says so (with --json on standard error).
     """
     connection = home.connection(name)
     events, lost = connection.journal(), connection.lost_events()
@@ -184,8 +184,8 @@ def _short(name: str, value: Any) -> str:
 @click.command("doctor")
 @click.argument("name", required=False, shell_complete=connections)
 @click.option("--offline", is_flag=True, help="Make no network calls: check this machine only.")
-@click.option("--url", metavar="URL", help="Look at the way to this URL of UCL, before there is a connection.")
-@click.option("--ca-file", type=FILE, help="With --url: PEM of what verifies the server [default: the system's CAs].")
+@click.option("--url", metavar="URL", help="Check the network to this URL of UCL; needs no connection.")
+@click.option("--ca-file", type=FILE, help="With --url: PEM file of the server's CA [default: the system's CAs].")
 @with_home
 @as_json
 def doctor_command(
@@ -254,8 +254,8 @@ def explain_command(error: str | None) -> None:
       ucl explain NotYetAccepted
       ucl explain 11
 
-    It prints what the error means, its likely causes and what helps. Without ERROR: all there are, with their exit
-    codes. In an entry prod stands for the name of your connection.
+    It prints the meaning of the error, its likely causes and its remedies. Without ERROR, it prints all errors with
+    their exit codes. Replace prod by the name of your connection.
     """
     if error is None:
         click.echo(dedent((errors.__doc__ or "").partition("::\n\n")[2]).rstrip())
