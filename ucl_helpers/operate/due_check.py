@@ -25,9 +25,9 @@ class DueCheck:
 
     Attributes:
         connection: its name.
-        need: the work that it has, or None.
-        until: if none is, a run is not needed before then (UTC).
-        rule: and by which rule.
+        need: its work, or None.
+        until: the moment (UTC) before which no run is needed; None if there is work.
+        rule: the rule that sets this moment.
     """
 
     connection: str
@@ -37,7 +37,7 @@ class DueCheck:
 
 
 def check_due(connection: Connection, now: datetime) -> DueCheck:
-    """Whether a run is needed at ``now`` (aware, UTC), and why, or until when not.
+    """Decide whether a run is needed at ``now`` (aware, UTC), and why, or until when none is needed.
 
     Raises:
         Waiting: a renewal is needed and failed a short time ago.
@@ -59,10 +59,10 @@ def check_due(connection: Connection, now: datetime) -> DueCheck:
 
 
 def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What ``outcome.json`` says of a run that is not made; None if it is needed, or if no connection is named.
+    """Return the content of ``outcome.json`` for a run that is not made; None if a run is made.
 
-    It is remembered that somebody looked. That a pause is not over is an error, with its exit code, and so is that the
-    certificate was revoked: the notebook would end in the same way each time.
+    A run is made if one is needed, or if no connection is named. The check is recorded. A pause that is not over is an
+    error with its exit code, and so is a revoked certificate: the notebook would end in the same way each time.
 
     Args:
         notebook: what would be run.
@@ -73,24 +73,25 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
     started = datetime.now(UTC)
     connection = Connection(Home(parameters.get("home") or None), name)
     try:
-        seen = check_due(connection, started)
+        check = check_due(connection, started)
     except Waiting as error:
-        told = {**_failed(error), "nextTry": error.data["not_before"]}
+        facts = {"outcome": "failed", **error.as_json(), "nextTry": error.data["not_before"]}
     else:
-        if seen.need and seen.need.action == "establish" and not seen.need.renews and connection.current:
+        if check.need and check.need.action == "establish" and not check.need.renews and connection.current:
             record_check(connection, started)  # it was revoked, and no run brings it back
-            told = _failed(Refused(f"The certificate of {name} was revoked.", remedy=_come_back(connection)))
-        elif seen.need or seen.until is None:
+            remedy = f"It cannot be renewed. To come back: {connection.come_back(utc_now())}"
+            facts = {"outcome": "failed", **Refused(f"The certificate of {name} was revoked.", remedy=remedy).as_json()}
+        elif check.need or check.until is None:
             return None
         else:
             record_check(connection, started)
-            told = {"outcome": "not-due", "exitCode": 0, "notNeededUntil": moment(seen.until), "rule": seen.rule}
+            facts = {"outcome": "not-due", "exitCode": 0, "notNeededUntil": moment(check.until), "rule": check.rule}
     ended = datetime.now(UTC)
     return {
         "schemaVersion": SCHEMA_VERSION,
         "kind": "look",
         "connection": name,
-        **told,
+        **facts,
         **identity_facts(connection),
         "redacted": [],
         "started": timestamp(started),
@@ -100,11 +101,3 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
         "source": str(notebook),
         "notebook": None,
     }
-
-
-def _failed(error: UCLError) -> dict[str, Any]:
-    return {"outcome": "failed", **error.as_json()}
-
-
-def _come_back(connection: Connection) -> str:
-    return f"It cannot be renewed. To come back: {connection.come_back(utc_now())}"

@@ -11,7 +11,6 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
-from typing import Literal
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.status import STATES, Status, needs, status_of
@@ -26,26 +25,16 @@ from ucl_helpers.tables import moment, text_table
 MOST = 10
 """So many connections are named; of more, so many of those that need something."""
 WIDTH = 200  # characters of why something is to be done
-Action = Literal["doctor", "establish", "export", "finish", "hooks", "renew", "settings"]
 _TEMPORARY = {RetryLater.exit_code, Busy.exit_code}
-_ACTIONS: dict[str, Action] = {
-    "ask": "renew",
-    "doctor": "doctor",
-    "establish": "establish",
-    "finish": "finish",
-    "hooks": "hooks",
-    "protect": "export",
-    "renew": "renew",
-    "settings": "settings",
-}
+_COMMANDS = {"ask": "renew", "protect": "export"}  # of needs whose command has another name
 _NOTEBOOKS = "To read and run all of it as notebooks"
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is to be done, and why."""
+    """An action that a connection needs, and its reason."""
 
-    action: Action
+    action: str
     why: str
 
 
@@ -66,7 +55,7 @@ def urgency(status: Status) -> tuple[int, str]:
 
 
 def next_step(status: Status) -> Step | None:
-    """Return what a person does for a connection, or None if it needs nothing. Pure.
+    """Return the next action of a person for a connection, or None if it needs nothing. Pure.
 
     :func:`ucl_helpers.connection.status.needs` decides. For a refused certificate the step is the doctor, which asks
     UCL again and names the way back; so it is after an error that is not temporary.
@@ -74,11 +63,11 @@ def next_step(status: Status) -> Step | None:
     if (need := needs(status)) is None:
         return None
     if need.action in {"establish", "finish"}:
-        return Step(_ACTIONS[need.action], need.why)
+        return Step(need.action, need.why)
     if status.state == "refused":
         return Step("doctor", "UCL refused it when it was to be revoked")
     attempts, why = status.attempts, need.why
-    action = _ACTIONS[need.action]
+    action = _COMMANDS.get(need.action, need.action)
     if need.action in {"renew", "ask"} and attempts.last_error is not None:
         wait = f"; next try not before {moment(need.wait_until)}" if need.wait_until else ""
         why = f"{why}; failed {attempts.failures} in a row, the last: {attempts.last_error}{wait}"
@@ -161,7 +150,7 @@ def _command(step: Step, commands: Commands) -> str:
             return commands.establish()
         case "settings":
             return commands.ucl("settings", commands.name, "--edit")
-        case "doctor" | "hooks" | "export":
+        case _:
             return commands.ucl(step.action, commands.name)
 
 

@@ -46,7 +46,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of one connection: a word, why, and the days left with their limits, where they are known."""
+    """The judgement of one connection: a word, a reason, and the days that remain with their limits, if known."""
 
     word: Word
     text: str
@@ -54,7 +54,7 @@ class Verdict:
 
 
 def limits(validity: Validity, due: Due) -> tuple[datetime, datetime]:
-    """From when on (UTC) an identity that was not renewed is a warning, and from when on critical."""
+    """Return the moments (UTC) at which an identity that was not renewed becomes a warning, and critical."""
     grace = validity.not_after - due.at
     return due.at + grace * WARNING_SHARE, due.at + grace * CRITICAL_SHARE
 
@@ -102,17 +102,17 @@ def _of_refusal(status: Status, since: datetime, too_late: datetime, remaining: 
 
 
 def _measured(status: Status) -> str:
-    """Days left, and below how many it is a warning or critical."""
+    """Return the days that remain, and the limits of a warning and of a critical state."""
     if status.validity is None or status.due is None:
         return ""
     end = status.validity.not_after
-    left, warn, critical = ((end - at) / _DAY for at in (status.now, *limits(status.validity, status.due)))
-    return f"{status.name}_days_left={left:.3f};{warn:.3f}:;{critical:.3f}:"
+    days, warn, critical = ((end - at) / _DAY for at in (status.now, *limits(status.validity, status.due)))
+    return f"{status.name}_days_left={days:.3f};{warn:.3f}:;{critical:.3f}:"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is said of one connection or of several, by name; as text it is a monitoring plugin's output."""
+    """Verdicts of one or several connections, by name. As text they are a monitoring plugin's output."""
 
     verdicts: Mapping[str, Verdict]
 
@@ -150,7 +150,7 @@ class Report:
 
 
 def check_home(home: Home, name: str | None = None, clock: Clock = utc_now) -> Report:
-    """Judge a connection, or all but those for practice. What cannot be looked at is UNKNOWN, never an error."""
+    """Judge a connection, or all but those for practice. If one cannot be read, that is UNKNOWN and no error."""
     try:
         chosen = [home.connection(name)] if name else home.connections()
         statuses = [status_of(connection, clock) for connection in chosen]
@@ -160,7 +160,7 @@ def check_home(home: Home, name: str | None = None, clock: Clock = utc_now) -> R
 
 
 def _line(text: str) -> str:
-    """On one line, without the bar, which has a meaning."""
+    """Return the text on one line, without the bar, which separates measured values."""
     return printable(" ".join(text.replace("|", "/").split()))
 
 

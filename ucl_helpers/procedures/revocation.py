@@ -80,12 +80,12 @@ class DoubtfulIdentities(ValidIdentities):
 
 def identities(connection: Connection, clock: Clock = utc_now) -> list[ValidIdentity]:
     """Return every identity that has not expired and could be revoked; the one in use is the last."""
-    current, found = connection.current, dict[str, ValidIdentity]()
+    current, by_fingerprint = connection.current, dict[str, ValidIdentity]()
 
     def add(where: str, credentials: Credentials, *, is_used: bool) -> None:
         mark, not_after = fingerprint(credentials.certificate), credentials.certificate.not_valid_after_utc
         if not_after > clock():
-            found.setdefault(mark, ValidIdentity(mark, where, not_after, is_used, credentials))
+            by_fingerprint.setdefault(mark, ValidIdentity(mark, where, not_after, is_used, credentials))
 
     # The generation in use first: another generation may hold the same identity.
     for generation in sorted(connection.generations(), key=lambda generation: generation != current):
@@ -94,7 +94,7 @@ def identities(connection: Connection, clock: Clock = utc_now) -> list[ValidIden
     for pending in [connection.pending, *connection.aside()]:
         for credentials in pending.signed():
             add(f"signed, never used ({pending.path.name})", credentials, is_used=False)
-    return sorted(found.values(), key=lambda identity: (identity.where == "in use", identity.not_after))
+    return sorted(by_fingerprint.values(), key=lambda identity: (identity.where == "in use", identity.not_after))
 
 
 def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIdentities:
@@ -102,14 +102,18 @@ def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIde
 
     None that UCL has refused is among them, see :func:`ucl_helpers.procedures.revocation.doubtful_identities`.
     """
-    gone = connection.verdicts().having("revoked", "refused", "doubtful")
-    return ValidIdentities(one for one in identities(connection, clock) if one.fingerprint not in gone)
+    refused = connection.verdicts().having("revoked", "refused", "doubtful")
+    return ValidIdentities(
+        identity for identity in identities(connection, clock) if identity.fingerprint not in refused
+    )
 
 
 def doubtful_identities(connection: Connection, clock: Clock = utc_now) -> DoubtfulIdentities:
     """Return every identity that UCL has refused once, which an outage may explain; the one in use is the last."""
     doubtful = connection.verdicts().having("doubtful")
-    return DoubtfulIdentities(one for one in identities(connection, clock) if one.fingerprint in doubtful)
+    return DoubtfulIdentities(
+        identity for identity in identities(connection, clock) if identity.fingerprint in doubtful
+    )
 
 
 def require_consent(connection: Connection, confirm: str) -> None:
@@ -140,20 +144,20 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
     with connection.lock.held():
         if not everything:
             connection.require_current().check_whole()
-        chosen = [one for one in identities(connection, clock) if everything or one.where == "in use"]
+        chosen = [identity for identity in identities(connection, clock) if everything or identity.where == "in use"]
         settled = {
             mark
             for mark, verdict in connection.verdicts().items()
             if verdict.status == "revoked" and not verdict.may_pass
         }
         run = _Run(connection, clock)
-        if error := run.ask([one for one in chosen if one.fingerprint not in settled]):
+        if error := run.ask([identity for identity in chosen if identity.fingerprint not in settled]):
             raise type(error)(f"{error.message}\n{run.listed(chosen)}", remedy=error.remedy, **error.data)
         verdict = connection.verdicts().get(fingerprint_or_none(connection.current) or "")
         status = verdict.status if verdict else None
         valid = [
-            f"{one.fingerprint[:16]}… ({one.where}, to {moment(one.not_after)})"
-            for one in valid_identities(connection, clock)
+            f"{identity.fingerprint[:16]}… ({identity.where}, to {moment(identity.not_after)})"
+            for identity in valid_identities(connection, clock)
         ]
         facts = {
             "revoked": ", ".join(run.revoked) or ("none" if run.refused else "nothing was left to revoke"),
@@ -201,8 +205,8 @@ def _require_nothing_valid(connection: Connection, clock: Clock) -> None:
             "them.",
             remedy=f"Revoke them first: ucl revoke {name} --all; or add --even-if-valid.",
         )
-    known = [verdicts.get(identity.fingerprint) for identity in identities(connection, clock)]
-    if unproven := [verdict for verdict in known if verdict and verdict.is_unproven]:
+    stored = [verdicts.get(identity.fingerprint) for identity in identities(connection, clock)]
+    if unproven := [verdict for verdict in stored if verdict and verdict.is_unproven]:
         raise UsageError(
             f"UCL refuses {number(len(unproven))} of {name}. UCL may be down: in an outage it refuses every "
             "certificate like this, and the keys are good again afterwards.",
@@ -223,7 +227,7 @@ class _Refusal:
     Attributes:
         identity: the certificate's.
         error: UCL's answer.
-        before: what was known of it.
+        before: the verdict on it before this run.
         without_outage: UCL had accepted another certificate before in the same run.
     """
 
@@ -279,7 +283,8 @@ class _Run:
         """One line for each identity: whether it is revoked, or not accepted any more."""
         verdicts = self._connection.verdicts()
         return "\n".join(
-            f"{one.fingerprint} ({one.where}): {verdicts.get(one.fingerprint, 'still valid')}" for one in chosen
+            f"{identity.fingerprint} ({identity.where}): {verdicts.get(identity.fingerprint, 'still valid')}"
+            for identity in chosen
         )
 
     def _revoke(self, identity: ValidIdentity) -> None:

@@ -5,13 +5,14 @@ and UCL's answer. It changes nothing, takes no lock and signs nothing. If one fa
 the first.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import KeyLocked, StorageFailed, UCLError, UnknownConnection
+from ucl_helpers.errors import KeyLocked, StorageFailed, UnknownConnection
 from ucl_helpers.operate.doctor import folders, on_disk, reach, unfinished
 from ucl_helpers.operate.doctor.findings import Diagnoses, Diagnosis, Finding, examined, failed, skipped
 from ucl_helpers.operate.doctor.on_disk import OnDisk
@@ -61,9 +62,14 @@ def diagnose(
     Raises:
         UnknownConnection: there is no such connection.
     """
-    if not _may_exist(connection):
+    try:
+        connection.location.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         connection.home.connection(connection.name)
-        raise UnknownConnection(f"There is no connection {connection.name!r}.", remedy="Make one with: ucl establish.")
+        problem = f"There is no connection {connection.name!r}."
+        raise UnknownConnection(problem, remedy="Make one with: ucl establish.") from None
+    except OSError:
+        pass  # which is a finding
     return Diagnosis(connection.name, _Examination(connection, clock).findings(offline=offline, seconds=seconds))
 
 
@@ -88,12 +94,7 @@ def diagnose_home(
 ) -> Diagnoses:
     """Examine the home folder and every connection in it. Arguments are those of :func:`diagnose`."""
     diagnosis = Diagnosis(str(home.path), _of_home(home, home.path / "connections"))
-    try:
-        connections = home.connections()
-    except (UCLError, OSError):
-        connections = []
-    if diagnosis["home folder"].status == "failed":
-        return Diagnoses([diagnosis])
+    connections = [] if diagnosis["home folder"].status == "failed" else home.connections()
     each = (diagnose(connection, offline=offline, clock=clock, seconds=seconds) for connection in connections)
     return Diagnoses([diagnosis, *each])
 
@@ -106,23 +107,12 @@ def _of_home(home: Home, *below: Path) -> list[Finding]:
     return [features, folder] if explains else [folder, features]
 
 
-def _may_exist(connection: Connection) -> bool:
-    """Return False only if the connection certainly does not exist."""
-    try:
-        connection.location.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
 class _Examination:
     """One pass over everything, in order."""
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection, self._clock = connection, clock
-        self._found: list[Finding] = []
+        self._findings: list[Finding] = []
         self._blocked = ""  # the name of what failed, while that keeps the next checks from being made
 
     def findings(self, *, offline: bool, seconds: float) -> list[Finding]:
@@ -137,13 +127,13 @@ class _Examination:
         self._examine(CERTIFICATE, disk)
         self._blocked = unreadable
         self._examine(UNFINISHED, disk)
-        return [*self._found, *map(self._attributed, far)]
+        return [*self._findings, *map(self._attributed, far)]
 
     def _examine_folders(self) -> None:
         connection = self._connection
-        self._found += _of_home(connection.home, *connection.folders[1:])
+        self._findings += _of_home(connection.home, *connection.folders[1:])
         self._look("connection folder", lambda: folders.connection_folder(connection))
-        if not folders.may_be_read(connection.location):
+        if not folders.may(connection.location, os.R_OK | os.X_OK):
             self._blocked = self._first_failed() or "connection folder"
         self._look("access", lambda: folders.access(connection))
         self._look("secrecy", lambda: folders.secrecy(connection))
@@ -156,18 +146,18 @@ class _Examination:
 
     def _look(self, name: str, check: Callable[[], Finding]) -> None:
         finding = skipped(f"see {self._blocked}").named(name) if self._blocked else examined(name, check)
-        self._found.append(finding)
+        self._findings.append(finding)
         if name in NEEDED and finding.status == "failed":
             self._blocked = name
 
     def _first_failed(self, names: Iterable[str] = ()) -> str:
-        every = (finding.name for finding in self._found if finding.status == "failed")
+        every = (finding.name for finding in self._findings if finding.status == "failed")
         return next((name for name in every if not names or name in names), "")
 
     def _far(self, disk: OnDisk, *, offline: bool, seconds: float) -> list[Finding]:
         """Examine the way to UCL and its answer; note UCL's clock, and whether it accepts the certificate."""
         why = f"see {self._blocked}" if self._blocked else "not called (--offline)" if offline else ""
-        codes = {finding.name: finding.exit_code for finding in self._found}
+        codes = {finding.name: finding.exit_code for finding in self._findings}
         if not why and codes["key at rest"] == KeyLocked.exit_code:
             why = "see key at rest"
         if not why and disk.practice and disk.sandbox_url() is None:
@@ -175,7 +165,7 @@ class _Examination:
         if not why:
             way = reach.IdentityReach(disk, self._clock, seconds)
             findings = way.findings()
-            disk.now, disk.accepted = way.server_now, way.found["client certificate"].status == "ok"
+            disk.now, disk.accepted = way.server_now, way.noted["client certificate"].status == "ok"
             return findings
         unseen = {name: skipped(why).named(name) for name in reach.NAMES}
         if not self._blocked and (damage := disk.identity.damage_of("server-ca.pem")) is not None:

@@ -1,4 +1,4 @@
-"""What the doctor reports: what it examined, what it found, and the one command that repairs it."""
+"""Findings of the doctor: each names one thing that was examined, its state, and the command that repairs it."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,35 +39,35 @@ class Finding:
         return replace(self, name=name)
 
 
-def ok(found: str) -> Finding:
-    """All is well."""
-    return Finding("", "ok", found)
+def ok(text: str) -> Finding:
+    """Return a finding that needs nothing to be done."""
+    return Finding("", "ok", text)
 
 
-def warning(found: str, remedy: str) -> Finding:
-    """It works, and the user should know."""
-    return Finding("", "warning", found, remedy)
+def warning(problem: str, remedy: str) -> Finding:
+    """Return a finding that the user should know, although the connection works."""
+    return Finding("", "warning", problem, remedy)
 
 
-def failed(found: str, remedy: str, kind: type[UCLError]) -> Finding:
-    """It keeps the connection from working, or its key from being safe."""
-    return Finding("", "failed", found, remedy, kind.exit_code)
+def failed(problem: str, remedy: str, kind: type[UCLError]) -> Finding:
+    """Return a finding that keeps the connection from working, or its key from being safe."""
+    return Finding("", "failed", problem, remedy, kind.exit_code)
 
 
 def skipped(why: str) -> Finding:
-    """It could not be examined, or there is nothing to examine."""
+    """Return a finding for something that could not be examined, or is not there."""
     return Finding("", "skipped", why)
 
 
 def examined(name: str, check: Callable[[], Finding]) -> Finding:
-    """Call a check and name what it found; an error of the toolkit or of the system is a finding as well."""
+    """Call a check and name its finding. An error of the toolkit or of the system becomes a finding as well."""
     try:
         finding = check()
     except UCLError as error:
         finding = failed(error.message, error.remedy, type(error))
     except OSError as error:
-        found = f"{error.filename or name}: {str(error.strerror or error).lower()}"
-        finding = failed(found, "Fix that, then run ucl doctor again.", StorageFailed)
+        problem = f"{error.filename or name}: {str(error.strerror or error).lower()}"
+        finding = failed(problem, "Fix that, then run ucl doctor again.", StorageFailed)
     return finding.named(name)
 
 
@@ -165,7 +165,7 @@ def _row(diagnosis: Diagnosis) -> Row:
 
 def _text(shown: Tabular) -> str:
     """Put each remedy below its finding, on a line of its own, so that it can be copied."""
-    rows = [(name, status, f"{found}\n→ {remedy}" if remedy else found) for name, status, found, remedy in shown.rows()]
+    rows = [(name, status, f"{text}\n→ {remedy}" if remedy else text) for name, status, text, remedy in shown.rows()]
     return f"{printable(shown.caption())}\n{text_table([shown.header[:3], *rows])}"
 
 
@@ -195,34 +195,32 @@ class Commands:
         return self.connection.name
 
     def ucl(self, *words: str | Path) -> str:
-        """A command of ``ucl``, with ``--home`` unless the home folder is the default."""
-        home: list[str | Path] = (
-            [] if Home().path == self.connection.home.path else ["--home", self.connection.home.path]
-        )
-        return " ".join(_word(word) for word in ("ucl", *words, *home))
+        """Return a command of ``ucl``, with ``--home`` unless the home folder is the default."""
+        home = self.connection.home.path
+        option = () if Home().path == home else ("--home", home)
+        return shell("ucl", *words, *option)
 
     def renew(self, *options: str) -> str:
-        """Renew it, or resume a renewal."""
+        """Return the command that renews it or resumes a renewal."""
         insisting = ("--force",) if self.waiting and "--force" not in options else ()
         return self.ucl("renew", self.name, *insisting, *options)
 
-    def wait(self) -> str:
-        """What to run when an outage of UCL may be over."""
-        return f"Wait. When UCL is back: {self.renew()}"
-
     def finish(self) -> str:
-        """Resume an establishment that was interrupted."""
+        """Return the command that resumes an interrupted establishment."""
         return self.ucl("establish", self.name, *(["--sandbox"] if self.practice else []))
 
     def establish(self, token_url: str | None = None) -> str:
-        """Establish it again, which takes a one-time token."""
+        """Return the command that establishes it again, with a one-time token."""
         if self.practice:
             return self.finish()
         where = ["--token", "prompt", "--connector-url", token_url or "$CONNECTOR_URL"]
         return self.ucl("establish", self.name, *where, *self._ca())
 
     def again(self, key: Path | None = None, certificate: Path | None = None, **changed: str) -> str:
-        """Import the identity in use again: from other files, with another ``url``, or another ``ca`` of the server."""
+        """Return the command that imports the identity in use again.
+
+        Other files, another ``url`` or another ``ca`` of the server can be given.
+        """
         if self.practice:
             return self.finish()
         current = self.connection.location / "current"
@@ -240,9 +238,5 @@ class Commands:
 
 
 def shell(*words: str | Path) -> str:
-    """Words as a command that a shell takes."""
-    return " ".join(_word(word) for word in words)
-
-
-def _word(word: str | Path) -> str:
-    return f'"{word}"' if str(word).startswith("$") else shlex.quote(str(word))
+    """Join words to a command for a shell. A word in capitals after a ``$`` stays a variable."""
+    return " ".join(f'"{word}"' if str(word).startswith("$") else shlex.quote(str(word)) for word in words)

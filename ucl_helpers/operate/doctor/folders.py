@@ -1,7 +1,6 @@
 """Examine folders: do they exist, who owns and can use them, who holds the lock, what does the file system offer?"""
 
 import fcntl
-import json
 import os
 import pwd
 import shutil
@@ -35,7 +34,7 @@ _LOCAL = {"nolock", "local_lock=all", "local_lock=flock"}
 
 
 def home_folder(home: Home) -> Finding:
-    """The home folder exists or can be made, is private to this user, writable, and has room for a renewal."""
+    """Examine the home folder: it exists or can be made, only this user can write to it, and a renewal has room."""
     path = nearest = home.path
     with suppress(OSError):
         # A link that leads nowhere is a fault of its own, and not a place where a folder can be made.
@@ -68,7 +67,7 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def privacy(home: Path, *below: Path) -> Finding | None:
-    """What keeps every other command from using these folders; None if nothing does."""
+    """Return the problem that keeps every other command from using these folders; None if there is none."""
     try:
         files.require_private_folder(home, *below)
     except StorageFailed as error:
@@ -77,7 +76,7 @@ def privacy(home: Path, *below: Path) -> Finding | None:
 
 
 def connection_folder(connection: Connection) -> Finding:
-    """The connection's folder, likewise; neither it nor a folder in it is a symlink."""
+    """Examine the connection's folder: neither it nor a folder in it is a symlink, and this user can write there."""
     for folder in connection.folders[1:]:
         with suppress(OSError):
             if folder.is_symlink():
@@ -93,7 +92,7 @@ def _without_link(link: Path) -> str:
 
 
 def access(connection: Connection) -> Finding:
-    """This user owns and can use everything below the connection's folder."""
+    """Examine whether this user owns and can use everything below the connection's folder."""
     closed, foreign = list[Path](), list[Path]()
     owner, generations = _readers(connection).owner, connection.location / "generations"
     for path, facts in _below(connection.location, closed):
@@ -113,11 +112,11 @@ def access(connection: Connection) -> Finding:
 
 
 def secrecy(connection: Connection) -> Finding:
-    """Only the readers that the settings name can read secrets, and no other user can change anything."""
+    """Examine whether only the readers in the settings can read secrets, and no other user can change a file."""
     secret, writable = list[Path](), list[Path]()
-    named, nobody, generations = _readers(connection), access_to.Readers(), connection.location / "generations"
+    named, only_us, generations = _readers(connection), access_to.Readers(), connection.location / "generations"
     for path, facts in _below(connection.location, []):
-        readers = named if generations in path.parents else nobody
+        readers = named if generations in path.parents else only_us
         is_secret = stat.S_ISREG(facts.st_mode) and any(name in path.name for name in SECRETS)
         if is_secret and not readers.may_have(facts):
             secret.append(path)
@@ -145,7 +144,7 @@ def _readers(connection: Connection) -> access_to.Readers:
 
 
 def lock(connection: Connection, now: datetime) -> Finding:
-    """Who holds the lock, and since when. It is read, never taken."""
+    """Examine who holds the lock, and since when. The lock is read and never taken."""
     path = connection.lock.path
     if not held(path):
         return ok("free")
@@ -160,7 +159,7 @@ def lock(connection: Connection, now: datetime) -> Finding:
 
 
 def held(path: Path) -> bool:
-    """Whether a process of this machine holds this lock now; False where the system does not tell (Linux does)."""
+    """Return whether a process of this machine holds this lock now; False on systems that do not say (Linux does)."""
     try:
         file, pid = path.stat(), _json(path).get("pid")
         lines = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
@@ -174,13 +173,8 @@ def held(path: Path) -> bool:
 
 
 def may(path: Path, mode: int) -> bool:
-    """Whether this process may use a path so."""
+    """Return whether this process may use a path in the way that ``mode`` names (see :func:`os.access`)."""
     return os.access(path, mode, effective_ids=_EFFECTIVE)
-
-
-def may_be_read(folder: Path) -> bool:
-    """Whether this process may look into a folder."""
-    return may(folder, os.R_OK | os.X_OK)
 
 
 def _problem_of(path: Path) -> Finding | None:
@@ -191,16 +185,16 @@ def _problem_of(path: Path) -> Finding | None:
     if facts.st_uid != os.geteuid():
         return _foreign(path, path)
     if not stat.S_ISDIR(facts.st_mode):
-        found, remedy = f"{path} is not a folder", shell("mv", path, f"{path}.old")
+        problem, remedy = f"{path} is not a folder", shell("mv", path, f"{path}.old")
     elif os.statvfs(path).f_flag & os.ST_RDONLY:
-        found, remedy = f"{path} is on a read-only file system", "Choose another home folder: --home or UCL_HOME."
+        problem, remedy = f"{path} is on a read-only file system", "Choose another home folder: --home or UCL_HOME."
     elif facts.st_mode & WRITE:
-        found, remedy = f"other users can change {path}", _closing(path)
+        problem, remedy = f"other users can change {path}", _closing(path)
     elif not may(path, os.R_OK | os.W_OK | os.X_OK):
-        found, remedy = f"this user cannot write to {path}", shell("chmod", "u+rwx", path)
+        problem, remedy = f"this user cannot write to {path}", shell("chmod", "u+rwx", path)
     else:
         return None
-    return failed(found, remedy, StorageFailed)
+    return failed(problem, remedy, StorageFailed)
 
 
 def _closing(path: Path) -> str:
@@ -213,11 +207,11 @@ def _closing(path: Path) -> str:
 
 def _foreign(path: Path, folder: Path) -> Finding:
     owner, us = _user(path.lstat().st_uid), _user(os.geteuid())
-    found = f"{path} belongs to {owner}, but ucl runs as {us}"
+    problem = f"{path} belongs to {owner}, but ucl runs as {us}"
     if os.geteuid() != 0:
-        return failed(found, shell("sudo", "chown", "-R", us, folder), StorageFailed)
+        return failed(problem, shell("sudo", "chown", "-R", us, folder), StorageFailed)
     remedy = f"Run ucl as {owner}: sudo -u {owner} ucl …"  # the owner of a folder can plant links in it for root
-    return failed(found, remedy, StorageFailed) if path.is_dir() else warning(found, remedy)
+    return failed(problem, remedy, StorageFailed) if path.is_dir() else warning(problem, remedy)
 
 
 def _user(number: int) -> str:
@@ -243,9 +237,8 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        facts = json.loads(path.read_bytes())
-        return facts if isinstance(facts, dict) else {}
+    with suppress(OSError):
+        return files.json_object(path.read_bytes()) or {}
     return {}
 
 
@@ -257,12 +250,12 @@ def _some(paths: list[Path]) -> str:
 
 
 def file_system(home: Home, *below: Path) -> Finding:
-    """Whether the home folder's file system offers what the toolkit needs, each feature tried in a folder made for it.
+    """Try in a new folder each feature that the toolkit needs of the home folder's file system.
 
     It needs ``fsync`` of folders (a rename outlasts a power cut), permissions (only this user reads a key), symbolic
     links and a rename over one (a new generation becomes current at once), and ``flock`` (one writer at a time).
     Network mounts, FAT, some FUSE file systems and folders that a virtual machine shares with its host lack some of
-    these. *Not* tried: another machine. Of a network mount that keeps its locks local only the options tell, on Linux.
+    these. *Not* tried is another machine. On Linux, the mount options show whether a network mount keeps locks local.
 
     Nothing is tried, and so nothing is written, if others can change the home folder or one of the folders ``below``.
     """
@@ -276,11 +269,11 @@ def file_system(home: Home, *below: Path) -> Finding:
         lacking = {feature: problem for feature, attempt in _FEATURES.items() if (problem := _tried(attempt, folder))}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    found = f"on {home.path}: {', '.join(f'no {feature} ({why})' for feature, why in lacking.items())}"
+    problem = f"on {home.path}: {', '.join(f'no {feature} ({why})' for feature, why in lacking.items())}"
     if lacking.keys() == {_SYNC}:
-        return warning(f"{found}: a power cut can undo the last changes", MOVE)
+        return warning(f"{problem}: a power cut can undo the last changes", MOVE)
     if lacking:
-        return failed(found, MOVE, StorageFailed)
+        return failed(problem, MOVE, StorageFailed)
     if option := local_locks(home.path):
         return warning(f"{home.path} is mounted with {option}: other machines do not see its locks", MOVE)
     return ok(f"it supports {', '.join(_FEATURES)}")
@@ -343,7 +336,7 @@ def local_locks(path: Path, table: Path = Path("/proc/self/mountinfo")) -> str:
         lines = [line.partition(" - ")[::2] for line in table.read_text().splitlines()]
     except OSError:
         return ""
-    mounts = [(*left.split(" ")[4:6], *right.split(" ")) for left, right in lines if right]
+    mounts = [(*mount.split(" ")[4:6], *source.split(" ")) for mount, source in lines if source]
     above = [mount for mount in mounts if path.is_relative_to(mount[0].replace("\\040", " "))]
     if not above:
         return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.x509 import Certificate
 
 from ucl_helpers.checks import TOLERANCE, Expected, check_identity
 from ucl_helpers.connection import access, exports
@@ -48,7 +49,7 @@ class OnDisk:
 
     Attributes:
         now: UCL's clock once it is known, else this machine's.
-        settings: the defaults if they cannot be used; ``settings_error`` says why.
+        settings: the defaults if the file cannot be used; ``settings_error`` says why.
         current: the generation in use, or None if there is none that can be read.
         accepted: whether UCL has accepted the certificate in use just now.
     """
@@ -85,7 +86,7 @@ class OnDisk:
         return self.current or Generation(self.connection.location / "current")
 
     def _server_ca(self) -> Path | None:
-        """What verifies the server, by a path that stays."""
+        """Return the file that verifies the server, by a path that stays."""
         with suppress(OSError):
             if self.current and self.current.server_ca:
                 return self.connection.path / "current" / "server-ca.pem"
@@ -94,35 +95,31 @@ class OnDisk:
         return None
 
     def sandbox_url(self) -> str | None:
-        """The certificate endpoint of the sandbox that a practice connection follows, if one runs."""
+        """Return the certificate endpoint of the sandbox that a practice connection follows, if one runs."""
         with suppress(UCLError):
             return self.connection.sandbox_url
         return None
 
-    def unaccepted(self) -> set[str]:
-        """Fingerprints of the certificates that UCL does not accept, or may not accept."""
+    def _may_be_used(self, certificate: Certificate) -> bool:
+        """Return whether a certificate has not expired, and UCL is not known to refuse it."""
+        refused = dict[str, datetime]()
         with suppress(UCLError):
-            return set(self.connection.verdicts().having("revoked", "refused", "doubtful"))
-        return set()
+            refused = self.connection.verdicts().having("revoked", "refused", "doubtful")
+        return certificate.not_valid_after_utc > self.now and fingerprint(certificate) not in refused
 
     def recovery(self) -> str:
-        """The command that brings back an identity with damaged files: from what is left of them, else another one."""
+        """Return the command that repairs an identity with damaged files, or replaces it if too little is left."""
         link = self.connection.path / "current"
         if self.current is not None and not _is_generation(self.current.path, self.connection):
             return self.replacement()
         if self.current and self.current.is_readable and _url_of(self.current):
             return _from_chain(self)  # only certificate.pem can be missing
-        rescued = Generation(link).rescued
-        if (
-            rescued
-            and rescued.certificate.not_valid_after_utc > self.now
-            and fingerprint(rescued.certificate) not in self.unaccepted()
-        ):
+        if (rescued := Generation(link).rescued) and self._may_be_used(rescued.certificate):
             return self.commands.again(rescued.key_file, rescued.certificate_file)
         return self.replacement()
 
     def replacement(self) -> str:
-        """The command that replaces an identity that is lost: by an earlier one, or a new one."""
+        """Return the command that replaces a lost identity by an earlier one, or by a new one."""
         with suppress(UCLError):
             if self.connection.usable(self.now):
                 return self.commands.ucl("rollback", self.name)
@@ -143,7 +140,7 @@ def _is_generation(folder: Path, connection: Connection) -> bool:
 
 
 def settings(disk: OnDisk) -> Finding:
-    """``settings.toml`` can be used."""
+    """Examine whether ``settings.toml`` can be used."""
     path = disk.connection.path / "settings.toml"
     if (error := disk.settings_error) is not None:
         remedy = f"${{EDITOR:-vi}} {shell(path)}" if path.is_file() else shell("mv", path, f"{path}.old")
@@ -155,7 +152,7 @@ def settings(disk: OnDisk) -> Finding:
 
 
 def references(disk: OnDisk) -> Finding:
-    """Files that the settings refer to are closed to others."""
+    """Examine whether files that the settings refer to are closed to others."""
     if disk.settings_error:
         return skipped("see settings")
     exported = [str(disk.settings.exports[name] or "") for name, export in exports.EXPORTS.items() if export.opens]
@@ -164,8 +161,8 @@ def references(disk: OnDisk) -> Finding:
     if ours := [path for path, facts in there if facts.st_uid == os.geteuid() and facts.st_mode & 0o077]:
         return warning(f"other users can read {', '.join(map(str, ours))}", shell("chmod", "go=", *ours))
     if foreign := [path for path, facts in there if facts.st_uid != os.geteuid() and facts.st_mode & 0o007]:
-        found = f"every user can read {', '.join(map(str, foreign))}"
-        return warning(found, "Ask their owner to make them readable only by you or your group.")
+        problem = f"every user can read {', '.join(map(str, foreign))}"
+        return warning(problem, "Ask their owner to make them readable only by you or your group.")
     closed = ", ".join(str(path) for path, _ in there)
     return ok(f"closed to others: {closed}" if there else "the settings refer to no file")
 
@@ -183,7 +180,7 @@ def _files_behind(names: Iterable[str | None]) -> Iterator[tuple[Path, os.stat_r
 
 
 def identity(disk: OnDisk) -> Finding:
-    """``current`` leads to a generation, and all its files are there."""
+    """Examine whether ``current`` leads to a generation with all its files."""
     link = disk.connection.path / "current"
     if disk.current is not None:
         if problem := _incomplete(disk.current, disk.connection):
@@ -212,15 +209,15 @@ def _incomplete(current: Generation, connection: Connection) -> str:
 
 
 def key_and_certificate(disk: OnDisk) -> Finding:
-    """Key, certificate and chain can be read and belong together."""
+    """Examine whether key, certificate and chain can be read and belong together."""
     current = disk.identity
     try:
         current.check_whole(by_key=False)
     except UCLError as error:
         return failed(error.message, disk.recovery(), StorageFailed)
     if not _is_leaf(current):
-        found = f"{current.path / 'certificate.pem'} is not the first certificate of chain.pem"
-        return failed(found, _from_chain(disk), StorageFailed)
+        problem = f"{current.path / 'certificate.pem'} is not the first certificate of chain.pem"
+        return failed(problem, _from_chain(disk), StorageFailed)
     if (damage := current.damage_of("client-ca.pem")) is not None:  # it repeats the chain: it can be made again
         return failed(damage.message, disk.commands.ucl("export", disk.name, "--force"), StorageFailed)
     return ok(f"they match, SHA-256 {current.fingerprint}")
@@ -239,7 +236,7 @@ def _from_chain(disk: OnDisk) -> str:
 
 
 def key_at_rest(disk: OnDisk) -> Finding:
-    """Every key is encrypted if ``key_passphrase`` is set, and the passphrase opens the one in use."""
+    """Examine whether all keys are encrypted if ``key_passphrase`` is set, and whether it opens the key in use."""
     if disk.settings_error:
         return skipped("see settings")
     try:
@@ -269,7 +266,7 @@ def _is_in_plain(folder: Path) -> bool:
 
 
 def consumer_files(disk: OnDisk) -> Finding:
-    """Exports, owner, group and mode are as in the settings, and the group can pass through the folders."""
+    """Examine whether files are as in the settings, and whether their group can pass through the folders."""
     if disk.settings_error:
         return skipped("see settings")
     current, chosen = disk.identity, disk.settings.files
@@ -281,12 +278,12 @@ def consumer_files(disk: OnDisk) -> Finding:
     if readers.others:  # without other readers, "secrecy" reports a file that is too open
         differing.update(access.differing(readers, current.path.iterdir()))
     if differing:
-        found = f"different from the settings: {', '.join(sorted(differing))}"
-        return warning(found, disk.commands.ucl("export", disk.name))
+        problem = f"different from the settings: {', '.join(sorted(differing))}"
+        return warning(problem, disk.commands.ucl("export", disk.name))
     if (closed := access.closed_on_the_way(readers, current.path)) is not None:
-        found = f"the group that must read them cannot pass through {closed}"
+        problem = f"the group that must read them cannot pass through {closed}"
         who = "g" if closed.stat().st_gid == readers.way else "o"
-        return failed(found, shell("chmod", f"{who}+x", closed), StorageFailed)
+        return failed(problem, shell("chmod", f"{who}+x", closed), StorageFailed)
     there = ", ".join(export.file for export in exports.EXPORTS.values() if (current.path / export.file).exists())
     who = " and ".join(filter(None, (chosen.owner or "us", chosen.group)))
     return ok(f"for {who}, {chosen.mode:04o}; exports: {there or 'none'}")
@@ -296,32 +293,32 @@ def consumer_files(disk: OnDisk) -> Finding:
 
 
 def chain(disk: OnDisk) -> Finding:
-    """Each certificate of the chain is signed by the next, and the first is for clients."""
+    """Examine whether each certificate of the chain is signed by the next, and the first is for clients."""
     certificates = disk.identity.chain
     key = cast(RSAPublicKey, public_key_of(certificates[0]))  # whether key.pem fits it is examined before
     checks = check_identity(certificates, Expected(key, subject=None, server_now=None, local_now=disk.now))
     bad = [check for check in checks if check.status != "ok" and check.name not in _EXAMINED_APART]
-    found = "; ".join(f"{check.name}: expected {check.expected}, found {check.found}" for check in bad)
+    problems = "; ".join(f"{check.name}: expected {check.expected}, found {check.found}" for check in bad)
     incomplete = any(check.name == _COMPLETE for check in bad) and not disk.practice
     remedy = f"{disk.commands.again()} --chain {shell('MISSING.pem')}" if incomplete else disk.commands.establish()
     if any(check.status == "failed" for check in bad):
-        return failed(found, remedy, ChecksFailed)
+        return failed(problems, remedy, ChecksFailed)
     if bad:
-        return warning(found, remedy if incomplete else "Ask UCL's operator. You cannot fix this here.")
+        return warning(problems, remedy if incomplete else "Ask UCL's operator. You cannot fix this here.")
     return ok(f"{len(certificates)} certificates, from {common_name(certificates[0].subject)}")
 
 
 def validity(disk: OnDisk) -> Finding:
-    """The certificate is valid now, and its renewal is not due."""
+    """Examine whether the certificate is valid now, and whether its renewal is due."""
     current, now = disk.identity, disk.now
     dates = current.validity
     period = f"{moment(dates.not_before)} to {moment(dates.not_after)}"
     if now >= dates.not_after:
-        found = f"expired {span(now - dates.not_after)} ago ({period})"
-        return failed(found, disk.commands.establish(), CertificateRejected)
+        problem = f"expired {span(now - dates.not_after)} ago ({period})"
+        return failed(problem, disk.commands.establish(), CertificateRejected)
     if now < dates.not_before - TOLERANCE:
-        found = f"not valid yet, for {span(dates.not_before - now)} ({period})"
-        return failed(found, "timedatectl set-ntp true", NotYetAccepted)
+        problem = f"not valid yet, for {span(dates.not_before - now)} ({period})"
+        return failed(problem, "timedatectl set-ntp true", NotYetAccepted)
     when = due(
         dates,
         seed=f"{disk.name}/{common_name(current.certificate.subject)}",
@@ -336,13 +333,13 @@ def validity(disk: OnDisk) -> Finding:
 
 
 def revocation(disk: OnDisk) -> Finding:
-    """Neither did this toolkit revoke the certificate, nor did UCL refuse it when it was to be revoked."""
+    """Examine whether this toolkit has revoked the certificate, or UCL refused it when it was to be revoked."""
     verdict = disk.connection.verdicts().get(disk.identity.fingerprint)
     if verdict is None:
         return ok("not revoked by ucl")
-    found = f"{verdict}, {moment(verdict.since)}"
+    text = f"{verdict}, {moment(verdict.since)}"
     if verdict.may_pass and disk.accepted:  # the next renewal finds this as well
-        return warning(f"{found}; but UCL accepts it now", disk.commands.renew())
+        return warning(f"{text}; but UCL accepts it now", disk.commands.renew())
     if verdict.status in {"revoked", "refused"}:
-        return failed(found, disk.replacement(), Refused)
-    return warning(found, f"{disk.commands.ucl('revoke', disk.name)} --all")
+        return failed(text, disk.replacement(), Refused)
+    return warning(text, f"{disk.commands.ucl('revoke', disk.name)} --all")

@@ -1,4 +1,4 @@
-"""Examine the way to UCL, its server, and what it says to the identity in use.
+"""Examine the way to UCL, its server, and its answer to the identity in use.
 
 :class:`Reach` does so for a URL before there is a connection, :class:`IdentityReach` for a connection. One
 ``configuration`` call is made, without a one-time token; nothing is signed. Before it, a connection is opened over
@@ -70,7 +70,7 @@ class Reach:
 
     def __init__(self, url: str, clock: Clock, seconds: float = SECONDS, server_ca: Path | None = None) -> None:
         self.url, self.clock, self.seconds, self.server_ca = url, clock, seconds, server_ca
-        self.found: dict[str, Finding] = {}
+        self.noted: dict[str, Finding] = {}
         self.ahead: float | None = None  # seconds, UCL's clock minus ours
         self._proxy_text = ""
 
@@ -86,7 +86,7 @@ class Reach:
             self._note("clock", _clock(self.ahead))
         for name in self.names:
             self._note(name, skipped("not reached"))
-        return [self.found[name] for name in self.names]
+        return [self.noted[name] for name in self.names]
 
     @property
     def server_now(self) -> datetime:
@@ -95,7 +95,7 @@ class Reach:
 
     def _note(self, name: str, finding: Finding) -> None:
         """Keep the first finding of each name."""
-        self.found.setdefault(name, finding.named(name))
+        self.noted.setdefault(name, finding.named(name))
 
     # -- the connection that is opened first ---------------------------------------------------------------------------
 
@@ -116,15 +116,7 @@ class Reach:
             if proxy is None or proxy.scheme == "http":
                 self._note("TLS handshake", ok(self._handshake(connection.sock, self.credentials)))
         except NoTunnel as error:
-            raise transport_error(
-                error,
-                url=self.url,
-                request_id="",
-                certificate=None,
-                now=self.clock(),
-                proxy=proxy,
-                system_trust=system_trust_problem,
-            ) from None
+            raise self._transport_error(error, proxy=proxy) from None
         except OSError as error:
             # Only a connection that was established can be reset.
             step = "TLS handshake" if error.errno in {ECONNRESET, ENOTCONN} else "TCP connection"
@@ -161,16 +153,22 @@ class Reach:
                 tls.do_handshake()  # fails if the connection is gone by now, where wrap_socket would do nothing
                 return f"{tls.version()}, {(tls.cipher() or ('?',))[0]}"
         except OSError as error:
-            raise transport_error(
-                error,
-                url=self.url,
-                request_id="",
-                certificate=shown.certificate if shown else None,
-                now=self.clock(),
-                accepted=shown.accepted if shown else False,
-                by_system=self.server_ca is None,
-                system_trust=system_trust_problem,
-            ) from None
+            raise self._transport_error(error, shown) from None
+
+    def _transport_error(
+        self, error: OSError, shown: Credentials | None = None, proxy: Proxy | None = None
+    ) -> UCLError:
+        return transport_error(
+            error,
+            url=self.url,
+            request_id="",
+            certificate=shown.certificate if shown else None,
+            now=self.clock(),
+            proxy=proxy,
+            accepted=shown.accepted if shown else False,
+            by_system=self.server_ca is None,
+            system_trust=system_trust_problem,
+        )
 
     def _opinion(self, shown: Credentials | None) -> UCLError | None:
         """Ask what the server says to a certificate, or to none: in a handshake of TLS 1.2 it says so at once."""
@@ -189,13 +187,13 @@ class Reach:
     # -- the call ------------------------------------------------------------------------------------------------------
 
     def _call(self) -> None:
-        found = "it answers"
+        text = "it answers"
         try:
             self._ask("token")
         except RequestRejected:
-            found = "it answers with a GraphQL error"
+            text = "it answers with a GraphQL error"
         self._note_way()
-        self._note("UCL's answer", ok(found))
+        self._note("UCL's answer", ok(text))
 
     def _ask(self, endpoint: Endpoint) -> Answer:
         with Client(
@@ -229,7 +227,7 @@ class Reach:
         """Note an error at the step that it belongs to, and the steps before it as well done."""
         if (difference := error.data.get("clock_difference")) is not None:
             self.ahead = (datetime.now(UTC) - self.clock()).total_seconds() + difference
-        if isinstance(error, Unreachable) and "TLS handshake" in self.found:
+        if isinstance(error, Unreachable) and "TLS handshake" in self.noted:
             opinion = self._opinion(self.credentials)  # with TLS 1.3 a server may refuse it by hanging up
             error = opinion if isinstance(opinion, CertificateRejected) else error
         if isinstance(error, CertificateRejected | AuthenticationFailed):
@@ -239,7 +237,7 @@ class Reach:
         step, remedy = self._step_of(error)
         if self._proxy_text and step != "proxy":
             self._note("proxy", ok(self._proxy_text))
-        if step in {"proxy", "TLS handshake"} and "name resolution" in self.found:
+        if step in {"proxy", "TLS handshake"} and "name resolution" in self.noted:
             self._note("TCP connection", ok("done"))
         if step == "UCL's answer":
             self._note_way()
@@ -257,7 +255,7 @@ class Reach:
             return "server trust", self.other_ca
         if isinstance(error, ServerNotTrusted) and "speaks no TLS" not in error.message:
             return "server trust", self._remedy_of_trust(error)
-        return ("UCL's answer" if "TLS handshake" in self.found else "TLS handshake"), error.remedy
+        return ("UCL's answer" if "TLS handshake" in self.noted else "TLS handshake"), error.remedy
 
     def _remedy_of_trust(self, error: ServerNotTrusted) -> str:
         if variable := error.data.get("trust_variable"):
@@ -295,8 +293,8 @@ class IdentityReach(Reach):
 
     def _refusal(self, error: UCLError) -> Finding:
         if isinstance(error, AuthenticationFailed) and self._opinion(None) is None:
-            found = "the server requests no client certificate, so this is not the certificate-secured Connector URL"
-            return failed(found, self.other_url, type(error))
+            problem = "the server requests no client certificate, so this is not the certificate-secured Connector URL"
+            return failed(problem, self.other_url, type(error))
         connection, identity = self._disk.connection, self._identity
         verdict = explain_refusal(
             error,
@@ -309,15 +307,16 @@ class IdentityReach(Reach):
         )
         if isinstance(verdict, RetryLater):  # an outage is temporary: it is too early to establish the connection again
             wait = verdict.remedy.removesuffix(doctor_hint(connection))
-            return failed(f"{verdict.message}\n{wait}", self._commands.wait(), type(verdict))
+            again = f"Wait. When UCL is back: {self._commands.renew()}"
+            return failed(f"{verdict.message}\n{wait}", again, type(verdict))
         return failed(verdict.message, self._commands.establish(), type(verdict))
 
     def _subject(self, configuration: Configuration) -> Finding:
         used = self._identity.certificate.subject
         if same_subject(used, parse_subject(configuration.subject)):
             return ok("UCL names the subject in use")
-        found = f"UCL names {configuration.subject}, and the certificate in use has {subject_text(used)}"
-        return failed(found, self._commands.renew("--force", "--accept-new-subject"), SubjectChanged)
+        problem = f"UCL names {configuration.subject}, and the certificate in use has {subject_text(used)}"
+        return failed(problem, self._commands.renew("--force", "--accept-new-subject"), SubjectChanged)
 
     def _urls(self, configuration: Configuration) -> Finding:
         endpoint, facts = configuration.certificate_secured_connector_url, self._identity.facts
@@ -336,7 +335,7 @@ class IdentityReach(Reach):
 
 
 def _stopped(step: str, where: str, error: Exception) -> Unreachable:
-    """What stopped the first connection, with the step at which it did."""
+    """Return the error that stopped the first connection, with the step at which it did."""
     return Unreachable(f"{where}: {str(getattr(error, 'strerror', None) or error).lower()}", step=step)
 
 

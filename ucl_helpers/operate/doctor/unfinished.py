@@ -1,4 +1,4 @@
-"""Examine what earlier runs have left: state files, what is under way or set aside, a token, pending hooks."""
+"""Examine traces of earlier runs: state files, requests under way or set aside, a token, pending hooks."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def state_files(disk: "OnDisk") -> Finding:
-    """The files that decide what the toolkit does can be read."""
+    """Examine whether the files that decide what the toolkit does can be read."""
     folder = disk.connection.path
     try:
         disk.connection.verdicts()
@@ -28,25 +28,25 @@ def state_files(disk: "OnDisk") -> Finding:
 
 
 def under_way(disk: "OnDisk") -> Finding:
-    """A renewal or an establishment that was interrupted: its progress, and what the next run does."""
+    """Examine how far an interrupted renewal or establishment has come, and what the next run does."""
     pending = disk.pending
     if folders := [entry for entry in pending.path.glob("[!.]*") if entry.is_dir()]:
-        found = f"a folder is where a file should be: {', '.join(map(str, folders))}"
-        return failed(found, shell("rm", "-r", *folders), StorageFailed)
+        problem = f"a folder is where a file should be: {', '.join(map(str, folders))}"
+        return failed(problem, shell("rm", "-r", *folders), StorageFailed)
     facts = pending.read_state()
     if not facts:
         return ok("nothing")
     if facts.kind == "damaged":
-        found = f"{pending.path / 'state.json'} cannot be read; the next run sets it aside and starts again"
-        return warning(found, disk.commands.renew("--force") if disk.current else disk.commands.establish())
-    found = f"{facts.kind} since {facts.created}: {_stage(disk)}"
+        problem = f"{pending.path / 'state.json'} cannot be read; the next run sets it aside and starts again"
+        return warning(problem, disk.commands.renew("--force") if disk.current else disk.commands.establish())
+    progress = f"{facts.kind} since {facts.created}: {_stage(disk)}"
     if facts.rejected:
-        found += f" ({facts.rejected} answers failed their checks)"
+        progress += f" ({facts.rejected} answers failed their checks)"
     finish = disk.commands.renew() if facts.kind == "renew" else disk.commands.finish()
     if disk.current is None:
         can_go_on = pending.answer() or pending.token()
-        return failed(found, finish, RetryLater) if can_go_on else ok(found)
-    return warning(found, finish) if facts.sent else ok(found)
+        return failed(progress, finish, RetryLater) if can_go_on else ok(progress)
+    return warning(progress, finish) if facts.sent else ok(progress)
 
 
 def _stage(disk: "OnDisk") -> str:
@@ -67,32 +67,31 @@ def _stage(disk: "OnDisk") -> str:
 
 
 def one_time_token(disk: "OnDisk") -> Finding:
-    """The one-time token that an establishment keeps until it is used."""
+    """Examine the one-time token that an establishment keeps until it is used."""
     facts = disk.pending.read_state()
     if facts.kind != "establish" or disk.pending.answer():
         return skipped("not needed")
     if disk.pending.token():
         return ok("kept, not used yet")
-    gone = "expired, 5 minutes after it was issued" if (disk.pending.path / "token").exists() else "used up"
-    found, remedy = f"{gone}; ucl keeps key and CSR", disk.commands.establish(facts.token_url)
-    return warning(found, remedy) if disk.current else failed(found, remedy, NewTokenNeeded)
+    end = "expired, 5 minutes after it was issued" if (disk.pending.path / "token").exists() else "used up"
+    problem, remedy = f"{end}; ucl keeps key and CSR", disk.commands.establish(facts.token_url)
+    return warning(problem, remedy) if disk.current else failed(problem, remedy, NewTokenNeeded)
 
 
 def set_aside(disk: "OnDisk") -> Finding:
-    """Requests that were set aside, because a certificate may exist for their keys."""
+    """Examine requests that were set aside because a certificate may exist for their keys."""
     aside = disk.connection.aside()
-    damaged = [pending for pending in aside if pending.read_state().keep_until is None]
-    if damaged:
-        found = f"ucl cannot read it, so ucl keeps it: {', '.join(str(pending.path) for pending in damaged)}"
-        if any(map(_is_signed, damaged)):
-            return warning(found, "Keep it until its certificate has expired or is revoked.")
-        return warning(found, shell("rm", "-r", *(pending.path for pending in damaged)))
+    if damaged := [pending for pending in aside if pending.read_state().keep_until is None]:
+        paths = [pending.path for pending in damaged]
+        problem = f"ucl cannot read it, so ucl keeps it: {', '.join(map(str, paths))}"
+        keep = "Keep it until its certificate has expired or is revoked."
+        return warning(problem, keep if any(map(_is_signed, damaged)) else shell("rm", "-r", *paths))
     until = max((str(pending.read_state().keep_until)[:10] for pending in aside), default="")
     return ok(f"{len(aside)}, kept until {until}" if aside else "nothing")
 
 
 def hooks(disk: "OnDisk") -> Finding:
-    """The hooks have run for the identity in use."""
+    """Examine whether the hooks have run for the identity in use."""
     configured = disk.settings.hooks
     if not configured or disk.current is None:
         return skipped("none are configured" if not configured else "none yet")
