@@ -94,7 +94,7 @@ def test_when_the_sandbox_was_removed_it_begins_anew_with_another(name, tmp_path
     home = Home(tmp_path)
 
     def begun():
-        way = practice.way_in(name, home.path, practice="try")
+        way = practice.choose_enrolment(name, home.path, practice="try")
         establish(way.connection, way.access, ca_file=way.ca_file, key_length=2048)
         return way.connection
 
@@ -147,7 +147,7 @@ def real(home, tmp_path):
 
 def test_a_real_connection_is_opened_as_it_is(home, real):
     assert not opened(home, "prod").is_sandbox
-    assert practice.way_in("prod", home.path, practice="try").access is None
+    assert practice.choose_enrolment("prod", home.path, practice="try").access is None
 
 
 def test_a_real_connection_is_not_practised_with(home, real):
@@ -165,14 +165,14 @@ def test_a_practice_connection_is_not_established_for_real(home, tmp_path, monke
     given = {"token": "env:T", "connector_url": "https://localhost/"}
     practice.practise(home, "lab", 2048)
     with pytest.raises(UsageError, match="lab is a connection for practice"):
-        practice.way_in("lab", home.path, practice="try", **given)
-    assert "s3cr3t" not in str(practice.way_in("new", home.path, practice="try", **given))
+        practice.choose_enrolment("lab", home.path, practice="try", **given)
+    assert "s3cr3t" not in str(practice.choose_enrolment("new", home.path, practice="try", **given))
 
 
 def test_a_way_in_without_a_name_is_a_usage_error(home, monkeypatch):
     monkeypatch.setenv("T", f"{'s3cr3t':-<86}==")
     with pytest.raises(UsageError, match="cannot name a connection"):
-        practice.way_in("", home.path, practice="try", token="env:T", connector_url="https://localhost/")
+        practice.choose_enrolment("", home.path, practice="try", token="env:T", connector_url="https://localhost/")
     assert home.connections() == []
 
 
@@ -184,7 +184,7 @@ def test_a_name_that_is_not_there_is_told(home):
 def test_a_practice_connection_that_is_begun_again_forgets_the_one_before(home):
     first = opened(home)
     old = first.require_current().fingerprint
-    way = practice.way_in("", home.path, practice="try")
+    way = practice.choose_enrolment("", home.path, practice="try")
     assert (way.connection.name, way.connection.current) == ("try", None)
     assert "not yet" in str(way)
     establish(way.connection, way.access, ca_file=way.ca_file, key_length=2048)

@@ -1,4 +1,4 @@
-"""Who renews: any :class:`concurrent.futures.Executor`. Here are processes of this machine, and a scheduler's address.
+"""Provide workers for renewals: processes of this machine, or the address of a Dask scheduler.
 
 Each process has a thread of this one, which gives it tasks over a pair of sockets and waits for the results. When a
 process is killed, the socket ends, and the result of the task is that the worker is lost. The next task gets another

@@ -1,4 +1,4 @@
-"""When the next renewal may start, and when an endpoint is not called any more. Pure: the clock is an argument.
+"""Decide when the next renewal may start, and when an endpoint is not called any more. Pure: the clock is an argument.
 
 The rules of the pace:
 

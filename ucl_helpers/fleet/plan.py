@@ -1,4 +1,4 @@
-"""Which connections a run renews, and which need nothing.
+"""Choose which connections a run renews, and which need nothing.
 
 Connections that are not due are settled at once, without a worker and without a call. A run with ``force`` records the
 generation that each connection had when it began, until every connection has been tried. So you can run it again after

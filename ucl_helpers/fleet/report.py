@@ -1,4 +1,4 @@
-"""What became of each connection and of a whole run, and the state of a whole fleet: as text and as JSON."""
+"""Report the result of each connection and of a whole run, and the state of a fleet, as text and as JSON."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _HEALTHY = {"valid", "due"}
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one connection. A worker on another machine may have made it, so it is plain data.
+    """The result of one connection. A worker on another machine may have made it, so it is plain data.
 
     Attributes:
         outcome: ``renewed``, ``renewed-before`` (since this run began: by an attempt that was cut off, or by another
@@ -102,7 +102,7 @@ class EndpointFailed:
 
 @dataclass(frozen=True)
 class FleetOutcome:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
         started, ended: moments, UTC.

@@ -1,4 +1,4 @@
-"""The run: it starts renewals at a pace, settles results, and starts again what was lost.
+"""Run the renewals of a fleet: start them at a pace, settle results, and start lost renewals again.
 
 The rules of this file:
 
@@ -22,6 +22,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 
 from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import Busy, RetryLater, SettledElsewhere
@@ -62,9 +63,9 @@ def renew_fleet(
         progress: called for each connection that is settled.
         task: what a worker does for a connection; it must be importable there.
 
-    It never raises because of a connection: what became of each is in the outcome.
+    No error of a connection is raised; the outcome has them.
     """
-    run = _Run(plan, workers, rate, patience=patience, progress=progress, task=task)
+    run = _Run(plan, workers, Pace(rate, now=time.monotonic()), patience, progress, task)
     with handling_signals(run.events.put):
         outcome = run.outcome()
     if not outcome.counts[LEFT]:
@@ -72,23 +73,20 @@ def renew_fleet(
     return outcome
 
 
+@dataclass
 class _Run:
-    def __init__(
-        self,
-        plan: Plan,
-        workers: Workers,
-        rate: float,
-        *,
-        patience: float,
-        progress: Callable[[str, Result], object],
-        task: Task,
-    ) -> None:
-        self.plan, self.workers, self.patience, self.progress, self.task = plan, workers, patience, progress, task
-        self.pace = Pace(rate, now=time.monotonic())
+    plan: Plan
+    workers: Workers
+    pace: Pace
+    patience: float
+    progress: Callable[[str, Result], object]
+    task: Task
+
+    def __post_init__(self) -> None:
         self.breakers: defaultdict[str, Breaker] = defaultdict(Breaker)  # by endpoint
         self.events: queue.SimpleQueue[Future[Result] | int] = queue.SimpleQueue()
-        self.results = dict(plan.settled)
-        self.waiting = deque(plan.bases)
+        self.results = dict(self.plan.settled)
+        self.waiting = deque(self.plan.bases)
         self.later: list[tuple[float, int, str]] = []  # a heap by moment
         self.failed: dict[str, Result] = {}  # of the last attempt of each that is tried again
         self.running: dict[Future[Result], tuple[str, float]] = {}
@@ -100,7 +98,7 @@ class _Run:
         self._workers_seen = time.monotonic()  # when there was a worker, or nothing to do
 
     def outcome(self) -> FleetOutcome:
-        """Run, and return what came of it."""
+        """Run, and return the outcome."""
         started = utc_now()
         while (self.waiting or self.later or self.running) and len(self.signals) < _ENOUGH_SIGNALS:
             if not self.stopped:

@@ -1,15 +1,15 @@
-"""A year of a fleet's renewals by the policy's rule, simulated: an operator chooses a policy by looking at it.
+"""Simulate a year of a fleet's renewals by the policy's rule, to help an operator to choose a policy.
 
-How it goes:
+The rules:
 
-- Every ``every`` a run looks at the whole fleet and attempts to renew what :func:`ucl_helpers.policy.due` says is due,
-  the longest due first: all at once, or evenly, ``per_hour`` in an hour. What it has not come to when the next run
-  begins, that one takes up.
-- During an outage every attempt fails, and the next run makes it again. With an expired certificate it fails for good.
-- A renewed certificate is valid from the moment of its renewal, as long as the one before.
+- At intervals of ``every`` a run reads the whole fleet and attempts to renew what :func:`ucl_helpers.policy.due` says
+  is due, the longest due first: all at once, or evenly, ``per_hour`` in an hour. The next run takes up what a run has
+  not attempted.
+- During an outage every attempt fails, and the next run repeats it. An expired certificate cannot be renewed any more.
+- A renewed certificate is valid from the moment of its renewal, for the same lifetime as the previous one.
 
-*Not* in it: the time that a renewal takes, failures other than outages, the policy's memory of attempts. Moments are in
-microseconds from the beginning; numpy does a million connections in some seconds.
+*Not* simulated: the time that a renewal takes, failures other than outages, and pauses after failed attempts. Moments
+are in microseconds from the beginning. A million connections take some seconds.
 """
 
 from collections.abc import Mapping
@@ -37,21 +37,21 @@ Moments = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Fleet:
-    """Connections, the policy they are renewed by, and what befalls them.
+    """Connections, the policy for their renewal, and outages.
 
     Attributes:
         connections: how many, up to five million.
         lifetime: of each certificate.
         renew_before: as in ``settings.toml``; None for the rule by fractions, with jitter.
-        established: within this time from the beginning they are established, one after the other.
-        every: a run looks so often.
+        established: they are established evenly within this time from the beginning.
+        every: time between two runs.
         outages: when UCL cannot be reached: pairs of a beginning (after that of the simulation) and a length.
         per_hour: how many renewals are attempted in an hour at most, or None for no limit.
         length: of the simulation.
-        seed: gives the connections other names, on which their jitter depends.
+        seed: changes the names of the connections, on which their jitter depends.
 
     Raises:
-        UsageError: a value makes no sense; names it.
+        UsageError: a value makes no sense. The error names it.
     """
 
     connections: int = 20_000
@@ -82,28 +82,28 @@ class Fleet:
             raise UsageError(f"That are more than {MOST_RUNS} runs.", remedy="Look less often, or for a shorter time.")
 
     def name(self, number: int) -> str:
-        """What names a connection to the policy, as its name and its client's id do."""
+        """Return the text from which the policy computes the jitter of a connection."""
         return f"{self.seed}/{number}"
 
     def due_after(self, number: int) -> timedelta:
-        """How long after its NotBefore a connection is due: :func:`ucl_helpers.policy.due`, asked."""
+        """Return how long after its NotBefore a connection is due, by :func:`ucl_helpers.policy.due`."""
         validity = Validity(BEGINNING, BEGINNING + self.lifetime)
         return due(validity, seed=self.name(number), now=BEGINNING, renew_before=self.renew_before).at - BEGINNING
 
     @property
     def first_due(self) -> timedelta:
-        """How long after its NotBefore the connection is due whose jitter is largest."""
+        """How long after NotBefore the first connection of the fleet is due."""
         return timedelta(microseconds=int(rests(self).min()))
 
 
 @dataclass(frozen=True, eq=False)
 class Year(Tabular):
-    """What came of a fleet.
+    """The result of a simulation.
 
     Attributes:
         renewals: how many certificates were renewed in each hour from the beginning.
         expired: how many certificates expired before they were renewed.
-        margin: what was left of the certificate that came closest to that; None if none was renewed.
+        margin: the shortest remaining validity at a renewal; None if none was renewed.
     """
 
     fleet: Fleet
@@ -126,28 +126,28 @@ class Year(Tabular):
         busiest: Moments = whole.reshape(-1, 24).max(axis=1)
         return busiest
 
-    def told(self) -> Row:
-        """Renewals, those of the busiest hour, expired, smallest margin: as texts."""
+    def figures(self) -> Row:
+        """Return renewals, those of the busiest hour, expired certificates and the smallest margin, as texts."""
         margin = "none" if self.margin is None else span(self.margin)
         return f"{int(self.renewals.sum()):,}", f"{self.peak:,}", f"{self.expired:,}", margin
 
     def rows(self) -> list[Row]:
-        """What came of it."""
+        """Return the figures with their labels."""
         labels = (
             "certificates renewed",
             "of these in the busiest hour",
             "expired before their renewal",
             "smallest margin left",
         )
-        return [*zip(labels, self.told(), strict=True)]
+        return [*zip(labels, self.figures(), strict=True)]
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """That it went by the rule and kept the limit; and, as warnings, what an operator wants of a policy."""
+        """Check the rule and the limit; as warnings, that none expired and that there was time for another attempt."""
         every, limit = self.fleet.every, self.fleet.per_hour
         kept = limit is None or self.peak <= limit
         safe = self.margin is None or self.margin > every
-        _, peak, expired, margin = self.told()
+        _, peak, expired, margin = self.figures()
         return (
             self._rule(),
             Check("expired", "warning" if self.expired else "ok", "0", expired),
@@ -156,17 +156,17 @@ class Year(Tabular):
         )
 
     def _rule(self) -> Check:
-        """A hundred connections, each asked about by itself."""
-        asked = range(0, self.fleet.connections, max(self.fleet.connections // ASKED, 1))[:ASKED]
-        said = [_whole(self.fleet.due_after(one)) for one in asked]
-        same = int(np.count_nonzero(np.abs(rests(self.fleet, asked) - said) <= 1))
-        status: Literal["ok", "failed"] = "ok" if same == len(asked) else "failed"
-        return Check("due as the policy says", status, f"{len(asked)} connections asked about", f"{same} of them")
+        """Compare the simulated due dates of a hundred connections with those of the policy."""
+        sample = range(0, self.fleet.connections, max(self.fleet.connections // ASKED, 1))[:ASKED]
+        expected = [_whole(self.fleet.due_after(number)) for number in sample]
+        same = int(np.count_nonzero(np.abs(rests(self.fleet, sample) - expected) <= 1))
+        status: Literal["ok", "failed"] = "ok" if same == len(sample) else "failed"
+        return Check("due as the policy says", status, f"{len(sample)} connections asked about", f"{same} of them")
 
 
 @dataclass(frozen=True)
 class Years(Tabular):
-    """Years by what tells them apart, for a look at them side by side."""
+    """Several years side by side, by a label for each."""
 
     years: Mapping[str, Year]
 
@@ -174,15 +174,15 @@ class Years(Tabular):
     header: ClassVar[Row] = ("policy", "renewed", "in the busiest hour", "expired", "smallest margin")
 
     def rows(self) -> list[Row]:
-        """One row a year."""
-        return [(label, *year.told()) for label, year in self.years.items()]
+        """Return one row for each year."""
+        return [(label, *year.figures()) for label, year in self.years.items()]
 
 
 def rests(fleet: Fleet, numbers: range | None = None) -> Moments:
-    """How long after its NotBefore each connection is due (all, or those of these numbers), by the policy.
+    """Return how long after its NotBefore each connection is due, for all or for these numbers.
 
-    It is asked once: the others differ in their jitter alone. That is the same to a microsecond, since the products of
-    floats are rounded and those of a ``timedelta`` are not.
+    The policy is called once, because connections differ in their jitter only. The results differ from the policy's
+    by up to a microsecond, because products of floats are rounded in another way than those of a ``timedelta``.
     """
     numbers = range(fleet.connections) if numbers is None else numbers
     first = _whole(fleet.due_after(numbers[0]))
@@ -195,17 +195,17 @@ def rests(fleet: Fleet, numbers: range | None = None) -> Moments:
 
 
 def beginnings(fleet: Fleet) -> Moments:
-    """When each connection is established: one after the other, evenly."""
+    """Return when each connection is established, at equal intervals."""
     return np.arange(1, fleet.connections + 1) * (_whole(fleet.established) // fleet.connections)
 
 
 def simulate(fleet: Fleet) -> Year:
-    """What comes of a fleet; the same each time."""
+    """Simulate a fleet. The same fleet gives the same result each time."""
     return _Course(fleet).run()
 
 
 class _Course:
-    """The state of a fleet as its runs go on."""
+    """The state of a fleet during the simulation."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet, self.rests, self.begun = fleet, rests(fleet), beginnings(fleet)
@@ -214,27 +214,24 @@ class _Course:
         self.gap = -(-_whole(HOUR) // fleet.per_hour) if fleet.per_hour else 0
         self.outages = [(_whole(at), _whole(at + long)) for at, long in fleet.outages]
         self.due, self.expires = self.begun + self.rests, self.begun + self.lifetime
-        self.looks = self._looks(self.due)
+        self.first_runs = self._first_runs(self.due)
         self.renewals = np.zeros(-(-self.end // _whole(HOUR)), np.int64)
         self.lost, self.margin, self.free = 0, self.lifetime + 1, 0
 
     def run(self) -> Year:
         waiting = np.empty(0, np.int64)  # in the order in which they became due
         for number in range(self.runs):
-            new = np.flatnonzero(self.looks == number)
+            new = np.flatnonzero(self.first_runs == number)
             if new.size or waiting.size:
-                waiting = np.concatenate([waiting, self._longest_due_first(new)])
-                waiting = self._attempt(waiting, number * self.every)
+                if self.gap:  # the longest due first; without a limit all have the same turn
+                    new = new[np.argsort(self.due[new], kind="stable")]
+                waiting = self._attempt(np.concatenate([waiting, new]), number * self.every)
         self.lost += int(np.count_nonzero(self.expires <= self.end))
         margin = None if self.margin > self.lifetime else timedelta(microseconds=self.margin)
         return Year(self.fleet, self.renewals, self.lost, margin)
 
-    def _longest_due_first(self, those: Moments) -> Moments:
-        """Where there is no limit all have the same turn, and their order makes no difference."""
-        return those[np.argsort(self.due[those], kind="stable")] if self.gap else those
-
     def _attempt(self, waiting: Moments, now: int) -> Moments:
-        """One run that begins ``now``; returns those who are still to be renewed."""
+        """Do one run that begins ``now``, and return the connections that are still to be renewed."""
         first = max(now, self.free)
         until = min(now + self.every, self.end)
         room = max(-(-(until - first) // self.gap), 0) if self.gap else waiting.size
@@ -244,30 +241,27 @@ class _Course:
         expired, out = self.expires[tried] <= at, np.zeros(tried.size, bool)
         for begin, end in self.outages:
             out |= (at >= begin) & (at < end)
-        self._lose(tried[expired])
+        self.lost += int(np.count_nonzero(expired))
+        self.expires[tried[expired]] = self.end + 1  # counted once
         renewed = ~(expired | out)
         self._renew(tried[renewed], at[renewed])
         return np.concatenate([tried[out & ~expired], waiting])
 
-    def _lose(self, those: Moments) -> None:
-        self.lost += those.size
-        self.expires[those] = self.end + 1  # counted once
-
-    def _renew(self, those: Moments, at: Moments) -> None:
-        if those.size:
-            self.margin = min(self.margin, int((self.expires[those] - at).min()))
+    def _renew(self, renewed: Moments, at: Moments) -> None:
+        if renewed.size:
+            self.margin = min(self.margin, int((self.expires[renewed] - at).min()))
             hours = at // _whole(HOUR)
             counts = np.bincount(hours - hours[0])
             self.renewals[hours[0] : hours[0] + counts.size] += counts
-            self.due[those], self.expires[those] = at + self.rests[those], at + self.lifetime
-            self.looks[those] = self._looks(self.due[those])
+            self.due[renewed], self.expires[renewed] = at + self.rests[renewed], at + self.lifetime
+            self.first_runs[renewed] = self._first_runs(self.due[renewed])
 
-    def _looks(self, moments: Moments) -> NDArray[np.unsignedinteger]:
-        """Which run is the first to find them due; ``runs`` for none."""
-        small = np.min_scalar_type(self.runs)  # looked through in each run: the fewer bytes the better
+    def _first_runs(self, moments: Moments) -> NDArray[np.unsignedinteger]:
+        """Return the first run after each moment; ``runs`` if there is none."""
+        small = np.min_scalar_type(self.runs)  # each run searches this array, so small items are faster
         return np.minimum(-(-moments // self.every), self.runs).astype(small)
 
 
 def _whole(length: timedelta) -> int:
-    """In microseconds."""
+    """Return a length in microseconds."""
     return length // timedelta(microseconds=1)

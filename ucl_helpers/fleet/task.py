@@ -1,4 +1,4 @@
-"""One renewal as a worker makes it: plain data goes in, plain data comes out.
+"""Renew one connection on a worker, with plain data as input and output.
 
 The input is the name of a connection and of the generation that is to be replaced, never a key. The output is a result,
 errors included. A task may run twice, because a worker that was killed may have finished it. So the connection must

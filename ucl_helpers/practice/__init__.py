@@ -1,8 +1,8 @@
-"""The one bridge between the toolkit and its sandbox: practice connections for notebooks and the command line.
+"""Open practice connections at the sandbox, for notebooks and the command line.
 
-The client side knows nothing of the sandbox; this module knows both, and only notebooks and ``cli`` use it. It takes
-the ordinary way in: access to a Director, then :func:`ucl_helpers.procedures.establishment.establish`. The sandbox is
-loaded once there is something to practise.
+This is the only module that uses both the client and the sandbox. Only notebooks, the explorer and ``cli`` use it. It
+establishes a practice connection as you would establish a real one: with access to a Director, by
+:func:`ucl_helpers.procedures.establishment.establish`. The sandbox is imported when it is needed.
 """
 
 import os
@@ -46,15 +46,15 @@ from ucl_helpers.wire.client import Client
 if TYPE_CHECKING:
     from ucl_sandbox import SharedSandbox
 
-_ONE_AT_A_TIME = Lock()
+_JOINING = Lock()
 _JOINED: dict[Path, "SharedSandbox"] = {}
 _OWN: set[tuple[Path, str]] = set()
 _HELD: list[files.Lock] = []  # until this process ends
-_ENOUGH = timedelta(minutes=1)
+_LEAST_VALIDITY = timedelta(minutes=1)
 
 
 def sandbox_of(home: Home) -> "SharedSandbox":
-    """The sandbox of a home folder, started if none runs (any more), held until this process ends.
+    """Return the sandbox of a home folder, and start it if it does not run. It runs at least as long as this process.
 
     Raises:
         StorageFailed: another user could change its folder.
@@ -64,7 +64,7 @@ def sandbox_of(home: Home) -> "SharedSandbox":
     require("sandbox")
     from ucl_sandbox import SandboxError, join
 
-    with _ONE_AT_A_TIME:
+    with _JOINING:
         before = _JOINED.get(home.path)
         try:
             home.folder("sandbox")
@@ -78,18 +78,18 @@ def sandbox_of(home: Home) -> "SharedSandbox":
 
 
 def change_faults(home: Home, plan: str | None = None) -> dict[str, Any]:
-    """What goes wrong on purpose at the sandbox of a home folder, for all who use it.
+    """Set or show the faults of a home folder's sandbox. They affect every program that uses it.
 
     Args:
         home: the home folder.
-        plan: a plan of faults to put in place, by name or as JSON (docs/reference/sandbox.md); empty: nothing goes
-            wrong any more; None: only look.
+        plan: the faults to set, by name or as JSON (docs/reference/sandbox.md). An empty text ends all faults. None
+            changes nothing.
 
     Returns:
-        ``faults``, the plan; ``struck``, how often each kind has struck since it is in place; ``seed``.
+        ``faults``, the plan; ``struck``, how often each kind has struck since the plan was set; ``seed``.
 
     Raises:
-        UsageError: the plan cannot be used; says why.
+        UsageError: the plan is not valid.
         UCLError: the sandbox does not answer.
     """
     from ucl_sandbox import FaultsError, RemoteFaults, SandboxError
@@ -106,7 +106,7 @@ def change_faults(home: Home, plan: str | None = None) -> dict[str, Any]:
 
 
 def director_of(home: Home) -> DirectorAccess:
-    """Access to the sandbox's Director."""
+    """Return access to the Director of a home folder's sandbox."""
     ucl = sandbox_of(home)
     return DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
 
@@ -114,21 +114,22 @@ def director_of(home: Home) -> DirectorAccess:
 def open_connection(
     name: str = "", home: str | Path | None = None, *, practice: str, asked: bool = False, **given: str
 ) -> Connection:
-    """A connection by name; without one, a practice connection that works.
+    """Open a connection by name, or a practice connection that works if no name is given.
 
     Args:
         name: of a connection; empty for practice.
-        home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
-        practice: name of the practice connection, created at the sandbox if it does not exist or does not work.
-        asked: whether practice was asked for. In a headless run there is none without. A connection that is named, too,
-            must be one for practice, and is made if there is none.
+        home: the home folder; None or empty for ``UCL_HOME`` or the user's data folder.
+        practice: name of the practice connection. It is established at the sandbox if it does not exist or does not
+            work.
+        asked: whether the user asked for practice, which a headless run requires. With ``name``, that connection must
+            be a practice connection, and is established if it does not exist.
         given: ``key_file``, ``certificate_file``, ``chain_file``, ``ca_file``, ``passphrase`` (a reference) and
-            ``connector_url``: when there is no connection ``name`` yet, it is imported from these. Empty texts count
-            as not given; once the connection is there, they are not looked at.
+            ``connector_url``. If the connection ``name`` does not exist, it is imported from these. Empty texts count
+            as not given. If the connection exists, they are ignored.
 
     Raises:
-        UnknownConnection: there is none of this name, and no ``key_file`` to import it from.
-        UsageError: practice was not asked for in a headless run, or was asked for with a real connection.
+        UnknownConnection: the connection does not exist, and there is no ``key_file`` to import it from.
+        UsageError: the user did not ask for practice in a headless run, or asked for it with a real connection.
     """
     folder = Home(home)
     if not name:
@@ -144,15 +145,15 @@ def open_connection(
 
 
 def must_be_asked_for(name: str = "", *, asked: bool) -> None:
-    """Check that practice is meant.
+    """Check that the user wants to practise.
 
     Args:
-        name: of a connection that is not there yet, and that nothing is given to establish with; empty for none.
-        asked: whether a parameter asked for it. ``UCL_PRACTICE=1`` in the environment does as well, for programs that
-            run notebooks and take no parameters, as Sphinx does.
+        name: of a connection that does not exist and cannot be established with the parameters; empty for none.
+        asked: whether a parameter asks for practice. ``UCL_PRACTICE=1`` in the environment asks for it too. It is for
+            programs that run notebooks without parameters, such as Sphinx.
 
     Raises:
-        UsageError: practice was not asked for, and no person runs this notebook.
+        UsageError: this is a headless run, and the user did not ask for practice.
     """
     if not asked and os.environ.get("UCL_PRACTICE") != "1" and not is_attended():
         if name:
@@ -171,17 +172,17 @@ def must_be_asked_for(name: str = "", *, asked: bool) -> None:
 def open_connections(
     pattern: str = "", home: str | Path | None = None, *, practice: Mapping[str, str], asked: bool = False
 ) -> list[Connection]:
-    """The connections of this pattern; without one, practice connections that work.
+    """Open the connections that match a pattern, or practice connections that work if there is no pattern.
 
     Args:
-        pattern: names with ``*`` and ``?`` in them; empty for practice.
-        home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
-        practice: names of practice connections, each with the ``renew_before`` that its settings get.
-        asked: whether practice was asked for. In a headless run there is none without.
+        pattern: a name that may contain ``*`` and ``?``; empty for practice.
+        home: the home folder; None or empty for ``UCL_HOME`` or the user's data folder.
+        practice: names of practice connections, each with the ``renew_before`` for its settings.
+        asked: whether the user asked for practice, which a headless run requires.
 
     Raises:
-        UnknownConnection: none is named like that.
-        UsageError: practice was not asked for in a headless run, or was asked for with a pattern.
+        UnknownConnection: no connection matches.
+        UsageError: the user did not ask for practice in a headless run, or asked for it with a pattern.
     """
     folder = Home(home)
     if pattern and asked:
@@ -202,21 +203,21 @@ def open_connections(
     return list(made)
 
 
-def way_in(
+def choose_enrolment(
     name: str = "", home: str | Path | None = None, *, practice: str, asked: bool = False, **given: str
 ) -> Enrolment:
-    """How a connection is to be established: by what is given, or else at the sandbox.
+    """Return how to establish a connection: with the given token or Director, or else at the sandbox.
 
     Args:
         name: of the connection; empty for a new practice connection.
-        home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
+        home: the home folder; None or empty for ``UCL_HOME`` or the user's data folder.
         practice: name of that practice connection.
-        asked: whether practice was asked for. In a headless run, no practice connection is made without.
+        asked: whether the user asked for practice, which a headless run requires.
         given: see :func:`ucl_helpers.procedures.establishment.access_from`; and ``ca_file``.
 
     Raises:
-        UsageError: what is given is not whole, or belongs to no ``name``; or practice was not asked for in a headless
-            run, or was asked for with a way into a real UCL or a real connection.
+        UsageError: the parameters are incomplete, or given without ``name``. Or the user did not ask for practice in a
+            headless run, or asked for it with access to a real UCL or with a real connection.
     """
     folder = Home(home)
     ca_file = usable_ca(Path(given["ca_file"])) if given.get("ca_file") else None  # before a token is used up
@@ -237,17 +238,17 @@ def way_in(
 
 
 def practise(home: Home, name: str, key_length: int | None = None) -> Outcome:
-    """Establish a practice connection under a name, at the sandbox of its home folder.
+    """Establish a practice connection at the sandbox of its home folder.
 
     Raises:
-        UsageError: there is a real connection of this name, or one that the sandbox accepts.
+        UsageError: a real connection has this name, or the sandbox still accepts the connection.
     """
     connection = _practice(home, name)
     return establish(connection, director_of(home), ca_file=sandbox_of(home).ca_file, key_length=key_length)
 
 
 def refusal_of(connection: Connection) -> str:
-    """What UCL says to a call with the identity in use, when it refuses it."""
+    """Call UCL with the identity in use, and return the text of the refusal, or that UCL accepts the identity."""
     current = connection.require_current()
     ca, credentials = current.server_ca, current.credentials
     if current.fingerprint in connection.revoked():  # then an outage is not the likeliest cause
@@ -261,24 +262,24 @@ def refusal_of(connection: Connection) -> str:
 
 
 def _established(home: Home, name: str) -> Connection:
-    """A practice connection that the sandbox accepts, for a while at least."""
+    """Return a practice connection that the sandbox accepts for at least a minute."""
     connection = _practice(home, name)
     if not is_accepted(connection, utc_now):
         establish(connection, director_of(home), ca_file=sandbox_of(home).ca_file, key_length=2048)
-    elif connection.require_current().validity.not_after < utc_now() + _ENOUGH:
+    elif connection.require_current().validity.not_after < utc_now() + _LEAST_VALIDITY:
         renew(connection, key_length=2048)
     return connection
 
 
 def _practice(home: Home, name: str) -> Connection:
-    """A connection that follows the sandbox of ``home``, perhaps still to be established.
+    """Return a practice connection of a home folder. It may not be established yet.
 
-    A damaged connection, or one whose sandbox was removed, is replaced.
+    If the connection is damaged, or its sandbox was removed, a new one replaces it.
 
     Raises:
-        UsageError: there is a real connection of this name.
+        UsageError: a real connection has this name.
     """
-    Connection(home, name)  # a name that cannot be one starts no sandbox
+    Connection(home, name)  # checks the name before the sandbox starts
     ucl = sandbox_of(home)
     connection = home.new(name)
     ready = ucl.state / "ready.json"
@@ -301,14 +302,14 @@ def _practice(home: Home, name: str) -> Connection:
 
 
 def _replaced(connection: Connection) -> Connection:
-    """Remove a practice connection, and return a new one that is still to be established."""
+    """Remove a practice connection, and return a new one that is not established yet."""
     with connection.lock.held():
         remove_tree(connection.path)
     return _practice(connection.home, connection.name)
 
 
 def _own(home: Home, name: str) -> str:
-    """The name, or the name and a number if another process practises under it: two notebooks may run at once."""
+    """Return the name, with a number if another process uses it, so that two notebooks can practise at once."""
     folder = sandbox_of(home).state
     for number in count(1):
         own = name if number == 1 else f"{name}-{number}"

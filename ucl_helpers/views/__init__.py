@@ -1,7 +1,6 @@
-"""How things are shown in a notebook: cards, bars, chains, tables of checks, errors that the runner can read as well.
+"""Show the toolkit's objects in a notebook: cards, bars, chains, tables of checks, and errors that ``ucl run`` reads.
 
-Importing it in a notebook is enough: from then on all that the toolkit returns is shown as a card, and so is what
-a cell waits for.
+After the import, a notebook shows each object of the toolkit as a card, and shows what a cell waits for.
 """
 
 from ucl_helpers.extras import missing_for

@@ -49,19 +49,19 @@ SEEN = 0.005  # of the lifetime
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a lifetime."""
+    """A part of a lifetime, such as ``lived``."""
 
     name: str
     length: timedelta
 
 
 def parts(validity: Validity, now: datetime, due: datetime | None) -> list[Part]:
-    """The stretches of a lifetime, in order, those too short to be seen left out.
+    """Return the parts of a lifetime in order, without those that are too short to be seen.
 
     Args:
         validity: NotBefore and NotAfter.
-        now: the moment of looking; before NotBefore nothing has been lived, after NotAfter everything.
-        due: from when on a renewal is due; None if there is nothing to say of that.
+        now: the present moment, which may be before NotBefore or after NotAfter.
+        due: when a renewal becomes due; None to leave this out.
     """
     start, end = validity.not_before, validity.not_after
     here = min(max(now, start), end)
@@ -80,7 +80,7 @@ def _parts(start: datetime, here: datetime, turn: datetime, end: datetime) -> It
 
 
 def bar(validity: Validity, now: datetime, due: datetime | None) -> Html:
-    """The lifetime as a bar, with its legend; ends and due point are dated (UTC)."""
+    """Return a lifetime as a bar with a legend, and with the dates of its ends and of the renewal (UTC)."""
     stretches = parts(validity, now, due)
     shares = [part.length / validity.lifetime for part in stretches]
     lived = sum(share for part, share in zip(stretches, shares, strict=True) if part.name in {"lived", "overdue"})
@@ -109,7 +109,7 @@ def _stretch(part: Part, share: float) -> Html:
 
 
 def _date(text: str, side: str) -> Html:
-    """At its side of the line that it is on: on a narrow page each has one of its own."""
+    """Return a date, aligned to a side of the line. On a narrow page each date has its own line."""
     return element("span", text, style=f"flex:1 0 auto;text-align:{side};white-space:nowrap;font-size:0.9em")
 
 
@@ -134,7 +134,7 @@ _PRE = f"margin:0.2em 0 0.6em;padding:0.5em 0.7em;border:{FAINT};border-radius:0
 
 
 def highlighted(text: str, lexer: type[GraphQLLexer] | type[JsonLexer]) -> Html:
-    """A text with its words in colours."""
+    """Return a text with syntax colours."""
     return Html("".join(_coloured(kind, word) for kind, word in lexer().get_tokens(printable(text))))
 
 
@@ -163,7 +163,7 @@ _BOX = f"border:{FAINT};border-radius:0.4em;padding:0.4em 0.8em;display:inline-b
 
 @singledispatch
 def html_of(shown: Tabular) -> Html:
-    """HTML for a notebook: a card with a table; of a long one, what is ok can be opened."""
+    """Return HTML for a notebook: a card with a table. In a long table the checks that are ok are folded."""
     rows = list(shown.rows())
     well = [row for row in rows if "status" in shown.header and row[shown.header.index("status")] == "ok"]
     if len(rows) <= _LONG or not well:
@@ -225,7 +225,7 @@ def _(outcome: Outcome) -> Html:
 
 
 def chain(certificates: Sequence[x509.Certificate]) -> Html:
-    """A chain, leaf first: each certificate below the one that it signed, a link that does not fit told."""
+    """Return a chain, leaf first. It says where a certificate names another issuer than the next one."""
     steps = [_certificate(certificates[0], "client certificate")] if certificates else []
     for below, above in pairwise(certificates):
         fits = below.issuer == above.subject
@@ -238,7 +238,7 @@ def chain(certificates: Sequence[x509.Certificate]) -> Html:
 
 
 def certificate(certificate: x509.Certificate) -> Html:
-    """A certificate in short, as a card."""
+    """Return a certificate as a card with its subject, validity and fingerprint."""
     return card("Certificate", _certificate(certificate, "client certificate"))
 
 
@@ -278,12 +278,12 @@ class StepCard:
 
 @dataclass(frozen=True)
 class NothingSent(Tabular):
-    """A step that would call UCL and already has its answer."""
+    """The call of a step whose answer an earlier run has received."""
 
     title: ClassVar[str] = "Sent and received"
 
     def rows(self) -> list[Row]:
-        """One row."""
+        """Return one row."""
         return [("sent", "nothing: an earlier run has received the answer")]
 
 
@@ -297,6 +297,6 @@ def step_card(procedure: "Procedure", result: Tabular) -> StepCard:
 
 
 def show_as_cards() -> None:
-    """From now on this notebook shows everything of the toolkit as cards. Outside of IPython this does nothing."""
+    """Show objects of the toolkit as cards in this notebook. Outside of IPython this does nothing."""
     if (shell := get_ipython()) and shell.display_formatter:
         shell.display_formatter.formatters["text/html"].for_type(Tabular, html_of)

@@ -35,7 +35,7 @@ except ModuleNotFoundError:
 
 
 WIDTH = 9.0  # inches of 72 points
-BLUE, ORANGE, GREY = "#4aa3df", "#e69f00", "#8a8f98"  # told apart by the colour-blind, and on light and dark ground
+BLUE, ORANGE, GREY = "#4aa3df", "#e69f00", "#8a8f98"  # distinct for colour-blind readers, on light and dark pages
 INK = "#010203"  # stands for the colour of the page's text
 FINE: dict[str, Any] = {"color": BLUE, "edgecolor": INK, "linewidth": 0.5}
 LATE: dict[str, Any] = {**FINE, "color": ORANGE, "hatch": "///"}
@@ -52,7 +52,7 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "ucl",
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
-_ONE_AT_A_TIME = Lock()  # a style is set for all threads
+_STYLE_LOCK = Lock()  # a style is set for all threads
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _ID, _USED = re.compile(r' id="([^"]+)"'), re.compile(r"#([\w.-]+)")
 
@@ -63,7 +63,7 @@ class Picture:
 
     Attributes:
         svg: an element for a page, with title and description.
-        title: what is to be seen.
+        title: what it shows.
         facts: the table, its header first.
     """
 
@@ -80,7 +80,7 @@ class Picture:
 
     @property
     def html(self) -> Html:
-        """The picture, and below it the folded table."""
+        """Return the picture, and below it the folded table."""
         head = element("summary", "The same as a table")
         header, *rows = self.facts
         more = [element("details", head, table(header, rows))] if rows else []
@@ -89,16 +89,16 @@ class Picture:
 
 
 def picture(draw: Callable[[Axes], None], height: float, title: str, description: str, facts: Sequence[Row]) -> Picture:
-    """What is drawn, whatever a user's matplotlibrc says; the same each time for the same facts.
+    """Draw a picture. The user's matplotlibrc has no effect, and the same facts give the same picture.
 
     Args:
-        draw: draws on axes that are there.
+        draw: draws on the axes.
         height: in inches; the width is :data:`WIDTH`.
-        title: what is to be seen.
+        title: what it shows.
         description: how it is drawn, for screen readers.
         facts: the table that says the same, its header first.
     """
-    with _ONE_AT_A_TIME, style.context(["default", _STYLE]):
+    with _STYLE_LOCK, style.context(["default", _STYLE]):
         figure, svg = Figure(figsize=(WIDTH, height), layout="constrained"), io.StringIO()
         draw(figure.subplots())
         figure.savefig(svg, format="svg", transparent=True, metadata=_NO_METADATA)
@@ -106,12 +106,12 @@ def picture(draw: Callable[[Axes], None], height: float, title: str, description
 
 
 def beside(axes: Axes, right: float, row: float, word: str) -> None:
-    """A word beside the right end of a bar."""
+    """Write a word beside the right end of a bar."""
     axes.annotate(word, (right, row), xytext=(4, 0), textcoords="offset points", va="center")
 
 
 def whole_numbers(axes: Axes, most: int = 10) -> None:
-    """Let the axis that goes up count in whole numbers, with commas at the thousands."""
+    """Label the vertical axis with whole numbers, with commas at the thousands."""
     axes.yaxis.set_major_locator(MaxNLocator(nbins=most, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
@@ -134,9 +134,10 @@ SHORT = 3 * DAY
 
 
 def timeline(statuses: Sequence[Status]) -> Picture:
-    """Each certificate's validity as a bar, with the moment from which its renewal is due; the next to end first.
+    """Draw each certificate's validity as a bar, with the moment when its renewal becomes due.
 
-    Of a large fleet those that end first are shown. A connection without a certificate has no bar.
+    Certificates that end first come first, and in a large fleet only these are shown. A connection without a
+    certificate has no bar.
     """
     dated = sorted(_dated(statuses), key=lambda status: (status[1].not_after, status[0].name))
     shown = dated[:MOST_BARS]
@@ -169,7 +170,7 @@ def timeline(statuses: Sequence[Status]) -> Picture:
 
 
 def due_dates(statuses: Sequence[Status]) -> Picture:
-    """How many connections become due when: what is overdue stands left of now."""
+    """Draw a histogram of due dates. Overdue connections are left of now."""
     waits = [due.at - status.now for status, _, due in _dated(statuses)]
     unit, steps = scale(waits)
     values = [steps(wait) for wait in waits]
@@ -195,11 +196,11 @@ def due_dates(statuses: Sequence[Status]) -> Picture:
 
 
 def renewals(years: Mapping[str, Any], days: tuple[float, float] | None = None) -> Picture:
-    """Simulated years below each other, to one scale.
+    """Draw simulated years below each other, to one scale.
 
     Args:
         years: years as :mod:`ucl_helpers.fleet.simulation` makes them, by a name for each.
-        days: which stretch to show, hour by hour; None for all of it, by day: the renewals in its busiest hour.
+        days: first and last day to show, hour by hour; None to show for each day the renewals in its busiest hour.
     """
     top = max(year.peak for year in years.values()) or 1
 
@@ -212,7 +213,7 @@ def renewals(years: Mapping[str, Any], days: tuple[float, float] | None = None) 
             panel.stairs(values, edges, fill=True, color=BLUE, edgecolor=INK, linewidth=0.3)
             panel.set(ylim=(0, 1.05 * top), xlim=(edges[0], edges[-1]))
             marks = _mark(panel, year.fleet)
-            panel.set_title(_busiest(label, year) + (f" ({'; '.join(marks)})" if marks else ""))
+            panel.set_title(f"{label}: {year.peak:,} in the busiest hour" + (f" ({'; '.join(marks)})" if marks else ""))
             whole_numbers(panel, most=4)
             panel.grid(axis="y")
         panels[-1].set_xlabel("day of the year")
@@ -226,7 +227,7 @@ def renewals(years: Mapping[str, Any], days: tuple[float, float] | None = None) 
 
 
 def _stretch(year: Any, days: tuple[float, float] | None) -> tuple[Sequence[float], list[float]]:
-    """By day for all of it, by hour for some days: the values, and where each begins and the last ends, in days."""
+    """Return the values, by day or for some days by hour, and in days where each begins and where the last ends."""
     if days is None:
         return year.days, list(range(len(year.days) + 1))
     first, last = (int(day * 24) for day in days)
@@ -235,7 +236,7 @@ def _stretch(year: Any, days: tuple[float, float] | None) -> tuple[Sequence[floa
 
 
 def _counted(values: Sequence[float], edges: Sequence[float]) -> list[Row]:
-    """How many values lie from each edge to the next, where there are any."""
+    """Count the values from each edge to the next; leave out empty bins."""
     rows: list[Row] = []
     for low, high in pairwise(edges):
         number = sum(low <= value < high or value == high == edges[-1] for value in values)
@@ -243,12 +244,8 @@ def _counted(values: Sequence[float], edges: Sequence[float]) -> list[Row]:
     return rows
 
 
-def _busiest(label: str, year: Any) -> str:
-    return f"{label}: {year.peak:,} in the busiest hour"
-
-
 def _mark(panel: Axes, fleet: Any) -> list[str]:
-    """Draw outages and the limit; returns what says how they look."""
+    """Draw outages and the limit, and return their legend."""
     for at, length in fleet.outages:
         panel.axvspan(at / DAY, (at + length) / DAY, color=GREY, alpha=0.4, hatch="xx", linewidth=0)
     if fleet.per_hour:
@@ -257,7 +254,7 @@ def _mark(panel: Axes, fleet: Any) -> list[str]:
 
 
 def _dated(statuses: Sequence[Status]) -> list[tuple[Status, Validity, Due]]:
-    """Those with a certificate, with its dates."""
+    """Return the connections that have a certificate, with its dates."""
     return [
         (status, status.validity, status.due)
         for status in statuses
@@ -271,7 +268,7 @@ def _of(shown: int, there: int) -> str:
 
 
 def scale(lengths: Sequence[timedelta]) -> tuple[str, Callable[[timedelta], float]]:
-    """The unit that suits them, and what turns a length into it: in steps that are too small to be seen."""
+    """Return a suitable unit, and a function that converts a length to it, rounded below what can be seen."""
     longest = max(map(abs, lengths), default=DAY)
     name, unit = ("hours", HOUR) if longest < SHORT else ("days", DAY)
     digits = 2 - math.floor(math.log10(max(longest / unit, 1)))
@@ -298,9 +295,9 @@ class Kept:
 
 
 def history(connection: Connection, clock: Clock = utc_now) -> Picture:
-    """The generations that are kept, oldest first, each with its validity; of many the newest.
+    """Draw the validity of each generation that is kept, oldest first. Of many, only the newest are drawn.
 
-    Read from disk, without a lock; keys are not looked at.
+    It reads the disk without a lock, and reads no keys.
     """
     now = clock()
     kept = list(_kept(connection, now))[-MOST:]

@@ -1,7 +1,7 @@
-"""HTML that is safe by construction: what is not made here is escaped, since some of it came over the wire. Pure.
+"""Make HTML that is safe: every text that this module did not make is escaped, since some come from a server. Pure.
 
-Colours are a pair of ground and text that can be read in a light and in a dark theme; what they mean is also said by a
-sign and a word. All else takes its colour from the page.
+Coloured parts have a background and a text colour that are readable in a light and in a dark theme. A sign and a word
+say the same as the colour. Everything else takes its colour from the page.
 """
 
 import re
@@ -30,24 +30,24 @@ _MOODS: dict[str, Mood] = {
 
 
 class Html(str):
-    """Text that is HTML already, and escaped where it has to be."""
+    """Text that is HTML already and needs no escaping."""
 
     __slots__ = ()
 
 
 def element(tag: str, *content: str, **attributes: str) -> Html:
-    """An element; content that is not :class:`Html` is escaped, and so are attributes (``aria_label``, ``class_``)."""
+    """Return an element. Attributes (``aria_label``, ``class_``) and content that is not :class:`Html` are escaped."""
     named = "".join(f' {name.strip("_").replace("_", "-")}="{safe(value)}"' for name, value in attributes.items())
     return Html(f"<{tag}{named}>{joined(content)}</{tag}>")
 
 
 def joined(parts: Iterable[str]) -> Html:
-    """One after the other."""
+    """Join texts, and escape those that are not :class:`Html`."""
     return Html("".join(part if isinstance(part, Html) else safe(part) for part in parts))
 
 
 def safe(text: str) -> Html:
-    """The text as HTML shows it, with what cannot be printed as escapes."""
+    """Escape a text for HTML; characters that cannot be printed become backslash escapes."""
     return Html(escape(printable(text)))
 
 
@@ -64,16 +64,15 @@ def breakable(text: str) -> Html:
 
 
 def badge(word: str, mood: Mood | None = None) -> Html:
-    """A state in a word, with its sign and colours."""
+    """Return a state in a word, with its sign and colours."""
     sign, ground, ink = _SIGNS[mood or _MOODS.get(word, "neutral")]
     style = f"background:{ground};color:{ink};border-radius:0.7em;padding:0.1em 0.6em;white-space:nowrap"
     return element("span", f"{sign} {word}", style=style)
 
 
-def table(header: Row, rows: Sequence[Row], caption: str = "") -> Html:
-    """A table; a row's first cell names it, cells below ``status`` and ``state`` become badges."""
+def table(header: Row, rows: Sequence[Row]) -> Html:
+    """Return a table. The first cell of a row is its heading; cells below ``status`` and ``state`` become badges."""
     marked = [name in {"status", "state"} for name in header]
-    named = any(header)
 
     def line(row: Row) -> Html:
         first, *others = row
@@ -82,19 +81,15 @@ def table(header: Row, rows: Sequence[Row], caption: str = "") -> Html:
             cells.append(element("td", badge(cell) if is_state else breakable(cell), style=_CELL))
         return element("tr", *cells)
 
-    parts = [element("caption", caption, style="text-align:left;font-weight:600;color:inherit")] if caption else []
-    if named:
-        parts.append(
-            element("thead", element("tr", *(element("th", name, scope="col", style=_CELL) for name in header)))
-        )
-    parts.append(element("tbody", *map(line, rows)))
-    return element("table", *parts, style="border-collapse:collapse;margin:0.3em 0")
+    names = element("tr", *(element("th", name, scope="col", style=_CELL) for name in header))
+    head = [element("thead", names)] if any(header) else []
+    return element("table", *head, element("tbody", *map(line, rows)), style="border-collapse:collapse;margin:0.3em 0")
 
 
 def card(title: str, *content: str, state: Html | None = None) -> Html:
-    """A framed card: a title, a badge beside it, and what it holds. MathJax leaves it alone.
+    """Return a framed card with a title, a badge beside it, and content. MathJax ignores it.
 
-    A card that is wider than its place does not scroll by itself: its place does, which the keyboard reaches.
+    A card that is too wide does not scroll. The element around it does, and the keyboard can scroll that one.
     """
     head = element("div", element("b", title), " ", state or "", style="font-size:1.1em;margin-bottom:0.4em")
     style = f"border:{FAINT};border-radius:0.5em;padding:0.7em 1em;margin:0.3em 0;max-width:60em;min-width:min-content"

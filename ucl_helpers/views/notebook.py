@@ -20,12 +20,12 @@ MESSAGE_LENGTH = 200
 
 
 def failure(error: UCLError, connection: str = "") -> Outcome:
-    """An error as an outcome: what happened, what to do next, and its exit code."""
+    """Return an error as an outcome, with its message, its remedy and its exit code."""
     return Outcome("failed", connection or "this run").with_error(error)
 
 
 def attempt(act: Callable[..., Outcome], connection: Connection, **given: Any) -> Outcome:
-    """What came of something that may fail: its outcome, or its typed error as one, shown as if it had stopped us."""
+    """Call ``act``, and return its outcome, or its error as an outcome, so that the notebook goes on."""
     try:
         return act(connection, **given)
     except UCLError as error:
@@ -33,7 +33,7 @@ def attempt(act: Callable[..., Outcome], connection: Connection, **given: Any) -
 
 
 def broken(assertion: AssertionError) -> ChecksFailed:
-    """An assertion of a notebook that does not hold, as a typed error; of checks, those that failed are named."""
+    """Return a failed assertion of a notebook as a typed error, which names the checks that failed."""
     subject = assertion.args[0] if assertion.args else ""
     failed = [check for check in subject.checks if check.status == "failed"] if isinstance(subject, Checks) else []
     text = "; ".join(f"{check.name}: expected {check.expected}, found {check.found}" for check in failed) or str(
@@ -62,7 +62,7 @@ def begin(variables: MutableMapping[str, Any], connection: str = "") -> None:
 
 
 def report_errors(connection: str = "") -> None:
-    """From now on, let typed errors and broken assertions of this notebook show themselves before they stop it.
+    """Show each typed error and failed assertion of this notebook as a card before it stops the notebook.
 
     Only an error's name and text survive the kernel, so its exit code goes into an output. Outside of IPython this does
     nothing.
@@ -80,7 +80,7 @@ def report_errors(connection: str = "") -> None:
 
 @dataclass(frozen=True)
 class Wait:
-    """One line, or nothing."""
+    """A line that says what a cell waits for; empty when the wait is over."""
 
     text: str
 
@@ -91,14 +91,14 @@ class Wait:
 
 
 class Line:
-    """Shows each text in the same place, as long as one cell runs."""
+    """Shows each text in the same place while a cell runs."""
 
     def __init__(self, shell: Any) -> None:
         self._shell, self._cell = shell, -1
         self._handle: DisplayHandle | None = None
 
     def __call__(self, text: str) -> None:
-        """Show it, or let the line go."""
+        """Show a text; an empty text removes the line."""
         if self._cell == self._shell.execution_count and self._handle:
             self._handle.update(Wait(text))
         elif text:
@@ -106,6 +106,6 @@ class Line:
 
 
 def show_waits() -> None:
-    """From now on this notebook shows what it waits for. Outside of IPython this does nothing."""
+    """Show in this notebook what a cell waits for. Outside of IPython this does nothing."""
     if shell := get_ipython():
         listen(Line(shell))

@@ -1,4 +1,4 @@
-"""Where many connections stand, as one table."""
+"""Show the states of many connections as one table."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from ucl_helpers.models import Check
 from ucl_helpers.tables import Row, Tabular
 
 NAMED = 5
-_FALLS_SHORT: dict[str, tuple[Literal["warning", "failed"], set[str]]] = {
+_STATES_THAT_FAIL: dict[str, tuple[Literal["warning", "failed"], set[str]]] = {
     "readable": ("failed", {"damaged", "settings not usable"}),
     "let in": ("warning", {"expired", "not yet valid", "revoked", "not established"}),
     "not due": ("warning", {"due"}),
@@ -21,14 +21,14 @@ _FALLS_SHORT: dict[str, tuple[Literal["warning", "failed"], set[str]]] = {
 
 @dataclass(frozen=True)
 class Overview(Tabular):
-    """Connections, each with its state, its dates, and what else is to be known of it."""
+    """Connections, each with its state, its dates, and its problems."""
 
     statuses: Sequence[Status]
 
     header: ClassVar[Row] = ("connection", "state", "valid to", "renewal due", "besides")
 
     def caption(self) -> str:
-        """How many there are, by state."""
+        """Return the number of connections in each state."""
         states = Counter(status.state for status in self.statuses).most_common()
         practice = (
             " (sandbox, for practice)" if self.statuses and all(status.sandbox for status in self.statuses) else ""
@@ -36,23 +36,23 @@ class Overview(Tabular):
         return f"Connections: {', '.join(f'{number} {state}' for state, number in states) or 'none'}{practice}"
 
     def rows(self) -> list[Row]:
-        """One row a connection."""
+        """Return one row for each connection."""
         return [_row(status) for status in self.statuses]
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """That all can be read; that UCL lets them in and none is due, as warnings."""
-        return tuple(self._check(name, *short) for name, short in _FALLS_SHORT.items())
+        """Check that all can be read, that UCL accepts them, and that none is due. The last two are warnings."""
+        return tuple(self._check(name, *failing) for name, failing in _STATES_THAT_FAIL.items())
 
     def _check(self, name: str, status: Literal["warning", "failed"], states: set[str]) -> Check:
-        short = [status.name for status in self.statuses if status.state in states]
-        more = f" and {len(short) - NAMED} more" if len(short) > NAMED else ""
-        result = f"not {', '.join(short[:NAMED])}{more}" if short else f"all {len(self.statuses)}"
-        return Check(name, status if short else "ok", "all", result)
+        names = [status.name for status in self.statuses if status.state in states]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        result = f"not {', '.join(names[:NAMED])}{more}" if names else f"all {len(self.statuses)}"
+        return Check(name, status if names else "ok", "all", result)
 
 
 def overview(connections: Iterable[Connection], clock: Clock = utc_now) -> Overview:
-    """Look at connections: from disk, without a lock and without a call; damage is told, not raised."""
+    """Read the states of connections from disk, without a lock and without a call. Damage is shown, not raised."""
     return Overview(tuple(status_of(connection, clock) for connection in connections))
 
 

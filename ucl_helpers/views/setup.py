@@ -1,4 +1,4 @@
-"""Is everything here that the notebooks need?"""
+"""Check that a machine has everything that the notebooks need."""
 
 import fcntl
 import os
@@ -24,14 +24,14 @@ from ucl_helpers.wire.proxy import proxy_variable
 NEEDED = ("cryptography", "requests", "papermill", "jupyterlab", "ipywidgets")
 OLDEST = (3, 11)
 WRITTEN, FAR = datetime(2026, 11, 1, tzinfo=UTC), datetime(2056, 11, 1, tzinfo=UTC)
-"""No clock that is right can be before this was written, or be used for it thirty years later."""
+"""A clock before the first date or after the second one is wrong."""
 
 
 def check_setup(home: str | Path | None = None, clock: Clock = utc_now) -> Checks:
     """Check Python, the clock, OpenSSL, the packages, the home folder and proxies. It makes no network calls.
 
     Args:
-        home: where connections lie; None or empty for ``UCL_HOME`` or the user's data folder.
+        home: the home folder; None or empty for ``UCL_HOME`` or the user's data folder.
         clock: our clock, aware, UTC.
     """
     return Checks(tuple(_look(Home(home), clock())))
@@ -49,7 +49,7 @@ def _look(home: Home, now: datetime) -> Iterator[Check]:
         installed = _version(package)
         yield Check(package, "ok" if installed else "warning", "installed", installed or advice)
     folder = home.path
-    with suppress(OSError):  # it may not be looked for: then it cannot be written either
+    with suppress(OSError):  # a parent folder may be unreadable; then it is not writable either
         folder = next(path for path in (home.path, *home.path.parents) if path.exists())
     writable = os.access(folder, os.W_OK | os.X_OK) and folder.is_dir()
     try:
@@ -72,7 +72,7 @@ def _version(package: str) -> str:
 
 
 def _locks(folder: Path) -> str:
-    """Why ``flock`` does not work there, or nothing; tried on a file without a name. ``ucl doctor`` tries more."""
+    """Return why ``flock`` does not work in a folder, or an empty text. ``ucl doctor`` tests more."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

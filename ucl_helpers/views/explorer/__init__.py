@@ -1,4 +1,4 @@
-"""The explorer: a connection and its renewal to click through, in JupyterLab, Notebook 7 and Voilà.
+"""Show a connection and its renewal to click through, in JupyterLab, Notebook 7 and Voilà.
 
 ::
 
@@ -12,7 +12,7 @@ replaces its own practice connection, if that is damaged or belongs to a sandbox
 
 Voilà asks for no password by default, so every user of the machine can press the buttons. Start it with ``--token``.
 
-It is a layer of its own, above all the others but `cli`, since it shows all of them.
+It is a separate layer above all others except `cli`, because it shows all of them.
 """
 
 from ucl_helpers.extras import missing_for

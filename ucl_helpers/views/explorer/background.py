@@ -1,10 +1,10 @@
-"""What takes time is done in a thread, one thing after the other, so that no call blocks the page.
+"""Run slow actions in a thread, one after the other, so that no call blocks the page.
 
-While something is done, its controls are off and a line says what is waited for. Errors are shown in the place of a
-result, and what failed can be tried again.
+During an action the controls are off, and a line says what the action waits for. An error is shown in place of the
+result, and the user can try the action again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from threading import Event, Lock
@@ -25,63 +25,66 @@ May = Callable[[], bool]
 
 
 def always() -> bool:
-    """For a control that is off only while something is done."""
+    """Allow a control at any time except during an action."""
     return True
 
 
 class Pane(HTML):
-    """A place for results: what there was before makes way."""
+    """A place for results. New results replace earlier ones."""
 
     def fill(self, act: Act, name: str = "") -> UCLError | None:
-        """Show what ``act`` returns, or the error that it raises, as of the connection ``name``; returns the error."""
+        """Show what ``act`` returns, or the error that it raises for the connection ``name``; return the error."""
         try:
             self.show(act())
         except UCLError as error:
             self.show(failure(error, name))
             return error
         except BaseException:
-            self.show()  # what was said meanwhile is true no longer
+            self.show()  # the text shown so far is no longer true
             raise
         return None
 
     def show(self, *results: object) -> None:
         """Show results, one below the other."""
-        shown = joined(_html(result) for result in _flat(results))
-        self.value = element("div", shown, style="line-height:1.45") if shown else ""  # widgets' own is for one line
+        flat = [part for result in results for part in (result if isinstance(result, list) else [result])]
+        shown = joined(map(_html, flat))
+        self.value = (
+            element("div", shown, style="line-height:1.45") if shown else ""
+        )  # the default of widgets suits one line only
 
 
 class Work:
-    """One thread, the line that says what it does, and the controls that are off meanwhile."""
+    """A thread, the line that says what it does, and the controls that are off during an action."""
 
     def __init__(self) -> None:
         self.line = HTML(layout=Layout(min_height="2em"))
-        self.after: Act = always  # looks at what has changed, once something has been done
+        self.after: Act = always  # called after each action, to show what has changed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explorer")
         self._controls: dict[Any, May] = {}
-        self._done = 0  # how much: who watches the page sees by it that something has come to its end
+        self._done = 0  # number of actions that have ended; the page shows it to tests
         self._changing = Lock()
         self._idle = Event()
         self._idle.set()
         self._say("")
 
     def button(self, text: str, what: str, act: Act, may: May = always, **options: Any) -> Button:
-        """A button that has ``act`` done; ``what`` says so meanwhile."""
+        """Return a button that runs ``act``; the line shows ``what`` during the action."""
         button = Button(description=text, layout=Layout(width="auto"), **options)
         button.on_click(lambda _: self.do(what, act, button))
         return self.control(button, may)
 
     def control(self, control: Any, may: May = always) -> Any:
-        """Something that is off while anything is done, and whenever it ``may`` not be used."""
+        """Register a control that is off during each action, and whenever ``may`` returns False."""
         self._controls[control] = may
         return control
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is being done."""
+        """Whether no action runs."""
         return self._idle.is_set()
 
     def do(self, what: str, act: Act, pressed: Any = None) -> None:
-        """Have it done, unless something else is. What was ``pressed`` stays on, and keeps the keyboard's focus."""
+        """Run ``act`` unless another action runs. The control ``pressed`` stays on, and keeps the keyboard's focus."""
         with self._changing:
             if not self.is_idle:
                 return
@@ -93,10 +96,10 @@ class Work:
         self._thread.submit(copy_context().run, self._run, what, act).add_done_callback(self._ended)
 
     def settled(self, seconds: float | None = None) -> bool:
-        """Wait until nothing is done any more, so many seconds at most; False if something still is."""
+        """Wait until no action runs, so many seconds at most; return False if one still does."""
         if not self._idle.wait(seconds):
             return False
-        with self._changing:  # the controls are as they should be by now
+        with self._changing:  # the controls are up to date once this lock is free
             return True
 
     def _run(self, what: str, act: Act) -> None:
@@ -120,25 +123,16 @@ class Work:
         self.line.value = element("div", message, wrong, role="status", data_done=str(self._done))
 
 
-def _flat(results: Iterable[object]) -> Iterable[object]:
-    for result in results:
-        if isinstance(result, list | tuple):
-            yield from _flat(result)
-        else:
-            yield result
-
-
 def _html(result: object) -> str:
-    match result:
-        case Tabular():
-            return html_of(result)
-        case Picture():
-            return result.html
+    if isinstance(result, Tabular):
+        return html_of(result)
+    if isinstance(result, Picture):
+        return result.html
     return result if isinstance(result, Html) else str(result)
 
 
 def allowed(may: May) -> bool:
-    """What cannot even be looked at offers nothing to do; the panels tell why."""
+    """Return whether a control may be used; False if the connection cannot be read. The panels show the reason."""
     try:
         return may()
     except UCLError:

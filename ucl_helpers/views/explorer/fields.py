@@ -54,7 +54,7 @@ _CHANGES = 0.4
 
 @dataclass(frozen=True)
 class Form:
-    """What a field takes.
+    """The form of a text that a field accepts.
 
     Attributes:
         what: names it in messages, such as ``the path of a file``.

@@ -31,13 +31,13 @@ _WIDE = {"description_width": "8em"}
 
 
 class Chooser:
-    """What stands above all panels."""
+    """The part above all panels: the choice of a connection, practice, and the import from files."""
 
     def __init__(self, desk: Desk, work: Work, changed: Act) -> None:
         self.desk, self.work, self._changed = desk, work, changed
         self._names = work.control(Dropdown(description="Connection", style=_WIDE))
         self._names.observe(lambda change: self._choose(change["new"]), "value")
-        self._showing = False  # the choice is being changed by us
+        self._showing = False  # True while this class changes the choice itself
         look = work.button("Look again", "Looking.", self._nothing)
         practise = work.button("Practise", "Opening a connection for practice at the sandbox.", self._practise)
         practise.tooltip = "Open a practice connection at the sandbox on this machine"
@@ -54,14 +54,13 @@ class Chooser:
         self.widget = VBox([HBox([self._names, look, practise], layout=ROW), self._result, more])
 
     def refresh(self) -> None:
-        """The names that are there; the chosen one stays chosen if it can."""
+        """Show the names of all connections. The chosen one stays chosen if it still exists."""
         there = self.desk.home.names()
         if self.desk.name and self.desk.name not in there:
             self._result.show(element("p", f"{self.desk.name} is gone."))
             self.desk.name = ""
             self._changed()
-        options = [("choose one", ""), *((name, name) for name in there)]
-        self._show(options)
+        self._show([("choose one", ""), *((name, name) for name in there)])
 
     def _show(self, options: list[tuple[str, str]]) -> None:
         self._showing = True
@@ -76,7 +75,7 @@ class Chooser:
     def _choose(self, name: str) -> None:
         if self._showing or name == self.desk.name:
             return
-        if not self.work.is_idle:  # what is being done is done with the connection that it was begun with
+        if not self.work.is_idle:  # the running action belongs to the present connection
             self._show(list(self._names.options))
         else:
             self.desk.name = name
@@ -93,10 +92,11 @@ class Chooser:
         )
 
     def _import(self) -> None:
-        given = {name: field.value.strip() for name, field in self._fields.items()}
-        self._result.fill(lambda: self._imported(given.pop("name"), given))
+        self._result.fill(self._imported)
 
-    def _imported(self, name: str, given: dict[str, str]) -> object:
+    def _imported(self) -> object:
+        given = {name: field.value.strip() for name, field in self._fields.items()}
+        name = given.pop("name")
         if not name or not given["key_file"]:
             raise UsageError("Name and key are needed to import a connection.", remedy="Fill them in.")
         if Connection(self.desk.home, name).current is not None:
@@ -113,7 +113,7 @@ _PATIENCE = 2.0  # seconds
 
 
 class Explorer:
-    """Shows itself as widgets; where there are none, as the card of the connection."""
+    """The explorer. It shows widgets, or the card of the connection where widgets are not available."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk, self.work, at_sandbox = desk, Work(), Work()
@@ -127,16 +127,16 @@ class Explorer:
         self.work.do("Looking.", lambda: None)
 
     def status(self) -> Status:
-        """Where the connection stands that is chosen; raises UsageError if none is."""
+        """Read the state of the chosen connection; raise UsageError if none is chosen."""
         return self.desk.status()
 
     def settled(self, seconds: float | None = None) -> bool:
-        """Wait until nothing is being done, so many seconds at most; False if something still is."""
+        """Wait until no action runs, so many seconds at most; return False if one still does."""
         return self.work.settled(seconds) and self.faults.work.settled(seconds)
 
     def _refresh(self) -> None:
         """Refresh every panel, even if one of them fails."""
-        with ExitStack() as looks:  # it ends with its last
+        with ExitStack() as looks:  # calls each, in reverse order, even if one fails
             for look in (self.faults.look, *(panel.refresh for panel in reversed(self._panels)), self._chooser.refresh):
                 looks.callback(look)
 
@@ -146,19 +146,17 @@ class Explorer:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         del include, exclude
-        self.settled(_PATIENCE)  # what is shown at first has been looked at; a call that hangs holds no cell up
+        self.settled(_PATIENCE)  # first show real data, but do not wait for a call that hangs
         bundle, status = self.widget._repr_mimebundle_(), self.status() if self.desk.is_chosen else None
         shown = {"text/plain": str(status), "text/html": html_of(status)} if status else {}
         return {**bundle, **shown}
 
 
 def explore(connection: Connection | None = None, home: Home | None = None) -> Explorer:
-    """The explorer, in the last line of a cell.
+    """Return the explorer, which the last line of a cell shows.
 
     Args:
-        connection: the one to begin with; None to choose one in the page.
-        home: where connections lie, if none is given; None for ``UCL_HOME`` or the user's data folder.
+        connection: the connection to show first; None to choose one in the page.
+        home: the home folder if no connection is given; None for ``UCL_HOME`` or the user's data folder.
     """
-    if connection is not None:
-        return Explorer(Desk(connection.home, connection.name))
-    return Explorer(Desk(home or Home()))
+    return Explorer(Desk(connection.home, connection.name) if connection else Desk(home or Home()))

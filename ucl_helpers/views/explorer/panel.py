@@ -8,26 +8,26 @@ from ipywidgets import Layout, VBox
 from ucl_helpers.connection.status import Status, status_of
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError
-from ucl_helpers.views.explorer.background import Work
+from ucl_helpers.views.explorer.background import Pane, Work
 from ucl_helpers.views.markup import Html, element
 
 ROW = Layout(flex_flow="row wrap", align_items="center")
-"""How widgets stand beside each other, or below where there is no room."""
+"""Puts widgets beside each other, and on further lines if there is no room."""
 
 
 @dataclass
 class Desk:
-    """The home folder, and which connection is looked at."""
+    """The home folder, and the name of the connection that is shown."""
 
     home: Home
     name: str = ""
 
     @property
     def connection(self) -> Connection:
-        """It.
+        """The chosen connection.
 
         Raises:
-            UsageError: none is chosen, or it is gone.
+            UsageError: none is chosen, or it no longer exists.
         """
         if not self.name:
             raise UsageError("No connection is chosen.", remedy="Choose one above, practise, or import one.")
@@ -35,16 +35,16 @@ class Desk:
 
     @property
     def is_chosen(self) -> bool:
-        """Whether one is."""
+        """Whether a connection is chosen."""
         return bool(self.name)
 
     def status(self) -> Status:
-        """Where it stands."""
+        """Read the state of the chosen connection from disk."""
         return status_of(self.connection)
 
 
 def hooks_to_run(status: Status) -> Html:
-    """That hooks wait, and where they are run; nothing if none does."""
+    """Say which hooks are pending and where to run them; return empty HTML if there are none."""
     names = ", ".join(status.pending_hooks)
     return element("p", f"Hooks to be run: {names}. Run them on the tab Pending.") if names else Html()
 
@@ -56,14 +56,17 @@ class Panel:
 
     def __init__(self, desk: Desk, work: Work) -> None:
         self.desk, self.work = desk, work
+        self._pane, self._outcome = Pane(), Pane()
         self.widget = VBox(self.parts())
 
     def parts(self) -> list[Any]:
-        """Its widgets, from top to bottom."""
+        """Return the widgets of the panel, from top to bottom."""
         raise NotImplementedError
 
     def refresh(self) -> None:
-        """Show what is so by now; called in the thread of the work, after anything was done."""
+        """Show the present state. It is called in the worker thread after each action."""
 
     def changed(self) -> None:
-        """Another connection is chosen: what was shown of the one before goes."""
+        """Clear what the panel shows of a connection, because another one is chosen."""
+        self._pane.show()
+        self._outcome.show()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ipywidgets import Dropdown, HBox, Layout
+from ipywidgets import Button, Dropdown, HBox, Layout
 
 from ucl_helpers import practice
 from ucl_helpers.connection.status import Status
@@ -20,43 +20,37 @@ from ucl_helpers.views.markup import Html, card, element, table
 
 
 class Overview(Panel):
-    """Where the connection stands, and the certificate in use."""
+    """The state of the connection, and the certificate in use."""
 
     title: ClassVar[str] = "Overview"
 
     def parts(self) -> list[Any]:
-        """One pane."""
-        self._pane = Pane()
+        """Return one pane."""
         return [self._pane]
 
     def refresh(self) -> None:
-        """Status and certificate; of what is not established, the status alone."""
+        """Show status and certificate, or the status alone if the connection is not established."""
         self._pane.fill(self._seen, self.desk.name)
-
-    def changed(self) -> None:
-        """What another connection was like goes."""
-        self._pane.show()
 
     def _seen(self) -> list[object]:
         status = self.desk.status()
-        readable = status.validity is not None
-        return [status, *([certificate(self.desk.connection.require_current().certificate)] if readable else [])]
+        if status.validity is None:
+            return [status]
+        return [status, certificate(self.desk.connection.require_current().certificate)]
 
 
 class Past(Panel):
-    """The generations that are kept, and the way back to one of them: the undoing of an activation."""
+    """The generations that are kept, and a button that goes back to one of them."""
 
     title: ClassVar[str] = "History"
 
     def parts(self) -> list[Any]:
-        """The picture, then which generation to go back to."""
-        self._pane, self._outcome = Pane(), Pane()
+        """Return the picture, then the choice of a generation to go back to."""
         style = {"description_width": "initial"}
         chosen = Dropdown(description="Generation", style=style, layout=Layout(width="auto"))
         self._chosen = self.work.control(chosen, self._may)
-        button = self.work.button(
-            "Go back to it", "UCL is asked whether it accepts that certificate.", self._back, self._may
-        )
+        waits_for = "UCL is asked whether it accepts that certificate."
+        button = self.work.button("Go back to it", waits_for, self._back, self._may)
         hint = Pane()
         hint.show(
             element(
@@ -68,14 +62,13 @@ class Past(Panel):
         return [self._pane, hint, HBox([self._chosen, button], layout=ROW), self._outcome]
 
     def refresh(self) -> None:
-        """The picture and the choice; the chosen one stays chosen if it can, else it is the newest."""
+        """Show the picture and the choice. The chosen generation stays chosen if it still exists."""
         if self._pane.fill(self._seen, self.desk.name):
             self._offer([])
 
     def changed(self) -> None:
-        """The picture of another connection goes, and with it the way back."""
-        self._pane.show()
-        self._outcome.show()
+        """Clear the picture and the choice."""
+        super().changed()
         self._offer([])
 
     def _seen(self) -> Picture:
@@ -94,37 +87,31 @@ class Past(Panel):
         return bool(self._chosen.options)
 
     def _back(self) -> None:
-        self._outcome.fill(self._gone_back, self.desk.name)
+        def go_back() -> list[object]:
+            return [rollback(self.desk.connection, self._chosen.value), hooks_to_run(self.desk.status())]
 
-    def _gone_back(self) -> list[object]:
-        return [rollback(self.desk.connection, self._chosen.value), hooks_to_run(self.desk.status())]
+        self._outcome.fill(go_back, self.desk.name)
 
 
 class Pending(Panel):
-    """What is still to be done: a procedure under way, a next try after failures, hooks."""
+    """An interrupted procedure, failed attempts, and hooks that have not run."""
 
     title: ClassVar[str] = "Pending"
 
     def parts(self) -> list[Any]:
-        """What is pending, and the hooks to be run."""
-        self._pane, self._results = Pane(), Pane()
+        """Return what is pending, and a button that runs the hooks."""
         button = self.work.button("Run pending hooks", "Hooks are run.", self._run, self._may)
-        return [self._pane, HBox([button], layout=ROW), self._results]
+        return [self._pane, HBox([button], layout=ROW), self._outcome]
 
     def refresh(self) -> None:
-        """As the disk has it."""
+        """Show what is pending, read from disk."""
         self._pane.fill(lambda: _pending(self.desk.status()), self.desk.name)
-
-    def changed(self) -> None:
-        """What another connection has pending goes, and the results of its hooks."""
-        self._pane.show()
-        self._results.show()
 
     def _may(self) -> bool:
         return self.desk.is_chosen and bool(self.desk.status().pending_hooks)
 
     def _run(self) -> None:
-        self._results.fill(lambda: run_hooks(self.desk.connection), self.desk.name)
+        self._outcome.fill(lambda: run_hooks(self.desk.connection), self.desk.name)
 
 
 class Doctor(Panel):
@@ -133,26 +120,22 @@ class Doctor(Panel):
     title: ClassVar[str] = "Doctor"
 
     def parts(self) -> list[Any]:
-        """Two ways of looking, and what was found."""
-        self._pane = Pane()
-        whole = self.work.button("Look, and ask UCL", "Looking, and asking UCL.", self._look, self._may)
-        near = self.work.button("Look at this machine only", "Looking.", self._look_near, self._may)
+        """Return a button for each kind of diagnosis, and the last diagnosis."""
+
+        def button(text: str, waits_for: str, *, offline: bool) -> Button:
+            return self.work.button(text, waits_for, lambda: self._diagnose(offline=offline), self._may)
+
+        whole = button("Look, and ask UCL", "Looking, and asking UCL.", offline=False)
+        near = button("Look at this machine only", "Looking.", offline=True)
         hint = Pane()
         hint.show(element("p", "Looking changes nothing."))
         return [hint, HBox([whole, near], layout=ROW), self._pane]
 
-    def changed(self) -> None:
-        """The diagnosis of another connection goes."""
-        self._pane.show()
-
     def _may(self) -> bool:
         return self.desk.is_chosen
 
-    def _look(self) -> None:
-        self._pane.fill(lambda: diagnose(self.desk.connection), self.desk.name)
-
-    def _look_near(self) -> None:
-        self._pane.fill(lambda: diagnose(self.desk.connection, offline=True), self.desk.name)
+    def _diagnose(self, *, offline: bool) -> None:
+        self._pane.fill(lambda: diagnose(self.desk.connection, offline=offline), self.desk.name)
 
 
 def _pending(status: Status) -> Html:
@@ -207,21 +190,24 @@ class FaultsPanel(Panel):
     title: ClassVar[str] = "Faults"
 
     def parts(self) -> list[Any]:
-        """The choice of a scene, what is to be seen of it, and what has struck."""
+        """Return the choice of a scene, its description, and the faults that have struck."""
         scene = Dropdown(description="Fault", options=list(SCENES), style=_WIDE, layout=Layout(width="min(30em, 95%)"))
         self._scene = self.work.control(scene, self._may)
-        self._hint, self._pane = Pane(), Pane()
+        self._hint = Pane()
         self._own = self.work.control(Field("Plan", "http-503:0.5", PLAN, self._pane.show), self._may_own)
         self._scene.observe(lambda _: self._tell(), "value")
-        on = self.work.button("Switch on", "Switching on.", self._switch_on, self._may)
-        off = self.work.button("Switch all off", "Switching off.", self._switch_off, self._may)
+        on = self.work.button("Switch on", "Switching on.", lambda: self._change(self._own.value), self._may)
+        off = self.work.button("Switch all off", "Switching off.", lambda: self._change(""), self._may)
         look = self.work.button("See what struck", "Looking.", self._look, self._may)
         self._tell()
         buttons = HBox([on, off, look], layout=ROW)
         return [self._scene, self._hint, self._own, buttons, self.work.line, self._pane]
 
+    def changed(self) -> None:
+        """Keep what is shown: the faults are those of the home folder."""
+
     def look(self) -> None:
-        """See what has struck, unless something else is done here."""
+        """Show which faults have struck, unless this panel is busy."""
         self.work.do("Looking.", self._look, self._own)  # the user may be typing there
 
     def _tell(self) -> None:
@@ -232,7 +218,7 @@ class FaultsPanel(Panel):
         self._own.disabled = not allowed(self._may_own)
 
     def _may(self) -> bool:
-        """The faults are those of this home's sandbox; a connection may follow another one."""
+        """Return whether the chosen connection uses this home folder's sandbox."""
         if not self.desk.is_chosen or (ready := self.desk.connection.read_settings().sandbox) is None:
             return False
         own = self.desk.home.path / "sandbox" / "ready.json"
@@ -241,19 +227,15 @@ class FaultsPanel(Panel):
     def _may_own(self) -> bool:
         return self._may() and self._scene.value == OWN
 
-    def _switch_on(self) -> None:
-        self._pane.fill(lambda: _plan(practice.change_faults(self.desk.home, self._own.value)))
-
-    def _switch_off(self) -> None:
-        self._pane.fill(lambda: _plan(practice.change_faults(self.desk.home, "")))
+    def _change(self, plan: str | None) -> None:
+        self._pane.fill(lambda: _plan(practice.change_faults(self.desk.home, plan)))
 
     def _look(self) -> None:
         if allowed(self._may):
-            self._pane.fill(lambda: _plan(practice.change_faults(self.desk.home)))
+            self._change(None)
         else:
-            self._pane.show(
-                element("p", "Faults are for this home's sandbox: choose a connection that practises there.")
-            )
+            hint = "Faults are for this home's sandbox: choose a connection that practises there."
+            self._pane.show(element("p", hint))
 
 
 def _plan(faults: Mapping[str, Any]) -> Html:

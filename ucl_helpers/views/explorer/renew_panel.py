@@ -1,4 +1,4 @@
-"""A renewal, step by step: each button calls :class:`ucl_helpers.procedures.renewal.Renewal`, as in notebook 02."""
+"""Renew step by step. Each button calls :class:`ucl_helpers.procedures.renewal.Renewal`, as in notebook 02."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from ucl_helpers.views.notebook import failure
 
 @dataclass(frozen=True)
 class Step:
-    """A step: the method's name, its button, what it does in a sentence, what it sends, and what is said meanwhile."""
+    """A step: its method, its button, what it does in a sentence, what it sends, and the text shown meanwhile."""
 
     name: str
     label: str
@@ -70,7 +70,7 @@ class Steps(Panel):
     title: ClassVar[str] = "Renew"
 
     def parts(self) -> list[Any]:
-        """Above, what concerns all steps; then each with its button, its sentence, and what came of it."""
+        """Return the controls for all steps, then each step with its button, its sentence and its result."""
         self._renewal: Renewal | None = None
         self._done, self._offered = 0, ""
         self._panes = [Pane() for _ in STEPS]
@@ -93,7 +93,7 @@ class Steps(Panel):
         return [self._note, head, *(part for line in lines for part in line)]
 
     def take(self, number: int) -> bool:
-        """Do a step and show what came of it; True for no error."""
+        """Do a step and show its result; return whether it succeeded."""
         pane = self._panes[number]
         pane.show(*_sending(STEPS[number]))
         try:
@@ -113,9 +113,9 @@ class Steps(Panel):
 
     def refresh(self) -> None:
         """Show an interrupted renewal, and select its key length, since another length would start a new one."""
-        self._note.fill(self._left, self.desk.name)
+        self._note.fill(self._unfinished, self.desk.name)
 
-    def _left(self) -> object:
+    def _unfinished(self) -> object:
         if not self.desk.is_chosen or self._renewal is not None:
             return ""
         status = self.desk.status()
@@ -124,14 +124,14 @@ class Steps(Panel):
             return element("p", message, element("code", self.desk.connection.establish_command))
         if status.under_way is None:
             return ""
-        left = self.desk.connection.pending.read_state()
-        if left.id != self._offered:  # once: another length may be chosen then
-            self._offered = left.id
-            self._offer(left.bits)
+        pending = self.desk.connection.pending.read_state()
+        if pending.id != self._offered:  # only once, since the user may then choose another length
+            self._offered = pending.id
+            self._offer(pending.bits)
         return element("p", f"Under way is {status.under_way}. Step 1 looks at it and goes on from there.")
 
     def changed(self) -> None:
-        """The steps of another connection are still to be done."""
+        """Forget the renewal, because another connection is chosen."""
         self._drop()
         self._offer(0)
         self._offered = ""
@@ -175,13 +175,13 @@ class Steps(Panel):
     def _end(self) -> None:
         if self._renewal is not None:
             self._renewal.close()
-            self._offer(0)  # that of what was under way is not that of the next one
+            self._offer(0)  # the next renewal need not have the same key length
         self._renewal, self._done = None, 0
         for box in self._consent.values():
             box.value, box.layout.display = False, "none"
 
     def _offer(self, bits: int) -> None:
-        """The key lengths, ``bits`` among them and chosen; 0 for the connection's own."""
+        """Offer the key lengths and ``bits``, and select ``bits``; 0 stands for the connection's own setting."""
         is_listed = bits in dict(SIZES).values()
         with self._size.hold_sync():
             self._size.options = SIZES if is_listed else (*SIZES, (f"{bits} bits, as begun", bits))
