@@ -1,8 +1,8 @@
-"""``ucl doctor``: find out what is wrong with a connection, and the one command that repairs it.
+"""``ucl doctor``: find the faults of a connection, and for each the one command that repairs it.
 
-It examines from near to far: the home folder, the files, the identity in use, what runs have left, then the way to UCL
-and UCL's answer. It changes nothing, takes no lock and signs nothing. If one fault explains another, it reports only
-the first.
+It examines from near to far: the home folder, the files, the identity in use, traces of earlier runs, then the way to
+UCL and UCL's answer. It changes nothing, takes no lock and signs nothing. If one fault explains another, it reports
+only the first.
 """
 
 import os
@@ -33,11 +33,7 @@ IDENTITY: Checks = {
     "key at rest": on_disk.key_at_rest,
     "files": on_disk.consumer_files,
 }
-CERTIFICATE: Checks = {
-    "chain": on_disk.chain,
-    "validity": on_disk.validity,
-    "revocation": on_disk.revocation,
-}
+CERTIFICATE: Checks = {"chain": on_disk.chain, "validity": on_disk.validity, "revocation": on_disk.revocation}
 UNFINISHED: Checks = {
     "under way": unfinished.under_way,
     "one-time token": unfinished.one_time_token,
@@ -108,7 +104,7 @@ def _of_home(home: Home, *below: Path) -> list[Finding]:
 
 
 class _Examination:
-    """One pass over everything, in order."""
+    """One examination of a connection, from near to far."""
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection, self._clock = connection, clock
@@ -123,7 +119,7 @@ class _Examination:
         if disk.current is None:
             self._blocked = self._blocked or "identity in use"
         self._examine(IDENTITY, disk)
-        far = self._far(disk, offline=offline, seconds=seconds)
+        far = self._examine_way(disk, offline=offline, seconds=seconds)
         self._examine(CERTIFICATE, disk)
         self._blocked = unreadable
         self._examine(UNFINISHED, disk)
@@ -132,19 +128,19 @@ class _Examination:
     def _examine_folders(self) -> None:
         connection = self._connection
         self._findings += _of_home(connection.home, *connection.folders[1:])
-        self._look("connection folder", lambda: folders.connection_folder(connection))
+        self._examine_one("connection folder", lambda: folders.connection_folder(connection))
         if not folders.may(connection.location, os.R_OK | os.X_OK):
             self._blocked = self._first_failed() or "connection folder"
-        self._look("access", lambda: folders.access(connection))
-        self._look("secrecy", lambda: folders.secrecy(connection))
+        self._examine_one("access", lambda: folders.access(connection))
+        self._examine_one("secrecy", lambda: folders.secrecy(connection))
         if not self._blocked and folders.privacy(*connection.folders) is not None:
             self._blocked = self._first_failed() or "secrecy"
 
     def _examine(self, checks: Checks, disk: OnDisk) -> None:
         for name, check in checks.items():
-            self._look(name, partial(check, disk))
+            self._examine_one(name, partial(check, disk))
 
-    def _look(self, name: str, check: Callable[[], Finding]) -> None:
+    def _examine_one(self, name: str, check: Callable[[], Finding]) -> None:
         finding = skipped(f"see {self._blocked}").named(name) if self._blocked else examined(name, check)
         self._findings.append(finding)
         if name in NEEDED and finding.status == "failed":
@@ -154,7 +150,7 @@ class _Examination:
         every = (finding.name for finding in self._findings if finding.status == "failed")
         return next((name for name in every if not names or name in names), "")
 
-    def _far(self, disk: OnDisk, *, offline: bool, seconds: float) -> list[Finding]:
+    def _examine_way(self, disk: OnDisk, *, offline: bool, seconds: float) -> list[Finding]:
         """Examine the way to UCL and its answer; note UCL's clock, and whether it accepts the certificate."""
         why = f"see {self._blocked}" if self._blocked else "not called (--offline)" if offline else ""
         codes = {finding.name: finding.exit_code for finding in self._findings}
@@ -174,8 +170,7 @@ class _Examination:
         return list(unseen.values())
 
     def _attributed(self, finding: Finding) -> Finding:
-        """A refusal that something nearer explains is not another fault."""
+        """Skip a refusal that a fault of the certificate explains; return any other finding as it is."""
         why = self._first_failed(CERTIFICATE)
-        if why and finding.status == "failed" and finding.name == "client certificate":
-            return skipped(f"refused: see {why}").named(finding.name)
-        return finding
+        is_explained = why and finding.status == "failed" and finding.name == "client certificate"
+        return skipped(f"refused: see {why}").named(finding.name) if is_explained else finding

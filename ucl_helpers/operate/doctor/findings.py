@@ -88,32 +88,32 @@ class Diagnosis(Tabular):
 
     @property
     def worst(self) -> Finding:
-        """The first finding that failed, else the first warning, else the first."""
+        """Return the first finding that failed, else the first warning, else the first."""
         return min(self.findings, key=lambda finding: SEVERITY[finding.status])
 
     @property
     def exit_code(self) -> int:
-        """That of the first finding that failed, or 0."""
+        """Return the exit code of the first finding that failed, or 0."""
         return self.worst.exit_code
 
     def caption(self) -> str:
-        """The name and the summary."""
+        """Return the name and the summary."""
         return f"{self.name}: {self.summary()}"
 
     def summary(self) -> str:
-        """The worst finding, in a word or two."""
+        """Return the worst finding in a few words."""
         worst = self.worst
         return "all is well" if SEVERITY[worst.status] == SEVERITY["ok"] else f"{worst.status}: {worst.name}"
 
     def rows(self) -> list[Row]:
-        """One row a finding."""
+        """Return a row for each finding."""
         return [(finding.name, finding.status, finding.found, finding.remedy) for finding in self.findings]
 
     def __str__(self) -> str:
         return _text(self)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the diagnosis for programs."""
         names = ("name", "status", "found", "remedy")
         findings = [dict(zip(names, row, strict=True)) for row in self.rows()]
         return {"name": self.name, "ok": self.ok, "exitCode": self.exit_code, "findings": findings}
@@ -136,23 +136,23 @@ class Diagnoses(Tabular):
 
     @property
     def exit_code(self) -> int:
-        """That of the first one that failed, or 0."""
+        """Return the exit code of the first diagnosis that failed, or 0."""
         return next((diagnosis.exit_code for diagnosis in self.diagnoses if not diagnosis.ok), 0)
 
     def caption(self) -> str:
-        """How many have what."""
-        bad = sum(not diagnosis.ok for diagnosis in self.diagnoses)
-        return f"{len(self.diagnoses)} looked at, {bad} failed"
+        """Return how many were examined, and how many failed."""
+        failures = sum(not diagnosis.ok for diagnosis in self.diagnoses)
+        return f"{len(self.diagnoses)} looked at, {failures} failed"
 
     def rows(self) -> list[Row]:
-        """The worst of each."""
+        """Return the worst finding of each diagnosis."""
         return [_row(diagnosis) for diagnosis in self.diagnoses]
 
     def __str__(self) -> str:
         return _text(self)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """For programs: each diagnosis, the home folder's first."""
+        """Return all diagnoses for programs, the home folder's first."""
         return [diagnosis.as_json() for diagnosis in self.diagnoses]
 
 
@@ -191,7 +191,7 @@ class Commands:
 
     @property
     def name(self) -> str:
-        """The connection's."""
+        """Return the connection's name."""
         return self.connection.name
 
     def ucl(self, *words: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""Examine folders: do they exist, who owns and can use them, who holds the lock, what does the file system offer?"""
+"""Examine folders: their existence, their owner and permissions, the lock, and the features of the file system."""
 
 import fcntl
 import os
@@ -42,8 +42,8 @@ def home_folder(home: Home) -> Finding:
     if problem := (_problem_of(path) if nearest == path else None) or privacy(path):
         return problem
     if nearest != path:
-        made = ok(f"ucl creates {path} when it needs it")
-        return made if may(nearest, os.W_OK | os.X_OK) else _problem_of(nearest) or made
+        creatable = ok(f"ucl creates {path} when it needs it")
+        return creatable if may(nearest, os.W_OK | os.X_OK) else _problem_of(nearest) or creatable
     disk = os.statvfs(path)
     free = disk.f_bavail * disk.f_frsize
     if free < ROOM or (disk.f_files and not disk.f_favail):
@@ -95,19 +95,18 @@ def access(connection: Connection) -> Finding:
     """Examine whether this user owns and can use everything below the connection's folder."""
     closed, foreign = list[Path](), list[Path]()
     owner, generations = _readers(connection).owner, connection.location / "generations"
-    for path, facts in _below(connection.location, closed):
-        # In a generation a file may be another user's whom the settings name, and nothing is written again.
-        is_folder, in_generation = stat.S_ISDIR(facts.st_mode), generations in path.parents
-        if facts.st_uid != os.geteuid() and not (in_generation and not is_folder and facts.st_uid == owner):
+    for path, facts in _entries_below(connection.location, closed):
+        is_folder = stat.S_ISDIR(facts.st_mode)
+        # A file of a generation is never written again, and may belong to another user whom the settings name.
+        is_final = generations in path.parents and not is_folder
+        if facts.st_uid != os.geteuid() and not (is_final and facts.st_uid == owner):
             foreign.append(path)
-        elif not may(
-            path, os.R_OK | (os.X_OK if is_folder else 0) | (0 if in_generation and not is_folder else os.W_OK)
-        ):
+        elif not may(path, os.R_OK | (os.X_OK if is_folder else 0) | (0 if is_final else os.W_OK)):
             closed.append(path)
     if foreign:
         return _foreign(foreign[0], connection.location)
     if closed:
-        return failed(f"this user has no access to {_some(closed)}", _tighten(connection), StorageFailed)
+        return failed(f"this user has no access to {_first_of(closed)}", _tighten(connection), StorageFailed)
     return ok("this user owns all files and can use them")
 
 
@@ -115,7 +114,7 @@ def secrecy(connection: Connection) -> Finding:
     """Examine whether only the readers in the settings can read secrets, and no other user can change a file."""
     secret, writable = list[Path](), list[Path]()
     named, only_us, generations = _readers(connection), access_to.Readers(), connection.location / "generations"
-    for path, facts in _below(connection.location, []):
+    for path, facts in _entries_below(connection.location, []):
         readers = named if generations in path.parents else only_us
         is_secret = stat.S_ISREG(facts.st_mode) and any(name in path.name for name in SECRETS)
         if is_secret and not readers.may_have(facts):
@@ -123,9 +122,9 @@ def secrecy(connection: Connection) -> Finding:
         elif facts.st_mode & WRITE:
             writable.append(path)
     if secret:
-        return failed(f"other users can read secrets: {_some(secret)}", _tighten(connection), SecretFound)
+        return failed(f"other users can read secrets: {_first_of(secret)}", _tighten(connection), SecretFound)
     if writable:
-        return failed(f"other users can change {_some(writable)}", _tighten(connection), StorageFailed)
+        return failed(f"other users can change {_first_of(writable)}", _tighten(connection), StorageFailed)
     return ok(f"keys are {named.mode:04o}, tokens 0600, and no other user can change anything")
 
 
@@ -221,7 +220,7 @@ def _user(number: int) -> str:
         return str(number)
 
 
-def _below(path: Path, closed: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+def _entries_below(path: Path, closed: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield everything below a folder except symlinks; add folders that this user cannot read to ``closed``."""
     for folder, folders, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
         for entry in (Path(folder, name) for name in [*folders, *names]):
@@ -242,7 +241,7 @@ def _json(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _some(paths: list[Path]) -> str:
+def _first_of(paths: list[Path]) -> str:
     return str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
 
 
@@ -266,7 +265,9 @@ def file_system(home: Home, *below: Path) -> Finding:
     folder = files.temporary(home.path / "doctor")
     folder.mkdir(mode=0o700)
     try:
-        lacking = {feature: problem for feature, attempt in _FEATURES.items() if (problem := _tried(attempt, folder))}
+        lacking = {
+            feature: problem for feature, attempt in _FEATURES.items() if (problem := _problem_with(attempt, folder))
+        }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     problem = f"on {home.path}: {', '.join(f'no {feature} ({why})' for feature, why in lacking.items())}"
@@ -279,7 +280,7 @@ def file_system(home: Home, *below: Path) -> Finding:
     return ok(f"it supports {', '.join(_FEATURES)}")
 
 
-def _tried(attempt: Callable[[Path], str], folder: Path) -> str:
+def _problem_with(attempt: Callable[[Path], str], folder: Path) -> str:
     try:
         return attempt(folder)
     except OSError as error:
@@ -337,10 +338,10 @@ def local_locks(path: Path, table: Path = Path("/proc/self/mountinfo")) -> str:
     except OSError:
         return ""
     mounts = [(*mount.split(" ")[4:6], *source.split(" ")) for mount, source in lines if source]
-    above = [mount for mount in mounts if path.is_relative_to(mount[0].replace("\\040", " "))]
-    if not above:
+    parents = [mount for mount in mounts if path.is_relative_to(mount[0].replace("\\040", " "))]
+    if not parents:
         return ""
-    _, options, kind, _, more = max(above, key=lambda mount: len(mount[0]))[:5]
+    _, options, kind, _, more = max(parents, key=lambda mount: len(mount[0]))[:5]
     local = _LOCAL & {*options.split(","), *more.split(",")}
     return min(local, default="") if kind.startswith("nfs") else ""
 

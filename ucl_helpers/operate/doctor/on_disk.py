@@ -82,7 +82,7 @@ class OnDisk:
 
     @property
     def identity(self) -> Generation:
-        """The generation in use; one without files if there is none."""
+        """Return the generation in use, or one without files if there is none."""
         return self.current or Generation(self.connection.location / "current")
 
     def _server_ca(self) -> Path | None:
@@ -157,14 +157,14 @@ def references(disk: OnDisk) -> Finding:
         return skipped("see settings")
     exported = [str(disk.settings.exports[name] or "") for name, export in exports.EXPORTS.items() if export.opens]
     named = (disk.settings.key_passphrase, *exported, *disk.settings.notices.urls)
-    there = list(_files_behind(named))
-    if ours := [path for path, facts in there if facts.st_uid == os.geteuid() and facts.st_mode & 0o077]:
+    referred = list(_files_behind(named))
+    if ours := [path for path, facts in referred if facts.st_uid == os.geteuid() and facts.st_mode & 0o077]:
         return warning(f"other users can read {', '.join(map(str, ours))}", shell("chmod", "go=", *ours))
-    if foreign := [path for path, facts in there if facts.st_uid != os.geteuid() and facts.st_mode & 0o007]:
+    if foreign := [path for path, facts in referred if facts.st_uid != os.geteuid() and facts.st_mode & 0o007]:
         problem = f"every user can read {', '.join(map(str, foreign))}"
         return warning(problem, "Ask their owner to make them readable only by you or your group.")
-    closed = ", ".join(str(path) for path, _ in there)
-    return ok(f"closed to others: {closed}" if there else "the settings refer to no file")
+    closed = ", ".join(str(path) for path, _ in referred)
+    return ok(f"closed to others: {closed}" if referred else "the settings refer to no file")
 
 
 def _files_behind(names: Iterable[str | None]) -> Iterator[tuple[Path, os.stat_result]]:
@@ -252,9 +252,8 @@ def key_at_rest(disk: OnDisk) -> Finding:
     if in_plain := [place for place in places if _is_in_plain(place.path)]:
         names = ", ".join(place.path.name for place in in_plain)
         damaged = [place.path for place in in_plain if isinstance(place, Generation) and not place.is_readable]
-        remedy = (
-            shell("rm", "-r", *damaged) if len(damaged) == len(in_plain) else disk.commands.ucl("export", disk.name)
-        )
+        only_damaged = len(damaged) == len(in_plain)
+        remedy = shell("rm", "-r", *damaged) if only_damaged else disk.commands.ucl("export", disk.name)
         return failed(f"key_passphrase is set, but the key is not encrypted in {names}", remedy, SecretFound)
     return ok("encrypted, and key_passphrase opens it")
 
@@ -284,9 +283,9 @@ def consumer_files(disk: OnDisk) -> Finding:
         problem = f"the group that must read them cannot pass through {closed}"
         who = "g" if closed.stat().st_gid == readers.way else "o"
         return failed(problem, shell("chmod", f"{who}+x", closed), StorageFailed)
-    there = ", ".join(export.file for export in exports.EXPORTS.values() if (current.path / export.file).exists())
+    present = ", ".join(export.file for export in exports.EXPORTS.values() if (current.path / export.file).exists())
     who = " and ".join(filter(None, (chosen.owner or "us", chosen.group)))
-    return ok(f"for {who}, {chosen.mode:04o}; exports: {there or 'none'}")
+    return ok(f"for {who}, {chosen.mode:04o}; exports: {present or 'none'}")
 
 
 # -- the certificate, by UCL's clock if it is known --------------------------------------------------------------------

@@ -197,12 +197,7 @@ class Reach:
 
     def _ask(self, endpoint: Endpoint) -> Answer:
         with Client(
-            self.url,
-            endpoint,
-            ca_file=self.server_ca,
-            credentials=self.credentials,
-            retry=False,
-            deadline=self.seconds,
+            self.url, endpoint, ca_file=self.server_ca, credentials=self.credentials, retry=False, deadline=self.seconds
         ) as client:
             answer = client.call(CONFIGURATION)
         if answer.date is not None:
@@ -320,13 +315,11 @@ class IdentityReach(Reach):
 
     def _urls(self, configuration: Configuration) -> Finding:
         endpoint, facts = configuration.certificate_secured_connector_url, self._identity.facts
-        pairs = (
-            ("certificate endpoint", self.url, endpoint),
-            ("Director", facts.get("directorUrl"), configuration.director_url),
-        )
+        director = configuration.director_url
+        pairs = (("certificate endpoint", self.url, endpoint), ("Director", facts.get("directorUrl"), director))
         changed = "; ".join(
-            f"the {what} is {url} according to UCL, but {stored} here"
-            for what, stored, url in pairs
+            f"the {name} is {url} according to UCL, but {stored} here"
+            for name, stored, url in pairs
             if url and stored and url != stored
         )
         if another_host(endpoint, self.url, facts.get("acceptedHost")):
