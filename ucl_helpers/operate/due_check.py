@@ -24,13 +24,11 @@ class DueCheck:
     """Whether a connection needs a run.
 
     Attributes:
-        connection: its name.
         need: its work, or None.
         until: the moment (UTC) before which no run is needed; None if there is work.
         rule: the rule that sets this moment.
     """
 
-    connection: str
     need: Need | None
     until: datetime | None = None
     rule: str = ""
@@ -47,15 +45,15 @@ def check_due(connection: Connection, now: datetime) -> DueCheck:
         if (need := needs(status)) is not None:
             if need.wait_until:
                 raise_if_backing_off(connection, now)
-            return DueCheck(connection.name, need)
+            return DueCheck(need)
         # A reference that leads nowhere would stop the next renewal.
         generation_spec(connection.read_settings(), connection.name)
         due = connection.due(now)
     except Waiting:
         raise
     except UCLError as error:
-        return DueCheck(connection.name, Need("settings", error.message))
-    return DueCheck(connection.name, None, due.at, due.reason)
+        return DueCheck(Need("settings", error.message))
+    return DueCheck(None, due.at, due.reason)
 
 
 def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""The state of a home folder, and what to do next: what ``ucl`` prints without a command.
+"""The text that ``ucl`` prints without a command: the state of a home folder, and the next steps.
 
 It is read from disk, without a lock, a call, or a look at keys, which ``ucl doctor`` tries. Every command is whole and
 can be pasted into a shell; a word in capitals after a ``$`` is for the user to fill in.
@@ -126,16 +126,16 @@ def _steps(home: Home, statuses: Sequence[Status], now: datetime) -> Iterator[st
         calls = status.sandbox and step.action in {"renew", "finish", "establish"}
         why = f"{status.name}: {step.why}"
         yield from _practice(why, command) if calls else _advice(why, command)
-    some = Commands(Connection(home, statuses[0].name))
+    commands = Commands(Connection(home, statuses[0].name))
     if len(steps) > MOST:
-        yield from _advice(f"And {len(steps) - MOST} more:", some.ucl("status"))
+        yield from _advice(f"And {len(steps) - MOST} more:", commands.ucl("status"))
     if sum(step.action == "renew" for _, step in steps) > 1:
-        yield from _advice("All that are due, at once:", some.ucl("fleet", "renew"))
+        yield from _advice("All that are due, at once:", commands.ucl("fleet", "renew"))
     if not steps:
         at, name = min((status.due.at, status.name) for status in statuses if status.due)
         yield f"Nothing is to be done before {moment(at)}, when {name} is due."
         if statuses[0].sandbox:
-            yield from _practice("To see a renewal now", some.renew("--force"))
+            yield from _practice("To see a renewal now", commands.renew("--force"))
         if all(status.sandbox for status in statuses):
             yield from _real(home)
 

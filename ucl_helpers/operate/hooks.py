@@ -13,7 +13,7 @@ The law of this file:
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +40,7 @@ _LINES, _CHARACTERS, _OTHERS_WRITE = 5, 500, 0o022
 
 @dataclass(frozen=True)
 class HookResult:
-    """What one hook came to.
+    """The result of one hook.
 
     Attributes:
         name: as in the settings.
@@ -64,14 +64,14 @@ class HookResult:
         return f"{self.problem or 'done'} ({self.seconds:.1f} s)"
 
     def as_json(self) -> dict[str, Any]:
-        """For programs; what the hook printed is in its log."""
+        """Return the result for programs, without the output, which is in the hook's log."""
         facts = {"problem": self.problem or None, "exitCode": self.exit_code, "seconds": self.seconds}
         return {"name": self.name, "status": self.status, **facts}
 
 
 @dataclass(frozen=True)
 class HookResults(Tabular):
-    """What all hooks of a connection came to.
+    """The results of all hooks of a connection.
 
     Attributes:
         connection: its name.
@@ -94,12 +94,12 @@ class HookResults(Tabular):
 
     @property
     def failed(self) -> dict[str, str]:
-        """The hooks that failed, and why."""
+        """Return the hooks that failed, and why."""
         return {result.name: result.problem for result in self.results if result.status == "failed"}
 
     @property
     def error(self) -> HookFailed | None:
-        """The failures as an error without what the hooks printed; None when no hook failed."""
+        """Return the failures as an error, without the hooks' output; None if no hook failed."""
         if not (failed := self.failed):
             return None
         problems = "; ".join(f"{name}: {problem}" for name, problem in failed.items())
@@ -118,12 +118,12 @@ class HookResults(Tabular):
 
     @property
     def exit_code(self) -> int:
-        """13 when one failed."""
+        """Return 13 if a hook failed, else 0."""
         return HookFailed.exit_code if self.failed else 0
 
     @property
     def summary(self) -> str | None:
-        """All in one line; None when there is nothing to tell."""
+        """Return all results in one line; None if no hook was run."""
         parts = [f"{result.name}: {result}" for result in self.results if result.status != "not needed"]
         return "; ".join([*parts, *([f"busy: {self.busy} runs them"] if self.busy else [])]) or None
 
@@ -137,19 +137,16 @@ class HookResults(Tabular):
         return replace(outcome, facts=facts | {"hooks_failed": ", ".join(self.failed)}).with_error(error)
 
     def rows(self) -> list[Row]:
-        """One row for each hook, with the output of a failed one below its reason."""
-        return list(self._rows()) or [("none configured", "", "")]
-
-    def _rows(self) -> Iterator[Row]:
-        for result in self.results:
-            yield result.name, result.status, f"{result}\n{result.output}".rstrip()
+        """Return a row for each hook, with the output of a failed hook below its reason."""
+        rows: list[Row] = [(hook.name, hook.status, f"{hook}\n{hook.output}".rstrip()) for hook in self.results]
         if self.busy:
-            yield "", "busy", f"{self.busy} runs them; what it leaves to do, the next run does"
+            rows.append(("", "busy", f"{self.busy} runs them; what it leaves to do, the next run does"))
         if self.failed and self.logs:
-            yield "", "", f"what they printed is kept in {self.logs}"
+            rows.append(("", "", f"what they printed is kept in {self.logs}"))
+        return rows or [("none configured", "", "")]
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the results for programs."""
         return {
             "connection": self.connection,
             "generation": self.generation,
@@ -212,9 +209,8 @@ def _results(
     if not hooks or generation is None:
         return HookResults(connection.name)
     pending = {hook.name for hook in pending_for(connection, generation, hooks)}
-    shown = [
-        hook.name for hook in hooks if hook.name in ran or hook.name not in pending
-    ]  # another process has the rest
+    # Hooks that are pending and did not run here are left to another process.
+    shown = [hook.name for hook in hooks if hook.name in ran or hook.name not in pending]
     results = tuple(ran.get(name, HookResult(name, "not needed")) for name in shown)
     logs, search = str(connection.path / "hooks"), printable(os.environ.get("PATH", os.defpath))
     return HookResults(connection.name, generation.name, results, busy, logs, search)

@@ -39,7 +39,7 @@ Word = Literal["OK", "UNKNOWN", "WARNING", "CRITICAL"]
 EXIT_CODES: dict[Word, int] = {"OK": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
 SEVERITY: tuple[Word, ...] = ("OK", "UNKNOWN", "WARNING", "CRITICAL")
 WARNING_SHARE, CRITICAL_SHARE = 1 / 4, 3 / 4
-"""Of the time between due date and NotAfter: when so much has passed, somebody has to know."""
+"""Shares of the time between due date and NotAfter: when so much has passed, operators have to know."""
 MANY_FAILURES = 3
 _DAY = timedelta(days=1)
 
@@ -118,7 +118,7 @@ class Report:
 
     @property
     def whole(self) -> Verdict:
-        """All in one: the worst word and why, and what was measured of each."""
+        """Return one verdict for all: the worst word, its reason, and the measured values of each connection."""
         ranked = self._ranked()
         if len(ranked) == 1:
             return ranked[0]
@@ -126,13 +126,12 @@ class Report:
             return Verdict("UNKNOWN", "there are no connections to watch")
         bad = sum(verdict.word != "OK" for verdict in ranked)
         text = f"{bad} of {len(ranked)} need somebody: {ranked[0].text}" if bad else f"all {len(ranked)} are well"
-        return Verdict(
-            ranked[0].word, text, " ".join(filter(None, (verdict.measured for verdict in self.verdicts.values())))
-        )
+        measured = " ".join(filter(None, (verdict.measured for verdict in self.verdicts.values())))
+        return Verdict(ranked[0].word, text, measured)
 
     @property
     def exit_code(self) -> int:
-        """That of the worst word."""
+        """Return the exit code of the worst word."""
         return EXIT_CODES[self.whole.word]
 
     def __str__(self) -> str:
@@ -141,7 +140,7 @@ class Report:
         return "\n".join([first, *(f"{verdict.word} - {verdict.text}" for verdict in ranked if len(ranked) > 1)])
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the report for programs."""
         connections = {name: {"verdict": verdict.word, "text": verdict.text} for name, verdict in self.verdicts.items()}
         return {"verdict": self.whole.word, "exitCode": self.exit_code, "connections": connections}
 

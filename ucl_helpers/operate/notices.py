@@ -1,4 +1,4 @@
-"""What follows a procedure: pending hooks run, and operators are notified of failure and recovery.
+"""Complete a procedure: run pending hooks, and notify operators of failure and recovery.
 
 The command line, a fleet and ``ucl run`` call :func:`complete_run`, :func:`report_failure` or
 :func:`report_notebook_run` once the connection's lock is released. Notices go through apprise (extra ``notify``) to the
@@ -172,7 +172,7 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
 
 
 def is_critical(connection: Connection, error: UCLError, clock: Clock = utc_now) -> bool:
-    """Whether an outage, which is temporary, has lasted until the connection is critical."""
+    """Return whether an outage has lasted until the connection is critical."""
     if not isinstance(error, _OUTAGES):
         return False
     with suppress(UCLError):

@@ -2,8 +2,8 @@
 
 The program gets standard input from ``/dev/null``, the folder ``/``, a umask of 077, a session of its own (so that it
 has no terminal to ask at), only the environment that the caller passes, and no other open file. When its time is over,
-or this process is told to end, the program and its process group get SIGTERM and then SIGKILL. Programs that it leaves
-running when it ends by itself go on; they need an output of their own.
+or this process gets a signal to end, the program and its process group get SIGTERM and then SIGKILL. Programs that are
+still running when it ends by itself go on. They need an output of their own.
 """
 
 import errno
@@ -59,7 +59,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], limit: timedelta
     """Run a program, found by the ``PATH`` of ``environment``. A failure is in the result and is not raised.
 
     Raises:
-        SystemExit: this process was told to end (SIGTERM, SIGHUP). The program has ended by then.
+        SystemExit: this process got a signal to end (SIGTERM, SIGHUP). The program has ended by then.
     """
     with _signals_noted() as signals:
         completed = _run(command, environment, limit, signals)
@@ -120,7 +120,7 @@ class _Output:
                 self._selector.unregister(self._descriptor)
 
     def close(self) -> None:
-        """Close what waits for output."""
+        """Close the selector."""
         self._selector.close()
 
 
@@ -182,7 +182,7 @@ def explain(command: Sequence[str], search: str, failure: OSError | ValueError |
 
 
 def _obstacles(name: str, program: Path, failure: OSError) -> Iterator[str]:
-    """Yield what keeps a file from being run, the likeliest first."""
+    """Yield the reasons why a file cannot be run, the likeliest first."""
     if program.is_symlink() and not program.exists():
         yield "it is a symlink to a file that is not there"
     elif not program.exists():
@@ -215,22 +215,19 @@ def _why_it_failed(command: Sequence[str], program: Path | None, search: str, co
     text = _beginning(program)
     words = _interpreter(text)
     if program and words and _first_line(text).endswith(b"\r"):
-        return _to_convert(
-            program, "its first line ends with CR LF, as on Windows, and so does the name or option in it"
-        )
+        return _to_convert(program, f"{_FIRST_LINE}, and so does the name or option in it")
     by_env = bool(words) and Path(words[0]).name == "env"
     named = [word for word in words[by_env:] if not word.startswith("-")]
     if by_env and named and code in _NOT_FOUND and shutil.which(named[0], path=search) is None:
         return f"the interpreter {named[0]} that its first line names is {NOT_IN_PATH}"
-    # A script is the program itself, or what a shell is told to read.
+    # A script is the program itself, or an argument of a shell.
     scripts = [(program, named[0] if named else "")] if program else []
     scripts += [(Path(word), command[0]) for word in command[1:3] if word.startswith("/")]
     for path, reader in scripts:
         text, is_shell = _beginning(path), Path(reader).name.rstrip("0123456789.") in _SHELLS
         if is_shell and text.startswith(b"#!") and b"\r\n" in text:
-            return _to_convert(
-                path, "it has lines that end with CR LF, as on Windows, and a shell reads the CR as well"
-            )
+            problem = "it has lines that end with CR LF, as on Windows, and a shell reads the CR as well"
+            return _to_convert(path, problem)
         if code in _NOT_FOUND and encoding_of(text)[1]:
             return _to_save_as_utf8(path, text)
     return ""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from ucl_helpers.clock import Clock
 from ucl_helpers.connection.attempts import answered, remembered
@@ -92,6 +92,11 @@ def verify(pending: Pending, identity: Identity, urls: Sequence[str | None], now
     raise last
 
 
+def is_final(verdict: Verdict | None) -> TypeGuard[Verdict]:
+    """Return whether a certificate was revoked for certain, so that no outage explains its refusals."""
+    return verdict is not None and verdict.status == "revoked" and not verdict.may_pass
+
+
 def is_accepted(connection: "Connection", clock: Clock) -> bool:
     """Ask UCL whether it accepts the identity in use; one that is damaged, expired or revoked here is not asked about.
 
@@ -102,8 +107,7 @@ def is_accepted(connection: "Connection", clock: Clock) -> bool:
     current = connection.current
     if current is None or not current.is_readable or current.validity.not_after <= clock():
         return False
-    verdict = connection.verdicts().get(current.fingerprint)
-    if verdict is not None and verdict.status == "revoked" and not verdict.may_pass:
+    if is_final(connection.verdicts().get(current.fingerprint)):
         return False
     credentials, ca_file = current.credentials, current.server_ca
     try:
@@ -133,7 +137,7 @@ def require_not_accepted(connection: "Connection", clock: Clock) -> None:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the Director said to a certificate that the Connector refused.
+    """The Director's answer to a certificate that the Connector refused.
 
     Attributes:
         text: in words, a sentence without its end.
@@ -161,11 +165,10 @@ def ask_director(url: str | None, credentials: Credentials, ca_file: Path | None
     except UCLError as error:
         status = error.data.get("status") or 0
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            if proxy := error.data.get("through_proxy"):  # one that inspects TLS may answer like this forever
-                return Evidence(
-                    f"its Director at {url}, or the proxy {proxy} in its place, answers {status}", proof=True
-                )
-            return Evidence(f"its Director at {url} answers {status}", proof=True, status=status)
+            proxy = error.data.get("through_proxy")  # one that inspects TLS may answer like this forever
+            place = f", or the proxy {proxy} in its place," if proxy else ""
+            text = f"its Director at {url}{place} answers {status}"
+            return Evidence(text, proof=True, status=None if proxy else status)
         # A proxy's own answer, or a name that this machine cannot look up, says nothing of UCL.
         if isinstance(error, Unreachable) and not error.data.keys() & {"proxy", "proxy_status", "unresolved"}:
             return Evidence(f"its Director at {url} does not answer", proof=True)
@@ -220,7 +223,9 @@ def explain_refusal(
     not_after: datetime,
     now: datetime,
 ) -> UCLError:
-    """Return what a refusal means, by what the Director says and by how long UCL has refused; nothing is recorded.
+    """Return the error that a refusal stands for, by the Director's answer and the time since UCL first refused.
+
+    Nothing is recorded.
 
     Args:
         error: of the certificate endpoint.

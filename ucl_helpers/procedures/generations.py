@@ -123,7 +123,7 @@ def export(
 def encrypt_keys(connection: "Connection") -> None:
     """Encrypt every key that is stored in plain, if the settings want that.
 
-    To decrypt keys, or to change their passphrase, :func:`export` must be told the former passphrase.
+    To decrypt keys, or to change their passphrase, :func:`export` needs the former passphrase.
     """
     if connection.has_plain_keys():
         replaced, _ = _replace_keys(connection, no_passphrase)

@@ -215,7 +215,7 @@ def _ordered(
 
 
 def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether a certificate names this issuer and its signature verifies: CAs with new keys keep their names."""
+    """Return whether a certificate names this issuer and its signature verifies: CAs with new keys keep their names."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -224,12 +224,12 @@ def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def certificates_of(path: Path, passphrase: bytes | None = None) -> tuple[x509.Certificate, ...]:
-    """The certificates in a file of the user's; raises UsageError."""
+    """Return the certificates in a file of the user's; raises UsageError."""
     return certificates_in(_read(path), where=str(path), passphrase=passphrase)
 
 
 def usable_ca(path: Path) -> Path:
-    """The path in full of a CA file of the user's that TLS can load; raises UsageError."""
+    """Return the full path of a CA file of the user's that TLS can load; raises UsageError."""
     ca_certificates(_read(path), where=str(path))
     try:
         tls_context(path.expanduser(), None)

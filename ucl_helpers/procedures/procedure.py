@@ -141,7 +141,7 @@ class Procedure(ABC):
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """What the steps have returned so far, by their names, without what is outdated."""
+        """Return the results of the steps so far, by the steps' names, without outdated ones."""
         if self._outcome is None:
             self._drop_stale_results()
         return dict(self._results)
@@ -322,7 +322,7 @@ class Procedure(ABC):
         self.pending.update(clock_difference=ahead.total_seconds())
 
     def _server_now(self) -> datetime:
-        """The server's clock, by the ``Date`` of its last answer."""
+        """Return the server's time, by the ``Date`` of its last answer."""
         return self._clock() + timedelta(seconds=self.pending.read_state().clock_difference or 0.0)
 
     def _is_outdated(self, certificate: x509.Certificate) -> bool:
@@ -372,13 +372,7 @@ class Procedure(ABC):
             yield
         except (AuthenticationFailed, NotYetAccepted) as error:
             raise explain_refusal(
-                error,
-                self.connection,
-                credentials,
-                ca_file,
-                director=director,
-                not_after=not_after,
-                now=self._clock(),
+                error, self.connection, credentials, ca_file, director=director, not_after=not_after, now=self._clock()
             ) from None
         if not self.rehearsal:
             answered(self.connection)
@@ -391,15 +385,8 @@ class Procedure(ABC):
         configuration: Configuration = self._results["configuration"]
         verification: Verification = self._results["verify"]
         now = self._clock()
-        facts = generation_metadata(
-            self.kind,
-            configuration,
-            verification.url,
-            identity.fingerprint,
-            now=now,
-            previous=previous,
-            consented=True,
-        )
+        url, mark = verification.url, identity.fingerprint
+        facts = generation_metadata(self.kind, configuration, url, mark, now=now, previous=previous, consented=True)
         server_ca = self.pending.server_ca_pem()
         previous_url = self._base.facts.get("connectorUrl") if self._base and previous else None
         new = self.connection.install(self.pending.key(), identity.chain, identity.client_ca, server_ca, facts)

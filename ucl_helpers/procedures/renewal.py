@@ -31,6 +31,7 @@ from ucl_helpers.crypto import parse_subject, same_subject, subject_text
 from ucl_helpers.errors import CertificateRejected, HostChanged, Refused, SubjectChanged, UsageError
 from ucl_helpers.models import Configuration, Due, NotNeeded, Outcome
 from ucl_helpers.operations import CONFIGURATION
+from ucl_helpers.procedures.acceptance import is_final
 from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.tables import moment
 from ucl_helpers.urls import another_host, hostname
@@ -99,7 +100,7 @@ class Renewal(Procedure):
                 )
             need = needs(status_of(connection, clock, whole=False, pending=renewal.pending))
             verdict = connection.verdicts().get(current.fingerprint)
-            if verdict and verdict.status == "revoked" and not verdict.may_pass:
+            if is_final(verdict):
                 raise Refused(
                     f"The certificate of {connection.name} was revoked {moment(verdict.since)} and cannot be renewed.",
                     remedy=f"To come back: {connection.come_back(clock())}",
@@ -120,15 +121,14 @@ class Renewal(Procedure):
         try:
             answer = self._call(operation, variables)
         except CertificateRejected as error:
-            remedy = (
-                f"If it has expired or was revoked, establish the connection anew: {self.connection.establish_command}"
-            )
+            command = self.connection.establish_command
+            remedy = f"If it has expired or was revoked, establish the connection anew: {command}"
             raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
         self.connection.accepted(self.connection.require_current().fingerprint)
         return answer
 
     def _ask_whether_it_is_accepted(self) -> None:
-        """Ask UCL again about a certificate that it has refused, though nothing is due; raises what a refusal means."""
+        """Ask UCL again about a certificate that it has refused, though nothing is due. Raises if UCL still refuses."""
         attempts.raise_if_backing_off(self.connection, self._clock())
         try:
             self._ask_configuration(CONFIGURATION, {})
@@ -143,23 +143,17 @@ class Renewal(Procedure):
 
     def _call(self, operation: str, variables: Mapping[str, str]) -> Answer:
         current = self.connection.require_current()
-        director, end = self.connection.director_url, current.validity.not_after
-        with self._asking(current.credentials, current.server_ca, director, end):
-            return self._session().call(operation, variables)
+        ca_file, credentials = current.server_ca, current.credentials
+        with self._asking(credentials, ca_file, self.connection.director_url, current.validity.not_after):
+            if self._client is None:  # configuration and sign share one TLS connection
+                self._client = Client(self.connection.url, "certificate", ca_file=ca_file, credentials=credentials)
+            return self._client.call(operation, variables)
 
     def _fallback(self) -> Generation | None:
         base = self._previous
         if base is None or base.validity.not_after <= self._server_now():
             return None
         return None if base.fingerprint in self.connection.revoked() else base
-
-    def _session(self) -> Client:
-        """Return the TLS connection for configuration and sign, with the identity in use."""
-        if self._client is None:
-            current = self.connection.require_current()
-            ca = current.server_ca
-            self._client = Client(self.connection.url, "certificate", ca_file=ca, credentials=current.credentials)
-        return self._client
 
     def _known_url(self) -> str:
         return self.connection.url

@@ -40,7 +40,7 @@ from ucl_helpers.errors import (
 from ucl_helpers.keys import Credentials
 from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import REVOKE
-from ucl_helpers.procedures.acceptance import FIRST_MINUTES, explain_by_director
+from ucl_helpers.procedures.acceptance import FIRST_MINUTES, explain_by_director, is_final
 from ucl_helpers.tables import Row, Tabular, moment
 from ucl_helpers.urls import check_url
 from ucl_helpers.wire.client import Client
@@ -67,7 +67,7 @@ class ValidIdentities(Tabular, tuple[ValidIdentity, ...]):  # noqa: SLOT001
     header: ClassVar[Row] = ("SHA-256 fingerprint", "where", "valid to")
 
     def rows(self) -> list[Row]:
-        """One row each."""
+        """Return a row for each identity."""
         rows: list[Row] = [(identity.fingerprint, identity.where, moment(identity.not_after)) for identity in self]
         return rows or [("none", "", "")]
 
@@ -123,10 +123,8 @@ def require_consent(connection: Connection, confirm: str) -> None:
         UsageError: ``confirm`` is not its name, and it is not for practice.
     """
     if not connection.is_sandbox and confirm != connection.name:
-        raise UsageError(
-            f"Revoking {connection.name} cannot be undone.",
-            remedy=f"To confirm it, set confirm = {connection.name!r}.",
-        )
+        remedy = f"To confirm it, set confirm = {connection.name!r}."
+        raise UsageError(f"Revoking {connection.name} cannot be undone.", remedy=remedy)
 
 
 def revoke(connection: Connection, *, everything: bool = False, clock: Clock = utc_now) -> Outcome:
@@ -145,13 +143,8 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
         if not everything:
             connection.require_current().check_whole()
         chosen = [identity for identity in identities(connection, clock) if everything or identity.where == "in use"]
-        settled = {
-            mark
-            for mark, verdict in connection.verdicts().items()
-            if verdict.status == "revoked" and not verdict.may_pass
-        }
-        run = _Run(connection, clock)
-        if error := run.ask([identity for identity in chosen if identity.fingerprint not in settled]):
+        run, verdicts = _Run(connection, clock), connection.verdicts()
+        if error := run.ask([identity for identity in chosen if not is_final(verdicts.get(identity.fingerprint))]):
             raise type(error)(f"{error.message}\n{run.listed(chosen)}", remedy=error.remedy, **error.data)
         verdict = connection.verdicts().get(fingerprint_or_none(connection.current) or "")
         status = verdict.status if verdict else None
@@ -238,7 +231,7 @@ class _Refusal:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether an earlier request to revoke it was never answered: then this refusal means that it was done."""
+        """Return whether an earlier request to revoke it had no answer. Then this refusal means that it was done."""
         return self.before is not None and self.before.status == "asked"
 
 
@@ -280,7 +273,7 @@ class _Run:
         return None
 
     def listed(self, chosen: Iterable[ValidIdentity]) -> str:
-        """One line for each identity: whether it is revoked, or not accepted any more."""
+        """Return a line for each identity: whether it is revoked, or not accepted any more."""
         verdicts = self._connection.verdicts()
         return "\n".join(
             f"{identity.fingerprint} ({identity.where}): {verdicts.get(identity.fingerprint, 'still valid')}"
@@ -342,7 +335,7 @@ class _Run:
             self._failures.append(_doubtful(self._connection, error))
 
     def _explained(self, refusal: _Refusal) -> UCLError:
-        """The error, or what the Director makes of it. An outage that it proves is the same for all."""
+        """Return the error, or the outage that the Director's answer shows. A proven outage explains all refusals."""
         if refusal.without_outage:
             return refusal.error
         if self._outage is None:
@@ -381,7 +374,10 @@ def _doubtful(connection: Connection, error: Refused) -> PossibleOutage:
 
 
 def _endpoint(connection: Connection) -> tuple[str, Path | None]:
-    """Where to revoke and what verifies the server; else as the newest whole generation or a signed answer says."""
+    """Return the URL that revokes, and the file that verifies the server.
+
+    If the identity in use does not name them, the newest whole generation or a signed answer does.
+    """
     try:
         return connection.url, connection.require_current().server_ca
     except UCLError:
