@@ -1,8 +1,8 @@
-"""Who may read the files of a generation besides us: owner, group and mode as settings name them.
+"""Give the files of a generation the owner, group and mode that the settings name, and open the way to them.
 
-Nothing is opened to others: of the folders on the way whoever may read gets just what leads to a generation. Of the
-home folder and ``connections`` that is the right to pass through (``x``), which lists nothing; what else lies there is
-closed by itself. ``pending/``, ``aside/``, journal, settings and lock stay ours.
+Readers get just the rights that lead to a generation. In the home folder and ``connections`` that is the right to pass
+through (``x``), which lists nothing. All else in them is closed by its own mode. ``pending/``, ``aside/``, journal,
+settings and lock stay closed to readers.
 """
 
 import grp
@@ -32,7 +32,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Readers:
-    """The same as numbers. ``way`` is the group that has to come as far as the files, the owner's if none is named."""
+    """The same as numbers. ``way`` is the group that has to reach the files: the owner's group if none is named."""
 
     owner: int = _KEEP
     group: int = _KEEP
@@ -41,22 +41,22 @@ class Readers:
 
     @property
     def others(self) -> bool:
-        """Whether somebody else than us is named."""
+        """Whether an owner or a group is named."""
         return self.way != _KEEP
 
-    def may_have(self, told: os.stat_result) -> bool:
-        """Whether a file is open to nobody besides its owner and, if these may read it, their group."""
-        group_too = told.st_gid == self.group and self.mode & 0o040
-        return not told.st_mode & (0o037 if group_too else 0o077)
+    def may_have(self, status: os.stat_result) -> bool:
+        """Return whether a file is closed to all but its owner and, if the settings say so, the named group."""
+        group_too = status.st_gid == self.group and self.mode & 0o040
+        return not status.st_mode & (0o037 if group_too else 0o077)
 
-    def fits(self, told: os.stat_result) -> bool:
-        """Whether a file has just this owner, group and mode."""
-        same = self.owner in {_KEEP, told.st_uid} and self.group in {_KEEP, told.st_gid}
-        return same and stat.S_IMODE(told.st_mode) == self.mode
+    def fits(self, status: os.stat_result) -> bool:
+        """Return whether a file has just this owner, group and mode."""
+        same = self.owner in {_KEEP, status.st_uid} and self.group in {_KEEP, status.st_gid}
+        return same and stat.S_IMODE(status.st_mode) == self.mode
 
 
 def readers_of(access: Access, connection: str) -> Readers:
-    """Look the names up.
+    """Look up the names of owner and group on this machine.
 
     Raises:
         InvalidSettings: this machine has no such user or group; names setting and connection.
@@ -76,7 +76,7 @@ def readers_of(access: Access, connection: str) -> Readers:
 
 
 def grant_traversal(readers: Readers, home: Path, folder: Path, connection: str) -> None:
-    """Let them come as far as the generations in ``folder``, and try that files may be given to them.
+    """Open the way to the generations in ``folder`` to readers, and check that we may give them files.
 
     Raises:
         InvalidSettings: we may not give a file to this owner or group.
@@ -98,20 +98,20 @@ def grant_traversal(readers: Readers, home: Path, folder: Path, connection: str)
     finally:
         os.close(descriptor)
         trial.unlink()
-    for one in (home.resolve(), folder.parent):  # the user may have made the home folder a symlink
-        if one.stat().st_mode & PASS != PASS:
-            _change(one, _KEEP, stat.S_IMODE(one.stat().st_mode) | PASS)
-    for one in (folder, folder / "generations"):
-        _change(one, readers.way, PASS_IN_GROUP)
+    for above in (home.resolve(), folder.parent):  # the user may have made the home folder a symlink
+        if (mode := stat.S_IMODE(above.stat().st_mode)) & PASS != PASS:
+            _change(above, _KEEP, mode | PASS)
+    for inner in (folder, folder / "generations"):
+        _change(inner, readers.way, PASS_IN_GROUP)
 
 
 def set_ownership(readers: Readers, folder: Path) -> None:
-    """Give the files of a generation to its readers, durably; it is not under its name yet."""
+    """Give the files of a generation to its readers, durably, before it gets its name."""
     if readers == Readers():
         return
-    for one in sorted(folder.iterdir()):
-        with files.storage("give away", one):
-            descriptor = os.open(one, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    for path in sorted(folder.iterdir()):
+        with files.storage("give away", path):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 os.fchown(descriptor, readers.owner, readers.group)
                 os.fchmod(descriptor, readers.mode)
@@ -123,20 +123,20 @@ def set_ownership(readers: Readers, folder: Path) -> None:
 
 
 def differing(readers: Readers, paths: Iterable[Path]) -> list[str]:
-    """Names of files that have another owner, group or mode."""
-    return [one.name for one in paths if not readers.fits(one.stat())]
+    """Return the names of files that have another owner, group or mode."""
+    return [path.name for path in paths if not readers.fits(path.stat())]
 
 
 def closed_on_the_way(readers: Readers, generation: Path) -> Path | None:
-    """The first folder on the way to a generation that its readers may not pass; None if all let them.
+    """Return the first folder on the way to a generation that its readers may not pass, or None.
 
     *Not* looked at: access control lists, and other groups that a reader may be in.
     """
     for folder in [*reversed(generation.resolve().parents), generation] if readers.others else ():
-        told = folder.stat()
-        by_owner = told.st_uid == readers.owner and told.st_mode & 0o100
+        status = folder.stat()
+        by_owner = status.st_uid == readers.owner and status.st_mode & 0o100
         # For members of the folder's own group its group bits decide, and those for others do not count.
-        if not (by_owner or told.st_mode & (0o010 if told.st_gid == readers.way else 0o001)):
+        if not (by_owner or status.st_mode & (0o010 if status.st_gid == readers.way else 0o001)):
             return folder
     return None
 

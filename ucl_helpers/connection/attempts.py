@@ -1,13 +1,12 @@
-"""What is remembered of a connection's runs: when it was looked at and tried, how often that failed, when to try again.
+"""Remember the runs of a connection: its last check and attempt, its failures, and when to try again.
 
 ::
 
     HOME/connections/NAME/attempts.json     0600, no part of a generation, no secret
 
-It is written under the connection's lock and read without. It says when to try again, since when UCL refuses, and what
-to show. Missing or damaged it says nothing, so a refusal begins again; neither to read nor to write it ever stops a
-renewal. Failures
-belong to the generation that was in use: once there is another one they do not count, whoever made it.
+The file is written under the connection's lock and read without. A missing or damaged file counts as empty, so a
+refusal begins again. An error of reading or writing it never stops a renewal. Failures belong to the generation that
+was in use. Once another generation is in use they do not count.
 """
 
 import json
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucl_helpers.clock import Clock, moment_from
@@ -50,10 +48,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Attempts:
-    """What is remembered of a connection's runs; every moment is UTC, and None when it is not known.
+    """The record of a connection's runs; every moment is UTC, and None when it is not known.
 
     Attributes:
-        last_looked: somebody asked whether it is due.
+        last_looked: the last check whether it is due.
         last_attempt: a renewal or an establishment began.
         last_success: the newest generation came into use.
         failures: in a row, since then.
@@ -78,18 +76,18 @@ class Attempts:
 
     @property
     def unproven_since(self) -> datetime | None:
-        """Since when a refusal has not been explained by a proven outage."""
+        """The moment since which no proven outage has explained the refusal."""
         return self.outage_seen or self.refused_since
 
     def next_try(self, now: datetime) -> datetime | None:
-        """The moment before which a due run does nothing; None when it need not wait."""
+        """Return the moment before which a due run does nothing, or None when it need not wait."""
         if self.last_error and self.not_before:
             waits = is_waiting(now, failed=self.last_error.at, not_before=self.not_before)
             return self.not_before if waits else None
         return None
 
     def settled(self, current: "Generation | None") -> "Attempts":
-        """The same, seen from the generation in use: another one than failed has put an end to the failures."""
+        """Return a copy without the failures, unless the generation in use is the one that failed."""
         created = current.created if current else None
         success = max(filter(None, (self.last_success, created)), default=None)
         if self.failures and self.generation != (current.stem if current else None):
@@ -98,15 +96,15 @@ class Attempts:
 
 
 def remembered(connection: "Connection") -> Attempts:
-    """What is remembered; nothing of what is missing, damaged or cannot be read. Takes no lock, never fails."""
-    told: dict[str, Any] = {}
+    """Return the record of the runs, without the parts that are missing or damaged. Takes no lock, never fails."""
+    facts: dict[str, Any] = {}
     with suppress(OSError, StorageFailed):
-        told = json_object(_path(connection).read_bytes()) or {}
-    return _attempts_from(told).settled(_in_use(connection))
+        facts = json_object((connection.path / FILE).read_bytes()) or {}
+    return _attempts_from(facts).settled(_in_use(connection))
 
 
 def record_check(connection: "Connection", now: datetime) -> None:
-    """Record a check whether it is due at ``now`` (UTC), and found nothing to do.
+    """Record a check at ``now`` (UTC) that had nothing to do.
 
     If that cannot be written, or another process is using the connection, it is left out without an error.
     """
@@ -115,23 +113,23 @@ def record_check(connection: "Connection", now: datetime) -> None:
 
 
 def raise_if_backing_off(connection: "Connection", now: datetime) -> None:
-    """Raise unless a connection that is due may be tried now; then the check is recorded.
+    """Raise, and record the check, if a connection that is due may not be tried yet.
 
     Raises:
         Waiting: it is not to be tried before another moment.
     """
-    known = remembered(connection)
-    if (when := known.next_try(now)) is None:
+    attempts = remembered(connection)
+    if (when := attempts.next_try(now)) is None:
         return
     record_check(connection, now)
-    times = "once" if known.failures == 1 else f"{known.failures} times"
-    since = f" since {moment(known.failing_since)}" if known.failing_since and known.failures > 1 else ""
+    times = "once" if attempts.failures == 1 else f"{attempts.failures} times"
+    since = f" since {moment(attempts.failing_since)}" if attempts.failing_since and attempts.failures > 1 else ""
     raise Waiting(
-        f"{connection.name} was tried {times}{since} in vain; the last error was {known.last_error}",
+        f"{connection.name} was tried {times}{since} in vain; the last error was {attempts.last_error}",
         remedy=f"The next try is not before {moment(when)}; to try now: ucl renew {connection.name} --force.",
         not_before=when.isoformat(),
-        failures=known.failures,
-        last_error=known.last_error and known.last_error.error,
+        failures=attempts.failures,
+        last_error=attempts.last_error and attempts.last_error.error,
         retry_after=(when - now).total_seconds(),
     )
 
@@ -142,8 +140,8 @@ def recording_attempt(
 ) -> Iterator[None]:
     """Record that an attempt begins, and that it fails if the block raises an error.
 
-    The caller holds the lock. What says nothing of UCL or the connection is no failure: wrong usage, another process at
-    work, a token that is not there before anything was asked. Of a rehearsal nothing is remembered.
+    The caller holds the lock. Errors that say nothing of UCL or the connection are no failures: wrong usage, another
+    process at work, a token that is missing before the first request. A rehearsal is not recorded.
     """
     if rehearsal:
         yield
@@ -163,32 +161,32 @@ def recording_attempt(
 
 
 def answered(connection: "Connection") -> None:
-    """Remember that UCL has accepted a certificate, or has signed a new one: a refusal before that is over.
+    """Record that UCL has accepted a certificate, or has signed a new one, which ends a refusal.
 
     The caller holds the lock.
     """
-    if (known := remembered(connection)).refused_since:
-        _write(connection, replace(known, refused_since=None, outage_seen=None))
+    if (attempts := remembered(connection)).refused_since:
+        _write(connection, replace(attempts, refused_since=None, outage_seen=None))
 
 
 def _failed(connection: "Connection", tried: "Generation | None", error: UCLError, now: datetime) -> None:
-    known, not_after = remembered(connection), None
+    attempts, not_after = remembered(connection), None
     with suppress(StorageFailed):
         not_after = tried.validity.not_after if tried else None
-    failures = min(known.failures + 1, MOST_FAILURES)
-    asked, outage = error.data.get("retry_after") or 0.0, error.data.get("outage")
+    failures = min(attempts.failures + 1, MOST_FAILURES)
+    wait, outage = error.data.get("retry_after") or 0.0, error.data.get("outage")
     if outage and error.data.get("endpoint") == "certificate":  # a token that is refused says nothing of a certificate
-        known = replace(known, refused_since=min(known.refused_since or now, now))
+        attempts = replace(attempts, refused_since=min(attempts.refused_since or now, now))
     if outage == "proven" and error.data.get("director_status"):
-        known = replace(known, outage_seen=now)
+        attempts = replace(attempts, outage_seen=now)
     _write(
         connection,
         replace(
-            known,
+            attempts,
             failures=failures,
-            failing_since=known.failing_since or now,
+            failing_since=attempts.failing_since or now,
             last_error=Failure(type(error).__name__, error.message[:MESSAGE_LENGTH], error.exit_code, now),
-            not_before=next_try(failures, seed=connection.name, now=now, not_after=not_after, retry_after=asked),
+            not_before=next_try(failures, seed=connection.name, now=now, not_after=not_after, retry_after=wait),
             generation=tried.stem if tried else None,
         ),
     )
@@ -202,23 +200,20 @@ def _in_use(connection: "Connection") -> "Generation | None":
     return None
 
 
-def _path(connection: "Connection") -> Path:
-    return connection.path / FILE
-
-
 def _write(connection: "Connection", attempts: Attempts) -> None:
     with suppress(StorageFailed):
-        files.write(_path(connection), json.dumps(asdict(attempts), indent=1, default=datetime.isoformat).encode())
+        data = json.dumps(asdict(attempts), indent=1, default=datetime.isoformat).encode()
+        files.write(connection.path / FILE, data)
 
 
-def _attempts_from(told: dict[str, Any]) -> Attempts:
-    """Each thing that is what it should be; failures only whole."""
+def _attempts_from(facts: dict[str, Any]) -> Attempts:
+    """Take each fact of the right type; the failures all together or not at all."""
 
     def when(name: str) -> datetime | None:
-        return moment_from(told.get(name))
+        return moment_from(facts.get(name))
 
     seen = Attempts(when("last_looked"), when("last_attempt"), when("last_success"))
-    failures, last, generation = told.get("failures"), _failure_from(told.get("last_error")), told.get("generation")
+    failures, last, generation = facts.get("failures"), _failure_from(facts.get("last_error")), facts.get("generation")
     if last is None or not isinstance(failures, int) or not 0 < failures <= MOST_FAILURES:
         return seen
     return replace(
@@ -233,9 +228,9 @@ def _attempts_from(told: dict[str, Any]) -> Attempts:
     )
 
 
-def _failure_from(told: Any) -> Failure | None:
-    if isinstance(told, dict):
-        error, message, code, at = (told.get(name) for name in ("error", "message", "exit_code", "at"))
+def _failure_from(facts: Any) -> Failure | None:
+    if isinstance(facts, dict):
+        error, message, code, at = (facts.get(name) for name in ("error", "message", "exit_code", "at"))
         when = moment_from(at)
         if isinstance(error, str) and isinstance(message, str) and isinstance(code, int) and when:
             return Failure(error, message[:MESSAGE_LENGTH], code, when)

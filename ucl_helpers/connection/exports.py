@@ -1,4 +1,4 @@
-"""An identity → the files of a generation. Pure; the store writes and reads them.
+"""Make the files of a generation of an identity. Pure; the store writes and reads them.
 
 To add an export format, add an entry to :data:`EXPORTS` and the function that makes its file. Its setting, the checks
 of ``ucl export`` and the doctor, ``ucl path`` and the template of ``ucl settings`` follow from the entry. By hand, add
@@ -24,7 +24,7 @@ _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
 
 @dataclass(frozen=True)
 class Material:
-    """What an export is made of: the connection's name, the key as it is stored, the chain, and both parsed."""
+    """The material of an export: the connection's name, the key as it is stored, the chain, and both parsed."""
 
     name: str
     key_pem: bytes
@@ -66,7 +66,7 @@ class Export:
     in_plain: bool = False
 
     def is_current(self, data: bytes | None, material: Material, value: Any) -> bool:
-        """Whether a file is as the setting asks for, which may be that there is none."""
+        """Return whether a file is as the setting asks, which may be to have none."""
         if not value or data is None:
             return not value and data is None
         return self.opens(data, value) if self.opens else data == self.make(material, value)
@@ -74,7 +74,7 @@ class Export:
 
 @dataclass(frozen=True)
 class GenerationSpec:
-    """What a generation holds besides the plain PEM files. Passphrases are not in its representation.
+    """The wanted content of a generation besides the plain PEM files. Its representation hides passphrases.
 
     Attributes:
         name: the connection's: the friendly name in PKCS #12.
@@ -143,7 +143,7 @@ def all_exports(**chosen: bool | str) -> Mapping[str, bool | str | None]:
 
 
 def is_protected(key_pem: bytes, passphrase: bytes | None) -> bool:
-    """Whether a key in PEM lies there as it is to: encrypted with this passphrase, or in plain for None."""
+    """Return whether a key in PEM is encrypted with this passphrase, or in plain for None."""
     if passphrase is None or not is_sealed(key_pem):
         return is_sealed(key_pem) == (passphrase is not None)
     try:

@@ -1,8 +1,8 @@
-"""Files that are whole or not there, and the lock of a connection.
+"""Write files that are whole or missing, and lock a connection.
 
-Everything is written to a temporary name, fsynced, renamed, and its directory fsynced, so that neither a kill nor a
-power cut leaves half a file. The lock is ``flock`` on a file that is never deleted; the kernel frees it when its
-holder dies.
+Every file is written under a temporary name, fsynced, renamed, and its directory fsynced, so that neither a kill nor a
+power cut leaves half a file. The lock is ``flock`` on a file that is never deleted. The kernel frees it when its holder
+dies.
 """
 
 import errno
@@ -73,20 +73,20 @@ def storage(what: str, path: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path, *, older_than: float = 0) -> None:
-    """Remove what a killed run left under temporary names in ``folder``, and nothing else.
+    """Remove files that a killed run left under temporary names in ``folder``, and no other file.
 
     Args:
-        folder: may be missing. The caller holds the lock of what lies in it.
-        older_than: seconds; without such a lock, what another process may have in hand now stays.
+        folder: may be missing. The caller holds the lock of its content, or gives ``older_than``.
+        older_than: seconds; younger files stay, since another process may be writing them.
 
     Raises:
         StorageFailed: it could not be removed.
     """
     with storage("tidy up", folder), suppress(FileNotFoundError):
         sync_directory(folder)  # a run that was killed may have renamed something there just before
-        for one in list(folder.iterdir()):
-            if TEMPORARY.fullmatch(one.name) and time.time() - one.lstat().st_ctime >= older_than:
-                _remove(one)
+        for path in list(folder.iterdir()):
+            if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_ctime >= older_than:
+                _remove(path)
 
 
 def _remove(path: Path) -> None:
@@ -95,21 +95,6 @@ def _remove(path: Path) -> None:
     while path.is_dir():
         with suppress(FileNotFoundError):  # another process removes it as well
             shutil.rmtree(path)
-
-
-@contextmanager
-def _replacing(path: Path, what: str) -> Iterator[Path]:
-    """A temporary name, for the block to make something of; that becomes ``path``, or is gone if the block fails."""
-    staged = temporary(path)
-    with storage(what, path):
-        try:
-            yield staged
-            staged.rename(path)
-        except BaseException:
-            with suppress(OSError):
-                staged.unlink()
-            raise
-        sync_directory(path.parent)
 
 
 def write(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
@@ -123,7 +108,7 @@ def write(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line durably (0600); after a cut-off line it begins anew.
+    """Append one line durably (0600), on a new line if the last one was cut off.
 
     Raises:
         StorageFailed: it could not be written.
@@ -184,7 +169,7 @@ def make_private_folder(home: Path, *below: Path) -> None:
 
 @contextmanager
 def _choosing_home(home: Path, *below: Path) -> Iterator[None]:
-    """Add to the remedy of a refusal that the user can choose another home folder."""
+    """Say in the remedy of a refusal that the user can choose another home folder."""
     try:
         yield
     except UnsafePath as error:
@@ -238,8 +223,17 @@ def swap_symlink(link: Path, target: str) -> None:
     Raises:
         StorageFailed: the old target stays.
     """
-    with _replacing(link, "switch") as staged, needing("symbolic links", link):
-        staged.symlink_to(target)
+    staged = temporary(link)
+    with storage("switch", link):
+        try:
+            with needing("symbolic links", link):
+                staged.symlink_to(target)
+            staged.rename(link)
+        except BaseException:
+            with suppress(OSError):
+                staged.unlink()
+            raise
+        sync_directory(link.parent)
 
 
 def require_links(folder: Path, link: Path) -> None:
@@ -262,7 +256,7 @@ def require_links(folder: Path, link: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory: renamed away first, so that nobody meets it half gone.
+    """Remove a directory; it is renamed first, so that no reader sees it half removed.
 
     Raises:
         StorageFailed: it could not be removed.
@@ -277,8 +271,8 @@ class Lock:
     """The lock of a connection: one writer at a time, within this process and among all.
 
     ``with lock.held(wait=10):`` may be nested in one thread. ``wait`` is in seconds. ``folders`` are those that its
-    holder writes in, the home folder first: see :func:`require_private_folder`. ``first`` is called each time that it
-    was taken, before its holder goes on; where it raises, the lock is released.
+    holder writes in, the home folder first, see :func:`require_private_folder`. ``first`` is called each time that the
+    lock was taken, before the block runs. If it raises, the lock is released.
     """
 
     def __init__(self, path: Path, *folders: Path, first: Callable[[], None] | None = None) -> None:
@@ -292,7 +286,7 @@ class Lock:
         """Hold the lock for the block.
 
         Raises:
-            Busy: another holds it still after ``wait`` seconds; names the holder.
+            Busy: another process or thread still holds it after ``wait`` seconds; names the holder.
             UnknownConnection: the folder is gone, forgotten by another process.
             StorageFailed: the lock file cannot be opened.
         """
@@ -315,24 +309,24 @@ class Lock:
             self._thread.release()
 
     def keep(self) -> None:
-        """Hold it until this process ends, whichever of its threads asks; raises as :meth:`held` does."""
+        """Hold it for all threads until this process ends; raises as :meth:`held` does."""
         self._descriptor = self._acquire(time.monotonic())
 
     @property
     def is_held_by_this_thread(self) -> bool:
-        """Whether the calling thread is within a block that holds it."""
+        """Whether the calling thread runs a block that holds the lock."""
         return self._holder == threading.get_ident()
 
     @property
     def is_ours(self) -> bool:
-        """Whether a block that holds it runs now."""
+        """Whether any thread of this process holds the lock."""
         return self._descriptor is not None
 
     def holder(self) -> str:
-        """Who took the lock last, as a text for people."""
+        """Return the last process that took the lock, as a text for people."""
         try:
-            told = json.loads(self.path.read_text())
-            return f"process {told['pid']} on {told['host']} ({told['program']}), since {told['since']}"
+            about = json.loads(self.path.read_text())
+            return f"process {about['pid']} on {about['host']} ({about['program']}), since {about['since']}"
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return "an unknown process"
 
@@ -341,15 +335,16 @@ class Lock:
             if time.monotonic() >= until:
                 raise self._busy()
             time.sleep(POLL_SECONDS)
-        with ExitStack() as undo:
-            undo.callback(os.close, descriptor)
+        try:
             if self._first is not None:
                 self._first()
-            undo.pop_all()
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def _try(self) -> int | None:
-        """The locked file, or None: another holds it, or it was removed with its folder and keeps nobody out."""
+        """Return the locked file, or None: another run holds it, or it was removed with its folder."""
         require_private_folder(*self._folders or (self.path.parent,))
         with storage("lock", self.path), ExitStack() as undo:
             try:
@@ -363,12 +358,12 @@ class Lock:
                 with needing("locks", self.path):
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(descriptor), self.path.stat()):
-                    self._tell(descriptor)
+                    self._write_holder(descriptor)
                     undo.pop_all()
                     return descriptor
         return None
 
-    def _tell(self, descriptor: int) -> None:
+    def _write_holder(self, descriptor: int) -> None:
         program, since = Path(sys.argv[0]).name or "python", datetime.now(UTC).isoformat(timespec="seconds")
         about = {"pid": os.getpid(), "host": socket.gethostname(), "program": program, "since": since}
         os.ftruncate(descriptor, 0)
@@ -380,7 +375,7 @@ class Lock:
 
 
 def json_object(data: bytes) -> dict[str, Any] | None:
-    """The JSON object that a file holds, or None: it holds something else, no JSON, or JSON nested too deep."""
+    """Return the JSON object in a file, or None if it holds another value, no JSON, or JSON nested too deep."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):

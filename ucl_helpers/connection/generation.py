@@ -1,8 +1,8 @@
-"""A generation: one complete, immutable state of a connection on disk, as its readers see it.
+"""Read and write a generation: one complete, immutable state of a connection on disk.
 
-The files are those of :mod:`ucl_helpers.connection.exports` and ``connection.json`` (URLs, where it came from, when).
-Its folder is named by number and identity, ``000007-3fa9c1…``. A generation that was rebuilt (other exports, another
-passphrase, the same identity) keeps both and gets a revision: ``000007-3fa9c1….1``. So the order never changes.
+The files are those of :mod:`ucl_helpers.connection.exports` and ``connection.json`` (URLs, source, time). Its folder is
+named by number and identity, ``000007-3fa9c1…``. A generation that was rebuilt (other exports, another passphrase, the
+same identity) keeps both and gets a revision, ``000007-3fa9c1….1``. So the order never changes.
 """
 
 import re
@@ -49,18 +49,18 @@ class Generation:
 
     @property
     def mark(self) -> str:
-        """The start of the fingerprint, as its folder is named, so that damage hides it from nobody."""
+        """The start of the fingerprint, from the folder's name, which damage to the files does not change."""
         return self.stem.partition("-")[2]
 
     @property
     def order(self) -> tuple[int, int, str]:
         """Number, revision and name: later ones come after earlier ones."""
-        found = NAME.fullmatch(self.name)
-        return (int(found["number"]), int(found["revision"] or 0), self.name) if found else (0, 0, self.name)
+        match = NAME.fullmatch(self.name)
+        return (int(match["number"]), int(match["revision"] or 0), self.name) if match else (0, 0, self.name)
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        """``connection.json``: URLs, where it came from, when."""
+        """The content of ``connection.json``: URLs, source, time."""
         if (facts := json_object(self._read("connection.json"))) is None:
             raise _damaged(self.path / "connection.json", ValueError("it is not a JSON object"))
         return facts
@@ -89,7 +89,7 @@ class Generation:
 
     @property
     def validity(self) -> Validity:
-        """Of the client certificate."""
+        """The validity of the client certificate."""
         return Validity.of(self.certificate)
 
     @property
@@ -105,7 +105,7 @@ class Generation:
         return self.chain[1:]
 
     def damage_of(self, name: str) -> StorageFailed | None:
-        """Return what is wrong with a file of certificates; None if all is well, or if it is not there."""
+        """Return the damage of a file of certificates; None if it is whole or missing."""
         try:
             if (self.path / name).exists():
                 self._certificates(name)
@@ -115,12 +115,12 @@ class Generation:
 
     @property
     def server_ca(self) -> Path | None:
-        """What verifies the server, or None for the system's trust."""
+        """The CA file that verifies the server, or None for the system's trust."""
         path = self.path / "server-ca.pem"
         return path if path.exists() else None
 
     def holds(self, chain: tuple[x509.Certificate, ...], url: str | None, server_ca: bytes | None) -> bool:
-        """Whether it is whole, with this chain, calls this URL, and trusts this CA there (PEM; None: the system's)."""
+        """Return whether it is whole and has this chain, this URL and this CA (PEM; None for the system's trust)."""
         with suppress(StorageFailed):
             self.check_whole()
             trusted = self._read("server-ca.pem") if self.server_ca else None
@@ -129,18 +129,18 @@ class Generation:
 
     @property
     def credentials(self) -> Credentials:
-        """What is shown to the server; only what UCL has accepted becomes a generation."""
+        """Key and chain for a handshake. UCL has accepted them, or they were no generation."""
         chain, key = self.path / "chain.pem", self.path / "key.pem"
         return Credentials(chain, key, self.certificate, self.passphrase, accepted=True)
 
     @property
     def usable(self) -> Credentials | None:
-        """What can be shown to the server though some file may be damaged; None when the key is lost."""
+        """Key and chain for a handshake even if some file is damaged; None when the key is lost."""
         return self.credentials if self.is_readable else self.rescued
 
     @property
     def rescued(self) -> Credentials | None:
-        """Of what is left: the pair of files that still are a key and its certificate, with the longest chain.
+        """The pair of files that are still a key and its certificate, with the longest chain; None if there is none.
 
         *Not* looked at: whether an encrypted key belongs to the certificate beside it.
         """
@@ -159,7 +159,7 @@ class Generation:
         return ()
 
     def key(self) -> rsa.RSAPrivateKey:
-        """The private key.
+        """Return the private key.
 
         Raises:
             StorageFailed: its file is damaged.
@@ -178,18 +178,18 @@ class Generation:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether its key lies there encrypted."""
+        """Whether its key is stored encrypted."""
         return is_sealed(self._read("key.pem"))
 
     def check_whole(self, *, by_key: bool = True) -> None:
-        """Key, certificate and chain are readable, belong together, and are what ``identity.pem`` holds.
+        """Check that key, certificate and chain can be read, belong together, and make up ``identity.pem``.
 
         Args:
             by_key: False asks for no passphrase: whether an encrypted key belongs to the certificate is not looked at.
 
         Raises:
             StorageFailed: they do not; names the file.
-            KeyLocked: see :meth:`key`; what is damaged is told before.
+            KeyLocked: see :meth:`key`; raised only if no file is damaged.
         """
         key_pem, chain_pem = self._read("key.pem"), self._read("chain.pem")
         if not (sealed := is_sealed(key_pem)):
@@ -212,9 +212,9 @@ class Generation:
         return False
 
     def contents(self) -> Mapping[str, bytes]:
-        """Every file in it by name; raises StorageFailed."""
+        """Return the content of every file by name; raises StorageFailed."""
         try:
-            return {one.name: one.read_bytes() for one in sorted(self.path.iterdir())}
+            return {path.name: path.read_bytes() for path in sorted(self.path.iterdir())}
         except OSError as error:
             raise _damaged(self.path, error) from None
 
@@ -244,10 +244,10 @@ KEEP_YOUNGER = timedelta(days=1)
 
 
 def write_generation(generation: Generation, contents: Mapping[str, bytes], readers: access.Readers) -> Generation:
-    """Write the files of a generation that is not there yet; it is not current by that. The caller holds the lock.
+    """Write the files of a new generation, without making it current. The caller holds the lock.
 
     Raises:
-        StorageFailed: nothing is there under its name.
+        StorageFailed: no folder has its name then.
     """
     staged = files.temporary(generation.path.with_name("new"))
     files.make_directory(staged)
@@ -275,19 +275,18 @@ def prune_generations(generations: Sequence[Generation], used: Sequence[Generati
         keep: how many distinct identities.
     """
     kept, seen, now = set[str](), set[str](), datetime.now(UTC).timestamp()
-    for one in reversed(generations):
-        kept.add(one.stem.split("-")[1])
-        superfluous = one.stem in seen or len(kept) > keep
-        seen.add(one.stem)
-        with files.storage("look at", one.path):
-            age = now - one.path.stat().st_mtime
-        if superfluous and one not in used and age > KEEP_YOUNGER.total_seconds():
-            files.remove_tree(one.path)
+    for generation in reversed(generations):
+        kept.add(generation.mark)
+        superfluous = generation.stem in seen or len(kept) > keep
+        seen.add(generation.stem)
+        with files.storage("look at", generation.path):
+            age = now - generation.path.stat().st_mtime
+        if superfluous and generation not in used and age > KEEP_YOUNGER.total_seconds():
+            files.remove_tree(generation.path)
 
 
 def fingerprint_or_none(generation: Generation | None) -> str | None:
     """Return the fingerprint of a generation, or None if there is no generation or it is damaged."""
-    try:
+    with suppress(StorageFailed):
         return generation.fingerprint if generation else None
-    except StorageFailed:
-        return None
+    return None

@@ -1,8 +1,8 @@
-"""What happened to a connection, and when: a record for people, one JSON object a line, appended durably.
+"""The journal of a connection: a record of events for people, one JSON object a line, appended durably.
 
-It decides nothing: what decides is in state files, see :mod:`ucl_helpers.connection.state`. So it may be rotated,
-truncated or removed. It says itself when lines were lost, as far as that shows: each line has its number, ``n``, and a
-line that is not an event is counted. The first line of a journal that begins again has the number 2.
+The toolkit decides nothing by it, but by state files, see :mod:`ucl_helpers.connection.state`. So it may be rotated,
+truncated or removed. Lost lines show as far as possible: each line has its number, ``n``, and a line that is not an
+event is counted. The first line of a journal that begins again has the number 2.
 
 Events are kept: the last thousand at least, every revocation, and every one that was asked for and not settled.
 """
@@ -46,15 +46,15 @@ class Journal:
         files.append_line(self._path, json.dumps(line))
 
     def events(self) -> list[dict[str, Any]]:
-        """What happened, oldest first; a line that is no event is left out, such as one that a crash cut off.
+        """Return the events, oldest first, without lines that are no event, such as one that a crash cut off.
 
         Raises:
             StorageFailed: it could not be read.
         """
-        return [one for one in map(_event_of, self._lines()) if one is not None]
+        return [event for event in map(_event_of, self._lines()) if event is not None]
 
     def lost(self) -> str | None:
-        """What is known of lines that were lost, in words; None: nothing.
+        """Describe the lines that were lost, as far as that shows; None if no line was lost.
 
         Raises:
             StorageFailed: it could not be read.
@@ -70,19 +70,16 @@ class Journal:
             elif (number := _number_of(event)) is not None:
                 missing += max(number - position, 0)
                 position = number
-        told = [
-            f"{missing} or more are missing" if missing else "",
-            f"{unreadable} cannot be read" if unreadable else "",
-        ]
-        return ", ".join(filter(None, told)) or None
+        counts = {"or more are missing": missing, "cannot be read": unreadable}
+        return ", ".join(f"{count} {problem}" for problem, count in counts.items() if count) or None
 
     def prune(self) -> None:
-        """Leave old events out, once there are twice as many as are kept."""
+        """Remove old events, once there are twice as many as are kept."""
         most = 2 * KEEP_EVENTS
         if len(self._lines()) > most and len(events := self.events()) > most:
-            last = {str(one.get("fingerprint")): one for one in events}
-            asked = [one for one in last.values() if one.get("event") == "revoke-intended"]
-            kept = [one for one in events[:-KEEP_EVENTS] if one.get("event") == "revoked" or one in asked]
+            last = {str(event.get("fingerprint")): event for event in events}
+            asked = [event for event in last.values() if event.get("event") == "revoke-intended"]
+            kept = [event for event in events[:-KEEP_EVENTS] if event.get("event") == "revoked" or event in asked]
             files.write(self._path, b"".join(_numbered(kept + events[-KEEP_EVENTS:])))
 
     def _lines(self) -> list[bytes]:
@@ -91,16 +88,16 @@ class Journal:
         return []
 
     def _has_past(self, *, but: object = None) -> bool:
-        """Whether an event must have been recorded already: a generation, ``but`` for one, says how it was made."""
+        """Return whether an event was recorded already: a generation other than ``but`` says how it was made."""
         with suppress(OSError):
-            made = [one for one in self._path.with_name("generations").iterdir() if one.name != but]
-            return any(map(_is_recorded, made))
+            folders = self._path.with_name("generations").iterdir()
+            return any(_is_recorded(folder) for folder in folders if folder.name != but)
         return False
 
     def _last_number(self) -> int:
-        """The number of the last line; of lines without one, such as those of an earlier version, how many there are.
+        """Return the number of the last line, or the number of lines if they have none, as in an earlier version.
 
-        Of a long journal only the end is read.
+        Only the end of a long journal is read.
         """
         with files.storage("read", self._path), suppress(FileNotFoundError):
             descriptor = open_private(self._path, os.O_RDONLY, create=False)
@@ -119,7 +116,7 @@ def _numbered(events: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 
 
 def _event_of(line: bytes) -> dict[str, Any] | None:
-    """The event in a line, or None: an editor, a crash or another program has left something else there."""
+    """Return the event in a line, or None: an editor, a crash or another program has left something else there."""
     event = json_object(line)
     return event if event is not None and ("event" in event or "time" in event) else None
 
@@ -143,7 +140,7 @@ Events = Sequence[dict[str, Any]]
 
 
 def take_over(folder: Path, generation: str | None) -> None:
-    """Move what the journal of a connection decided into its state files, unless that was done before.
+    """Move the decisions in the journal of a connection into its state files, which have none yet.
 
     Args:
         folder: the connection's; the caller holds its lock.
@@ -152,8 +149,6 @@ def take_over(folder: Path, generation: str | None) -> None:
     Raises:
         StorageFailed: the journal cannot be read, or a file cannot be written; the next run does it.
     """
-    if state.has_verdicts(folder):
-        return
     events = old_events(folder)
     if generation and (activation := activation_in(events, generation)):
         state.write_activation(folder, activation)
@@ -167,40 +162,40 @@ def take_over(folder: Path, generation: str | None) -> None:
 
 
 def old_events(folder: Path) -> Events:
-    """The events of the journal, after those that a program such as logrotate has put beside it; the oldest first."""
+    """Return all events, oldest first: of files that logrotate or the like has put beside the journal, and of it."""
     journal = folder / "journal.jsonl"
     with files.storage("look into", folder):
-        rotated = [one for one in folder.glob(f"{journal.name}[.-]*") if one.is_file() and not one.is_symlink()]
-        rotated.sort(key=lambda one: one.stat().st_mtime)
+        rotated = [path for path in folder.glob(f"{journal.name}[.-]*") if path.is_file() and not path.is_symlink()]
+        rotated.sort(key=lambda path: path.stat().st_mtime)
     return [event for path in (*rotated, journal) for event in Journal(path).events()]
 
 
 def verdicts_in(events: Events) -> Verdicts:
-    """What these events say of certificates: which were revoked, and for which a revocation was sent, unanswered."""
-    found = dict[str, Verdict]()
-    for one in events:
-        mark, event = one.get("fingerprint"), one.get("event")
-        when = moment_from(one.get("time")) or datetime.now(UTC)
-        if not isinstance(mark, str) or ((known := found.get(mark)) and known.status == "revoked"):
+    """Return the verdicts in these events: which certificates were revoked, or were asked to be without an answer."""
+    verdicts = Verdicts()
+    for event in events:
+        mark, what = event.get("fingerprint"), event.get("event")
+        when = moment_from(event.get("time")) or datetime.now(UTC)
+        if not isinstance(mark, str) or ((earlier := verdicts.get(mark)) and earlier.status == "revoked"):
             continue
-        if event == "revoked":
-            found[mark] = Verdict("revoked", when, str(one.get("how") or ""))
-        elif event == "revoke-intended":
-            found[mark] = Verdict("asked", when)
-        else:  # any later event settles what was asked for: it was not sent, or refused
-            found.pop(mark, None)
-    return Verdicts(found)
+        if what == "revoked":
+            verdicts[mark] = Verdict("revoked", when, str(event.get("how") or ""))
+        elif what == "revoke-intended":
+            verdicts[mark] = Verdict("asked", when)
+        else:  # any later event settles the request: it was not sent, or refused
+            verdicts.pop(mark, None)
+    return verdicts
 
 
 def activation_in(events: Events, generation: str) -> Activation | None:
-    """How a generation came into use last, by these events; None: they do not say."""
-    for one in reversed(events):
-        if one.get("event") in _EVENTS and one.get("generation") == generation:
-            return Activation(generation, str(one["event"]), str(one.get("previous") or "") or None)
+    """Return how a generation came into use last, by these events, or None if they do not say."""
+    for event in reversed(events):
+        if event.get("event") in _EVENTS and event.get("generation") == generation:
+            return Activation(generation, str(event["event"]), str(event.get("previous") or "") or None)
     return None
 
 
 def hook_failures_in(events: Events, generation: str) -> dict[str, str]:
-    """The hooks whose last run for this generation failed, by these events, and why."""
-    last = {str(one["hook"]): one for one in events if "hook" in one and one.get("generation") == generation}
-    return {name: str(one.get("problem")) for name, one in last.items() if one.get("event") == "hook-failed"}
+    """Return the hooks whose last run for this generation failed, by these events, and why."""
+    last = {str(event["hook"]): event for event in events if "hook" in event and event.get("generation") == generation}
+    return {name: str(event.get("problem")) for name, event in last.items() if event.get("event") == "hook-failed"}

@@ -1,4 +1,4 @@
-"""The folder ``pending/``: what an interrupted procedure leaves on disk, and how the next run goes on with it.
+"""Keep an interrupted procedure on disk, in the folder ``pending/``, for the next run to go on with.
 
 ::
 
@@ -6,12 +6,12 @@
     aside/…     the same, moved out of the way; pruned only after its certificate could have expired
 
 The invariants of this folder: key and CSR are here before the signing request leaves, and so is ``sent`` in
-``state.json``. A folder with ``sent``, or with a ``state.json`` that cannot be read, is never thrown away before it is
+``state.json``. A folder with ``sent``, or with a ``state.json`` that cannot be read, is never removed before it is
 settled, only set aside. The caller holds the lock.
 
-:meth:`Pending.resume` and :meth:`Pending.open` decide what the next run does with what an interrupted run left:
+:meth:`Pending.resume` and :meth:`Pending.open` decide how the next run goes on:
 
-| found | then |
+| state of the folder | next step |
 |---|---|
 | same subject and key length, nothing signed yet | go on with the same key and CSR |
 | an answer that waits for its verification, or a one-time token not used yet | go on, without asking again |
@@ -58,7 +58,7 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class PendingState:
-    """What ``state.json`` says of a procedure under way; false when nothing is pending.
+    """The content of ``state.json`` about a procedure under way; false when nothing is pending.
 
     Attributes:
         kind: ``renew``, ``establish``, or ``damaged`` when the file cannot be understood.
@@ -98,7 +98,7 @@ class PendingState:
 
     @classmethod
     def from_json(cls, data: bytes) -> "PendingState":
-        """Return what a ``state.json`` says; of a damaged one, that its request may have been sent."""
+        """Read a ``state.json``. A damaged one means that the signing request may have been sent."""
         facts = json_object(data) or {}
         is_whole = all(isinstance(facts.get(name), types) for name, types in _TYPES.items())
         is_whole = is_whole and abs(facts.get("clock_difference") or 0.0) < MOST_SECONDS
@@ -145,7 +145,7 @@ class Pending:
         self._state: PendingState | None = None
 
     def read_state(self) -> PendingState:
-        """Return what ``state.json`` says; it is read once, until :meth:`reload` or another object is asked.
+        """Return the content of ``state.json``, which is read once, until :meth:`reload` is called.
 
         Raises:
             StorageFailed: it cannot be read.
@@ -162,7 +162,7 @@ class Pending:
         return bool(self.read_state())
 
     def reload(self) -> None:
-        """Read ``state.json`` again when it is next asked for: another process may have changed it."""
+        """Forget the state, so that it is read again: another process may have changed it."""
         self._state = None
 
     def resume(
@@ -170,7 +170,7 @@ class Pending:
     ) -> Configuration | None:
         """Return the configuration of an interrupted run whose answer or one-time token can still be used, or None.
 
-        What belongs to another kind of procedure or to another generation is set aside.
+        A procedure of another kind or for another generation is set aside.
 
         Args:
             kind: of the procedure that wants to go on.
@@ -225,9 +225,9 @@ class Pending:
         server_ca: bytes | None,
         instead: str = "something else was begun",
     ) -> None:
-        """Open the folder with what UCL answered; a fresh one-time token is kept until it is used.
+        """Begin a procedure with a configuration from UCL; a fresh one-time token is kept until it is used.
 
-        What was under way is set aside; ``instead`` says why.
+        A procedure under way is set aside; ``instead`` says why.
         """
         self.set_aside(instead)
         self.discard()
@@ -247,12 +247,12 @@ class Pending:
         )
 
     def keep_request(self, key: rsa.RSAPrivateKey, csr: bytes) -> None:
-        """Put key and CSR on disk, the key first."""
+        """Write key and CSR to disk, the key first."""
         self.keep_key(key)
         files.write(self.path / "csr.pem", csr)
 
     def keep_key(self, key: rsa.RSAPrivateKey) -> None:
-        """Put the key on disk as ``passphrase`` says."""
+        """Write the key to disk, encrypted if there is a passphrase."""
         files.write(self.key_path, dump_key(key, self.passphrase()))
 
     @property
@@ -273,7 +273,7 @@ class Pending:
                 return not self.read_state().sent
         try:
             return public_key_of(x509.load_pem_x509_csr(self.csr())) == self.key().public_key()
-        except KeyLocked:  # it is not lost
+        except KeyLocked:  # the key is not lost
             raise
         except (UsageError, ValueError):
             return False
@@ -291,17 +291,17 @@ class Pending:
 
     @property
     def server_ca(self) -> Path | None:
-        """What verifies the server, or None for the system's trust."""
+        """The CA file that verifies the server, or None for the system's trust."""
         path = self.path / "server-ca.pem"
         return path if path.exists() else None
 
     def server_ca_pem(self) -> bytes | None:
-        """What verifies the server, PEM."""
+        """Return the CA that verifies the server, PEM, or None for the system's trust."""
         with files.storage("read", self.path / "server-ca.pem"):
             return self.server_ca.read_bytes() if self.server_ca else None
 
     def keep_server_ca(self, pem: bytes) -> None:
-        """Keep what verifies the server."""
+        """Write the CA that verifies the server."""
         files.write(self.path / "server-ca.pem", pem)
 
     def replace_server_ca(self, kind: str, pem: bytes | None) -> None:
@@ -313,7 +313,7 @@ class Pending:
                 self.server_ca.unlink()
 
     def about_to_send(self, now: datetime) -> None:
-        """The signing request leaves now; room for its answer is taken before, so that no full disk loses it."""
+        """Record that the signing request leaves now, and reserve room so that a full disk does not lose its answer."""
         files.write(self.path / "room", secrets.token_bytes(_ROOM))
         self.update(sent=now.isoformat(timespec="seconds"))
 
@@ -327,18 +327,18 @@ class Pending:
         self._state = state
 
     def key(self) -> rsa.RSAPrivateKey:
-        """The private key; raises UsageError when it is damaged, KeyLocked when nothing opens it."""
+        """Return the private key; raises UsageError when it is damaged, KeyLocked when nothing opens it."""
         with files.storage("read", self.key_path):
             return open_key(self.key_path.read_bytes(), self.passphrase, where=str(self.key_path))
 
     def _public_key(self) -> object:
-        """Of the key; where it is encrypted, of the CSR: telling what was signed takes no passphrase."""
+        """Return the public key. It is read from the CSR if the key is encrypted, so that this takes no passphrase."""
         if is_sealed(self.key_path.read_bytes()):
             return public_key_of(x509.load_pem_x509_csr(self.csr())) or self.key().public_key()
         return self.key().public_key()
 
     def csr(self) -> bytes:
-        """The CSR, PEM."""
+        """Return the CSR, PEM."""
         with files.storage("read", self.path / "csr.pem"):
             return (self.path / "csr.pem").read_bytes()
 
@@ -353,9 +353,9 @@ class Pending:
             files.sync_directory(self.path)
 
     def token(self) -> str | None:
-        """The kept token, if it can still be good by the system's clock, which stamped it."""
-        gone = (FileNotFoundError, NotADirectoryError)
-        with files.storage("read", self.path), suppress(*gone, ValueError, TypeError):
+        """Return the kept token if it can still be valid by the system's clock, which stamped it."""
+        absent = (FileNotFoundError, NotADirectoryError)
+        with files.storage("read", self.path), suppress(*absent, ValueError, TypeError):
             if datetime.now(UTC) - datetime.fromisoformat(self.read_state().created) < _TOKEN_LIFETIME:
                 return (self.path / "token").read_text()
         return None
@@ -370,7 +370,7 @@ class Pending:
         files.write(self.path / "answer.json", json.dumps(answer).encode())
 
     def answer(self) -> SignedCertificates | None:
-        """The kept answer, or None; raises StorageFailed: one that merely cannot be read now is not asked for again."""
+        """Return the kept answer, or None; raises StorageFailed if it cannot be read now, so that UCL signs once."""
         with files.storage("read", self.path), suppress(FileNotFoundError, NotADirectoryError, TypeError):
             answer = json_object((self.path / "answer.json").read_bytes()) or {}
             if all(isinstance(text, str) for text in answer.values()):
@@ -378,10 +378,14 @@ class Pending:
         return None
 
     def certificate(self) -> x509.Certificate | None:
-        """The certificate of the kept answer, unchecked, or None."""
+        """Return the certificate of the kept answer, unchecked, or None."""
+        chain = self._answered_chain()
+        return chain[0] if chain else None
+
+    def _answered_chain(self) -> tuple[x509.Certificate, ...] | None:
         answer = self.answer()
         with suppress(UCLError):
-            return decode_certificates(answer.certificate_chain, name="certificateChain")[0] if answer else None
+            return decode_certificates(answer.certificate_chain, name="certificateChain") if answer else None
         return None
 
     def keep_chain(self, chain: tuple[x509.Certificate, ...]) -> None:
@@ -389,19 +393,19 @@ class Pending:
         files.write(self.path / "chain.pem", dump_certificates(*chain))
 
     def credentials(self) -> Credentials:
-        """The kept key and chain for a handshake; a chain that is lost or damaged is taken from the answer again."""
+        """Return key and chain for a handshake; a lost or damaged chain is taken from the answer again."""
         path = self.path / "chain.pem"
         with files.storage("read", path):
             try:
                 chain = read_certificates(path.read_bytes(), name=str(path))
             except (BadAnswer, FileNotFoundError) as error:
-                if (again := _chain_of(self.answer())) is None:
+                if (again := self._answered_chain()) is None:
                     raise error from None
                 self.keep_chain(chain := again)
         return Credentials(path, self.key_path, chain[0], self.passphrase)
 
     def signed(self) -> list[Credentials]:
-        """Certificates that were signed for the kept key, unchecked: of the answer and of those that were rejected."""
+        """Return the certificates that were signed for the kept key, unchecked: of the answer and of rejected ones."""
         credentials = []
         for path in sorted(self.path.glob("chain*.pem")):
             with suppress(UCLError, OSError, ValueError):
@@ -415,12 +419,12 @@ class Pending:
         mark = secrets.token_hex(4)
         with files.storage("rename", self.path / "answer.json"):
             for name, ending in (("answer", "json"), ("chain", "pem")):
-                with suppress(FileNotFoundError):  # what could not be read has no chain
+                with suppress(FileNotFoundError):  # an answer that could not be read has no chain
                     (self.path / f"{name}.{ending}").rename(self.path / f"{name}-failed-{mark}.{ending}")
             files.sync_directory(self.path)
 
     def set_aside(self, reason: str) -> None:
-        """Move everything out of the way. What was never sent for signing is thrown away: no certificate exists."""
+        """Move the folder to ``aside/``, or remove it if nothing was sent for signing, since no certificate exists."""
         if not self.read_state().sent:
             self.reload()  # before a key is thrown away: another object may have sent its request
         if not self.read_state():
@@ -442,21 +446,21 @@ class Pending:
         self.reload()
 
     def discard(self) -> None:
-        """Remove the folder: what was in it is settled."""
+        """Remove the folder once its procedure is settled."""
         if self.path.exists():
             files.remove_tree(self.path)
         self.reload()
 
 
 def set_aside(connection_path: Path, passphrase: Passphrase = no_passphrase) -> list[Pending]:
-    """Return what was set aside, oldest first."""
+    """Return the procedures that were set aside, oldest first."""
     aside = connection_path / "aside"
     folders = sorted(aside.iterdir()) if aside.is_dir() else []
     return [Pending(folder, passphrase) for folder in folders if folder.name[0] != "."]
 
 
 def prune_aside(connection_path: Path, now: datetime) -> None:
-    """Remove what was set aside and whose certificate, if there is one, has expired."""
+    """Remove the procedures that were set aside once their certificates, if any, have expired."""
     for pending in set_aside(connection_path):
         with suppress(ValueError, TypeError):  # if the date is damaged, keep the folder
             if datetime.fromisoformat(pending.read_state().keep_until or "") < now:
@@ -464,13 +468,7 @@ def prune_aside(connection_path: Path, now: datetime) -> None:
 
 
 def _fits(state: PendingState, base: "Generation | None", configuration: Configuration) -> bool:
-    """Whether a procedure was begun for the generation ``base``, which may have been rebuilt, or for its subject."""
+    """Return whether a procedure was begun for the generation ``base``, perhaps rebuilt since, or for its subject."""
     if base is None or state.base == base.stem:
         return True
     return base.is_readable and same_subject(base.certificate.subject, parse_subject(configuration.subject))
-
-
-def _chain_of(answer: SignedCertificates | None) -> tuple[x509.Certificate, ...] | None:
-    with suppress(BadAnswer):
-        return decode_certificates(answer.certificate_chain, name="certificateChain") if answer else None
-    return None

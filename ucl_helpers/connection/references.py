@@ -1,4 +1,4 @@
-"""Secrets come by reference: ``env:NAME``, ``file:PATH``, ``prompt``. The reference may be seen; the secret may not."""
+"""Follow references to secrets: ``env:NAME``, ``file:PATH``, ``prompt``. A reference may be shown, a secret may not."""
 
 import errno
 import getpass
@@ -20,7 +20,7 @@ MEND = "Set it, or write another reference: env:NAME or file:PATH."
 
 
 def resolve(reference: str, *, what: str) -> str:
-    """The secret that a reference stands for, without blanks around it.
+    """Return the secret of a reference, without blanks around it.
 
     Args:
         reference: ``env:NAME`` (an environment variable), ``file:PATH`` (a file's content), ``prompt`` (asked for).
@@ -60,7 +60,7 @@ def _file(path: str, what: str) -> str:
 
 
 def _prompt(what: str) -> str:
-    # In a notebook getpass asks through the page; headless there is nobody to ask.
+    # In a notebook getpass asks through the page. A headless run has no user to ask.
     if not sys.stdin.isatty() and "ipykernel" not in sys.modules:
         raise UsageError(f"{what}: there is no terminal to ask at.", remedy="Use env:NAME or file:PATH.")
     try:
@@ -71,11 +71,11 @@ def _prompt(what: str) -> str:
 
 # -- Passphrases that settings refer to; each reference is followed when it is needed and forgotten again --------------
 
-MOST_BYTES = 1024  # OpenSSL reads no longer one when it loads a key for a handshake
+MOST_BYTES = 1024  # OpenSSL reads no longer passphrase when it loads a key for a handshake
 
 
 def follow(reference: str | None, setting: str, connection: str) -> bytes | None:
-    """The passphrase that a setting of a connection refers to; None when it is not set.
+    """Return the passphrase that a setting of a connection refers to; None when it is not set.
 
     Raises:
         InvalidSettings: it leads nowhere, or the passphrase is too long; names setting and connection.
@@ -94,7 +94,7 @@ def follow(reference: str | None, setting: str, connection: str) -> bytes | None
 
 
 def generation_spec(settings: "Settings", connection: str) -> GenerationSpec:
-    """Return what the settings of a connection ask for in each generation.
+    """Return the content of a generation that the settings of a connection ask for.
 
     Raises:
         InvalidSettings: a reference leads nowhere; see :func:`follow`.

@@ -1,4 +1,4 @@
-"""A connection's ``settings.toml`` ↔ :class:`Settings`. Pure; errors name line and key.
+"""Read and write a connection's ``settings.toml``. Pure; errors name line and key.
 
 ::
 
@@ -33,10 +33,11 @@ import errno
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 
 @dataclass(frozen=True)
 class Hook:
-    """A command that is run after activation; no shell. ``timeout``: then it is ended."""
+    """A command that is run after activation, without a shell, and ended after ``timeout``."""
 
     name: str
     command: tuple[str, ...]
@@ -64,7 +65,7 @@ class Hook:
 
 @dataclass(frozen=True)
 class Notices:
-    """Where failure and recovery are told: apprise URLs by reference; failure after so many in a row."""
+    """Receivers of messages: apprise URLs by reference. A message is sent after so many failures in a row."""
 
     urls: tuple[str, ...] = ()
     after_failures: int = 1
@@ -72,7 +73,7 @@ class Notices:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may choose for a connection.
+    """The choices of a user for a connection.
 
     Attributes:
         key_length: RSA bits of the next key, 2048 to 8192.
@@ -104,7 +105,7 @@ _NO_FILE = {
     errno.ELOOP: "is a symlink that leads to itself",
     **dict.fromkeys((errno.EINVAL, errno.ENXIO, errno.ENODEV), "is a FIFO, a socket or a device"),
 }
-"""The files of a connection from which nothing came."""
+"""Kinds of ``settings.toml`` that are no regular file, by the error number of opening it."""
 
 
 def _key_length(value: object) -> int:
@@ -116,7 +117,7 @@ def _key_length(value: object) -> int:
 
 
 def _duration(value: object) -> timedelta:
-    """A text such as ``36h``."""
+    """Read a text such as ``36h``."""
     with suppress(UsageError):
         return parse_duration(value if isinstance(value, str) else "")
     remedy = 'Write it like "30d", "36h" or "60s": more than nothing.'
@@ -131,10 +132,10 @@ def _mode(value: object) -> int:
 
 
 def settings_content(path: Path) -> bytes | None:
-    """Return what is in a ``settings.toml``, or None: there is none, and every setting has its default.
+    """Return the content of a ``settings.toml``, or None if it is missing and every setting has its default.
 
     Raises:
-        InvalidSettings: something else than a file is there, which must not count as "all as by default".
+        InvalidSettings: it is no regular file, which must not count as missing.
         StorageFailed: it cannot be read.
     """
     with files.storage("read", path):
@@ -188,11 +189,11 @@ def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:
 
 
 def _must_agree(settings: Settings) -> None:
-    """What only goes together, and what cannot."""
+    """Check the settings that depend on each other."""
     names = [hook.name for hook in settings.hooks]
-    twice = next((at for at, name in enumerate(names) if name in names[:at]), None)
-    if twice is not None:
-        raise tables.WrongValue(("hooks", twice, "name"), "there are two hooks of this name.", "Name them apart.")
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise tables.WrongValue(("hooks", at, "name"), "there are two hooks of this name.", "Name them apart.")
     if settings.files.mode & 0o040 and settings.files.group is None:
         raise tables.WrongValue(("files", "mode"), "a group may read, and none is named.", 'Name it: group = "…".')
     for name, export in EXPORTS.items():
@@ -202,17 +203,17 @@ def _must_agree(settings: Settings) -> None:
 
 
 def dump_settings(values: Mapping[str, str | int]) -> str:
-    """Settings as TOML, one ``key = value`` a line."""
+    """Return settings as TOML, one ``key = value`` a line."""
     return "".join(f"{key} = {toml(value)}\n" for key, value in values.items())
 
 
 def toml(value: str | int | Sequence[str]) -> str:
-    """A value as TOML."""
+    """Return a value as TOML."""
     if isinstance(value, int):
         return str(value).lower()
     if not isinstance(value, str):
         return f"[{', '.join(map(toml, value))}]"
-    escaped = re.sub(r'[\x00-\x1f\x7f"\\]', lambda found: f"\\u{ord(found[0]):04x}", value)
+    escaped = re.sub(r'[\x00-\x1f\x7f"\\]', lambda match: f"\\u{ord(match[0]):04x}", value)
     return f'"{escaped}"'
 
 
@@ -339,43 +340,40 @@ _READERS = {
 
 
 def plain(settings: Settings) -> dict[str, Any]:
-    """Settings as they are written: durations and modes as texts, tables as dictionaries; for programs."""
+    """Return settings as they are written: durations and modes as texts, tables as dictionaries; for programs."""
     return {name: _plain(name, value) for name, value in vars(settings).items()}
 
 
 def as_toml(settings: Settings) -> str:
-    """``settings.toml`` that means these settings: what differs from the default as it is, all else as a comment."""
-    told, lines = plain(settings), list[str]()
+    """Return these settings as TOML: each value that differs from its default, all others as comments."""
+    values, lines = plain(settings), list[str]()
     table = ""
     for entry in ENTRIES:
         above, _, name = entry.key.rpartition(".")
         if above != table:
-            lines += ["", f"# {_TABLES[above]}", *_header(above, told)]
+            lines += ["", f"# {_TABLES[above]}", *_header(above, values["hooks"])]
             table = above
-        if above == "hooks" and told["hooks"]:
-            continue
-        values = told[above] if above and above != "hooks" else told
-        lines += _lines(entry, values.get(name), commented=above == "hooks")
+        if above != "hooks":
+            lines += _lines(entry, (values[above] if above else values)[name])
+        elif not values["hooks"]:
+            lines += _lines(entry, None)
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _header(table: str, told: dict[str, Any]) -> Iterator[str]:
+def _header(table: str, hooks: list[dict[str, Any]]) -> list[str]:
     if table != "hooks":
-        yield f"[{table}]"
-    elif not told["hooks"]:
-        yield "# [[hooks]]"
-    for hook in told["hooks"] if table == "hooks" else ():
-        yield from ("[[hooks]]", *(f"{key} = {toml(value)}" for key, value in hook.items()), "")
+        return [f"[{table}]"]
+    blocks = (("[[hooks]]", *(f"{key} = {toml(value)}" for key, value in hook.items()), "") for hook in hooks)
+    return list(chain.from_iterable(blocks)) or ["# [[hooks]]"]
 
 
-def _lines(entry: Entry, value: Any, *, commented: bool) -> Iterator[str]:
+def _lines(entry: Entry, value: Any) -> list[str]:
     name = entry.key.rpartition(".")[2]
-    if value not in (None, []) and toml(value) != entry.default and not commented:
-        yield from (f"# {entry.meaning}", f"{name} = {toml(value)}")
-    elif entry.default:
-        yield from (f"# {entry.meaning}", f"# {name} = {entry.default}")
-    else:
-        yield from (f"# {entry.meaning} Not set; for example:", f"# {name} = {entry.example}")
+    if value not in (None, []) and toml(value) != entry.default:
+        return [f"# {entry.meaning}", f"{name} = {toml(value)}"]
+    if entry.default:
+        return [f"# {entry.meaning}", f"# {name} = {entry.default}"]
+    return [f"# {entry.meaning} Not set; for example:", f"# {name} = {entry.example}"]
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -384,10 +382,10 @@ def _plain(name: str, value: Any) -> Any:
     if name == "mode":
         return f"{value:04o}"
     if isinstance(value, tuple):
-        return [_plain("", one) for one in value]
+        return [_plain("", item) for item in value]
     if isinstance(value, Mapping) or hasattr(value, "__dataclass_fields__"):
         table = value if isinstance(value, Mapping) else vars(value)
-        return {key: _plain(key, one) for key, one in table.items()}
+        return {key: _plain(key, item) for key, item in table.items()}
     return value
 
 

@@ -1,4 +1,4 @@
-"""Where a connection stands, read from disk without a lock and without a call."""
+"""Read the status of a connection from disk, without a lock and without a call to UCL."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,7 +33,7 @@ STAGES = BEGUN, SENT, SIGNED = "begun", "sent for signing", "signed, to be verif
 
 @dataclass(frozen=True)
 class UnderWay:
-    """What an interrupted run left: of which procedure (renew, establish; damaged), since when, at which of STAGES."""
+    """An interrupted run: its procedure (renew, establish, damaged), since when, at which of STAGES."""
 
     procedure: str
     since: str
@@ -45,14 +45,13 @@ class UnderWay:
 
 @dataclass(frozen=True)
 class Status(Tabular):
-    """What is known of a connection at ``now`` (UTC).
+    """The status of a connection at ``now`` (UTC).
 
     ``state`` is one of :data:`ucl_helpers.connection.status.STATES`.
-    ``under_way`` is what an interrupted run left, or None; ``attempts`` what is remembered of all runs;
-    ``pending_hooks`` names what the next run will run; ``unusable`` says which generations UCL does not accept, each
-    with what is known of it; ``verdict`` is what is known of the certificate in use; ``in_plain`` says that a key is
-    stored unencrypted although the settings ask for encryption; ``rollback_to`` is the generation that a rollback
-    would go back to, or None.
+    ``under_way`` is the interrupted run, or None. ``attempts`` is the record of all runs. ``pending_hooks`` names the
+    hooks that the next run will run. ``unusable`` names the generations that UCL does not accept, and says why.
+    ``verdict`` is the one on the certificate in use. ``in_plain`` says that a key is stored unencrypted although the
+    settings ask for encryption. ``rollback_to`` is the generation that a rollback would go back to, or None.
     """
 
     name: str
@@ -78,20 +77,20 @@ class Status(Tabular):
 
     @property
     def pending(self) -> str | None:
-        """What is under way, in words."""
+        """The interrupted run, in words."""
         return str(self.under_way) if self.under_way else None
 
     def caption(self) -> str:
-        """Name and state."""
+        """Return name and state."""
         return f"{self.name}: {self.state}" + (" (sandbox, for practice)" if self.sandbox else "")
 
     def rows(self) -> list[Row]:
-        """What there is to tell."""
+        """Return a label and a value for each fact that people should see."""
         lost = self.state in LOST
         facts = {
             "fingerprint": self.fingerprint,
             "subject": self.subject,
-            "valid to": self._left(),
+            "valid to": self._valid_to(),
             "renewal due": f"{moment(self.due.at)} ({self.due.reason})" if self.due and not lost else None,
             "to come back": self._way_back() if lost or self.state == "damaged" else None,
             "certificate endpoint": self.url,
@@ -108,39 +107,39 @@ class Status(Tabular):
     def _way_back(self) -> str | None:
         if self.rollback_to:
             return f"ucl rollback {self.name} (generation {self.rollback_to})"
-        if self.state == "damaged":  # the doctor knows
+        if self.state == "damaged":  # ``ucl doctor`` names the repair
             return None
         return f"ucl establish {self.name} {'--sandbox' if self.sandbox else '(with a one-time token)'}"
 
-    def _left(self) -> str | None:
+    def _valid_to(self) -> str | None:
         if self.validity is None:
             return None
         left = self.validity.not_after - self.now
         return f"{moment(self.validity.not_after)} ({span(left)}{' left' if left.total_seconds() > 0 else ''})"
 
     def _failed(self) -> str | None:
-        known, again = self.attempts, self.attempts.next_try(self.now)
-        if not known.failures:
+        attempts, again = self.attempts, self.attempts.next_try(self.now)
+        if not attempts.failures:
             return None
-        since = f" since {moment(known.failing_since)}" if known.failing_since else ""
+        since = f" since {moment(attempts.failing_since)}" if attempts.failing_since else ""
         is_due = self.due is None or self.due.due
         wait = f"; next try not before {moment(again)}" if again and is_due else ""
-        return f"{known.failures} in a row{since}, the last: {known.last_error}{wait}"
+        return f"{attempts.failures} in a row{since}, the last: {attempts.last_error}{wait}"
 
     @property
     def refusal_ends(self) -> datetime | None:
-        """From when on (UTC) a refusal that may be an outage counts as a loss; None when UCL does not refuse.
+        """The moment (UTC) at which a refusal that may be an outage becomes a loss; None when UCL does not refuse.
 
         A proven outage puts it off, for errors as well: see :func:`ucl_helpers.procedures.acceptance.explain_refusal`.
         """
-        return self._lasting(self.attempts.refused_since and self.attempts.unproven_since)
+        return self._end_of_refusal(self.attempts.refused_since and self.attempts.unproven_since)
 
     @property
     def critical_refusal(self) -> datetime | None:
-        """From when on (UTC) a refusal lasts so long that somebody has to look, be the outage proven or not."""
-        return self._lasting(self.attempts.refused_since)
+        """The moment (UTC) from which a person has to look at a refusal, even if an outage is proven."""
+        return self._end_of_refusal(self.attempts.refused_since)
 
-    def _lasting(self, since: datetime | None) -> datetime | None:
+    def _end_of_refusal(self, since: datetime | None) -> datetime | None:
         return since and refusal_ends(since, not_after=self.validity.not_after if self.validity else None)
 
     def _refused(self) -> str | None:
@@ -151,7 +150,7 @@ class Status(Tabular):
         return f"since {moment(since)}; it may be an outage of UCL. From {moment(ends)} on it counts as a loss"
 
     def as_json(self) -> dict[str, Any]:
-        """For programs; times are ISO 8601, UTC."""
+        """Return the status as JSON for programs; times are ISO 8601, UTC."""
         validity, due = self.validity, self.due
         return {
             "name": self.name,
@@ -175,24 +174,24 @@ class Status(Tabular):
         }
 
     def _attempts_as_json(self) -> dict[str, Any]:
-        known = self.attempts
+        attempts = self.attempts
         moments = {
-            "lastLooked": known.last_looked,
-            "lastAttempt": known.last_attempt,
-            "lastSuccess": known.last_success,
-            "failingSince": known.failing_since,
-            "nextTry": known.next_try(self.now),
-            "refusedSince": known.refused_since,
+            "lastLooked": attempts.last_looked,
+            "lastAttempt": attempts.last_attempt,
+            "lastSuccess": attempts.last_success,
+            "failingSince": attempts.failing_since,
+            "nextTry": attempts.next_try(self.now),
+            "refusedSince": attempts.refused_since,
             "refusalEnds": self.refusal_ends,
         }
-        last = known.last_error and {
-            "error": known.last_error.error,
-            "message": known.last_error.message,
-            "exitCode": known.last_error.exit_code,
-            "at": moment(known.last_error.at),
+        last = attempts.last_error and {
+            "error": attempts.last_error.error,
+            "message": attempts.last_error.message,
+            "exitCode": attempts.last_error.exit_code,
+            "at": moment(attempts.last_error.at),
         }
-        told = {name: when and moment(when) for name, when in moments.items()}
-        return {**told, "failures": known.failures, "lastError": last}
+        texts = {name: when and moment(when) for name, when in moments.items()}
+        return {**texts, "failures": attempts.failures, "lastError": last}
 
 
 Action = Literal["renew", "ask", "finish", "establish", "hooks", "protect", "settings", "doctor"]
@@ -219,10 +218,10 @@ class Need:
 
 
 def needs(status: Status) -> Need | None:
-    """Return the work that a connection has, or None: a run would do nothing before ``status.due.at``.
+    """Return the work that a connection has, or None if a run would do nothing before ``status.due.at``.
 
-    Pure. ``ucl run --if-due``, the fleet, the greeting, monitoring and ``Renewal.begin`` all ask here, so that they
-    agree. The first that holds counts:
+    Pure. ``ucl run --if-due``, the fleet, the greeting, monitoring and ``Renewal.begin`` agree because they all call
+    this function. The first row that holds counts:
 
     ===================================================  ==========================
     settings not usable                                  ``settings``
@@ -244,24 +243,24 @@ def needs(status: Status) -> Need | None:
 
 
 def _unusable(status: Status) -> Need | None:
-    left = status.under_way
+    run = status.under_way
     if status.state in _NOT_USABLE:
         return Need(_NOT_USABLE[status.state], status.problem or status.state)
-    if left and left.procedure == "establish" and left.stage == SIGNED:
-        return Need("finish", f"under way: {left}")
+    if run and run.procedure == "establish" and run.stage == SIGNED:
+        return Need("finish", f"under way: {run}")
     if status.state == "not established" or (status.state == "revoked" and not _may_pass(status.verdict)):
         return Need("establish", status.state)
     return None
 
 
 def _renewal(status: Status) -> Need | None:
-    left, again = status.under_way, status.attempts.next_try(status.now)
+    run, again = status.under_way, status.attempts.next_try(status.now)
     if status.state == "expired" and status.validity:
         return Need("establish", f"expired {moment(status.validity.not_after)}", renews=True, wait_until=again)
     if status.due and (status.due.due or status.state == "due"):
         return Need("renew", f"due since {moment(status.due.at)}", renews=True, wait_until=again)
-    if left and left.procedure == "renew" and left.stage != BEGUN:
-        return Need("renew", f"under way: {left}", renews=True, wait_until=again)
+    if run and run.procedure == "renew" and run.stage != BEGUN:
+        return Need("renew", f"under way: {run}", renews=True, wait_until=again)
     return None
 
 
@@ -290,34 +289,35 @@ def _chores(status: Status) -> Need | None:
 def status_of(
     connection: "Connection", clock: Clock = utc_now, *, whole: bool = True, pending: Pending | None = None
 ) -> Status:
-    """Where a connection stands; damage is told, not raised.
+    """Return the status of a connection; damage is a state of it and no error.
 
     Args:
         connection: established or not.
         clock: our clock, aware, UTC.
-        whole: also read the key and hold it against its certificate, which takes some 50 ms each time.
-        pending: what is under way, if the caller has read it already.
+        whole: also read the key and compare it with its certificate, which takes some 50 ms each time.
+        pending: the procedure under way, if the caller has read it already.
     """
     with connection.reading_once():
         return _status_of(connection, clock(), pending, whole=whole)
 
 
 def _status_of(connection: "Connection", now: datetime, pending: Pending | None, *, whole: bool) -> Status:
-    name, known, left = connection.name, remembered(connection), None
+    name, attempts, run = connection.name, remembered(connection), None
     try:
-        left = _under_way(connection.pending if pending is None else pending)
+        run = _under_way(connection.pending if pending is None else pending)
         sandbox = connection.is_sandbox
         if (current := connection.current) is None:
-            if connection.generations() and not left:
+            if connection.generations() and not run:
                 connection.require_current()
-            return Status(name, "not established", now, sandbox=sandbox, under_way=left, attempts=known)
+            return Status(name, "not established", now, sandbox=sandbox, under_way=run, attempts=attempts)
         if whole:
             current.check_whole(by_key=False)  # what is public takes no passphrase
         due = connection.due(now)
         verdicts = connection.verdicts()
-        gone = current.fingerprint in verdicts.having("revoked")
-        word = state(current.validity, now=now, revoked=gone, is_due=due.due)
-        if word not in LOST and current.fingerprint in verdicts.having("refused"):
+        verdict = verdicts.get(current.fingerprint)
+        revoked, refused = (verdict is not None and verdict.status == status for status in ("revoked", "refused"))
+        word = state(current.validity, now=now, revoked=revoked, is_due=due.due)
+        if word not in LOST and refused:
             word = "refused"
         return Status(
             name,
@@ -330,36 +330,37 @@ def _status_of(connection: "Connection", now: datetime, pending: Pending | None,
             validity=current.validity,
             due=due,
             url=connection.url,
-            under_way=left,
-            verdict=verdicts.get(current.fingerprint),
+            under_way=run,
+            verdict=verdict,
             in_plain=connection.has_plain_keys(),
-            attempts=known,
-            pending_hooks=tuple(one.name for one in pending_hooks(connection)),
+            attempts=attempts,
+            pending_hooks=tuple(hook.name for hook in pending_hooks(connection)),
             unusable=_not_accepted(connection, verdicts),
             rollback_to=_rollback_to(connection, now) if word in LOST else None,
         )
     except InvalidSettings as error:
-        return Status(name, "settings not usable", now, under_way=left, problem=str(error), attempts=known)
+        return Status(name, "settings not usable", now, under_way=run, problem=str(error), attempts=attempts)
     except UCLError as error:
-        to = _rollback_to(connection, now)
-        return Status(name, "damaged", now, under_way=left, problem=str(error), attempts=known, rollback_to=to)
+        target = _rollback_to(connection, now)
+        problem = str(error)
+        return Status(name, "damaged", now, under_way=run, problem=problem, attempts=attempts, rollback_to=target)
 
 
 def _not_accepted(connection: "Connection", verdicts: Verdicts) -> dict[str, str]:
-    """The generations that UCL does not accept, or may not accept, by name, and what is known of each."""
-    known = {mark[:MARK_LENGTH]: f"{one}, {moment(one.since)}" for mark, one in verdicts.items()}
-    found = connection.generations() if known else []
-    return {one.name: known[mark] for one in found if (mark := one.mark) in known}
+    """Return the generations that UCL does not accept, or may not accept, by name, and why."""
+    reasons = {mark[:MARK_LENGTH]: f"{verdict}, {moment(verdict.since)}" for mark, verdict in verdicts.items()}
+    generations = connection.generations() if reasons else []
+    return {generation.name: reasons[generation.mark] for generation in generations if generation.mark in reasons}
 
 
 def _rollback_to(connection: "Connection", now: datetime) -> str | None:
     with suppress(UCLError):
-        return next((one.name for one in connection.usable(now)), None)
+        return next((generation.name for generation in connection.usable(now)), None)
     return None
 
 
 def _under_way(pending: Pending) -> UnderWay | None:
-    if not (told := pending.read_state()):
+    if not (begun := pending.read_state()):
         return None
-    stage = SIGNED if pending.answer() else SENT if told.sent else BEGUN
-    return UnderWay(told.kind, told.created, stage)
+    stage = SIGNED if pending.answer() else SENT if begun.sent else BEGUN
+    return UnderWay(begun.kind, begun.created, stage)

@@ -1,18 +1,18 @@
-"""Connections on disk: generations, the switch to a new one, the journal.
+"""Keep connections on disk: their generations, the switch to a new one, their state.
 
 ::
 
     HOME/connections/NAME/
-        current -> generations/000007-3fa9c1…      the one thing that changes
+        current -> generations/000007-3fa9c1…      the only file that changes
         generations/000007-3fa9c1…/                identity.pem, key.pem, certificate.pem, chain.pem, connection.json …
-        generations/000007-3fa9c1….1/              the same identity, its files made anew as settings want them now
+        generations/000007-3fa9c1….1/              the same identity, rebuilt by changed settings
         pending/                                   a renewal under way, see pending.py
-        revoked.json  activation.json  attempts.json  hooks.json      what decides, see state.py
+        revoked.json  activation.json  attempts.json  hooks.json      state files, see state.py
         journal.jsonl                              a record for people
         settings.toml  lock
 
-A generation is written whole, fsynced, and made current by renaming one symlink. Whoever reads split files resolves
-``current`` once and reads there. Readers never lock; whoever calls :meth:`Connection.install` or
+A generation is written whole, fsynced, and made current by renaming one symlink. A reader of split files resolves
+``current`` once and reads there. Readers never lock. The caller of :meth:`Connection.install` or
 :meth:`Connection.switch` holds :attr:`Connection.lock`.
 """
 
@@ -35,6 +35,7 @@ from ucl_helpers.connection.exports import GenerationSpec, differing, generation
 from ucl_helpers.connection.files import json_object
 from ucl_helpers.connection.generation import (
     KEEP_YOUNGER,
+    MARK_LENGTH,
     NAME,
     Generation,
     holds_plain_key,
@@ -45,7 +46,7 @@ from ucl_helpers.connection.journal import Journal, activation_in, hook_failures
 from ucl_helpers.connection.pending import Pending, set_aside
 from ucl_helpers.connection.references import follow, generation_spec
 from ucl_helpers.connection.settings import Settings, dump_settings, read_settings, settings_content
-from ucl_helpers.connection.state import Activation, Verdict, Verdicts, failures
+from ucl_helpers.connection.state import Activation, Verdict, Verdicts
 from ucl_helpers.crypto import common_name
 from ucl_helpers.errors import StorageFailed, UCLError, UnknownConnection, UsageError
 from ucl_helpers.models import Due, Validity, fingerprint
@@ -68,8 +69,8 @@ class Home:
         try:
             self.path = Path(chosen or user_data_path("ucl-helpers")).expanduser().absolute()
         except RuntimeError:
-            told = f"The home folder {str(chosen or '~')!r} names no user."
-            raise UsageError(told, remedy="Give its full path, with --home or UCL_HOME.") from None
+            message = f"The home folder {str(chosen or '~')!r} names no user."
+            raise UsageError(message, remedy="Give its full path, with --home or UCL_HOME.") from None
         self._checked, self._exists = set[Path](), False
 
     def __repr__(self) -> str:
@@ -99,18 +100,20 @@ class Home:
         return self._exists
 
     def names(self) -> list[str]:
-        """Of all connections, in order; raises StorageFailed."""
+        """Return the names of all connections, in order; raises StorageFailed."""
         folder = self.folder("connections")
         with files.storage("look into", folder), suppress(FileNotFoundError):
-            return sorted(one.name for one in folder.iterdir() if CONNECTION_NAME.fullmatch(one.name) and one.is_dir())
+            return sorted(
+                path.name for path in folder.iterdir() if CONNECTION_NAME.fullmatch(path.name) and path.is_dir()
+            )
         return []
 
     def connections(self) -> list["Connection"]:
-        """All connections, by name."""
+        """Return all connections, ordered by name."""
         return [Connection(self, name) for name in self.names()]
 
     def connection(self, name: str) -> "Connection":
-        """An existing connection; raises UnknownConnection (tells which there are) or UsageError (no name)."""
+        """Return an existing connection; raises UnknownConnection (lists the existing) or UsageError (no name)."""
         connection = Connection(self, name)
         with files.storage("look into", connection.path):
             there = connection.path.is_dir()
@@ -123,7 +126,7 @@ class Home:
         return connection
 
     def new(self, name: str) -> "Connection":
-        """A connection, its folder made if it is missing; raises UsageError (no name) or StorageFailed (no folder)."""
+        """Return a connection, and make its folder if it is missing; raises UsageError (no name) or StorageFailed."""
         connection = Connection(self, name)
         files.require_private_folder(*connection.folders)
         files.make_private_folder(*connection.folders[:4])
@@ -157,7 +160,7 @@ class Connection:
         self.folders = (home.path, self.location.parent, self.location, *below)
         self.lock = files.Lock(self.location / "lock", *self.folders, first=self._take_over)
         self._is_checked = False
-        self._read: dict[str, Any] = {}  # what is read once, see reading_once()
+        self._cache: dict[str, Any] = {}  # see reading_once()
         self._reading_once = 0
 
     def __repr__(self) -> str:
@@ -180,28 +183,28 @@ class Connection:
 
     @contextmanager
     def reading_once(self) -> Iterator[None]:
-        """Within the block, settings and the generation in use are read once, as they were when first asked for.
+        """Read settings and the generation in use only once within the block.
 
         The same holds while this thread holds ``lock``: a step decides everything by one state.
         """
         if not (self._reading_once or self.lock.is_held_by_this_thread):
-            self._read.clear()  # what was read under the lock, and another process may have changed since
+            self._cache.clear()  # another process may have changed what was read under the lock
         self._reading_once += 1
         try:
             yield
         finally:
             self._reading_once -= 1
 
-    def _once(self, name: str, read: Callable[[], Any]) -> Any:
+    def _cached(self, name: str, read: Callable[[], Any]) -> Any:
         if not (self._reading_once or self.lock.is_held_by_this_thread):
             return read()
-        if name not in self._read:
-            self._read[name] = read()
-        return self._read[name]
+        if name not in self._cache:
+            self._cache[name] = read()
+        return self._cache[name]
 
     def read_settings(self) -> Settings:
         """Return the user's choices; raises InvalidSettings, StorageFailed. See :meth:`reading_once`."""
-        settings: Settings = self._once("settings", self._read_settings)
+        settings: Settings = self._cached("settings", self._read_settings)
         return settings
 
     def _read_settings(self) -> Settings:
@@ -214,12 +217,12 @@ class Connection:
         path = self.path / "settings.toml"
         if values and not path.exists():
             files.write(path, dump_settings(values).encode())
-            self._read.clear()
+            self._cache.clear()
 
     @property
     def current(self) -> Generation | None:
         """The generation in use, or None when the connection is not established; raises StorageFailed."""
-        generation: Generation | None = self._once("current", self._follow_current)
+        generation: Generation | None = self._cached("current", self._follow_current)
         return generation
 
     def _follow_current(self) -> Generation | None:
@@ -233,7 +236,7 @@ class Connection:
         return None
 
     def require_current(self) -> Generation:
-        """The generation in use; raises UnknownConnection, or StorageFailed if the link ``current`` is gone."""
+        """Return the generation in use; raises UnknownConnection, or StorageFailed if the link ``current`` is gone."""
         if (current := self.current) is None:
             if self.generations() and not self.pending.read_state():
                 raise StorageFailed(f"{self.path / 'current'} is gone.", remedy=f"Run: ucl rollback {self.name}")
@@ -243,11 +246,11 @@ class Connection:
         return current
 
     def generations(self) -> list[Generation]:
-        """All generations, oldest first."""
+        """Return all generations, oldest first."""
         folder = self.path / "generations"
         with files.storage("look into", folder), suppress(FileNotFoundError):
-            found = [Generation(one, self.passphrase) for one in folder.iterdir() if NAME.fullmatch(one.name)]
-            return sorted(found, key=lambda one: one.order)
+            found = [Generation(path, self.passphrase) for path in folder.iterdir() if NAME.fullmatch(path.name)]
+            return sorted(found, key=lambda generation: generation.order)
         return []
 
     @property
@@ -256,7 +259,7 @@ class Connection:
         return Pending(self.path / "pending", self.passphrase)
 
     def aside(self) -> list[Pending]:
-        """What was set aside, oldest first."""
+        """Return the procedures that were set aside, oldest first."""
         return set_aside(self.path, self.passphrase)
 
     def has_plain_keys(self) -> bool:
@@ -266,11 +269,11 @@ class Connection:
         return bool(self.read_settings().key_passphrase) and any(map(holds_plain_key, folders))
 
     def passphrase(self) -> bytes | None:
-        """What ``key_passphrase`` refers to, or None; raises InvalidSettings when it leads nowhere."""
+        """Return the passphrase of the key, or None; raises InvalidSettings if its reference leads nowhere."""
         return follow(self.read_settings().key_passphrase, "key_passphrase", self.name)
 
     def generation_spec(self) -> tuple[GenerationSpec, access.Readers]:
-        """What the settings want of a generation, and who is to read it; the way there is open to them then.
+        """Return what the settings want of a generation, and its readers; opens the way to them.
 
         Raises:
             InvalidSettings: a reference leads nowhere, this machine has no such owner or group, or we may not give
@@ -284,8 +287,8 @@ class Connection:
     @property
     def url(self) -> str:
         """The certificate endpoint: the generation's, or the sandbox's where this connection follows one."""
-        known = self.sandbox_url or self.require_current().facts.get("connectorUrl")
-        return check_url(known, what=f"The certificate endpoint of {self.name}")
+        url = self.sandbox_url or self.require_current().facts.get("connectorUrl")
+        return check_url(url, what=f"The certificate endpoint of {self.name}")
 
     @property
     def director_url(self) -> str | None:
@@ -305,7 +308,7 @@ class Connection:
         return url if isinstance(url, str) else None
 
     def session(self, *, ca_file: str | Path | None = None) -> "Session":
-        """A ``requests.Session`` that shows the identity in use, and the next one when it has been renewed.
+        """Return a ``requests.Session`` that shows the identity in use, and the next one when it has been renewed.
 
         See :class:`ucl_helpers.wire.session.Session` for ``ca_file``, the errors raised, and what it does not do.
         """
@@ -324,25 +327,25 @@ class Connection:
         return f"ucl establish {self.name}{' --sandbox' if self.is_sandbox else ''}"
 
     def come_back(self, now: datetime) -> str:
-        """The command that brings it back at ``now`` (UTC) when its identity is lost: by a rollback where one works."""
+        """Return the command that brings a lost identity back at ``now`` (UTC): a rollback where one works."""
         usable = self.usable(now)
         return f"ucl rollback {self.name} (generation {usable[0].name})" if usable else self.establish_command
 
     def due(self, now: datetime) -> Due:
-        """Whether the generation in use is due at ``now`` (UTC), by the connection's settings."""
+        """Return whether the generation in use is due at ``now`` (UTC), by the connection's settings."""
         current = self.require_current()
         return self.due_of(current.certificate, now, activated=current.created)
 
     def due_of(self, certificate: x509.Certificate, now: datetime, *, activated: datetime | None = None) -> Due:
-        """Whether ``certificate`` would be due at ``now`` (UTC) if this connection used it, since ``activated``."""
-        chosen = self.read_settings()
+        """Return whether ``certificate`` would be due at ``now`` (UTC) if it was in use here since ``activated``."""
+        settings = self.read_settings()
         return due(
             Validity.of(certificate),
             seed=f"{self.name}/{common_name(certificate.subject)}",
             now=now,
-            renew_before=chosen.renew_before,
+            renew_before=settings.renew_before,
             activated=activated,
-            min_interval=chosen.min_interval,
+            min_interval=settings.min_interval,
         )
 
     def _ready_file(self) -> Mapping[str, Any]:
@@ -356,76 +359,72 @@ class Connection:
         self._journal.record(event, **facts)
 
     def journal(self) -> list[dict[str, Any]]:
-        """What happened when, oldest first: for people, nothing is decided by it. Unreadable lines are left out."""
+        """Return the events of the journal, oldest first, without unreadable lines; nothing may be decided by them."""
         return self._journal.events()
 
     def lost_events(self) -> str | None:
-        """What the journal knows of lines that were lost, in words; None: nothing. Raises StorageFailed."""
+        """Describe the lines that the journal has lost; None if no line was lost. Raises StorageFailed."""
         return self._journal.lost()
 
     def verdicts(self) -> Verdicts:
-        """What is known of certificates that UCL does not accept, or may not accept.
+        """Return the verdicts on certificates that UCL does not accept, or may not accept.
 
         Raises:
             StorageFailed: ``revoked.json`` is damaged or cannot be read; names a command that replaces it.
         """
-        known = state.read_verdicts(self.path)
-        return verdicts_in(old_events(self.path)) if known is None else known
+        verdicts = state.read_verdicts(self.path)
+        return verdicts_in(old_events(self.path)) if verdicts is None else verdicts
 
     def judge(self, fingerprint: str, verdict: Verdict | None) -> None:
-        """Keep what is known of a certificate from now on, None for nothing; the caller holds the lock.
+        """Write the verdict on a certificate, None to remove it; the caller holds the lock.
 
         Raises:
             StorageFailed: it could not be written, or what is known is damaged.
         """
-        known = self.verdicts()
-        if known.get(fingerprint) != verdict:
-            state.write_verdicts(self.path, known.changed(fingerprint, verdict))
+        verdicts = self.verdicts()
+        if verdicts.get(fingerprint) != verdict:
+            state.write_verdicts(self.path, verdicts.changed(fingerprint, verdict))
 
     def accepted(self, fingerprint: str) -> None:
-        """UCL has accepted a certificate: refusals of it before were an outage. The caller holds the lock.
+        """Forget the refusals of a certificate that UCL has accepted now: an outage. The caller holds the lock.
 
         Raises:
             StorageFailed: it could not be written, or what is known is damaged.
         """
-        if (known := self.verdicts().get(fingerprint)) and known.may_pass:
+        if (verdict := self.verdicts().get(fingerprint)) and verdict.may_pass:
             self.judge(fingerprint, None)
 
     def revoked(self) -> dict[str, datetime]:
-        """Fingerprints of the identities that this toolkit has revoked → when (UTC). Raises StorageFailed."""
+        """Return fingerprints of the identities that this toolkit has revoked → when (UTC). Raises StorageFailed."""
         return self.verdicts().having("revoked")
 
     def activation_of(self, generation: Generation) -> Activation | None:
-        """How a generation came into use, if it did so last; None: that is not known. Raises StorageFailed."""
-        found = state.read_activation(self.path)
-        if found is None and not state.has_verdicts(self.path):
-            found = activation_in(old_events(self.path), generation.name)
-        return found if found and found.generation == generation.name else None
+        """Return how a generation came into use, or None if another one did later. Raises StorageFailed."""
+        activation = state.read_activation(self.path)
+        if activation is None and not state.has_verdicts(self.path):
+            activation = activation_in(old_events(self.path), generation.name)
+        return activation if activation and activation.generation == generation.name else None
 
     def hook_failures(self, generation: Generation) -> dict[str, str]:
-        """The hooks whose last run for a generation failed, and why. Raises StorageFailed."""
-        if state.has_verdicts(self.path):
-            return failures(self, generation)
-        return {
-            **hook_failures_in(old_events(self.path), generation.name),
-            **failures(self, generation),
-        }
+        """Return the hooks whose last run for a generation failed, and why. Raises StorageFailed."""
+        events = [] if state.has_verdicts(self.path) else old_events(self.path)
+        return {**hook_failures_in(events, generation.name), **state.failures(self, generation)}
 
     def usable(self, now: datetime) -> list[Generation]:
-        """The generations that `rollback` can go back to, the newest first: whole, not expired, not refused by UCL.
+        """Return the generations that `rollback` can go back to, newest first: whole, not expired, not refused by UCL.
 
         ``now`` is aware, UTC. Raises StorageFailed if what is known of their certificates is damaged.
         """
-        current, gone = None, self.verdicts().having("revoked", "refused", "doubtful")
+        current, refused = None, self.verdicts().having("revoked", "refused", "doubtful")
         with suppress(StorageFailed):
             current = self.current
-        others = [one for one in reversed(self.generations()) if not (current and one.stem == current.stem)]
-        whole = [one for one in others if one.is_readable]
-        return [one for one in whole if now < one.validity.not_after and one.fingerprint not in gone]
+        others = [each for each in reversed(self.generations()) if current is None or each.stem != current.stem]
+        whole = [each for each in others if each.is_readable]
+        return [each for each in whole if now < each.validity.not_after and each.fingerprint not in refused]
 
     def _take_over(self) -> None:
-        """What the journal of an earlier version decided is moved into state files, by the first who takes the lock."""
-        self._read.clear()  # another process may have changed it before
+        """Move the decisions in the journal of an earlier version into state files, once the lock is taken."""
+        self._cache.clear()  # another process may have changed it before
         if not state.has_verdicts(self.location):
             link = self.location / "current"
             take_over(self.location, link.readlink().name if link.is_symlink() else None)
@@ -444,19 +443,21 @@ class Connection:
             StorageFailed: the generation before stays current.
         """
         wanted, readers = self.generation_spec()
-        new, url, found, before = fingerprint(chain[0]), facts.get("connectorUrl"), self.generations(), self.current
-        same = [one for one in found if new[:12] in one.name and one.holds(chain, url, server_ca)]
-        same = [one for one in same if not self.differing_files(one, wanted, readers)]
+        mark, url = fingerprint(chain[0])[:MARK_LENGTH], facts.get("connectorUrl")
+        generations, before = self.generations(), self.current
+        same = [each for each in generations if each.mark == mark and each.holds(chain, url, server_ca)]
+        same = [each for each in same if not self.differing_files(each, wanted, readers)]
         if same:  # an earlier run was cut off just before the switch
             generation = same[-1]
         else:
-            number = found[-1].order[0] + 1 if found else 1
+            number = generations[-1].order[0] + 1 if generations else 1
             contents = generation_files(key, chain, client_ca, server_ca, wanted)
             contents = {**contents, "connection.json": json.dumps(facts, indent=1).encode()}
-            path = self.path / "generations" / f"{number:06d}-{new[:12]}"
+            path = self.path / "generations" / f"{number:06d}-{mark}"
             generation = write_generation(Generation(path, self.passphrase), contents, readers)
-        source, previous = str(facts.get("source")), facts.get("previous")
-        self.switch(generation, _SOURCES.get(source), previous if isinstance(previous, str) else None)
+        previous = facts.get("previous")
+        event = _SOURCES.get(str(facts.get("source")))
+        self.switch(generation, event, previous if isinstance(previous, str) else None)
         self.prune(before)
         return generation
 
@@ -477,10 +478,10 @@ class Connection:
         if event:  # it names its generation, so it says nothing until that is current
             state.write_activation(self.path, Activation(generation.name, event, previous))
         files.swap_symlink(self.path / "current", f"generations/{generation.name}")
-        self._read.pop("current", None)
+        self._cache.pop("current", None)
 
     def differing_files(self, generation: Generation, wanted: GenerationSpec, readers: access.Readers) -> list[str]:
-        """Names of the files of a whole generation that are not as the settings want them; raises StorageFailed."""
+        """Return the names of files of a whole generation that the settings want otherwise; raises StorageFailed."""
         contents = generation.contents()
         with files.storage("look at", generation.path):
             paths = [generation.path / name for name in contents]
@@ -488,12 +489,11 @@ class Connection:
 
     def prune(self, before: Generation | None = None) -> None:
         """Remove leftovers and generations that are no longer kept."""
-        used, keep = (self.require_current(), before), self.read_settings().keep
-        prune_generations(self.generations(), used, keep)
+        prune_generations(self.generations(), (self.require_current(), before), self.read_settings().keep)
         self.sweep()
 
     def sweep(self) -> None:
-        """Remove what killed runs left half written or half removed, and old events; the caller holds the lock."""
+        """Remove files that a killed run has half written or removed, and old events; the caller holds the lock."""
         for folder in (".", "generations", "pending", "aside"):
             files.sweep(self.path / folder)
         self._journal.prune()

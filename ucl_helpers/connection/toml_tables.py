@@ -1,8 +1,8 @@
-"""Reading a TOML table by a table of readers, one for each key that may stand in it; errors know where. Pure.
+"""Read a TOML table by a table of readers, one for each key that is allowed in it. Pure.
 
-A reader takes what TOML made of a value and returns what is meant, or raises :class:`UsageError`, which never repeats a
-text: at a wrong place it may be a secret. :class:`WrongValue` carries the way to the value: keys of tables, and numbers
-in lists; :func:`line_of` says on which line that is.
+A reader takes a value from TOML and returns its meaning, or raises :class:`UsageError`. Its message never repeats a
+text, which may be a secret at a wrong place. :class:`WrongValue` carries the way to the value: keys of tables, and
+numbers in lists. :func:`line_of` finds the line of that value.
 """
 
 import re
@@ -29,7 +29,7 @@ class WrongValue(UsageError):
 
 
 def read_table(table: Mapping[str, Any], readers: Mapping[str, Reader]) -> dict[str, Any]:
-    """The values of a table, each by its reader.
+    """Return the values of a table, each by its reader.
 
     Raises:
         WrongValue: a key that has no reader, or a value that its reader does not take.
@@ -54,7 +54,7 @@ def _within(part: str | int, reader: Reader, value: Any) -> Any:
 
 
 def what_it_is(value: object) -> str:
-    """A value as errors name it: a number as it is, of everything else only what kind it is of."""
+    """Return a value as errors name it: a number as it is, and only the kind of every other value."""
     if isinstance(value, bool | int | float):
         return str(value).lower()
     kinds: dict[type, str] = {str: "a text", list: "a list", dict: "a table"}
@@ -62,33 +62,33 @@ def what_it_is(value: object) -> str:
 
 
 def table_of(kind: Callable[..., Any], readers: Mapping[str, Reader], *needed: str) -> Reader:
-    """A table as a ``kind``, in which the ``needed`` keys must stand."""
+    """Return a reader of a table as a ``kind``; the ``needed`` keys must be given."""
 
     def read(value: object) -> Any:
-        known = f"Known in it: {', '.join(readers)}."
+        remedy = f"Known in it: {', '.join(readers)}."
         if not isinstance(value, dict):
-            raise UsageError(f"{what_it_is(value)} is not a table.", remedy=known)
+            raise UsageError(f"{what_it_is(value)} is not a table.", remedy=remedy)
         values = read_table(value, readers)
-        if missing := [one for one in needed if one not in value]:
-            raise UsageError(f"{' and '.join(missing)} must be given.", remedy=known)
+        if missing := [key for key in needed if key not in value]:
+            raise UsageError(f"{' and '.join(missing)} must be given.", remedy=remedy)
         return kind(**values)
 
     return read
 
 
 def list_of(reader: Reader, *, most: int, how: str) -> Reader:
-    """A list of one to ``most`` values, as a tuple; ``how`` says how it is written."""
+    """Return a reader of a list of one to ``most`` values, as a tuple; ``how`` says how it is written."""
 
     def read(value: object) -> tuple[Any, ...]:
         if not isinstance(value, list) or not 0 < len(value) <= most:
             raise UsageError(f"{what_it_is(value)} is not a list of 1 to {most}.", remedy=how)
-        return tuple(_within(number, reader, one) for number, one in enumerate(value))
+        return tuple(_within(number, reader, item) for number, item in enumerate(value))
 
     return read
 
 
 def whole_number(least: int, most: int) -> Reader:
-    """A whole number from ``least`` to ``most``."""
+    """Return a reader of a whole number from ``least`` to ``most``."""
 
     def read(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
@@ -100,7 +100,7 @@ def whole_number(least: int, most: int) -> Reader:
 
 
 def text(pattern: str, what: str, remedy: str = "") -> Reader:
-    """A text that matches ``pattern`` (dot matches all) as a whole; ``what`` says what that is."""
+    """Return a reader of a text that matches ``pattern`` (dot matches all) as a whole; ``what`` describes it."""
 
     def read(value: object) -> str:
         if not isinstance(value, str) or not re.fullmatch(pattern, value, re.DOTALL):
@@ -112,34 +112,31 @@ def text(pattern: str, what: str, remedy: str = "") -> Reader:
 
 
 def flag(value: object) -> bool:
-    """True or false."""
+    """Read true or false."""
     if not isinstance(value, bool):
-        told = what_it_is(value)
-        raise UsageError(f"{told} is neither true nor false.", remedy="Write true or false, without quotes.")
+        remedy = "Write true or false, without quotes."
+        raise UsageError(f"{what_it_is(value)} is neither true nor false.", remedy=remedy)
     return value
 
 
 def reference(value: object) -> str:
-    """``env:NAME`` or ``file:PATH``; what else it is, is not repeated: it may be the secret itself."""
+    """Read ``env:NAME`` or ``file:PATH``. Errors repeat no other value, which may be the secret itself."""
     if not isinstance(value, str) or not re.fullmatch(r"(env|file):[^\0]+", value):
         raise UsageError("it must be a reference, not the secret itself.", remedy="Write it as env:NAME or file:PATH.")
     return value
 
 
 def line_of(text: str, path: Path) -> int:
-    """The line, counted from 1, on which the statement begins that gives the value at ``path``, or else its table.
+    """Return the line, counted from 1, of the statement that gives the value at ``path``, or of its table.
 
     Args:
         text: TOML that can be read.
         path: the way to a value in it.
     """
     names = [part for part in path if isinstance(part, str)]
-    which = {
-        at - sum(isinstance(one, int) for one in path[:at]): part
-        for at, part in enumerate(path)
-        if isinstance(part, int)
-    }
-    best, found, table = 0, 1, list[str]()
+    numbers = [(at, part) for at, part in enumerate(path) if isinstance(part, int)]
+    which = {at - earlier: part for earlier, (at, part) in enumerate(numbers)}  # by how many names come before it
+    best, best_line, table = 0, 1, list[str]()
     lists: Counter[tuple[str, ...]] = Counter()
     for line, statement in _statements(text):
         way, is_list = _way(tomllib.loads(statement))
@@ -148,15 +145,15 @@ def line_of(text: str, path: Path) -> int:
             table = way
             lists[tuple(way)] += is_list
         whole = way if is_header else table + way
-        within = [(which.get(len(one)), count - 1) for one, count in lists.items() if tuple(whole[: len(one)]) == one]
+        within = [(which.get(len(key)), count - 1) for key, count in lists.items() if tuple(whole[: len(key)]) == key]
         same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(whole, names, strict=False))))
         if same > best and all(wanted in {number, None} for wanted, number in within):
-            best, found = same, line
-    return found
+            best, best_line = same, line
+    return best_line
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """What can be read by itself, a key with its value or the head of a table, and its first line."""
+    """Yield each key with its value and each head of a table, with the number of its first line."""
     statement, first = "", 1
     for number, line in enumerate(text.split("\n"), 1):
         first = first if statement else number
@@ -168,7 +165,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _way(table: Any) -> tuple[list[str], bool]:
-    """The keys that lead into a statement's table, and whether to a list."""
+    """Return the keys that lead into a statement's table, and whether they lead to a list."""
     way: list[str] = []
     while isinstance(table, dict) and len(table) == 1:
         [(key, table)] = table.items()
