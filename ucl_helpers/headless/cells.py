@@ -30,7 +30,7 @@ GRACE_SECONDS = 5.0
 
 
 class _Stopped(Exception):
-    """The run was told to stop; what a coroutine raises for it, since a loop would end by what stops a run."""
+    """A signal stops the run. A coroutine raises this, because KeyboardInterrupt would end the event loop."""
 
 
 class _AllowedError(NotebookNode):
@@ -57,8 +57,8 @@ class HeadlessClient(PapermillNotebookClient):
         kernel: executes the cells; it is started if it was not yet, and ended.
         deadline: the whole run may take this long.
         cell_seconds: each cell may take this long; None for any time.
-        stops: what the run has to end with because of signals that came before; others are added.
-        note: adds to them what a signal means.
+        stops: exceptions for the signals that came so far; further ones are added.
+        note: adds the exception for a signal to ``stops``.
         options: nbclient's.
     """
 
@@ -79,7 +79,7 @@ class HeadlessClient(PapermillNotebookClient):
         self._heard: Callable[[], object] = lambda: None
 
     def stop(self, number: int) -> None:
-        """Note a signal, so that the run gives up what it waits for, at a second signal without grace.
+        """Note a signal, so that the run stops waiting. A second signal stops it without the grace period.
 
         It raises nothing here: in the middle of the making of a socket, that would leave a socket that is never
         closed, and ZeroMQ waits for such a socket at the end of the process.
@@ -100,7 +100,7 @@ class HeadlessClient(PapermillNotebookClient):
             if self._stops:
                 raise self._stops[0] from (None if isinstance(error, _Stopped) else error)
             raise
-        if self._stops:  # when all was done
+        if self._stops:  # a signal came after the last cell
             raise self._stops[0]
         return executed
 
@@ -109,7 +109,7 @@ class HeadlessClient(PapermillNotebookClient):
         if self.km is not None:
             self.shutdown_kernel = "immediate"
             await self._async_cleanup_kernel()
-        if await ensure_async(self._kernel.is_alive()):  # a clean-up was cut short
+        if await ensure_async(self._kernel.is_alive()):  # a clean-up was interrupted
             await ensure_async(self._kernel.shutdown_kernel(now=True))
 
     _abandon = run_sync(_async_abandon)
@@ -137,21 +137,21 @@ class HeadlessClient(PapermillNotebookClient):
                 cell.outputs = [allowed(out) if out["output_type"] == "error" else out for out in cell.outputs]
             finally:
                 self.nb_man.cell_complete(cell, cell_index=index)
-                for output in cell.outputs:  # only now: without secrets
+                for output in cell.outputs:  # only now, because the secrets are removed
                     super().log_output_message(output)
 
     async def async_start_new_kernel_client(self) -> Any:
         """Return the client once the kernel answers; raise what ends the run before."""
         begun = super().async_start_new_kernel_client()
-        return await self._unless_ended(begun, self._left(), "before its first cell")
+        return await self._unless_ended(begun, self._seconds_left(), "before its first cell")
 
     start_new_kernel_client = run_sync(async_start_new_kernel_client)
 
     async def async_execute_cell(self, cell: Any, cell_index: int, **options: Any) -> Any:
         """Execute one cell; raise what ends the run, if the cell has to be given up."""
         executed = super().async_execute_cell(cell, cell_index, **options)
-        left = self._left()
-        seconds = min(left, self._cell_seconds or left)
+        seconds = self._seconds_left()
+        seconds = min(seconds, self._cell_seconds or seconds)
         return await self._unless_ended(executed, seconds, f"in cell {cell_index + 1}", cell_index)
 
     execute_cell = run_sync(async_execute_cell)
@@ -166,11 +166,11 @@ class HeadlessClient(PapermillNotebookClient):
     async def async_wait_for_reply(self, msg_id: str, cell: Any = None) -> Any:
         """Return the kernel's answer when all cells are done; raise what ends the run before."""
         answered = super().async_wait_for_reply(msg_id, cell)
-        return await self._unless_ended(answered, max(self._left(), GRACE_SECONDS), "after its last cell")
+        return await self._unless_ended(answered, max(self._seconds_left(), GRACE_SECONDS), "after its last cell")
 
     wait_for_reply = run_sync(async_wait_for_reply)
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         return max(self._ends - monotonic(), 0.0)
 
     async def _unless_ended(
@@ -205,7 +205,7 @@ class HeadlessClient(PapermillNotebookClient):
             if len(self._stops) >= stops and not enough.done():
                 enough.set_result(None)
 
-        self._heard = partial(loop.call_soon_threadsafe, hear)  # it may be asleep
+        self._heard = partial(loop.call_soon_threadsafe, hear)  # wakes the loop if it sleeps
         hear()
         await asyncio.wait({running, enough}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
@@ -225,15 +225,15 @@ class HeadlessClient(PapermillNotebookClient):
         """Keep what a cell shows."""
         try:
             return super().output(outs, msg, display_id, cell_index)
-        except ValidationError:  # its text would hold what was shown
+        except ValidationError:  # do not raise it: its text would contain the output
             note = "[an output that no notebook can hold was left out]\n"
             outs.append(new_output("stream", name="stderr", text=note))
             return None
 
     def _update_display_id(self, display_id: str, msg: Any) -> None:
         for index in self.nb_man.condemned & {*self._display_id_map.get(display_id, ())}:
-            del self._display_id_map[display_id][index]  # a note is there, instead of all that the cell showed
-        with suppress(ValidationError):  # what was shown stays
+            del self._display_id_map[display_id][index]  # a note has replaced the outputs of that cell
+        with suppress(ValidationError):  # keep the earlier output
             super()._update_display_id(display_id, msg)
 
     def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
@@ -241,7 +241,7 @@ class HeadlessClient(PapermillNotebookClient):
 
 
 async def _cancel_others() -> None:
-    """Cancel the other tasks of this loop, such as what watches whether the kernel is alive, and wait for them."""
+    """Cancel the other tasks of this loop, such as the one that checks the kernel, and wait for them."""
     if others := asyncio.all_tasks() - {asyncio.current_task()}:
         for task in others:
             task.cancel()

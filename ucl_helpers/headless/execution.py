@@ -1,6 +1,6 @@
 """Execute a notebook headless for papermill: the work of the engine ``ucl``.
 
-The law of this file:
+The rules of this file:
 
 1.  Parameters and sources are checked before the notebook is written. If they hold a secret, nothing runs, and the
     outcome says so.
@@ -123,29 +123,29 @@ def run(
 
 
 def _accepted(nb: Any, parameters: dict[str, Any], home: Path | None) -> Redactor:
-    """Refuse parameters and cells with which nothing may run; return what removes secrets.
+    """Refuse parameters and cells that hold secrets, and return the object that removes secrets.
 
     Parameters, whose types papermill has guessed, become what the notebook declares.
     """
     for name, value in parameters.items():
         refuse_secret(name, value)
-    known: dict[str, Parameter] = {}
+    parameters_cell: dict[str, Parameter] = {}
     with suppress(UsageError):  # the cell is not Python, and the kernel will say so
-        known = declared(nb)
+        parameters_cell = declared(nb)
     given = {name: value for name, value in parameters.items() if not name.startswith(BUILT_IN)}
-    if known and (converted := typed(known, given)) != given:
+    if parameters_cell and (converted := typed(parameters_cell, given)) != given:
         parameters.update(converted)
         for cell in nb.cells:
             if "injected-parameters" in cell.metadata.get("tags", ()):
                 cell.source = translate_parameters(KERNEL_NAME, "python", parameters, "Parameters")
-    defaults = {name: parameter.default for name, parameter in known.items() if parameter.default is not None}
+    defaults = {name: parameter.default for name, parameter in parameters_cell.items() if parameter.default is not None}
     redactor = Redactor(WatchedSecrets({**defaults, **parameters}, home))
     redactor.refuse_sources(nb.cells)
     return redactor
 
 
 def _as_utf8(value: Any) -> Any:
-    """The same, with each byte of a path that is not UTF-8 as an escape: no notebook file could hold it otherwise."""
+    """Return a value with an escape for each byte of a path that is not UTF-8, which no notebook file can hold."""
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, list):
@@ -213,23 +213,21 @@ class RedactingManager(NotebookExecutionManager):
         return {number - 1 for number in self._redactor.condemned}
 
     def cell_start(self, cell: Any, cell_index: int, **more: Any) -> None:
-        """Note when the cell began; the notebook is as it was saved after the previous one."""
+        """Note when the cell began. The notebook is not saved, since it was saved after the previous cell."""
         self._is_saved = True
         super().cell_start(cell, cell_index, **more)
         self._is_saved = False
 
     def notebook_complete(self, **more: Any) -> None:
-        """Save for the last time; of cells that were not run, papermill would say that they are completed."""
-        unrun = [cell for cell in self.nb.cells if cell.cell_type == "code" and self._is_pending(cell)]
+        """Save for the last time. Cells that were not run stay pending; papermill would call them completed."""
+        code = [cell for cell in self.nb.cells if cell.cell_type == "code"]
+        unrun = [cell for cell in code if cell.metadata.papermill["status"] == self.PENDING]
         self._is_saved = True
         super().notebook_complete(**more)
         self._is_saved = False
         for cell in unrun:
             cell.metadata.papermill["status"] = self.PENDING
         self.save()
-
-    def _is_pending(self, cell: Any) -> bool:
-        return bool(cell.metadata.papermill["status"] == self.PENDING)
 
     def save(self, **_: Any) -> None:
         """Remove the secrets; then save, unless only the end is saved.
@@ -249,7 +247,7 @@ class RedactingManager(NotebookExecutionManager):
 
 @contextmanager
 def _recorded(manager: RedactingManager, redactor: Redactor, record: Record, context: RunContext) -> Iterator[None]:
-    """Save the notebook and record the outcome, however the block ends; a secret that was shown is an error too."""
+    """Save the notebook and record the outcome, however the block ends. A secret in an output is an error."""
     error: BaseException | None = None
     try:
         yield
@@ -269,23 +267,23 @@ def _recorded(manager: RedactingManager, redactor: Redactor, record: Record, con
 def _end(
     manager: RedactingManager, redactor: Redactor, record: Record, error: BaseException | None
 ) -> BaseException | None:
-    """Save the notebook and derive the outcome; return what the run ends with by now."""
+    """Save the notebook, derive the outcome, and return the error that the run ends with."""
     stopped = isinstance(error, KeyboardInterrupt | SystemExit)
     try:
         manager.notebook_complete()
     except UCLError as unsaved:
         error = error if stopped else unsaved
-    if error is not None:  # a program that shows it may show the errors that led to it as well
+    if error is not None:  # a program that shows it may show its causes too
         redactor.text("".join(format_exception(error)), "the error of the run")
     failure = _clean(manager, redactor)
     record.end(manager.nb.cells, error or failure, redactor)
     if not stopped:
-        error = redactor.error() or error or _unseen(failure, manager.nb.cells)
+        error = redactor.error() or error or _without_output(failure, manager.nb.cells)
     return error
 
 
 def _clean(manager: RedactingManager, redactor: Redactor) -> CellFailed | None:
-    """A cell's failure without secrets; if the outputs of the cell gave way to a note, without its text, too."""
+    """Return a cell's failure without secrets, and without its text if the outputs of the cell were removed."""
     failure = manager.failure
     if failure is None or failure.is_exit:
         return failure
@@ -295,8 +293,8 @@ def _clean(manager: RedactingManager, redactor: Redactor) -> CellFailed | None:
     return CellFailed(failure.index, redactor.text(failure.name, place), "[removed]" if condemned else text)
 
 
-def _unseen(failure: CellFailed | None, cells: Sequence[Any]) -> PapermillExecutionError | None:
-    """A failure that papermill would not find, since no output of type ``error`` shows it; else papermill raises it."""
+def _without_output(failure: CellFailed | None, cells: Sequence[Any]) -> PapermillExecutionError | None:
+    """Return a failure that no output of type ``error`` shows, or None, since papermill raises the others."""
     if failure is None or failure.is_exit:
         return None
     cell = cells[failure.index]

@@ -1,4 +1,4 @@
-"""End a run early: by SIGINT and SIGTERM, or by a kill, whose leftovers a later run removes.
+"""End a run early on SIGINT and SIGTERM, and remove the files of runs that were killed.
 
 While a notebook runs, a signal is noted and raises nothing. An exception at an arbitrary line could leave a file half
 written or a socket open.

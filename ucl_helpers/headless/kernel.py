@@ -1,4 +1,4 @@
-"""The kernel that a headless notebook runs in: this interpreter, reached over encrypted sockets in a private folder.
+"""Start the kernel of a headless notebook: this interpreter, over encrypted sockets in a private folder.
 
 On loopback ports every user of the machine could connect to a notebook that uses a connection, and two
 runs at once could choose the same port. Unix sockets in a folder of mode 0700 rule out both; CurveZMQ (RFC 26 of
@@ -112,6 +112,10 @@ class EncryptedKernelManager(AsyncKernelManager):
             raise
         return manager
 
+    def __init__(self, **options: Any) -> None:
+        fixed = {"client_factory": KernelClient, "log": _SILENT, "transport": "ipc", "transport_encryption": "required"}
+        super().__init__(**options, **fixed)
+
     @property
     def kernel_spec(self) -> KernelSpec:
         """A specification of our own: an installed one may start another interpreter."""
@@ -123,7 +127,7 @@ class EncryptedKernelManager(AsyncKernelManager):
         return [*command, str(self.notebook_folder or ""), "-f", self.connection_file, *(extra_arguments or [])]
 
     def close(self) -> None:
-        """The kernel is gone, if it was there."""
+        """End the kernel, if it runs."""
         if self.has_kernel:
             run_sync(self.shutdown_kernel)(now=True)
 
@@ -148,27 +152,11 @@ class EncryptedKernelManager(AsyncKernelManager):
     ) -> None:
         await super()._async_finish_shutdown(waittime, pollinterval, restart)
 
-    @default("client_factory")
-    def _ready_client(self) -> type[KernelClient]:
-        return KernelClient
-
-    @default("log")
-    def _no_log(self) -> logging.Logger:
-        return _SILENT
-
     @default("session")
     def _session(self) -> Session:
         session = Session(parent=self)
         session.unpack = _unpack
         return session
-
-    @default("transport_encryption")
-    def _encryption_is_required(self) -> str:
-        return "required"
-
-    @default("transport")
-    def _unix_sockets(self) -> str:
-        return "ipc"
 
     @default("ip")
     def _in_a_private_folder(self) -> str:
@@ -234,7 +222,7 @@ def _make_folder(parent: Path) -> Path:
 
 
 def _temporary_folder() -> Path | None:
-    """The user's folder for temporary files, or None if the system offers none that can be used."""
+    """Return the user's folder for temporary files, or None if there is none that can be used."""
     try:
         return Path(tempfile.gettempdir()).absolute()
     except OSError:
@@ -242,7 +230,7 @@ def _temporary_folder() -> Path | None:
 
 
 def _runtime_folder() -> Path | None:
-    """``XDG_RUNTIME_DIR``, if it is a folder that no other user can change."""
+    """Return ``XDG_RUNTIME_DIR``, if it is a folder that no other user can change."""
     named = Path(os.environ.get("XDG_RUNTIME_DIR") or "")
     return named if named.is_absolute() and is_private_folder(named) else None
 

@@ -39,7 +39,7 @@ def find_notebook(name: str) -> Path:
     """
     path = Path(name)
     if path.suffix == ".ipynb" and path.is_file():
-        if name == path.name:  # it may have been meant as the name of one of ours
+        if name == path.name:  # the user may mean the toolkit's notebook of this name
             _refuse_planted(path)
         return path.resolve()
     if len(path.parts) > 1:
@@ -47,13 +47,13 @@ def find_notebook(name: str) -> Path:
     ours = sorted(notebooks_directory().glob("*.ipynb"))
     exact = [notebook for notebook in ours if name in (notebook.name, notebook.stem)]
     names = ", ".join(notebook.stem for notebook in ours)
-    found = exact or [notebook for notebook in ours if name and notebook.stem.startswith(name)]
-    if len(found) != 1:
+    matches = exact or [notebook for notebook in ours if name and notebook.stem.startswith(name)]
+    if len(matches) != 1:
         raise UsageError(
-            f"{name!r} names {'more than one notebook' if found else 'no notebook'}.",
+            f"{name!r} names {'more than one notebook' if matches else 'no notebook'}.",
             remedy=f"Give the path of an .ipynb file that is there, or one of {names}.",
         )
-    return found[0]
+    return matches[0]
 
 
 def _refuse_planted(path: Path) -> None:
@@ -126,71 +126,72 @@ def read_notebook(notebook: Path) -> dict[str, Any]:
         kernel.setdefault("display_name", kernel["name"])
     elif kernel is not None:
         del metadata["kernelspec"]
-    known = set[str]()
-    cells = [_whole_cell(cell, number, notebook, known) for number, cell in enumerate(content["cells"], 1)]
+    used_ids = set[str]()
+    cells = [_whole_cell(cell, number, notebook, used_ids) for number, cell in enumerate(content["cells"], 1)]
     return {"nbformat": NBFORMAT, "nbformat_minor": MINOR, "metadata": metadata, "cells": cells}
 
 
 def _parsed(data: bytes, notebook: Path) -> dict[str, Any]:
     encoding, _ = encoding_of(data)
     if encoding != "utf-8":
-        raise _not_one(notebook, f"it is saved as {encoding.upper()[:6]}, not as UTF-8")
+        raise _not_a_notebook(notebook, f"it is saved as {encoding.upper()[:6]}, not as UTF-8")
     try:
         content = json.loads(text_of(data))
     except (ValueError, RecursionError) as error:
-        raise _not_one(notebook, str(error)) from None
+        raise _not_a_notebook(notebook, str(error)) from None
     if not isinstance(content, dict):
-        raise _not_one(notebook, "it is JSON, but not an object")
+        raise _not_a_notebook(notebook, "it is JSON, but not an object")
     return content
 
 
 def _as_format_4(content: dict[str, Any], notebook: Path) -> dict[str, Any]:
     version = content.get("nbformat")
     if version != NBFORMAT:
-        raise _not_one(notebook, f"it has format {version!r}, and ucl reads format {NBFORMAT}")
+        raise _not_a_notebook(notebook, f"it has format {version!r}, and ucl reads format {NBFORMAT}")
     cells = content.get("cells")
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
-        raise _not_one(notebook, "it has no list of cells")
+        raise _not_a_notebook(notebook, "it has no list of cells")
     return content
 
 
-def _whole_cell(cell: Mapping[str, Any], number: int, notebook: Path, known: set[str]) -> dict[str, Any]:
+def _whole_cell(cell: Mapping[str, Any], number: int, notebook: Path, used_ids: set[str]) -> dict[str, Any]:
     kind, source = cell.get("cell_type"), cell.get("source")
     if not isinstance(kind, str) or kind not in _FIELDS:
-        raise _not_one(notebook, f"cell {number} is neither code, markdown nor raw")
+        raise _not_a_notebook(notebook, f"cell {number} is neither code, markdown nor raw")
     if isinstance(source, list) and all(isinstance(line, str) for line in source):
         source = "".join(source)
     if not isinstance(source, str):
-        raise _not_one(notebook, f"cell {number} has no source")
+        raise _not_a_notebook(notebook, f"cell {number} has no source")
     metadata = _object(cell.get("metadata"))
     tags = metadata.get("tags", [])
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         del metadata["tags"]
     whole = {name: value for name, value in cell.items() if name in _FIELDS[kind]}
-    whole |= {"cell_type": kind, "id": _own_id(cell.get("id"), known), "metadata": metadata, "source": source}
+    whole |= {"cell_type": kind, "id": _own_id(cell.get("id"), used_ids), "metadata": metadata, "source": source}
     if kind == "code":
         whole |= {"outputs": [], "execution_count": None}
     try:
         json.dumps(whole, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        told = f"Cell {number} of {notebook} contains a lone surrogate, which UTF-8 cannot encode."
-        raise UsageError(told, remedy="Remove this character from the cell.") from None
+        message = f"Cell {number} of {notebook} contains a lone surrogate, which UTF-8 cannot encode."
+        raise UsageError(message, remedy="Remove this character from the cell.") from None
     return whole
 
 
 def _object(value: object) -> dict[str, Any]:
-    """A copy of metadata; papermill's own part of it is that of an earlier run."""
+    """Return a copy of metadata, without papermill's part if that is not an object."""
     copied = dict(value) if isinstance(value, dict) else {}
     if not isinstance(copied.get("papermill", {}), dict):
         del copied["papermill"]
     return copied
 
 
-def _own_id(given: object, known: set[str]) -> str:
-    chosen = given if isinstance(given, str) and _ID.fullmatch(given) and given not in known else secrets.token_hex(4)
-    known.add(chosen)
+def _own_id(given: object, used_ids: set[str]) -> str:
+    is_usable = isinstance(given, str) and _ID.fullmatch(given) and given not in used_ids
+    chosen = str(given) if is_usable else secrets.token_hex(4)
+    used_ids.add(chosen)
     return chosen
 
 
-def _not_one(notebook: Path, reason: str) -> UsageError:
+def _not_a_notebook(notebook: Path, reason: str) -> UsageError:
     return UsageError(f"{notebook} is not a Jupyter notebook of format {NBFORMAT}: {reason}.", remedy=_SAVE_AGAIN)

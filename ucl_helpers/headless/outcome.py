@@ -1,7 +1,7 @@
-"""The record of a run, for programs: ``outcome.json``, whose schema is ``docs/reference/outcome.schema.json``.
+"""Record a run for programs: ``outcome.json``, whose schema is ``docs/reference/outcome.schema.json``.
 
 It says what was done or why not, which identity the connection has now, what went wrong and what helps, and how long
-each step took: a step is the code under one heading of the notebook. It holds no secret.
+each step took. A step is the code under one heading of the notebook. The record holds no secret.
 """
 
 import json
@@ -101,7 +101,7 @@ def write_refusal(output: Path, source: str | Path, parameters: Mapping[str, Any
 
 
 def identity_facts(connection: Connection) -> dict[str, Any]:
-    """Fingerprint, validity and due date of the identity in use.
+    """Return fingerprint, validity and due date of the identity in use.
 
     Raises:
         UCLError: it is not established, or damaged.

@@ -106,7 +106,7 @@ def declared(notebook: Mapping[str, Any]) -> dict[str, Parameter]:
     return {}
 
 
-def accept(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
+def accept(declarations: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
     """Return the values as the types declared; refuse secrets.
 
     Raises:
@@ -115,10 +115,10 @@ def accept(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[
     """
     for name, value in given.items():
         refuse_secret(name, value)
-    return typed(known, given)
+    return typed(declarations, given)
 
 
-def typed(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
+def typed(declarations: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, object]:
     """Return the values as the types declared.
 
     Raises:
@@ -127,31 +127,31 @@ def typed(known: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[s
     wrong: list[str] = []
     accepted: dict[str, object] = {}
     for name, value in given.items():
-        if name not in known:
+        if name not in declarations:
             wrong.append(f"there is no parameter {name!r}")
             continue
         try:
-            accepted[name] = known[name].convert(value)
+            accepted[name] = declarations[name].convert(value)
         except ValueError as error:
             wrong.append(f"{name}: {error}")
     if wrong:
-        takes = ", ".join(known) or "none: it has no cell tagged 'parameters'"
+        takes = ", ".join(declarations) or "none: it has no cell tagged 'parameters'"
         raise UsageError(
             f"The notebook does not take these parameters: {'; '.join(wrong)}.",
             remedy=f"Its parameters are {takes}.",
-            known=sorted(known),
+            known=sorted(declarations),
         )
     return accepted
 
 
-def require_connection(known: Mapping[str, Parameter], values: Mapping[str, object], notebook: str) -> None:
+def require_connection(declarations: Mapping[str, Parameter], values: Mapping[str, object], notebook: str) -> None:
     """Check that a headless run is told which connection it is for, or that it is to practise.
 
     A notebook without the parameter ``practice`` may give an empty ``connection`` a meaning of its own, unless the
     name is given and empty, as an unset variable of a shell is, or the notebook is to run only if something is due.
 
     Args:
-        known: what the notebook declares.
+        declarations: what the notebook declares.
         values: what it is given.
         notebook: its name.
 
@@ -161,9 +161,9 @@ def require_connection(known: Mapping[str, Parameter], values: Mapping[str, obje
     if values.get("practice"):
         return
     for name in ("connection", "connections"):
-        if name in known and str(values.get(name, known[name].default) or "").strip():
+        if name in declarations and str(values.get(name, declarations[name].default) or "").strip():
             return
-        if name in known and (name in values or "practice" in known or values.get("only_if_due")):
+        if name in declarations and (name in values or "practice" in declarations or values.get("only_if_due")):
             raise UsageError(
                 f"{notebook} has to be told a connection, and the parameter {name} is empty.",
                 remedy=f"Name it: -p {name} NAME. To practise in the sandbox: --practice.",
@@ -182,17 +182,18 @@ def check_parameters(variables: MutableMapping[str, Any]) -> None:
     Raises:
         UsageError: a value is not of its type, or papermill was given a name that the notebook does not have.
     """
-    known, injected = dict[str, Parameter](), set[str]()
+    declarations, injected = dict[str, Parameter](), set[str]()
     for source in variables.get("In", ()):
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):  # magics, for instance
             statements = ast.parse(source).body
             if source.startswith(_INJECTED):
                 injected = set(_assigned(statements))
             elif statements and all(map(_is_declaration, statements)):
-                known = {parameter.name: parameter for parameter in map(_parameter, statements) if parameter}
-    if known:
-        names = [name for name in variables if name in known or (name in injected and not name.startswith(BUILT_IN))]
-        variables.update(typed(known, {name: variables[name] for name in names}))
+                declarations = {parameter.name: parameter for parameter in map(_parameter, statements) if parameter}
+    if declarations:
+        injected = {name for name in injected if not name.startswith(BUILT_IN)}
+        names = [name for name in variables if name in declarations or name in injected]
+        variables.update(typed(declarations, {name: variables[name] for name in names}))
 
 
 def _is_declaration(statement: ast.stmt) -> bool:

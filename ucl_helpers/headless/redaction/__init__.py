@@ -31,18 +31,18 @@ class Redactor:
     """Removes what holds a secret; ``finds`` says what was found, ``condemned`` in which cells, counted from 1.
 
     Args:
-        known: returns the secrets that are known by then; asked before each :meth:`notebook`.
+        load_secrets: returns the secrets that exist by then; called before each :meth:`notebook`.
     """
 
-    def __init__(self, known: Callable[[], KnownSecrets] = KnownSecrets) -> None:
+    def __init__(self, load_secrets: Callable[[], KnownSecrets] = KnownSecrets) -> None:
         self.finds, self.condemned = list[Find](), set[int]()
-        self._ask, self._known, self._count = known, known(), 0
+        self._load_secrets, self._secrets, self._count = load_secrets, load_secrets(), 0
         self._clean = set[tuple[int, bytes]]()  # counts and digests: only a change makes another search necessary
 
     def find(self, text: str, place: str = "") -> str | None:
         """Return the kind of a secret in the text, or None; add it to the finds if a place is given."""
         state = (self._count, blake2b(raw(text), digest_size=16).digest())
-        kind = None if state in self._clean else find_secret(text, self._known)
+        kind = None if state in self._clean else find_secret(text, self._secrets)
         if kind is None:
             self._clean.add(state)
         elif place and (find := Find(kind, place)) not in self.finds:
@@ -65,15 +65,15 @@ class Redactor:
 
     def notebook(self, notebook: MutableMapping[str, Any]) -> None:
         """Remove secrets, in place, from the metadata of a notebook and from what its cells have besides sources."""
-        self._known = self._ask()  # keys may have been made
-        self._count = self._known.count
+        self._secrets = self._load_secrets()  # the run may have made keys
+        self._count = self._secrets.count
         self.value(notebook["metadata"], "metadata of the notebook")
         for number, cell in enumerate(notebook["cells"], 1):
             for part in ("metadata", "attachments"):
                 self.value(cell.get(part), f"cell {number}, {part}")
-            if found := ", ".join(self._search_outputs(outputs := cell.get("outputs") or [], f"cell {number}")):
+            if secrets := ", ".join(self._search_outputs(outputs := cell.get("outputs") or [], f"cell {number}")):
                 self.condemned.add(number)
-                note = {"output_type": "stream", "name": "stderr", "text": f"[outputs removed: {found}]\n"}
+                note = {"output_type": "stream", "name": "stderr", "text": f"[outputs removed: {secrets}]\n"}
                 outputs[:] = [type(outputs[0])(note), *self._kept(outputs)]
 
     def _search_outputs(self, outputs: Sequence[Any], cell: str) -> list[str]:
@@ -87,12 +87,12 @@ class Redactor:
             texts[place], in_order = texts.get(place, "") + text, in_order + text
         for places in (texts, {"outputs": in_order}):
             finds = [(self.find(text, f"{cell}, {place}"), place) for place, text in places.items()]
-            if found := [f"{kind} in {cell}, {place}" for kind, place in finds if kind]:
-                return found
+            if secrets := [f"{kind} in {cell}, {place}" for kind, place in finds if kind]:
+                return secrets
         return []
 
     def _kept(self, outputs: Sequence[Any]) -> Iterator[Any]:
-        """What judges the run of condemned outputs, if it is clean by itself."""
+        """Yield the outcome and the errors of removed outputs, if they hold no secret themselves."""
         for output in outputs:
             outcome = {mime: data for mime, data in output.get("data", {}).items() if mime == OUTCOME_MIME}
             if outcome and not self.find("\n".join(leaves(outcome))):
@@ -125,7 +125,7 @@ class Redactor:
 
 
 def _replaced(value: Any, condemned: Collection[str], note: str) -> Any:
-    """The value with the note for each text, key and integer that is condemned; mappings change in place."""
+    """Replace each condemned text, key and integer by the note; mappings change in place."""
     if isinstance(value, MutableMapping):
         for key in list(value):  # taken out and put back, so that the order stays
             held = _replaced(value.pop(key), condemned, note)

@@ -1,4 +1,4 @@
-"""The bytes that a text may stand for: one reading of the whole text for each kind of notation. Pure.
+"""Decode a text in every known notation: one reading of the whole text for each. Pure.
 
 Each reading drops all characters that its notation does not use, such as line breaks, gutters, quotes and commas. It
 then decodes the rest at every alignment, because noise that is left shifts what follows. So one reading covers many
@@ -49,7 +49,7 @@ _MAGIC = re.compile(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]")  # of gzip and zlib
 
 
 def leaves(value: Any) -> Iterator[str]:
-    """Every text, key and integer in what JSON can hold."""
+    """Yield every text, key and integer of a JSON value, as texts."""
     if isinstance(value, Mapping):
         value = [part for item in value.items() for part in item]
     if isinstance(value, list | tuple):
@@ -59,17 +59,17 @@ def leaves(value: Any) -> Iterator[str]:
 
 
 def raw(text: str) -> bytes:
-    """The text in UTF-8."""
+    """Return the text in UTF-8."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def only(kept: bytes, data: bytes) -> bytes:
-    """The data without all but these characters."""
+    """Return the data with these characters only."""
     return data.translate(None, bytes(range(256)).translate(None, kept))
 
 
 def base64_decoded(data: bytes) -> Iterator[bytes]:
-    """What the characters of base64 or base64url in the data mean, at each of the four alignments."""
+    """Decode the characters of base64 or base64url in the data, at each of the four alignments."""
     characters = only(ALPHANUMERIC + b"+/-_", data).translate(bytes.maketrans(b"-_", b"+/"))
     for phase in range(4):
         aligned = characters[phase:]
@@ -77,14 +77,14 @@ def base64_decoded(data: bytes) -> Iterator[bytes]:
 
 
 def _digits_decoded(characters: bytes, bits: int) -> Iterator[bytes]:
-    """What digits of so many bits each mean, with a byte that begins at each bit where a digit can begin."""
+    """Decode digits of so many bits each, at each alignment of digits and bytes."""
     number = int(b"0" + characters, 2**bits)
     for shift in range(0, 8, gcd(8, bits)):
         yield (number << shift).to_bytes(len(characters) * bits // 8 + 2)
 
 
 def undecoded(text: str) -> Iterator[bytes]:
-    """The text as bytes: as it is, as Latin-1, and reduced to what is left of it by any display as text."""
+    """Yield the text as bytes: as UTF-8, as Latin-1, and reduced to the characters that any display keeps."""
     yield from (*_encoded(text), only(VISIBLE, raw(text)), only(ALPHANUMERIC, raw(text)))
 
 
@@ -93,7 +93,7 @@ def _encoded(text: str) -> dict[bytes, None]:
 
 
 def decoded(text: str, room: list[int]) -> Iterator[bytes]:
-    """The bytes that the text stands for in each notation, and what is compressed in them while there is room."""
+    """Yield the bytes of the text in each notation, and their decompressed content while there is room."""
     for data in _readings(text):
         yield data
         for magic in islice(_MAGIC.finditer(data), ATTEMPTS + len(data) // ATTEMPT_EVERY):

@@ -157,14 +157,14 @@ class KnownSecrets:
 
 
 def _aligned(data: bytes, offsets: Iterable[int]) -> Iterator[memoryview]:
-    """The words of eight bytes in the data from each offset on, as integers."""
+    """Yield the words of eight bytes in the data from each offset on, as integers."""
     for offset in offsets:
         if length := max(len(data) - offset, 0) // _WINDOW * _WINDOW:
             yield memoryview(data)[offset : offset + length].cast("Q")
 
 
 def _opened(data: bytes, passphrases: Iterable[bytes]) -> tuple[object, bytes | None]:
-    """The private key in a PEM block, DER or PKCS #12, and the passphrase that opens it; None where there is none."""
+    """Return the private key in a PEM block, DER or PKCS #12, and the passphrase that opens it, or None."""
     for passphrase, load in product((None, *passphrases), _LOADERS):
         with suppress(ValueError, TypeError, UnsupportedAlgorithm, InternalError):
             return load(data, passphrase), passphrase
@@ -172,46 +172,46 @@ def _opened(data: bytes, passphrases: Iterable[bytes]) -> tuple[object, bytes | 
 
 
 def _secret_numbers(key: Any) -> list[int]:
-    """The numbers that only the owner of a key knows; of RSA in the order of PKCS #1 (RFC 8017, A.1.2)."""
+    """Return the secret numbers of a key; for RSA in the order of PKCS #1 (RFC 8017, A.1.2)."""
     if hasattr(key, "private_bytes_raw"):  # Ed25519 and others
         return [int.from_bytes(key.private_bytes_raw())]
     private = key and key.private_numbers()
     return [getattr(private, name) for name in _NUMBER_NAMES if hasattr(private, name)]
 
 
-def find_secret(text: str, known: KnownSecrets | None = None) -> str | None:
+def find_secret(text: str, secrets: KnownSecrets | None = None) -> str | None:
     """Return the kind of a secret in the text, such as ``private key``, or None.
 
     Args:
         text: what belongs together; a secret spread over several texts is found when they are joined.
-        known: secrets that are recognised by comparison, in parts too.
+        secrets: those that are recognised by comparison, in parts too.
     """
     room = [max(_DERIVED * len(text), _DERIVED_LEAST)]
-    return next(_in_text(text, known or KnownSecrets(), room, set(), _DEPTH), None)
+    return next(_in_text(text, secrets or KnownSecrets(), room, set(), _DEPTH), None)
 
 
-def _in_text(text: str, known: KnownSecrets, room: list[int], searched: set[int], depth: int) -> Iterator[str]:
-    """The kinds of the secrets in a text, without the tags of HTML and with them."""
+def _in_text(text: str, secrets: KnownSecrets, room: list[int], searched: set[int], depth: int) -> Iterator[str]:
+    """Yield the kinds of the secrets in a text, without the tags of HTML and with them."""
     uncoloured = COLOURS.sub("", text)
     for bare in _unsearched((TAGS.sub("", uncoloured), uncoloured), searched, depth):
         yield from (KEY for marker in _MARKER.finditer(bare) if _has_body(bare, marker))
         yield from (kind for shape, kind in ((_FIELD, KEY), (_TOKEN, TOKEN), (_JWT, BEARER)) if shape.search(bare))
-        yield from known.find_words(bare)
+        yield from secrets.find_words(bare)
         for data in undecoded(bare):
-            yield from known.find(data)
+            yield from secrets.find(data)
         for data in _unsearched(decoded(bare, room) if depth else (), searched, depth):
-            yield from _in_data(data, known, room, searched, depth - 1)
+            yield from _in_data(data, secrets, room, searched, depth - 1)
 
 
-def _in_data(data: bytes, known: KnownSecrets, room: list[int], searched: set[int], depth: int) -> Iterator[str]:
+def _in_data(data: bytes, secrets: KnownSecrets, room: list[int], searched: set[int], depth: int) -> Iterator[str]:
     if len(data) < _LEAST:
         return
     candidates = islice(_DER.finditer(data), ATTEMPTS + len(data) // ATTEMPT_EVERY)
     yield from (KEY for candidate in candidates if _is_private_key(data, candidate))
-    yield from known.find(data)
+    yield from secrets.find(data)
     for run in takewhile(lambda _: room[0] > 0, _TEXT_WITHIN.finditer(data)):
         room[0] -= len(run[0])
-        yield from _in_text(run[0].replace(b"\0", b"").decode("ascii"), known, room, searched, depth)
+        yield from _in_text(run[0].replace(b"\0", b"").decode("ascii"), secrets, room, searched, depth)
 
 
 def _unsearched(readings: Iterable[AnyStr], searched: set[int], depth: int) -> Iterator[AnyStr]:
@@ -223,14 +223,14 @@ def _unsearched(readings: Iterable[AnyStr], searched: set[int], depth: int) -> I
 
 
 def _has_body(text: str, marker: re.Match[str]) -> bool:
-    """Whether base64 is beside a marker: words with digits and both cases, unlike the prose that explains markers."""
+    """Return whether base64 is beside a marker, as words with digits and both cases, which prose does not have."""
     before, after = text[max(marker.start() - _BESIDE, 0) : marker.start()], text[marker.end() :][:_BESIDE]
     beside = after.split("-----", 1)[0] if marker[1] == "BEGIN" else before.rsplit("-----", 1)[-1]
     return sum(map(len, _BODY_WORD.findall(beside))) >= _BODY_LEAST
 
 
 def _is_private_key(data: bytes, candidate: re.Match[bytes]) -> bool:
-    """Whether a private key begins there in the data, and all of it is there."""
+    """Return whether a whole private key begins at this place in the data."""
     if not (length := candidate[1]):
         return True  # the magic of OpenSSH
     # X.690, 8.1.3: the length is one byte, or the first byte says how many bytes of it follow.

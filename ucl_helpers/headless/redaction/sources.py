@@ -1,4 +1,4 @@
-"""Which secrets a run could show: read from where they are, again before each search, because a run makes new ones.
+"""Read the secrets that a run could show, again before each search, because a run makes new ones.
 
 Known are what parameters and settings refer to (``env:NAME``, ``file:PATH``); files that a parameter such as
 ``key_file`` names; all private keys, pending tokens and the sandbox's bearer in the home folders that the run can reach
@@ -56,18 +56,18 @@ class WatchedSecrets:
     """
 
     def __init__(self, parameters: Mapping[str, Any], home: Path | None = None) -> None:
-        self._known, self._stamps, self._passphrases = KnownSecrets(), dict[Path, object](), set[bytes]()
+        self._secrets, self._stamps, self._passphrases = KnownSecrets(), dict[Path, object](), set[bytes]()
         self._files = [Path(str(value)) for name, value in parameters.items() if name.endswith("_file") and value]
         self._references = {text for text in leaves(parameters) if text.startswith(("env:", "file:"))}
         self._connection = str(parameters.get("connection") or "")
         homes = (parameters.get("home"), home, os.environ.get("UCL_HOME"), user_data_path("ucl-helpers"))
-        self._homes = list(dict.fromkeys(Path(str(one)) for one in homes if one))
+        self._homes = list(dict.fromkeys(Path(str(home)) for home in homes if home))
         for name, value in os.environ.items():
             for secret in _secrets_in_variable(name, value.strip()):
                 self._learn(secret, f"secret of env:{name}")
 
     def __call__(self) -> KnownSecrets:
-        """Return all that are known; a file is read if it is new or has changed."""
+        """Return all secrets. A file is read again only if it has changed."""
         # Another user who could change a home folder could choose which files are read, so such a home is left out.
         homes = [home for home in self._homes if is_private_folder(home, "connections", "sandbox")]
         named = _newest(homes, f"connections/{glob.escape(self._connection or '?')}", most=len(homes))
@@ -78,10 +78,10 @@ class WatchedSecrets:
         for folder in connections:
             self._references.update(_WRITTEN_REFERENCE.findall(self._changed(folder / "settings.toml")))
             for token in self._changed(folder / "pending" / "token").split():
-                self._known.add_text(token, TOKEN)
+                self._secrets.add_text(token, TOKEN)
         for home in homes:
             for bearer in _DIRECTOR.findall(self._changed(home / "sandbox" / "ready.json")):
-                self._known.add_text(bearer, BEARER)
+                self._secrets.add_text(bearer, BEARER)
         for reference in self._references:  # before the keys, because it may lead to the passphrase of one
             source, _, rest = reference.partition(":")
             secret = self._changed(Path(rest)) if source == "file" else os.environ.get(rest, "")
@@ -92,12 +92,12 @@ class WatchedSecrets:
         first = _newest({*connections} & {*named}, *forms, most=MOST_KEYS)
         for path in [*self._files, *first, *_newest([*connections, *homes], *forms, most=MOST_KEYS)]:
             if key := self._changed(path):
-                self._known.add_key(os.fsencode(key), self._passphrases)
-        return self._known
+                self._secrets.add_key(os.fsencode(key), self._passphrases)
+        return self._secrets
 
     def _changed(self, path: Path) -> str:
-        """The content of a file that was not read before as it is now, or with fewer passphrases; else nothing."""
-        with suppress(OSError, RuntimeError, ValueError):  # it is not there, or not yet, or is no path
+        """Return a file's content if the file or the number of passphrases has changed since the last call."""
+        with suppress(OSError, RuntimeError, ValueError):  # it does not exist yet, or is no path
             status = (path := path.expanduser()).stat()
             stamp = (status.st_ino, status.st_mtime_ns, status.st_size, len(self._passphrases))
             if self._stamps.get(path) != stamp:
@@ -107,13 +107,13 @@ class WatchedSecrets:
         return ""
 
     def _learn(self, secret: str, kind: str) -> None:
-        """A secret is known whole and by its longer lines; a key in it as a key, whose markers are no secret."""
-        self._known.add_key(os.fsencode(secret))
+        """Add a secret, whole and by its longer lines, or as a key if it is one, whose markers are no secret."""
+        self._secrets.add_key(os.fsencode(secret))
         if "-----BEGIN" not in secret:
             for text in {secret, *(line for line in map(str.strip, secret.splitlines()) if len(line) >= _LINE)}:
-                self._known.add_text(text, kind)
+                self._secrets.add_text(text, kind)
             with suppress(UsageError):
-                self._known.add_text(read_token(secret).token, TOKEN)
+                self._secrets.add_text(read_token(secret).token, TOKEN)
 
 
 def _is_private(connection: Path) -> bool:
@@ -125,7 +125,7 @@ def _is_private(connection: Path) -> bool:
 
 
 def _secrets_in_variable(name: str, value: str) -> Iterator[str]:
-    """What is secret of an environment variable, by its name and by its value."""
+    """Yield the secrets in an environment variable, judged by its name and its value."""
     if name.upper().endswith("_PROXY"):
         with suppress(ValueError):  # it is no URL
             password = urlsplit(value).password or ""
@@ -148,7 +148,7 @@ def _is_path(value: str) -> bool:
 
 
 def _newest(folders: Iterable[Path], *forms: str, most: int) -> list[Path]:
-    """The paths below the folders that changed last; none of a folder that is no path or cannot be read."""
+    """Return the paths below the folders that changed last. Folders that cannot be read are left out."""
     dated = list[tuple[int, Path]]()
     for folder, form in product(folders, forms):
         with suppress(OSError, RuntimeError, ValueError, NotImplementedError):
