@@ -1,4 +1,4 @@
-"""What the commands share: the home folder, completion, output for people and for programs, what follows a run."""
+"""Share code between commands: the home folder, completion, output, notices and hooks after a run."""
 
 import json
 import sys
@@ -51,7 +51,7 @@ def with_home(command: Command) -> Command:
 
     def choose(context: click.Context, _: click.Parameter, value: Path | None) -> Home | Path | None:
         given = value or context.find_root().params.get("home")
-        return given if context.resilient_parsing else Home(given)  # an error there would be no home at all
+        return given if context.resilient_parsing else Home(given)  # completion shows no errors
 
     option = click.option(
         "--home", type=FILE, callback=choose, help="Where connections are stored [default: UCL_HOME]."
@@ -83,18 +83,18 @@ def open_by_name(home: Home, name: str) -> Connection:
 
 
 def show(outcome: Outcome, *, json_output: bool) -> None:
-    """Print what a procedure came to; see :func:`say`."""
+    """Print the outcome of a procedure; see :func:`say`."""
     text = json.dumps(outcome.as_json(), indent=1) if json_output else str(outcome)
     say(text, outcome.exit_code, done=f"{outcome.connection}: {outcome.outcome}.")
 
 
 def say(text: str, exit_code: int, *, done: str = "") -> None:
-    """Print what a command came to.
+    """Print the result of a command.
 
     Args:
         text: for standard output.
-        exit_code: what the command is about to end with. If it is not 0, it stays so if the text cannot be written.
-        done: what was done, in words, for an error that says that the text could not be written.
+        exit_code: of the command. If it is not 0, it stays the same if the text cannot be written.
+        done: what was done, in words, for the error that the text could not be written.
 
     Raises:
         OutputLost: the text could not be written.
@@ -132,13 +132,13 @@ def finish(connection: Connection, outcome: Outcome, *, json_output: bool) -> No
 
 @contextmanager
 def notifying_on_error(connection: Connection) -> Iterator[None]:
-    """Notify those who want to know of an error in the block, and raise it again."""
+    """Send the notices of the connection for an error in the block, and raise it again."""
     from ucl_helpers.operate.notices import report_failure
 
     try:
         yield
     except OutputLost:
-        raise  # nothing is wrong with the connection
+        raise  # this is no error of the connection
     except UCLError as error:
         report_failure(connection, error)
         raise
@@ -153,15 +153,17 @@ def print_error(error: UCLError, exit_code: int, *, json_output: bool) -> None:
     click.secho(f"{type(error).__name__}: {error.message}", err=True, fg="red")
     if error.remedy:
         click.echo(error.remedy, err=True)
-    if exit_code == error.exit_code and (explained := explained_by(type(error).__name__)):  # else a signal ended it
+    if exit_code == error.exit_code and (
+        explained := explained_by(type(error).__name__)
+    ):  # otherwise a signal ended the command
         click.secho(explained, err=True, dim=True)
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on standard error, unless it is said already; anything but ``y`` or ``yes`` is a no.
+    """Ask the user on standard error, unless ``yes`` is set. Any answer but ``y`` or ``yes`` means no.
 
     Raises:
-        UsageError: no, or nobody is there to answer.
+        UsageError: the answer is no, or there is none.
     """
     if yes:
         return
@@ -179,7 +181,7 @@ class Duration(click.ParamType[timedelta]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Text to timedelta; anything else fails with usage."""
+        """Convert a text; fail with a usage error if it is not a duration."""
         try:
             return value if isinstance(value, timedelta) else parse_duration(str(value))
         except UsageError as error:

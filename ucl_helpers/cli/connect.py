@@ -1,4 +1,4 @@
-"""New connections: ``ucl establish`` and ``ucl import``."""
+"""Make new connections: ``ucl establish`` and ``ucl import``."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def establish_command(
 
 
 def _refuse_practice(home: Home, name: str) -> None:
-    """A practice connection follows its sandbox: it cannot become a real one."""
+    """Refuse a practice connection, which belongs to its sandbox and cannot become a real one."""
     if Connection(home, name).is_sandbox:
         raise UsageError(
             f"{name} is a connection for practice.", remedy=f"Choose another name, or remove it: ucl forget {name}"

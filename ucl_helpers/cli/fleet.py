@@ -1,10 +1,10 @@
-"""Many connections at once: ``ucl fleet status`` and ``ucl fleet renew``."""
+"""Handle many connections at once: ``ucl fleet status`` and ``ucl fleet renew``."""
 
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,14 +129,20 @@ def renew_command(
     click.get_current_context().exit(outcome.exit_code)
 
 
+@contextmanager
 def _workers(
     jobs: int | None, scheduler: str | None, patience: float, tls: dict[str, Path | None]
-) -> AbstractContextManager["Workers"]:
-    """Processes of this machine, or those of a scheduler."""
+) -> Iterator["Workers"]:
+    """Yield processes of this machine, or the workers of a scheduler."""
     if scheduler is None:
         if any(tls.values()):
             raise UsageError("TLS files are for a scheduler.", remedy="Give --scheduler tls://HOST:PORT, or none.")
-        return _local(jobs or os.cpu_count() or 1)
+        from ucl_helpers.fleet.executors import processes
+
+        workers = processes(jobs or os.cpu_count() or 1)
+        with workers.executor:
+            yield workers
+        return
     if jobs is not None:
         raise UsageError("--jobs is for this machine.", remedy="Leave it out: a scheduler knows its workers.")
     from ucl_helpers.fleet.executors import Scheduler
@@ -146,21 +152,13 @@ def _workers(
     require("dask")
     from ucl_helpers.fleet.over_dask import dask
 
-    return dask(chosen, patience=patience)
-
-
-@contextmanager
-def _local(jobs: int) -> Iterator["Workers"]:
-    from ucl_helpers.fleet.executors import processes
-
-    workers = processes(jobs)
-    with workers.executor:
+    with dask(chosen, patience=patience) as workers:
         yield workers
 
 
 @contextmanager
 def _progress(length: int) -> Iterator[Callable[..., Any]]:
-    """Show a bar on a terminal; nothing otherwise."""
+    """Yield the function that advances a progress bar; without a terminal it does nothing."""
     if not (sys.stderr and sys.stderr.isatty()):
         yield lambda *_: None
         return

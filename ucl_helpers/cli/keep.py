@@ -1,4 +1,6 @@
-"""What changes a connection: renew, hooks, rollback, revoke, forget."""
+"""Change a connection: renew, hooks, rollback, revoke, forget."""
+
+from typing import Any
 
 import click
 
@@ -36,13 +38,11 @@ from ucl_helpers.tables import moment
 def renew_command(
     name: str,
     home: Home,
-    key_length: int | None,
     *,
     force: bool,
     dry_run: bool,
-    accept_new_subject: bool,
-    accept_new_host: bool,
     json_output: bool,
+    **options: Any,  # those that Renewal.begin and renew share
 ) -> None:
     """Renew connection NAME when it is due.
 
@@ -56,25 +56,10 @@ def renew_command(
     """
     connection = open_by_name(home, name)
     if dry_run:
-        outcome = _rehearse(
-            Renewal.begin(
-                connection,
-                key_length=key_length,
-                accept_new_subject=accept_new_subject,
-                accept_new_host=accept_new_host,
-                rehearsal=True,
-            )
-        )
-        show(outcome, json_output=json_output)
+        show(_rehearse(Renewal.begin(connection, rehearsal=True, **options)), json_output=json_output)
         return
     with notifying_on_error(connection):
-        outcome = renew(
-            connection,
-            key_length=key_length,
-            only_if_due=not force,
-            accept_new_subject=accept_new_subject,
-            accept_new_host=accept_new_host,
-        )
+        outcome = renew(connection, only_if_due=not force, **options)
     finish(connection, outcome, json_output=json_output)
 
 

@@ -1,4 +1,4 @@
-"""The group of all commands, and the one place where errors become exit codes."""
+"""Group all commands, and turn errors into exit codes."""
 
 import errno
 import os
@@ -111,7 +111,9 @@ def main(arguments: list[str] | None = None) -> Any:
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names and a server's words may not fit the terminal
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # the terminal may not show every character of a name or answer
     sys.excepthook = _unexpected
     try:
         code = group.main(args=given, prog_name="ucl", standalone_mode=False)
@@ -152,20 +154,20 @@ def _end(error: UCLError, given: list[str], code: int | None = None) -> int:
     code = error.exit_code if code is None else code
     try:
         print_error(error, code, json_output="--json" in given and not isinstance(error, OutputLost))
-    except OutputLost:  # then for people, on standard error
+    except OutputLost:  # print it on standard error instead
         print_error(error, code, json_output=False)
-    except OSError:  # its reader has gone
+    except OSError:  # the reader of the pipe has ended
         _silence()
     return code
 
 
 def _silence() -> None:
-    """Let the interpreter not try once more, at its end, to write what could not be written."""
+    """Keep the interpreter from writing the lost output again when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A bug: its type is told; its text and traceback, which might hold a secret, only to who asks for them."""
+    """Report a bug by its type only. Text and traceback might hold a secret; ``UCL_DEBUG`` shows them."""
     if os.environ.get("UCL_DEBUG") or not issubclass(kind, Exception):
         sys.__excepthook__(kind, error, trace)
     else:
@@ -173,7 +175,7 @@ def _unexpected(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 class _Output(FileIO):
-    """Standard output: that it cannot be written is an error of its own, unless its reader has gone (a pipe)."""
+    """Standard output. A failed write raises OutputLost, unless the reader of a pipe has ended."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -181,7 +183,9 @@ class _Output(FileIO):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), _OUTPUT)  # or the interpreter tries once more, at its end
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), _OUTPUT
+            )  # keeps the interpreter from writing it again when it ends
             raise OutputLost(
                 f"The output could not be written: {error.strerror}. The command itself has run to its end.",
                 remedy="Write the output elsewhere. To see where things are: ucl status.",
@@ -189,7 +193,7 @@ class _Output(FileIO):
 
 
 class _Errors(FileIO):
-    """Standard error: what cannot be written there is given up, and stops nothing."""
+    """Standard error. A failed write is ignored."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -199,7 +203,7 @@ class _Errors(FileIO):
 
 
 def _guard_streams() -> None:
-    """Replace the streams that the interpreter has opened; others, such as a test's, are left alone."""
+    """Replace the streams that the interpreter has opened, but no others, such as those of a test."""
     if sys.stdout is not None and sys.stdout is sys.__stdout__:
         sys.stdout = _text(_Output(_OUTPUT, "w", closefd=False), sys.stdout)
     if sys.stderr is not None and sys.stderr is sys.__stderr__:

@@ -1,4 +1,4 @@
-"""Notebooks and the sandbox: ``ucl run``, ``ucl notebooks``, ``ucl sandbox``."""
+"""Run notebooks, copy them, and serve the sandbox: ``ucl run``, ``ucl notebooks``, ``ucl sandbox``."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _PARAMETER = ("-p", "--parameter")
 
 
 class _Run(click.Command):
-    """``-p NAME=VALUE``, as of other programs, is ``-p NAME VALUE``, as of papermill."""
+    """Accepts ``-p NAME=VALUE``, as other programs do, for papermill's ``-p NAME VALUE``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread = list[str]()
@@ -127,7 +127,7 @@ def _run(
     executed = output or default_output(runs, path, now)
     try:
         result = run_notebook(path, executed, values, deadline=deadline, home=home.path)
-    except (KeyboardInterrupt, SystemExit) as stopped:  # the outcome is shown
+    except (KeyboardInterrupt, SystemExit) as stopped:  # show the outcome, then end
         if not json_output:
             if executed.exists():
                 click.echo(f"executed notebook  {executed}", err=True)
@@ -141,7 +141,7 @@ def _run(
 def _accepted(
     notebook: Path, given: Mapping[str, str], home: Home, *, if_due: bool
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """The parameters, as text and as the types that the notebook declares."""
+    """Return the parameters as text, and converted to the types that the notebook declares."""
     from ucl_helpers.headless.parameters import accept, require_connection
     from ucl_helpers.headless.run import parameters_of
 
@@ -168,7 +168,7 @@ def _check_output(output: Path | None, notebook: Path) -> None:
 
 
 def _refuse_real(accepted: Mapping[str, Any]) -> None:
-    """Refuse to practise with a connection that is a real one, before anything looks at it."""
+    """Refuse to practise with a real connection, before anything reads it."""
     if accepted.get("practice") and (name := accepted.get("connection")):
         there = Connection(Home(accepted.get("home") or None), name)
         if there.path.is_dir() and not there.is_sandbox:
@@ -177,17 +177,17 @@ def _refuse_real(accepted: Mapping[str, Any]) -> None:
 
 def _notifying(home: Home, given: Mapping[str, str]) -> AbstractContextManager[None]:
     """Send notices of an error that prevents the run, if its connection wants them."""
-    with suppress(UCLError):  # it names no connection, or none that is there
+    with suppress(UCLError):  # there may be no such connection
         return notifying_on_error(Home(given.get("home") or home.path).connection(given.get("connection") or ""))
     return nullcontext()
 
 
 def _end(result: "RunResult", values: Mapping[str, Any], *, json_output: bool) -> None:
-    """Print what became of a run, send its notices, and end with its exit code."""
+    """Print the outcome of a run, send its notices, and end with its exit code."""
     from ucl_helpers.operate.notices import report_notebook_run
 
     record = result.outcome
-    with suppress(UCLError):  # it names no connection, or none that is there
+    with suppress(UCLError):  # there may be no such connection
         report_notebook_run(Home(values.get("home") or None).connection(str(record["connection"])), record)
     label = record["connection"] or Path(record["source"]).stem
     done = f"{label}: {record['outcome']}."
@@ -237,7 +237,7 @@ def sandbox_command(
     state: Path | None,
     ready_file: Path | None,
     validity: timedelta,
-    ca_layout: str,
+    ca_layout: Literal["root", "intermediate"],
     misbehaviour: str | None,
     rate_limit: float | None,
     home: Home,
@@ -260,9 +260,8 @@ def sandbox_command(
     except FaultsError as error:
         raise click.BadParameter(str(error), param_hint="--faults") from None
     try:
-        layout: Literal["root", "intermediate"] = "root" if ca_layout == "root" else "intermediate"
         where = state or home.folder("sandbox")
-        serve(where, ready_file, validity=validity, ca_layout=layout, faults=faults, rate_limit=rate_limit)
+        serve(where, ready_file, validity=validity, ca_layout=ca_layout, faults=faults, rate_limit=rate_limit)
     except SandboxError as error:
         raise UsageError(str(error)) from None
     except FileExistsError as error:

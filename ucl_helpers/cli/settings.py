@@ -1,4 +1,4 @@
-"""The settings of a connection, and the files that follow from them: ``ucl settings`` and ``ucl export``."""
+"""Show and change settings, and write the files that depend on them: ``ucl settings`` and ``ucl export``."""
 
 import json
 import os
@@ -69,15 +69,14 @@ def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, j
         _edit(connection)
     settings, path = connection.read_settings(), connection.path / "settings.toml"
     if json_output:
-        told = {"name": name, "path": str(path), "settings": plain(settings)}
-        click.echo(json.dumps(told, indent=1))
+        click.echo(json.dumps({"name": name, "path": str(path), "settings": plain(settings)}, indent=1))
         return
     there = "" if path.exists() else " (not there: all as by default)"
     click.echo(f"# {path}{there}\n\n{as_toml(settings)}", nl=False)
 
 
 def _put(home: Home, name: str, given: Path) -> Connection:
-    Connection(home, name)  # a name that cannot be one comes first
+    Connection(home, name)  # checks the name before the file
     try:
         data = files.read_regular(given.expanduser())
     except OSError as error:
@@ -85,14 +84,14 @@ def _put(home: Home, name: str, given: Path) -> Connection:
     read_settings(data, where=str(given))
     connection = home.new(name)
     path = connection.path / "settings.toml"
-    settings_content(path)  # a folder that is there cannot be replaced
+    settings_content(path)  # fails if a folder has this name
     files.write(path, data)
     _remove(*_copies(connection))
     return connection
 
 
 def _copies(connection: Connection) -> tuple[Path, Path]:
-    """What is edited, and what it was copied from."""
+    """Return the paths of the copy that the user edits, and of the settings that it was copied from."""
     return connection.path / "settings.edited.toml", connection.path / "settings.edited.base"
 
 
@@ -103,14 +102,14 @@ def _remove(*paths: Path) -> None:
 
 
 def _edit(connection: Connection) -> None:
-    """On a copy beside it, which stays for the next time when it cannot be read and is not mended now."""
+    """Edit a copy of the settings. A copy that is not valid is kept for the next ``--edit``."""
     files.require_private_folder(*connection.folders)
     path, (copy, base) = connection.path / "settings.toml", _copies(connection)
     before = settings_content(path)
     original = as_toml(Settings()).encode() if before is None else before
     changed = UsageError(f"{path} was changed meanwhile.", remedy=f"Yours is {copy}: compare the two, then remove it.")
     if _content(copy) in {None, _content(base)}:
-        _remove(copy)  # before its base is another
+        _remove(copy)  # before its base changes
         files.write(base, original)
         files.write(copy, original)
     elif _content(base) != original:
@@ -120,7 +119,7 @@ def _edit(connection: Connection) -> None:
     try:
         data = _edited(copy)
     except UsageError as error:
-        if _content(copy) in {None, original}:  # nothing is lost with it
+        if _content(copy) in {None, original}:  # the user has changed nothing
             _remove(copy, base)
             raise
         kept = f"What it wrote is in {copy}; go on with: ucl settings {connection.name} --edit"
@@ -133,7 +132,7 @@ def _edit(connection: Connection) -> None:
 
 
 def _edited(copy: Path) -> bytes:
-    """What it was edited to, once that can be read; raises InvalidSettings if it is left as it is."""
+    """Return the edited settings once they are valid; raise InvalidSettings if the user stops before that."""
     while True:
         _open_editor(copy)
         data = _content(copy)

@@ -1,4 +1,4 @@
-"""What reads and changes nothing: status, path, journal, metrics, doctor, explain."""
+"""Read without changing anything: status, path, journal, metrics, doctor, explain."""
 
 import json
 import re
@@ -106,7 +106,9 @@ def path_command(name: str, what: str, home: Home) -> None:
             f"{name} has no {FILES[what]}.",
             remedy=f"Ask for it in [exports], then make it: ucl settings {name} --edit && ucl export {name}",
         )
-    click.echo(bytes(connection.path / "current" / FILES[what]))  # byte for byte, whatever the terminal can show
+    click.echo(
+        bytes(connection.path / "current" / FILES[what])
+    )  # the exact bytes, even if the terminal cannot show them
 
 
 @click.command("metrics")
@@ -224,14 +226,14 @@ def doctor_command(
 
 
 def catalogue() -> dict[str, str]:
-    """Every entry by the name of its class, as plain text: from the wheel, or from the checkout."""
+    """Return the entries of the error page as plain text, by class name, from the wheel or the checkout."""
     installed = PACKAGE / "errors.md"
     page = installed if installed.exists() else PACKAGE.parent / "docs" / "reference" / "errors.md"
     return {name: _LINK.sub(r"\1", entry).strip() for name, entry in _ENTRY.findall(page.read_text("utf-8"))}
 
 
 def _class_of(asked: str) -> type[UCLError]:
-    """A class by its name, in whatever case, or the topmost one with an exit code."""
+    """Return an error class by its name, in upper or lower case, or the topmost class with an exit code."""
     kinds: list[type[UCLError]] = [getattr(errors, name) for name in catalogue()]
     for kind in kinds:
         if asked.lower() == kind.__name__.lower() or asked == str(kind.exit_code):
@@ -240,7 +242,7 @@ def _class_of(asked: str) -> type[UCLError]:
 
 
 def names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Names of errors, for the shell's completion."""
+    """Return names of errors for the shell's completion."""
     return [name for name in catalogue() if name.lower().startswith(incomplete.lower())]
 
 
