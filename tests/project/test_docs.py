@@ -170,7 +170,15 @@ def test_an_option_that_the_page_lacks_is_found(tmp_path):
     text, said = CLI.read_text("utf-8"), Shell(tmp_path / "home").ucl("renew", "--help")
     assert "- `--dry-run`: Make all steps that do not sign anything." in text
     shortened = text.replace("- `--dry-run`: Make all steps that do not sign anything.\n", "")
-    assert missing(shortened, ["ucl", "renew"], said.out) == {"--dry-run", "Make", "steps", "that", "do", "sign", "anything."}
+    assert missing(shortened, ["ucl", "renew"], said.out) == {
+        "--dry-run",
+        "Make",
+        "steps",
+        "that",
+        "do",
+        "sign",
+        "anything.",
+    }
 
 
 # -- how the site is built ---------------------------------------------------------------------------------------------
