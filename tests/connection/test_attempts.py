@@ -209,7 +209,7 @@ def test_it_waits_and_says_why_and_until_when(due, between):
     now = datetime.now(UTC)
     failing(due, between, clock=lambda: now)
     calls = len(between.calls)
-    with pytest.raises(Waiting, match="prod was tried once in vain; the last error was Unreachable: No answer") as told:
+    with pytest.raises(Waiting, match="prod has failed once; the last error was Unreachable: No answer") as told:
         renew(due, only_if_due=True, clock=lambda: now + MINUTE / 4)
     assert told.value.exit_code == 3
     assert told.value.data["not_before"] == remembered(due).not_before.isoformat()
@@ -222,7 +222,7 @@ def test_it_waits_and_says_why_and_until_when(due, between):
 def test_it_tells_how_often_and_since_when(due, between):
     for _ in range(3):
         failing(due, between)
-    with pytest.raises(Waiting, match=r"tried 3 times since 20.*Z in vain"):
+    with pytest.raises(Waiting, match=r"has failed 3 times since 20.*Z;"):
         Renewal.begin(due, only_if_due=True)
 
 

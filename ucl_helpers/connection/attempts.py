@@ -125,7 +125,7 @@ def raise_if_backing_off(connection: "Connection", now: datetime) -> None:
     times = "once" if attempts.failures == 1 else f"{attempts.failures} times"
     since = f" since {moment(attempts.failing_since)}" if attempts.failing_since and attempts.failures > 1 else ""
     raise Waiting(
-        f"{connection.name} was tried {times}{since} in vain; the last error was {attempts.last_error}",
+        f"{connection.name} has failed {times}{since}; the last error was {attempts.last_error}",
         remedy=f"The next try is not before {moment(when)}; to try now: ucl renew {connection.name} --force.",
         not_before=when.isoformat(),
         failures=attempts.failures,

@@ -56,7 +56,7 @@ def _choose(connection: Connection, name: str | None, now: datetime) -> Generati
         if name and current and _named([current], name):
             problem = f"Generation {name} of {connection.name} is in use already."
         names = ", ".join(_described(other, verdicts.get(fingerprint_or_none(other) or ""), now) for other in others)
-        raise UsageError(problem, remedy=f"There: {names or 'none'}. If all are lost, establish the connection anew.")
+        raise UsageError(problem, remedy=f"There: {names or 'none'}. If all are lost, establish the connection again.")
     verdict = verdicts.get(fingerprint_or_none(chosen) or "")
     if verdict is not None and verdict.status == "revoked":  # UCL would refuse it
         raise UsageError(

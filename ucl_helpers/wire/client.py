@@ -256,7 +256,7 @@ class Client:
 
 _REMEDIES: Mapping[Endpoint, str] = {
     "token": "Get a new one-time token.",
-    "certificate": "If it was revoked, expired or its client deleted, establish the connection anew.",
+    "certificate": "If it was revoked, expired or its client deleted, establish the connection again.",
     "director": "Get a fresh bearer and check the tenant.",
 }
 
