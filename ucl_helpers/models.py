@@ -276,25 +276,44 @@ class OneTimeToken(Tabular):
 
 @dataclass(frozen=True)
 class CallRecord(Tabular):
-    """What was sent and what came back, for people: tokens masked, long texts shortened."""
+    """One call to UCL as it went over the wire: tokens are masked, and long texts are shortened.
+
+    Attributes:
+        url: it went to, by POST.
+        request_id: its ``x-request-id``.
+        operation: the GraphQL query or mutation.
+        variables: of the operation.
+        result: ``data.result`` of the answer.
+        status: of the answer, for example ``200 OK``; empty if unknown.
+        sent: headers of the request that matter, without secrets.
+        received: headers of the answer that matter.
+    """
 
     url: str
     request_id: str
     operation: str
     variables: Mapping[str, Any] = field(repr=False)  # may hold tokens
     result: Any = field(repr=False)
+    status: str = ""
+    sent: Mapping[str, str] = field(default_factory=dict)
+    received: Mapping[str, str] = field(default_factory=dict)
 
     title: ClassVar[str] = "Sent and received"
 
     def rows(self) -> list[Row]:
-        """What was sent, then what came back."""
-        return [
+        """Return one row for each part of the request, then of the answer."""
+        sent = {**self.sent, "x-request-id": self.request_id}
+        body = {"query": self.operation, "variables": _masked(self.variables)}
+        rows = [
             ("POST", _without_token(self.url)),
-            ("x-request-id", self.request_id),
+            ("request headers", _headers(sent)),
             ("query", self.operation),
-            ("variables", _readable(self.variables)),
-            ("data.result", _readable(self.result)),
+            ("JSON body", _readable(body)),
+            ("status", self.status),
+            ("answer headers", _headers(self.received)),
+            ("JSON answer", _readable({"data": {"result": _masked(self.result)}})),
         ]
+        return [row for row in rows if row[1]]
 
 
 @dataclass(frozen=True)
@@ -330,7 +349,11 @@ def _camel(label: str) -> str:
 
 
 def _readable(value: object) -> str:
-    return json.dumps(_masked(value), indent=2, ensure_ascii=False)
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _headers(headers: Mapping[str, str]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in headers.items())
 
 
 def _masked(value: object, key: str = "") -> object:
@@ -340,7 +363,7 @@ def _masked(value: object, key: str = "") -> object:
         case list():
             return [_masked(inner, key) for inner in value]
         case str() if _NO_LETTER.sub("", key.lower()) in _TOKENS:
-            return _MASK
+            return MASK
         case str() if len(value) > _SHOWN:
             return f"{_without_token(value)[: _SHOWN // 2]}… ({len(value)} characters)"
         case str():
@@ -349,9 +372,9 @@ def _masked(value: object, key: str = "") -> object:
 
 
 def _without_token(text: str) -> str:
-    return _IN_URL.sub(_MASK, text)
+    return _IN_URL.sub(MASK, text)
 
 
-_MASK, _SHOWN = "(kept out of sight)", 120
+MASK, _SHOWN = "(kept out of sight)", 120
 _TOKENS = {"token", "raw", "rawencoded", "connectortoken"}  # keys by their letters alone
 _NO_LETTER, _IN_URL = re.compile(r"[^a-z]"), re.compile(r"(?<=[?&]token=)[^&#\s\"']+", re.IGNORECASE)

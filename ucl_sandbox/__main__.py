@@ -13,6 +13,7 @@ from typing import get_args
 from ucl_sandbox.ca import CaLayout
 from ucl_sandbox.faults.plans import FaultsError, read_plan
 from ucl_sandbox.process import serve
+from ucl_sandbox.server import Access
 from ucl_sandbox.state import SandboxError
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.detach and os.fork():
         os._exit(0)
 
-    def announce() -> None:
+    def announce(_: Access) -> None:
         if given.notify is not None:
             with contextlib.suppress(BrokenPipeError), os.fdopen(given.notify, "wb") as pipe:
                 pipe.write(b"ready")

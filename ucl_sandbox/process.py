@@ -71,7 +71,7 @@ def serve(
     linger: timedelta | None = None,
     faults: Faults | None = None,
     rate_limit: float | None = None,
-    announce: Callable[[], None] = lambda: None,
+    announce: Callable[[Access], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; to be called in the main thread, before it has started others.
 
@@ -84,7 +84,7 @@ def serve(
         linger: End when the folder's `users.lock` has been free for so long; None for never.
         faults: What goes wrong on purpose; nothing by default.
         rate_limit: Calls to the Connector a second, over all clients; None for no limit.
-        announce: Called once all listeners answer and the ready files are there.
+        announce: Called with how to reach it, once all listeners answer and the ready files are there.
 
     Raises:
         SandboxError: Another process owns the state folder, it was made with the other CA layout, or another user
@@ -114,7 +114,7 @@ def serve(
             if linger is not None:
                 watcher = threading.Thread(target=_end_when_unused, args=(state, linger), daemon=True)
                 watcher.start()
-            announce()
+            announce(running)
             signal.sigwait(_ENDING)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

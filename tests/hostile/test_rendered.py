@@ -31,12 +31,12 @@ from ucl_helpers.models import CallRecord, Check, Checks, OneTimeToken, Outcome,
 from ucl_helpers.procedures.establishment import DirectorAccess, Enrolment
 from ucl_helpers.procedures.revocation import ValidIdentities, ValidIdentity
 from ucl_helpers.tables import Tabular, html_table
-from ucl_helpers.views.cards import StepCard
 from ucl_helpers.views.cards import html_of as card_of
 from ucl_helpers.views.charts import Picture
 from ucl_helpers.views.explorer import Explorer
 from ucl_helpers.views.markup import breakable
 from ucl_helpers.views.notebook import Wait, broken, failure
+from ucl_helpers.views.step_card import StepCard
 
 CHROMIUM = shutil.which("chromium")
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to render in")

@@ -1,6 +1,8 @@
 """What notebooks show: each step as one card; errors as outcomes with an exit code."""
 
 import io
+import json
+import re
 from contextlib import redirect_stdout
 from types import SimpleNamespace
 
@@ -12,8 +14,12 @@ from ucl_helpers.clock import utc_now
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import ChecksFailed, RateLimited, UsageError
 from ucl_helpers.models import Check, Checks, Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates
+from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.procedures.establishment import Establishment
+from ucl_helpers.steps import sign
 from ucl_helpers.views.notebook import broken, failure
+from ucl_helpers.views.step_card import source_of
+from ucl_helpers.wire.client import Client
 from ucl_sandbox import Sandbox
 
 GOOD = Check("subject", "ok", "CN", "CN")
@@ -56,13 +62,89 @@ def test_a_step_that_had_its_answer_already_says_that_it_sent_nothing(name, step
     result, _ = steps[name]
     other = next(call for step, (_, call) in steps.items() if step in CALLS and step != name)
     for call in (None, other):
-        assert "nothing: an earlier run" in str(views.step_card(SimpleNamespace(exchange=call), result))
+        assert "Nothing was sent, because an earlier run" in str(
+            views.step_card(SimpleNamespace(exchange=call), result)
+        )
 
 
 def test_a_step_that_is_not_needed_shows_no_call(steps):
     card = views.step_card(SimpleNamespace(exchange=steps["sign"][1]), NotNeeded(utc_now(), "two thirds of 90 d"))
     assert "not needed until" in str(card)
     assert "Sent" not in str(card)
+
+
+PANELS = {
+    "configuration": ["Sent and received", "The code of this step (steps.configuration)"],
+    "request": ["The CSR, decoded", "The CSR as it is stored (PEM)", "The code of this step (steps.request)"],
+    "sign": ["Sent and received", "The code of this step (steps.sign)"],
+    "decode": [
+        "The client certificate, decoded",
+        "The client certificate as it is stored (PEM)",
+        "The code of this step (steps.decode)",
+    ],
+    "verify": [],
+}
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_a_card_has_the_panels_of_its_step(name, steps):
+    result, call = steps[name]
+    card = views.step_card(SimpleNamespace(exchange=call), result)
+    assert [panel.title for panel in card.panels] == PANELS[name]
+    html = card._repr_mimebundle_()["text/html"]
+    assert html.count("<section") == 1
+    assert all(f"<b>{title}</b>" in html for title in PANELS[name])
+
+
+def test_the_call_is_shown_as_it_went_over_the_wire(steps):
+    _, call = steps["sign"]
+    facts = dict(call.rows())
+    body = json.loads(facts["JSON body"])
+    assert body["query"] == SIGN
+    assert facts["status"] == "200 OK"
+    assert "Content-Type: application/json" in facts["request headers"]
+    assert "Date: " in facts["answer headers"]
+    assert list(json.loads(facts["JSON answer"])["data"]["result"]) == [
+        "certificateChain",
+        "caCertificate",
+        "clientCertificate",
+    ]
+
+
+def test_a_token_in_a_header_is_masked(tmp_path):
+    with Sandbox() as ucl:
+        token = ucl.one_time_token()
+        with Client(ucl.connector_url, "token", ca_file=ucl.ca_file, headers={"connector-token": token}) as client:
+            record = client.call(CONFIGURATION).record
+    assert "connector-token: (kept out of sight)" in str(record)
+    assert token not in str(record) + repr(record)
+
+
+def test_the_csr_is_decoded(steps):
+    result, call = steps["request"]
+    text = str(views.step_card(SimpleNamespace(exchange=call), result))
+    assert "RSA, 2048 bits, exponent 65537" in text
+    assert "RSA with SHA-256, made with the private key" in text
+    assert re.search(r"^\s+OU = OrgUnit$", text, re.MULTILINE)
+    assert "extensions  none" in text
+
+
+def test_the_certificate_is_decoded(steps):
+    result, call = steps["decode"]
+    text = str(views.step_card(SimpleNamespace(exchange=call), result))
+    assert re.search(r"^serial number +2$", text, re.MULTILINE)
+    assert "ExtendedKeyUsage: client authentication" in text
+    assert "made by the issuer" in text
+
+
+def test_the_code_of_a_step_is_shown_without_its_docstring():
+    source = source_of(sign)
+    assert source.startswith("def sign(call: Call, csr: bytes) -> SignedCertificates:\n    return ")
+    assert source_of(_without_docstring) == "def _without_docstring():\n    return 1"
+
+
+def _without_docstring():
+    return 1
 
 
 def test_warnings_are_allowed_and_everything_is_escaped():

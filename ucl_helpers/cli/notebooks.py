@@ -1,6 +1,7 @@
 """Run notebooks, copy them, and serve the sandbox: ``ucl run``, ``ucl notebooks``, ``ucl sandbox``."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
@@ -222,6 +223,7 @@ def notebooks_command(directory: Path) -> None:
 @click.command("sandbox")
 @click.option("--state", type=FILE, help="Folder for its state [default: HOME/sandbox].")
 @click.option("--ready-file", type=FILE, help="JSON file for URLs and credentials (0600), written when it is ready.")
+@click.option("--by-hand", type=FILE, metavar="FOLDER", help="Folder for the shell commands of notebooks 01 to 03.")
 @click.option(
     "--validity", type=Duration(), default="90d", show_default=True, help="Lifetime of the certificates that it signs."
 )
@@ -236,6 +238,7 @@ def notebooks_command(directory: Path) -> None:
 def sandbox_command(
     state: Path | None,
     ready_file: Path | None,
+    by_hand: Path | None,
     validity: timedelta,
     ca_layout: Literal["root", "intermediate"],
     misbehaviour: str | None,
@@ -247,21 +250,36 @@ def sandbox_command(
     \b
     Examples:
       ucl sandbox --state ./sandbox --ready-file ./ready.json --validity 1h
+      ucl sandbox --by-hand ucl-to-practise
       ucl sandbox --faults grumpy
       ucl sandbox --faults http-503:0.5
 
-    It listens on loopback only, until Ctrl-C or SIGTERM.
+    It listens on loopback only, until Ctrl-C or SIGTERM. --by-hand writes a key, a certificate and variables for curl
+    and openssl into FOLDER, and keeps the sandbox's state there too.
     """
     require("sandbox")
-    from ucl_sandbox import FaultsError, SandboxError, read_plan, serve
+    from ucl_helpers.practice import by_hand as shell
+    from ucl_sandbox import Access, FaultsError, SandboxError, read_plan, serve
+
+    def announce(running: Access) -> None:
+        if by_hand:
+            shell.write_files(by_hand.absolute(), running)
+            click.echo(f"In another terminal:  cd {shlex.quote(str(by_hand))} && . ./variables.sh", err=True)
 
     try:
         faults = read_plan(misbehaviour) if misbehaviour else None
     except FaultsError as error:
         raise click.BadParameter(str(error), param_hint="--faults") from None
     try:
-        where = state or home.folder("sandbox")
-        serve(where, ready_file, validity=validity, ca_layout=ca_layout, faults=faults, rate_limit=rate_limit)
+        serve(
+            state or (by_hand / "sandbox" if by_hand else home.folder("sandbox")),
+            ready_file,
+            validity=validity,
+            ca_layout=ca_layout,
+            faults=faults,
+            rate_limit=rate_limit,
+            announce=announce,
+        )
     except SandboxError as error:
         raise UsageError(str(error)) from None
     except FileExistsError as error:

@@ -7,10 +7,11 @@ from ucl_helpers.extras import missing_for
 
 try:
     from ucl_helpers.models import Checks
-    from ucl_helpers.views.cards import StepCard, certificate, html_of, show_as_cards, step_card
+    from ucl_helpers.views.cards import certificate, html_of, show_as_cards
     from ucl_helpers.views.notebook import attempt, begin, report_errors, show_waits
     from ucl_helpers.views.overview import Overview, overview
     from ucl_helpers.views.setup import check_setup
+    from ucl_helpers.views.step_card import StepCard, step_card
 except ModuleNotFoundError as error:  # IPython and what comes with it
     raise missing_for(error, "lab") from None
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import singledispatch
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from IPython.core.getipython import get_ipython
+from pygments.lexer import Lexer
 from pygments.lexers.data import JsonLexer
 from pygments.lexers.graphql import GraphQLLexer
 from pygments.token import Keyword, Name, Number, Operator, String, _TokenType
@@ -23,19 +23,14 @@ from ucl_helpers.crypto import public_key_of, subject_text
 from ucl_helpers.errors import explained_by, printable
 from ucl_helpers.models import (
     CallRecord,
-    Configuration,
     Due,
     Identity,
     Outcome,
-    SignedCertificates,
     Validity,
     fingerprint,
 )
-from ucl_helpers.tables import Row, Tabular, moment
-from ucl_helpers.views.markup import FAINT, Html, badge, breakable, card, element, joined, table
-
-if TYPE_CHECKING:
-    from ucl_helpers.procedures.procedure import Procedure
+from ucl_helpers.tables import Tabular, moment
+from ucl_helpers.views.markup import FAINT, Html, badge, breakable, card, element, table
 
 _GROUNDS = {
     "lived": "#7d8590",
@@ -128,24 +123,39 @@ _COLOURS = (  # JupyterLab's for code, else those of pydata's Sphinx themes, els
     (Name.Function, "def", "font-weight:600"),
     (Operator, "operator", ""),
 )
-_LEXERS = {"query": GraphQLLexer, "variables": JsonLexer, "data.result": JsonLexer}
-_NAMES = {"query": "sent", "variables": "with the variables", "data.result": "received"}
 _PRE = f"margin:0.2em 0 0.6em;padding:0.5em 0.7em;border:{FAINT};border-radius:0.3em;white-space:pre-wrap"
 
 
-def highlighted(text: str, lexer: type[GraphQLLexer] | type[JsonLexer]) -> Html:
+def highlighted(text: str, lexer: Lexer) -> Html:
     """Return a text with syntax colours."""
-    return Html("".join(_coloured(kind, word) for kind, word in lexer().get_tokens(printable(text))))
+    return Html("".join(_coloured(kind, word) for kind, word in lexer.get_tokens(printable(text))))
 
 
-def _call_lines(exchange: CallRecord) -> Iterator[Html]:
-    for name, text in exchange.rows():
-        if name in _LEXERS:
-            yield element("div", _NAMES[name], style="font-weight:600")
-            code = element("code", highlighted(text.strip(), _LEXERS[name]), style="background:none;color:inherit")
-            yield element("pre", code, style=_PRE)
-        else:
-            yield element("div", element("b", name), " ", breakable(text))
+def code_block(text: str, lexer: Lexer | None = None) -> Html:
+    """Return a text as a block of code, with syntax colours if there is a lexer."""
+    content = highlighted(text.strip(), lexer) if lexer else breakable(text)
+    return element("pre", element("code", content, style="background:none;color:inherit"), style=_PRE)
+
+
+def panel(title: str, *content: str, is_open: bool = False) -> Html:
+    """Return content that a reader can fold and unfold."""
+    head = element("summary", element("b", title), style="cursor:pointer")
+    opened = {"open": ""} if is_open else {}
+    return element("details", head, *content, style="margin-top:0.5em", **opened)
+
+
+def call_lines(record: CallRecord) -> Iterator[Html]:
+    """Return a call as it went over the wire: the query readable, the JSON body that carries it folded."""
+    parts = {row[0]: row[1] for row in record.rows()}
+    yield element("div", element("b", "POST "), breakable(parts["POST"]))
+    yield code_block(parts["request headers"])
+    yield element("b", "GraphQL sent")
+    yield code_block(parts["query"], GraphQLLexer())
+    yield panel("JSON body, which carries the query", code_block(parts["JSON body"], JsonLexer()))
+    yield element("div", element("b", "Answer "), parts.get("status", ""), style="margin-top:0.6em")
+    if headers := parts.get("answer headers"):
+        yield code_block(headers)
+    yield code_block(parts["JSON answer"], JsonLexer())
 
 
 def _coloured(kind: _TokenType, word: str) -> Html:
@@ -156,21 +166,22 @@ def _coloured(kind: _TokenType, word: str) -> Html:
     return breakable(word)
 
 
-_CALLS: dict[type, str] = {Configuration: "configuration", SignedCertificates: "signCertificateSigningRequest"}
 _LONG = 15  # rows of checks that are shown at once
 _BOX = f"border:{FAINT};border-radius:0.4em;padding:0.4em 0.8em;display:inline-block"
 
 
 @singledispatch
-def html_of(shown: Tabular) -> Html:
-    """Return HTML for a notebook: a card with a table. In a long table the checks that are ok are folded."""
+def html_of(shown: Tabular, *more: Html) -> Html:
+    """Return HTML for a notebook: a card with a table, and more below it.
+
+    In a long table the checks that are ok are folded.
+    """
     rows = list(shown.rows())
     well = [row for row in rows if "status" in shown.header and row[shown.header.index("status")] == "ok"]
     if len(rows) <= _LONG or not well:
-        return card(shown.caption(), table(shown.header, rows))
+        return card(shown.caption(), table(shown.header, rows), *more)
     rest = [table(shown.header, others)] if (others := [row for row in rows if row not in well]) else []
-    head = element("summary", f"{len(well)} checks are ok")
-    return card(shown.caption(), *rest, element("details", head, table(shown.header, well)))
+    return card(shown.caption(), *rest, panel(f"{len(well)} checks are ok", table(shown.header, well)), *more)
 
 
 @html_of.register
@@ -196,13 +207,13 @@ def _(due: Due) -> Html:
 
 @html_of.register
 def _(exchange: CallRecord) -> Html:
-    return card(exchange.title, *_call_lines(exchange))
+    return card(exchange.title, *call_lines(exchange))
 
 
 @html_of.register
-def _(identity: Identity) -> Html:
+def _(identity: Identity, *more: Html) -> Html:
     state = badge("ok") if identity.ok else badge("failed")
-    return card(identity.title, chain(identity.chain), table(identity.header, identity.rows()), state=state)
+    return card(identity.title, chain(identity.chain), table(identity.header, identity.rows()), *more, state=state)
 
 
 @html_of.register
@@ -258,42 +269,6 @@ def _certificate(certificate: x509.Certificate, role: str) -> Html:
 
 def _day(at: datetime) -> str:
     return f"{at:%Y-%m-%d}"
-
-
-@dataclass(frozen=True)
-class StepCard:
-    """What a step returned, and the call that it made to UCL."""
-
-    result: Tabular
-    call: Tabular | None
-
-    def __str__(self) -> str:
-        return "\n\n".join(str(part) for part in (self.result, self.call) if part)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        del include, exclude
-        html = joined(html_of(part) for part in (self.result, self.call) if part)
-        return {"text/plain": str(self), "text/html": html}
-
-
-@dataclass(frozen=True)
-class NothingSent(Tabular):
-    """The call of a step whose answer an earlier run has received."""
-
-    title: ClassVar[str] = "Sent and received"
-
-    def rows(self) -> list[Row]:
-        """Return one row."""
-        return [("sent", "nothing: an earlier run has received the answer")]
-
-
-def step_card(procedure: "Procedure", result: Tabular) -> StepCard:
-    """Show a step of a procedure as one card: what it returned, and the call that it made, without secrets."""
-    operation = _CALLS.get(type(result))
-    if operation is None:
-        return StepCard(result, None)
-    call = procedure.exchange
-    return StepCard(result, call if call and operation in call.operation else NothingSent())
 
 
 def show_as_cards() -> None:

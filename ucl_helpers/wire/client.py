@@ -34,7 +34,7 @@ from ucl_helpers.errors import (
     UsageError,
 )
 from ucl_helpers.keys import Credentials
-from ucl_helpers.models import CallRecord
+from ucl_helpers.models import MASK, CallRecord
 from ucl_helpers.operations import result_of
 from ucl_helpers.progress import waiting
 from ucl_helpers.tables import span
@@ -66,6 +66,7 @@ WAITS_WHEN_LIMITED: ContextVar[bool] = ContextVar("WAITS_WHEN_LIMITED", default=
 """Whether a call answered with 429 waits and tries again by itself. A fleet says no: it slows down as a whole."""
 _BLANKS = r"\s|\\[nrt]"  # also as JSON writes them
 _SECRET_HEADERS, _SECRET_LENGTH = ("Authorization", "connector-token"), 8  # what is shorter may be a common word
+_SHOWN_HEADERS = ("Content-Type", "Tenant", *_SECRET_HEADERS, "Date")
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,16 @@ class Client:
             foreign = isinstance(error, BadAnswer) or error.data.get("status") in _OF_PROXIES
             raise answered_by_proxy(told, self._proxy) if self._proxy and foreign else told from None
         self._accepted = True  # from now on, whatever breaks off is not for a certificate that is too young
-        record = CallRecord(self.url, request_id, operation, dict(variables or {}), result)
+        record = CallRecord(
+            self.url,
+            request_id,
+            operation,
+            dict(variables or {}),
+            result,
+            status=f"{response.status_code} {response.reason}",
+            sent=_headers_shown(response.request.headers),
+            received=_headers_shown(response.headers),
+        )
         return Answer(result, date, difference or 0.0, record)
 
     def _told(self, error: UCLError, request_id: str, note: str = "", **facts: Any) -> UCLError:
@@ -252,6 +262,10 @@ class Client:
         where = f" to {to[:100] or 'itself'}, which is not followed" if response.is_redirect else ""
         found = f"{self.url} answered {status}{where}."
         raise BadAnswer(found, remedy="Check that it is a Connector's GraphQL URL.", status=status)
+
+
+def _headers_shown(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: MASK if name in _SECRET_HEADERS else headers[name] for name in _SHOWN_HEADERS if name in headers}
 
 
 _REMEDIES: Mapping[Endpoint, str] = {

@@ -11,7 +11,7 @@ from ucl_helpers.errors import ConsentNeeded, HostChanged, SettledElsewhere, Sub
 from ucl_helpers.models import Outcome, Verification
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.procedures.renewal import Renewal
-from ucl_helpers.views.cards import highlighted
+from ucl_helpers.views.cards import code_block
 from ucl_helpers.views.explorer.background import Pane
 from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run
 from ucl_helpers.views.markup import Html, card, element
@@ -200,5 +200,4 @@ class Steps(Panel):
 def _sending(step: Step) -> list[Html]:
     if not step.sends:
         return [element("p", step.meanwhile)]
-    text = element("code", highlighted(step.sends.strip(), GraphQLLexer), style="background:none;color:inherit")
-    return [card("On its way", element("pre", text), element("p", "No answer yet."))]
+    return [card("On its way", code_block(step.sends, GraphQLLexer()), element("p", "No answer yet."))]

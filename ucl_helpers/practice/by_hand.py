@@ -1,0 +1,52 @@
+"""Make a folder in which the shell commands of notebooks 01 to 03 run as they are written."""
+
+import shlex
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from ucl_helpers.connection.files import make_output_folder, write
+from ucl_helpers.connection.store import Home
+from ucl_helpers.procedures.establishment import DirectorAccess, establish
+
+if TYPE_CHECKING:
+    from ucl_sandbox import Access
+
+
+def write_files(folder: Path, ucl: "Access") -> None:
+    """Write the files that the shell commands read, all with mode 0600.
+
+    These are ``ucl-app.key`` and ``ucl-app.crt``, a new identity that the sandbox accepts; ``server-ca.pem``, which
+    verifies its servers; ``variables.sh`` with its URLs; and ``director-headers.txt`` with the bearer token, which must
+    not be among the arguments of a command. An identity that is in the folder is kept.
+
+    Args:
+        folder: made if it is missing.
+        ucl: a running sandbox.
+
+    Raises:
+        StorageFailed: another user could change the folder, or a file cannot be written.
+    """
+    make_output_folder(folder)
+    write(folder / "server-ca.pem", ucl.ca_file.read_bytes())
+    write(folder / "variables.sh", _variables(ucl).encode())
+    headers = f"Authorization: Bearer {ucl.director_token}\nTenant: {ucl.tenant}\n"
+    write(folder / "director-headers.txt", headers.encode())
+    if not (folder / "ucl-app.crt").exists():
+        with TemporaryDirectory() as home:
+            connection = Home(Path(home).resolve()).new("by-hand")
+            director = DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
+            establish(connection, director, ca_file=ucl.ca_file, key_length=2048)
+            identity = connection.require_current().path
+            write(folder / "ucl-app.key", (identity / "key.pem").read_bytes())
+            write(folder / "ucl-app.crt", (identity / "chain.pem").read_bytes())
+
+
+def _variables(ucl: "Access") -> str:
+    values = {
+        "CONNECTOR_URL": ucl.connector_url,
+        "CERTIFICATE_SECURED_CONNECTOR_URL": ucl.certificate_secured_connector_url,
+        "DIRECTOR_URL": ucl.director_url,
+        "APPLICATION_ID": ucl.application_id,
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
