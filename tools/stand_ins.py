@@ -31,6 +31,7 @@ FIXED = {
 # The due date of a certificate of 90 days depends on the client's id by its jitter: it is shown in the middle of that.
 LIFETIME = timedelta(days=90)
 DUE_FROM, DUE, DUE_UNTIL = (LIFETIME * (SHARE[0] - JITTER * part) for part in (1, 0.5, 0))
+DUE_SHARES = [f"{share:.0f}" for share in (100 * (1 - DUE / LIFETIME), 100 * (DUE / LIFETIME))]
 DIGEST_LENGTHS = (32, 40, 64)
 MOMENTS = {
     "iso": "%Y-%m-%dT%H:%M:%S",
@@ -58,6 +59,7 @@ TOKENS = re.compile(
   | (?P<clock>   (?<![\w.-])-?\d(?=[ ]s\b) )
   | (?P<side>    (?<=\d[ ]s[ ])(?:ahead|behind)\b )
   | (?P<jitter>  (?<=less[ ])\d+[ ]\w+(?:[ ]\d+[ ]\w+)?(?=[ ]of[ ]jitter) )
+  | (?P<share>   (?<=flex:)(?:6[0-7]|3[3-9]|40)(?=[ ]0[ ]0) )
   | (?P<days>    \b\d+[ ]d[ ]23[ ]h(?=[ ]left) )
     """,
     re.VERBOSE,
@@ -112,6 +114,8 @@ class StandIns:
                 shown = self._digest(original)
             case "port":
                 shown = str(FIRST_PORT + self._number("port", original))
+            case "share":  # the parts of a lifetime before and after its due date
+                shown = DUE_SHARES[original[0] == "6"]
             case "days":  # all but a moment of the lifetime, or all of it
                 shown = f"{int(original.split(maxsplit=1)[0]) + 1} d"
             case _:

@@ -1,4 +1,4 @@
-"""The shell commands of notebooks 01 to 03 run as they are written, in the folder that ``ucl sandbox --by-hand`` makes."""
+"""The shell commands of notebooks 01 to 03 run as they are written, in the folder of ``ucl sandbox --by-hand``."""
 
 import re
 import subprocess

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
@@ -70,6 +70,11 @@ class ValidIdentities(Tabular, tuple[ValidIdentity, ...]):  # noqa: SLOT001
         """Return a row for each identity."""
         rows: list[Row] = [(identity.fingerprint, identity.where, moment(identity.not_after)) for identity in self]
         return rows or [("none", "", "")]
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Show the table as text in IPython, which would show the items of a tuple."""
+        del cycle
+        printer.text(str(self))
 
 
 class DoubtfulIdentities(ValidIdentities):

@@ -30,7 +30,7 @@ from ucl_helpers.models import (
     fingerprint,
 )
 from ucl_helpers.tables import Tabular, moment
-from ucl_helpers.views.markup import FAINT, Html, badge, breakable, card, element, table
+from ucl_helpers.views.markup import FAINT, Html, badge, breakable, card, element, safe, table
 
 _GROUNDS = {
     "lived": "#7d8590",
@@ -133,8 +133,9 @@ def highlighted(text: str, lexer: Lexer) -> Html:
 
 def code_block(text: str, lexer: Lexer | None = None) -> Html:
     """Return a text as a block of code, with syntax colours if there is a lexer."""
-    content = highlighted(text.strip(), lexer) if lexer else breakable(text)
-    return element("pre", element("code", content, style="background:none;color:inherit"), style=_PRE)
+    content = highlighted(text.strip(), lexer) if lexer else safe(text)
+    style = "background:none;color:inherit;overflow-wrap:anywhere"
+    return element("pre", element("code", content, style=style), style=_PRE)
 
 
 def panel(title: str, *content: str, is_open: bool = False) -> Html:
