@@ -161,6 +161,9 @@ SECRET_VARIABLES = {
     "BEARER": "ABCdefGHI",
     "SIGNING_KEY": "deadbeefdeadbeef0",
     "APIKEY": "0123456789abcdef",
+    "LICENSEKEY": "0123456789abcdef",
+    "DB_PASS": "n0tThatEasy",
+    "GITHUB_PAT": "github_pat_11ABCDEFG0hijkl",
     "AWS_SECRET_ACCESS_KEY": "/bPxRfiCYEXAMPLEKEYwJalrXUtnFEMI/K7MDENG",
     "EMAIL_HOST_PASSWORD": "n0tThatEasy",
     "GPG_PASSPHRASE": "correct horse battery staple",
@@ -171,7 +174,9 @@ SECRET_VARIABLES = {
 }
 OTHER_VARIABLES = {
     "KEYBOARD": "us-intl-0123456789",
-    "MONKEY": "abcdef-0123456789",
+    "KEYCLOAK_REALM": "abcdef-0123456789",
+    "COMPASS": "abcdef-0123456789",
+    "PATTERN": "abcdef-0123456789",
     "KEY": "1",
     "SSH_KEY_PATH": "abcdef-0123456789",
     "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
@@ -218,6 +223,12 @@ def test_the_password_for_a_proxy_is_known(shown, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://user:s3cr3t%2F0815@proxy.example:8080")
     assert found({}, f"Proxy-Authorization: {shown}") == "secret of env:https_proxy"
     assert found({}, "proxy.example:8080 user") is None
+
+
+@pytest.mark.parametrize(("user", "kind"), [("t0ken-0815", "secret of env:https_proxy"), ("t0ken-0815:x", None)])
+def test_a_token_in_place_of_the_user_of_a_proxy_is_known(user, kind, monkeypatch):
+    monkeypatch.setenv("https_proxy", f"http://{user}@proxy.example:8080")
+    assert found({}, "it is t0ken-0815") == kind
 
 
 @pytest.mark.timeout(60)

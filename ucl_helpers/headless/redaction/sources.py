@@ -36,7 +36,7 @@ _MOST_BYTES = 2**20  # a larger file is no secret
 _LINE, _PASSWORD = 16, 8  # characters: shorter lines of longer secrets, and shorter passwords, are not looked for
 _WRITTEN_REFERENCE = re.compile(r"""["']((?:env|file):[^"'\n]+)["']""")
 _DIRECTOR = re.compile(r'"directorToken": *"([^"]+)"')
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|BEARER|(^|_)(API|ACCESS|PRIVATE)?KEYS?(_|$)", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|BEARER|KEYS?(_|$)|(^|_)(PASS|PAT)(_|$)", re.IGNORECASE)
 # Names such as SSH_KEY_PATH, AWS_ACCESS_KEY_ID, PUBLIC_KEY and GPG_KEY (a fingerprint), whose values are no secrets.
 _OTHER_NAME = re.compile(
     r"_(ID|PATH|FILE|DIR|NAME|TYPE|UR[LI]|HOST|PORT|SIZE|LENGTH|BITS|ALG[A-Z]*|FINGERPRINT)$|(^|_)(PUBLIC|GPG)_KEYS?$",
@@ -73,8 +73,7 @@ class WatchedSecrets:
         named = _newest(homes, f"connections/{glob.escape(self._connection or '?')}", most=len(homes))
         # A new generation changes the link in the folder of its connection, and so the date of that.
         others = (_newest([home], "connections/*", most=MOST_CONNECTIONS) for home in homes)
-        paths = sorted({*chain(named, *others)})
-        connections = [path for path in paths if _is_private(path)]
+        connections = [path for path in sorted({*chain(named, *others)}) if _is_private(path)]
         for folder in connections:
             self._references.update(_WRITTEN_REFERENCE.findall(self._changed(folder / "settings.toml")))
             for token in self._changed(folder / "pending" / "token").split():
@@ -128,8 +127,8 @@ def _secrets_in_variable(name: str, value: str) -> Iterator[str]:
     """Yield the secrets in an environment variable, judged by its name and its value."""
     if name.upper().endswith("_PROXY"):
         with suppress(ValueError):  # it is no URL
-            password = urlsplit(value).password or ""
-            yield from {text for text in (password, unquote(password)) if len(text) >= _PASSWORD}
+            secret = (url := urlsplit(value)).password or url.username or ""  # a user without a password may be a token
+            yield from {text for text in (secret, unquote(secret)) if len(text) >= _PASSWORD}
     elif _SECRET_NAME.search(name) and not _OTHER_NAME.search(name) and not _REFERENCE.match(value):
         yield from [value] if _HARD_TO_GUESS.fullmatch(value) and not _is_path(value) else []
 
