@@ -129,6 +129,10 @@ def octals(data):
     return "".join(f"\\{byte:o}" for byte in data)
 
 
+def in_groups(text, length, between=" "):
+    return textwrap.fill(between.join(text[at : at + length] for at in range(0, len(text), length)), 72)
+
+
 def in_csv(key):
     file = io.StringIO()
     csv.writer(file).writerows(enumerate(key.body))
@@ -220,6 +224,9 @@ forms(
     DER_in_base32_with_numbers=lambda key: "\n".join(
         f"{number}: {line}" for number, line in enumerate(textwrap.wrap(base64.b32encode(key.der).decode(), 64))
     ),
+    DER_in_base32_in_groups_of_4=lambda key: in_groups(base64.b32encode(key.der).decode(), 4),
+    DER_in_base32_in_groups_of_8=lambda key: in_groups(base64.b32encode(key.der).decode(), 8, "-"),
+    DER_in_base32_in_groups_in_lower_case=lambda key: in_groups(base64.b32encode(key.der).decode().lower(), 6),
     DER_in_hex=lambda key: key.der.hex(),
     DER_in_HEX_with_colons=lambda key: key.der.hex(":").upper(),
     DER_in_hex_in_words=lambda key: textwrap.fill(key.der.hex(" ", 4), 72),
@@ -238,6 +245,10 @@ forms(
     ),
     DER_by_od=od(),
     DER_by_xxd_b=lambda key: key.tool("xxd", "-b", data=key.der),
+    DER_as_bits_in_groups_of_4=lambda key: in_groups("".join(f"{byte:08b}" for byte in key.der), 4),
+    DER_by_cat_v=lambda key: key.tool("cat", "-v", data=key.der),
+    DER_by_od_to4=od("-to4"),
+    DER_by_od_to8=od("-An", "-to8"),
     DER_by_od_x=od("-x"),
     DER_by_od_d=od("-d"),
     DER_by_od_tx8=od("-tx8"),
@@ -295,6 +306,7 @@ forms(
     JWK=jwk,
     numbers=lambda key: str(key.numbers.d) + "\n" + str(key.numbers.p),
     numbers_in_hex=lambda key: f"{key.numbers.p:#x} {key.numbers.q:#X}",
+    numbers_in_bits=lambda key: f"{key.numbers.d:b} {key.numbers.p:#b}",
     numbers_with_thousands=lambda key: f"{key.numbers.d:,}",
     numbers_wrapped=lambda key: textwrap.fill(str(key.numbers.q), 40),
     number_little_endian=lambda key: key.numbers.p.to_bytes(128, "little").hex(),

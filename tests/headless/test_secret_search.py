@@ -88,7 +88,11 @@ def test_a_known_key_is_found_in_at_least_40_forms_on_this_machine(shown, known)
 
 
 @pytest.mark.parametrize(
-    "name", ["half of the PEM", "DER by hexdump", "numbers", "DER by od c", "DER as damaged UTF 8"]
+    "name",
+    [
+        *("half of the PEM", "DER by hexdump", "numbers", "DER by od c", "DER as damaged UTF 8", "DER by cat v"),
+        *("DER in base32 in groups in lower case", "numbers in bits"),
+    ],
 )
 def test_another_key_is_not_taken_for_the_known_one(name, shown, known):
     other = Key(key("other"))
@@ -265,7 +269,7 @@ def test_an_unknown_key_in_pem_is_found_however_it_is_written(kind, written):
         *("PEM with line numbers", "PEM as a quotation", "PEM as a diff", "PEM coloured", "PEM in a traceback"),
         *("PEM highlighted in HTML", "PEM with br", "PEM as Python bytes", "PEM one character a line", "PEM by od c"),
         *("PEM as UTF 16", "PEM in hex", "PEM gzipped in base64", "DER by od tx1", "DER as a list", "DER in base32"),
-        *("DER by xxd", "DER by hexdump C"),
+        *("DER by xxd", "DER by hexdump C", "DER in base32 in groups of 4", "DER in base32 in groups of 8"),
     ],
 )
 def test_an_unknown_key_is_found_in_forms_too_that_leave_its_marker_or_all_of_it(name, shown):
@@ -365,6 +369,9 @@ HOSTILE = {
     "ends": KEY_BEGINS.replace("BEGIN", "END"),
     "headers": KEY_BEGINS + "Name: web-1 Role: api Port: 443 Zone: a\n" * 9,
     "base32": "MFRGG ",
+    "base32 in lower case": "mfrgg2 ",
+    "bits": "0110 ",
+    "carets": "M-^@^A",
     "base85": "9jqo^BlbD-BleB1DJ+*+F(f,q/0JhKF<GL>Cj@.4Gp$d7F!,L7@<6@)/0JDEF<G%<+EV:2F!,",
     "ASN.1": "MBACAQAwCwYJKoZIhvcNAQEB",
     "compressed": base64.b64encode(zlib.compress(bytes(300))).decode() + "\n",

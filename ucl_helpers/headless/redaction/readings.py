@@ -28,6 +28,8 @@ VISIBLE = bytes({*range(0x21, 0x7F)} - {*b"."})  # what bytes shown as text keep
 # The escapes of C, Python, JSON and JavaScript, as Python reads them; and of HTML.
 _BACKSLASH = re.compile(r"""\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[0-3]?[0-7]{1,2}|[abfnrtv\\"'\n])""")
 _ENTITY = re.compile(r"&[#\w]{2,8};")
+# `cat -v` shows a control character as `^A`, and a byte above 127 as `M-` before what it shows for the byte less 128.
+_CARET = re.compile(r"(M-)?(?:\^([?-_])|(?<=M-)([ -~]))")
 
 # Words that stand for one byte each. The columns of `od -c` and `od -b` are octal, or the character itself.
 _OD = {f"{byte:03o}": byte for byte in range(256)} | {chr(byte): byte for byte in range(0x21, 0x7F)}
@@ -39,12 +41,14 @@ _DUMP = re.compile(
 _NUMBERS = {  # by base; 0 stands for the base that the prefix of the number says
     10: re.compile(r"-?\b\d{1,20}\b"),
     0: re.compile(r"\b0(?:[xX][0-9A-Fa-f]{1,16}|[oO][0-7]{1,22}|[bB][01]{1,64})\b"),
-    8: re.compile(r"\b[01][0-7]{5}\b"),  # two bytes, as plain `od` writes them
+    8: re.compile(r"\b(?:[01][0-7]{5}|[0-3][0-7]{10}|[01][0-7]{21})\b"),  # 2, 4 or 8 bytes, as `od` writes them
     2: re.compile(r"[01]{8}"),
 }
-_BASE32 = ascii_uppercase + "234567"
-_BASE32_WORD = re.compile(r"\b(?:[A-Z2-7]{16,}|[a-z2-7]{16,})")  # prose has none, so that this reading costs nothing
-_TO_BASE32 = bytes.maketrans(_BASE32.encode(), f"{digits}{ascii_lowercase[:22]}".encode())  # what int(…, 32) reads
+_BASE32 = (ascii_uppercase + "234567").encode()
+# Long words, and in lower case also groups, by the digits in most of them. Prose has neither, so this reading costs
+# nothing. All upper-case letters are a reading of their own, for groups of any length.
+_BASE32_WORD = re.compile(r"\b(?:[A-Z2-7]{16,}|[a-z2-7]{16,}|(?=[a-z]*[2-7])[a-z2-7]{4,})")
+_TO_BASE32 = bytes.maketrans(_BASE32, f"{digits}{ascii_lowercase[:22]}".encode())  # what int(…, 32) reads
 _MAGIC = re.compile(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]")  # of gzip and zlib
 
 
@@ -108,12 +112,15 @@ def _readings(text: str) -> Iterator[bytes]:
     # Each kind of escapes by itself: in the bytes of a repr, `%41` stands for three characters, not for one.
     backslashes = _BACKSLASH.sub(lambda escape: raw(escape[0]).decode("unicode_escape"), text)
     entities = _ENTITY.sub(lambda entity: unescape(entity[0]), text)
-    unescaped = (*_encoded(backslashes), *_encoded(entities), unquote_to_bytes(raw(text)), a2b_qp(raw(text)))
+    carets = _CARET.sub(lambda seen: chr(128 * bool(seen[1]) | (ord(seen[2]) ^ 64 if seen[2] else ord(seen[3]))), text)
+    unescaped = chain(*map(_encoded, (backslashes, entities, carets)), (unquote_to_bytes(raw(text)), a2b_qp(raw(text))))
     yield from (data for data in dict.fromkeys(unescaped) if data not in _encoded(text))
     yield from base64_decoded(raw(text))
     for hexadecimal in (raw(text).replace(b"0x", b""), raw("".join(_DUMP.findall(text)))):
         yield from _digits_decoded(only(hexdigits.encode(), hexadecimal), 4)
-    yield from _digits_decoded(raw("".join(_BASE32_WORD.findall(text)).upper()).translate(_TO_BASE32), 5)
+    for base32 in (raw("".join(_BASE32_WORD.findall(text)).upper()), only(_BASE32, raw(text))):
+        yield from _digits_decoded(base32.translate(_TO_BASE32), 5)
+    yield from _digits_decoded(only(b"01", raw(text).replace(b"0b", b"")), 1)
     yield bytes([_OD[word] for word in text.split() if word in _OD])
     for base, pattern in _NUMBERS.items():
         numbers = [int(number, base) for number in pattern.findall(text)]

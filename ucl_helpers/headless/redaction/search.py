@@ -15,7 +15,7 @@ A secret that is not known is recognised by what only a secret has:
 - a one-time token (86 characters of base64url and ``==``), and a bearer that is a JWT (RFC 7519), by their shapes.
 
 Readings of a text are searched again for text in them, two layers deep. Not found: encrypted text, part of an unknown
-key without its marker, unknown passphrases, base85, uuencode, `cat -v` of binary data, and what noise interrupts often.
+key without its marker, unknown passphrases, base85, uuencode, and what noise interrupts often.
 """
 
 import re
@@ -61,7 +61,6 @@ _LOADERS: tuple[Callable[[bytes, bytes | None], object], ...] = (
     lambda data, passphrase: load_key_and_certificates(data, passphrase)[0],
 )
 
-_LEAST = 8  # bytes that a reading has if a secret is in it
 _DEPTH = 2  # layers, as in base64 of gzip of a text that has escapes
 _DERIVED, _DERIVED_LEAST = 4, 2**22  # bytes of readings that are searched again: so many per character, or these
 
@@ -104,8 +103,7 @@ class KnownSecrets:
         if (added := (data, *sorted(passphrases))) in self._added:
             return
         self._added.add(added)
-        blocks = [block[0] for block in _PRIVATE_PEM.finditer(data)]
-        for block in blocks or [data]:
+        for block in (blocks := [block[0] for block in _PRIVATE_PEM.finditer(data)]) or [data]:
             key, opened_by = _opened(block, passphrases)
             numbers = [number.to_bytes((number.bit_length() + 7) // 8) for number in _secret_numbers(key)]
             for number in numbers:
@@ -186,8 +184,8 @@ def find_secret(text: str, secrets: KnownSecrets | None = None) -> str | None:
         text: what belongs together; a secret spread over several texts is found when they are joined.
         secrets: those that are recognised by comparison, in parts too.
     """
-    room = [max(_DERIVED * len(text), _DERIVED_LEAST)]
-    return next(_in_text(text, secrets or KnownSecrets(), room, set(), _DEPTH), None)
+    room = max(_DERIVED * len(text), _DERIVED_LEAST)
+    return next(_in_text(text, secrets or KnownSecrets(), [room], set(), _DEPTH), None)
 
 
 def _in_text(text: str, secrets: KnownSecrets, room: list[int], searched: set[int], depth: int) -> Iterator[str]:
@@ -204,7 +202,7 @@ def _in_text(text: str, secrets: KnownSecrets, room: list[int], searched: set[in
 
 
 def _in_data(data: bytes, secrets: KnownSecrets, room: list[int], searched: set[int], depth: int) -> Iterator[str]:
-    if len(data) < _LEAST:
+    if len(data) < _WINDOW:
         return
     candidates = islice(_DER.finditer(data), ATTEMPTS + len(data) // ATTEMPT_EVERY)
     yield from (KEY for candidate in candidates if _is_private_key(data, candidate))
