@@ -1,5 +1,7 @@
 """Whatever file of a connection is damaged: a renewal goes through, or the doctor names it with a command."""
 
+import os
+
 import pytest
 from steps import go, install
 
@@ -20,7 +22,8 @@ DAMAGE = {
     "empty": b"",
     "zeros": bytes(300),  # as some file systems leave a file after a power cut
     "half": b"-----BEGIN CERTIFICATE-----\nMIIB",
-    "a folder": None,
+    "a folder": lambda path: path.mkdir(mode=0o700),
+    "a FIFO": os.mkfifo,  # to open it for reading would wait for a writer
 }
 
 
@@ -39,8 +42,8 @@ def damaged(path, content):
     path = path.resolve()
     if path.exists():
         path.unlink()
-    if content is None:
-        path.mkdir(mode=0o700)
+    if callable(content):
+        content(path)
     else:
         path.write_bytes(content)
         path.chmod(0o600)
@@ -79,7 +82,7 @@ def test_a_run_that_goes_on_names_a_damaged_ca_as_the_toolkits_own(prod, step, d
     with pytest.raises(StorageFailed, match=r"server-ca\.pem") as raised:
         renew(prod)
     assert raised.value.exit_code == 10
-    if DAMAGE[damage] is not None:
+    if not callable(DAMAGE[damage]):
         assert raised.value.remedy == "To see what repairs it, run: ucl doctor"
     assert diagnose(prod, offline=True)["server trust"].status == "failed"
 

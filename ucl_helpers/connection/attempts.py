@@ -99,7 +99,7 @@ def remembered(connection: "Connection") -> Attempts:
     """Return the record of the runs, without the parts that are missing or damaged. Takes no lock, never fails."""
     facts: dict[str, Any] = {}
     with suppress(OSError, StorageFailed):
-        facts = json_object((connection.path / FILE).read_bytes()) or {}
+        facts = json_object(files.read_regular(connection.path / FILE)) or {}
     return _attempts_from(facts).settled(_in_use(connection))
 
 

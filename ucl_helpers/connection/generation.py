@@ -214,7 +214,7 @@ class Generation:
     def contents(self) -> Mapping[str, bytes]:
         """Return the content of every file by name; raises StorageFailed."""
         try:
-            return {path.name: path.read_bytes() for path in sorted(self.path.iterdir())}
+            return {path.name: files.read_regular(path) for path in sorted(self.path.iterdir())}
         except OSError as error:
             raise _damaged(self.path, error) from None
 
@@ -226,7 +226,7 @@ class Generation:
 
     def _read(self, name: str) -> bytes:
         try:
-            return (self.path / name).read_bytes()
+            return files.read_regular(self.path / name)
         except OSError as error:
             raise _damaged(self.path / name, error) from None
 
@@ -262,7 +262,7 @@ def write_generation(generation: Generation, contents: Mapping[str, bytes], read
 def holds_plain_key(folder: Path) -> bool:
     """Return whether the key in a folder is stored in plain; False if there is none."""
     with suppress(OSError):
-        return b"ENCRYPTED" not in (folder / "key.pem").read_bytes()[:64]
+        return b"ENCRYPTED" not in files.read_regular(folder / "key.pem")[:64]
     return False
 
 

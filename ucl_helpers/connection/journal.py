@@ -23,6 +23,7 @@ from ucl_helpers.errors import Busy
 from ucl_private_files import open_private
 
 KEEP_EVENTS = 1000
+_MOST_BYTES = 2**30  # of a journal that other programs have written to
 NUMBER = "n"
 _TAIL_BYTES = 65536
 
@@ -84,7 +85,7 @@ class Journal:
 
     def _lines(self) -> list[bytes]:
         with files.storage("read", self._path), suppress(FileNotFoundError):
-            return [line for line in self._path.read_bytes().split(b"\n") if line.strip()]
+            return [line for line in files.read_regular(self._path, _MOST_BYTES).split(b"\n") if line.strip()]
         return []
 
     def _has_past(self, *, but: object = None) -> bool:

@@ -153,7 +153,7 @@ class Pending:
         if self._state is None:
             path, state = self.path / "state.json", _NOTHING
             with files.storage("read", path), suppress(FileNotFoundError, NotADirectoryError):
-                state = PendingState.from_json(path.read_bytes())
+                state = PendingState.from_json(files.read_regular(path))
             self._state = state
         return self._state
 
@@ -298,7 +298,7 @@ class Pending:
     def server_ca_pem(self) -> bytes | None:
         """Return the CA that verifies the server, PEM, or None for the system's trust."""
         with files.storage("read", self.path / "server-ca.pem"):
-            return self.server_ca.read_bytes() if self.server_ca else None
+            return files.read_regular(self.server_ca) if self.server_ca else None
 
     def keep_server_ca(self, pem: bytes) -> None:
         """Write the CA that verifies the server."""
@@ -329,18 +329,18 @@ class Pending:
     def key(self) -> rsa.RSAPrivateKey:
         """Return the private key; raises UsageError when it is damaged, KeyLocked when nothing opens it."""
         with files.storage("read", self.key_path):
-            return open_key(self.key_path.read_bytes(), self.passphrase, where=str(self.key_path))
+            return open_key(files.read_regular(self.key_path), self.passphrase, where=str(self.key_path))
 
     def _public_key(self) -> object:
         """Return the public key. It is read from the CSR if the key is encrypted, so that this takes no passphrase."""
-        if is_sealed(self.key_path.read_bytes()):
+        if is_sealed(files.read_regular(self.key_path)):
             return public_key_of(x509.load_pem_x509_csr(self.csr())) or self.key().public_key()
         return self.key().public_key()
 
     def csr(self) -> bytes:
         """Return the CSR, PEM."""
         with files.storage("read", self.path / "csr.pem"):
-            return (self.path / "csr.pem").read_bytes()
+            return files.read_regular(self.path / "csr.pem")
 
     def keep_token(self, token: str | None) -> None:
         """Keep the one-time token of a configuration until it is used; None forgets it."""
@@ -357,7 +357,7 @@ class Pending:
         absent = (FileNotFoundError, NotADirectoryError)
         with files.storage("read", self.path), suppress(*absent, ValueError, TypeError):
             if datetime.now(UTC) - datetime.fromisoformat(self.read_state().created) < _TOKEN_LIFETIME:
-                return (self.path / "token").read_text()
+                return files.read_regular(self.path / "token").decode()
         return None
 
     def keep_answer(self, signed: SignedCertificates) -> None:
@@ -372,7 +372,7 @@ class Pending:
     def answer(self) -> SignedCertificates | None:
         """Return the kept answer, or None; raises StorageFailed if it cannot be read now, so that UCL signs once."""
         with files.storage("read", self.path), suppress(FileNotFoundError, NotADirectoryError, TypeError):
-            answer = json_object((self.path / "answer.json").read_bytes()) or {}
+            answer = json_object(files.read_regular(self.path / "answer.json")) or {}
             if all(isinstance(text, str) for text in answer.values()):
                 return SignedCertificates(**answer, reused=True)
         return None
@@ -397,7 +397,7 @@ class Pending:
         path = self.path / "chain.pem"
         with files.storage("read", path):
             try:
-                chain = read_certificates(path.read_bytes(), name=str(path))
+                chain = read_certificates(files.read_regular(path), name=str(path))
             except (BadAnswer, FileNotFoundError) as error:
                 if (again := self._answered_chain()) is None:
                     raise error from None
@@ -409,7 +409,7 @@ class Pending:
         credentials = []
         for path in sorted(self.path.glob("chain*.pem")):
             with suppress(UCLError, OSError, ValueError):
-                leaf = read_certificates(path.read_bytes(), name=str(path))[0]
+                leaf = read_certificates(files.read_regular(path), name=str(path))[0]
                 if public_key_of(leaf) == self._public_key():
                     credentials.append(Credentials(path, self.key_path, leaf, self.passphrase))
         return credentials

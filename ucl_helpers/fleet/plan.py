@@ -139,7 +139,7 @@ def _recorded(
 ) -> tuple[dict[str, str | None], datetime | None]:
     """Return the generations with which a forced run began that was not over, and when; else record that one begins."""
     with files.storage("read", _forced(home)), suppress(FileNotFoundError, KeyError, TypeError, ValueError):
-        record = json_object(_forced(home).read_bytes()) or {}
+        record = json_object(files.read_regular(_forced(home))) or {}
         began = datetime.fromisoformat(record["began"])
         is_same = record["patterns"] == list(patterns) and isinstance(record["bases"], dict)
         if is_same and timedelta(0) <= now - began < CONTINUED_WITHIN:

@@ -209,7 +209,7 @@ def _sent(connection: Connection) -> dict[str, datetime]:
     """Read which failures were sent, and when; none if the file is damaged."""
     path, moments = connection.path / FILE, None
     with files.storage("read", path), suppress(FileNotFoundError):
-        moments = (json_object(path.read_bytes()) or {}).get("told")
+        moments = (json_object(files.read_regular(path)) or {}).get("told")
     with suppress(TypeError, ValueError, AttributeError):
         sent = {key: datetime.fromisoformat(at) for key, at in (moments or {}).items()}
         return sent if all(at.tzinfo for at in sent.values()) else {}

@@ -174,7 +174,9 @@ def _replace_keys(connection: "Connection", former: Passphrase) -> tuple[int, li
         files.remove_tree(generation.path)
     for pending in unprotected:
         try:
-            key = open_key(pending.key_path.read_bytes(), connection.passphrase, former, where=str(pending.key_path))
+            key = open_key(
+                files.read_regular(pending.key_path), connection.passphrase, former, where=str(pending.key_path)
+            )
         except (UsageError, OSError) as error:
             problems.append(str(error))
         else:
@@ -186,7 +188,7 @@ def _replace_keys(connection: "Connection", former: Passphrase) -> tuple[int, li
 def _is_protected(folder: Path, passphrase: bytes | None) -> bool:
     """Return whether the key in a folder, if there is one, is stored as the settings want it."""
     with suppress(OSError):
-        return is_protected((folder / "key.pem").read_bytes(), passphrase)
+        return is_protected(files.read_regular(folder / "key.pem"), passphrase)
     return True
 
 

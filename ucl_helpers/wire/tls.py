@@ -109,5 +109,5 @@ def unusable_ca(ca_file: Path | None, error: UsageError) -> StorageFailed:
 def _must_open(credentials: Credentials) -> None:
     """OpenSSL does not say whether it was the passphrase."""
     with suppress(OSError):
-        if is_sealed(pem := credentials.key_file.read_bytes()):
+        if is_sealed(pem := read_regular(credentials.key_file)):
             open_key(pem, credentials.passphrase, where=str(credentials.key_file))

@@ -11,6 +11,7 @@ from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import StorageFailed, UCLError, printable
 from ucl_helpers.keys import is_sealed
 from ucl_helpers.tables import Row, Tabular, text_table
+from ucl_private_files import read_regular
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 SEVERITY: Mapping[Status, int] = {"failed": 0, "warning": 1, "ok": 2, "skipped": 2}
@@ -227,7 +228,7 @@ class Commands:
         key, certificate = key or current / "key.pem", certificate or current / "chain.pem"
         identity: list[str | Path] = ["--key", key, "--certificate", certificate]
         with suppress(OSError):
-            if is_sealed(key.read_bytes()):
+            if is_sealed(read_regular(key)):
                 identity += ["--passphrase", self.passphrase or "prompt"]
         url = changed.get("url") or self.url or "$CERTIFICATE_SECURED_CONNECTOR_URL"
         ca: list[str | Path] = ["--ca-file", changed["ca"]] if "ca" in changed else self._ca()

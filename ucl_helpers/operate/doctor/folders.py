@@ -237,7 +237,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _json(path: Path) -> dict[str, Any]:
     with suppress(OSError):
-        return files.json_object(path.read_bytes()) or {}
+        return files.json_object(files.read_regular(path)) or {}
     return {}
 
 

@@ -38,6 +38,7 @@ from ucl_helpers.operate.doctor.findings import Commands, Finding, failed, ok, s
 from ucl_helpers.policy import due
 from ucl_helpers.tables import moment, span
 from ucl_helpers.urls import check_url
+from ucl_private_files import read_regular
 
 REQUIRED = ("identity.pem", "key.pem", "certificate.pem", "chain.pem", "connection.json")
 _COMPLETE = "chain is complete"
@@ -225,7 +226,7 @@ def key_and_certificate(disk: OnDisk) -> Finding:
 
 def _is_leaf(current: Generation) -> bool:
     with suppress(UCLError):
-        pem = (current.path / "certificate.pem").read_bytes()
+        pem = read_regular(current.path / "certificate.pem")
         return read_certificates(pem, name="certificate.pem") == (current.certificate,)
     return False
 
@@ -260,7 +261,7 @@ def key_at_rest(disk: OnDisk) -> Finding:
 
 def _is_in_plain(folder: Path) -> bool:
     with suppress(OSError):
-        return not is_sealed((folder / "key.pem").read_bytes())
+        return not is_sealed(read_regular(folder / "key.pem"))
     return False
 
 

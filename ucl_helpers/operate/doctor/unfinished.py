@@ -30,9 +30,9 @@ def state_files(disk: "OnDisk") -> Finding:
 def under_way(disk: "OnDisk") -> Finding:
     """Examine how far an interrupted renewal or establishment has come, and what the next run does."""
     pending = disk.pending
-    if folders := [entry for entry in pending.path.glob("[!.]*") if entry.is_dir()]:
-        problem = f"a folder is where a file should be: {', '.join(map(str, folders))}"
-        return failed(problem, shell("rm", "-r", *folders), StorageFailed)
+    if others := [entry for entry in pending.path.glob("[!.]*") if not entry.is_file()]:
+        problem = f"a folder, FIFO or broken symlink is where a file should be: {', '.join(map(str, others))}"
+        return failed(problem, shell("rm", "-r", *others), StorageFailed)
     facts = pending.read_state()
     if not facts:
         return ok("nothing")
