@@ -213,6 +213,26 @@ def test_the_servers_of_a_fleet_run_none_where_a_program_of_the_users_own_starts
     assert (ran, done.stdout) == ([], b"3\n"), done.stderr
 
 
+SETTINGS_OF_PICTURES = {
+    "a FIFO": (os.mkfifo, True),
+    "a symlink": (lambda path: path.symlink_to("/etc/passwd"), True),
+    "writable by others": (lambda path: (path.touch(), path.chmod(0o666)), True),
+    "a file of this user": (lambda path: (path.touch(), path.chmod(0o644)), False),
+    "a folder": (Path.mkdir, False),
+    "nothing": (lambda _: None, False),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("made", SETTINGS_OF_PICTURES)
+def test_pictures_are_not_drawn_by_the_settings_of_another_user(made, tmp_path):
+    make, refused = SETTINGS_OF_PICTURES[made]
+    make(tmp_path / "matplotlibrc")
+    command = [sys.executable, "-P", "-c", "import ucl_helpers.views.charts"]
+    done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, "would read matplotlibrc in the current folder" in done.stderr) == (refused, refused), done
+
+
 # -- every place that starts an interpreter ----------------------------------------------------------------------------
 
 

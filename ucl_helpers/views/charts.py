@@ -7,23 +7,37 @@ import, is needed here and nowhere else.
 
 import io
 import math
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import pairwise
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.status import Status
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.extras import missing
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.tables import Row, moment, text_table
 from ucl_helpers.views.markup import Html, element, joined, table
+from ucl_private_files import others_can_write
+
+with suppress(OSError):
+    _status = Path("matplotlibrc").lstat()  # matplotlib reads this file of the current folder when it is imported
+    _is_ours = _status.st_uid in {os.geteuid(), 0} and not others_can_write(_status)
+    if not stat.S_ISDIR(_status.st_mode) and not (stat.S_ISREG(_status.st_mode) and _is_ours):
+        raise UsageError(
+            "matplotlib would read matplotlibrc in the current folder, and it is no file that only you can change.",
+            remedy="Start in another folder, or remove matplotlibrc.",
+        )
 
 try:
     from matplotlib import style
