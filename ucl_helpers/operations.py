@@ -160,7 +160,7 @@ def read_bearer(text: str) -> str:
         value = json.loads(found)
         if isinstance(value, dict) and isinstance(value.get("access_token"), str):  # RFC 6749, section 5.1
             found = value["access_token"]
-    found = without_blanks(_HEADER_OF_BEARER.sub("", unwrapped(found)))
+    found = re.sub(r"\s*[\r\n]\s*", "", _HEADER_OF_BEARER.sub("", unwrapped(found)))  # a terminal wraps it
     if not _BEARER.fullmatch(found):
         raise UsageError(
             "The bearer token has characters that no bearer token has.",
@@ -171,8 +171,8 @@ def read_bearer(text: str) -> str:
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{86}={0,2}")  # 64 bytes; a double click selects no "=" at the end
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
-_HEADER_OF_TOKEN = re.compile(r"\"?((connector-)?token|rawEncoded|raw)\"?\s*[:=]\s*|Bearer\s+", re.IGNORECASE)
-_HEADER_OF_BEARER = re.compile(r"^\s*(authorization\s*:\s*)?(bearer(\s+|$))?", re.IGNORECASE)
+_HEADER_OF_TOKEN = re.compile(r"(\"?)((connector-)?token|rawEncoded|raw)\1\s*[:=]\s*|Bearer\s+", re.IGNORECASE)
+_HEADER_OF_BEARER = re.compile(r"^\s*(authorization\s*:\s*)?(bearer(:?\s+|$))?", re.IGNORECASE)
 _TOKEN_FIELDS = ("token", "rawEncoded", "raw", "legacyConnectorURL")
 _NO_TOKEN = (
     (re.compile(r"(env|file):"), "is a reference itself: give that reference in place of the one that led to it"),
@@ -184,6 +184,7 @@ _NO_TOKEN = (
     (re.compile(r"[<{\[]"), "is JSON or a page without a token in it, or was cut off"),
     (re.compile(r"ey"), "looks like rawEncoded, but is damaged or was cut off"),
 )
+_URL_SAFE = str.maketrans("-_", "+/")
 _DEEPEST = 6  # the Director's answer, in it a text, in that base64, in that JSON
 
 
@@ -201,11 +202,11 @@ def _token_in(text: str, depth: int = 0) -> OneTimeToken | None:
             value = json.loads(text)
             if isinstance(value, str) and (found := _from_json(value, depth + 1)):
                 return found
-        text = unwrapped(text)
+        text = unwrapped(re.sub(r"\\[nr]", "", text))  # line breaks as a shell or JSON writes them
     joined = without_blanks(text)
     if _TOKEN.fullmatch(joined):
         return OneTimeToken(joined.rstrip("=") + "==")
-    if joined.startswith(("https://", "http://")):
+    if joined.lower().startswith(("https://", "http://")):
         return _from_url(joined)
     for value in _json_in(text):
         if found := _from_json(value, depth + 1):
@@ -217,7 +218,8 @@ def _json_in(text: str) -> Iterator[object]:
     """JSON in a text: as it is, wrapped by a terminal, with its quotes escaped, or as base64."""
     encoded = without_blanks(text)
     with suppress(ValueError):
-        decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
+        padded = encoded + "=" * (-len(encoded) % 4)
+        decoded = base64.b64decode(padded.translate(_URL_SAFE), validate=True).decode()
         with suppress(ValueError, RecursionError):
             yield json.loads(decoded)
     for form in (text, re.sub(r"[\r\n]+", "", text), text.replace('\\"', '"')):

@@ -260,7 +260,7 @@ NO_CERTIFICATES = {
         key("leaf").public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
         "is a public key",
     ),
-    "PKCS #12 of a key": (bundle(key("leaf"), None), "is PKCS #12"),
+    "PKCS #12 of a key": (bundle(key("leaf"), None), "is PKCS #12 without certificates"),
     "PKCS #12 with a passphrase": (bundle(None, None, *CHAIN, secret=SECRET), "needs a passphrase"),
     "revocation list": (b"-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n", "is PEM of the kind X509 CRL"),
     "cut off": (PEM[:-100], "is damaged or truncated"),
@@ -285,6 +285,15 @@ def test_what_is_no_certificate_is_named(data, says):
         assert says in caught.value.message
         assert "no certificate" not in caught.value.message
         assert caught.value.remedy
+
+
+@pytest.mark.kind("foreign files: what is no certificate")
+@pytest.mark.parametrize(("read", "says"), [(certificates_in, "--passphrase"), (ca_certificates, "-nokeys")])
+def test_sealed_pkcs12_is_refused_with_what_helps_there(read, says):
+    with pytest.raises(UsageError) as caught:
+        read(bundle(None, None, *CHAIN, secret=SECRET), where="here")
+    assert says in caught.value.remedy
+    assert read(bundle(None, None, *CHAIN), where="here")
 
 
 USES = {

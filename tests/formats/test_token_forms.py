@@ -19,6 +19,7 @@ URL = "https://ucl.example/connector/graphql"
 LEGACY = f"https://adapter.ucl.example/v1/applications/signingRequests/info?token={TOKEN}"
 RAW = json.dumps({"token": TOKEN, "connectorURL": URL, "used": False, "usedAt": "0001-01-01T00:00:00Z"})
 ENCODED = base64.b64encode(RAW.encode()).decode()
+URL_SAFE = base64.urlsafe_b64encode(RAW.replace(URL, f"{URL}?>>>").encode()).decode()
 ANSWER = json.dumps({"data": {"result": {"token": TOKEN, "connectorURL": URL, "legacyConnectorURL": LEGACY}}})
 
 
@@ -37,10 +38,14 @@ FORMS = {
     "bare, wrapped": (wrapped(TOKEN), None),
     "bare, wrapped with an indent": (wrapped(TOKEN).replace("\n", "\n   "), None),
     "bare, with invisible characters": (f"\ufeff{TOKEN[:20]}\u200b{TOKEN[20:]}\u00a0", None),
+    "bare, with a written line break": (f"{TOKEN}\\n", None),
+    "as a header, in quotes": (f'"Connector-Token: {TOKEN}"', None),
     "as a header": (f"connector-token: {TOKEN}", None),
     "as a field": (f'token: "{TOKEN}"', None),
     "rawEncoded": (ENCODED, URL),
     "rawEncoded, wrapped": (wrapped(ENCODED, 76), URL),
+    "rawEncoded, wrapped with written line breaks": (wrapped(ENCODED, 76).replace("\n", "\\n"), URL),
+    "rawEncoded, URL-safe": (URL_SAFE, f"{URL}?>>>"),
     "rawEncoded, in quotes": (f'"{ENCODED}"', URL),
     "rawEncoded, without the end": (ENCODED.rstrip("="), URL),
     "raw": (RAW, URL),
@@ -53,6 +58,7 @@ FORMS = {
     "the Director's answer, with rawEncoded alone": (json.dumps({"data": {"result": {"rawEncoded": ENCODED}}}), URL),
     "JSON whose token is rawEncoded": (json.dumps({"token": ENCODED}), URL),
     "URL": (f"{URL}?token={TOKEN}", URL),
+    "URL, in capitals": (f"HTTPS{URL[5:]}?token={TOKEN}", URL),
     "URL, encoded": (f"{URL}?token={TOKEN.replace('=', '%3D')}", URL),
     "URL, from HTML": (f"{URL}?a=b&amp;token={TOKEN}", URL),
     "URL, wrapped": (wrapped(f"{URL}?token={TOKEN}"), URL),
@@ -100,6 +106,7 @@ BEARERS = {
     "alone": "a.b-c_d~e+f/g==",
     "prefix": "Bearer a.b-c_d~e+f/g==",
     "prefix in small letters": "bearer  a.b-c_d~e+f/g==",
+    "prefix with a colon": "Bearer: a.b-c_d~e+f/g==",
     "header": "Authorization: Bearer a.b-c_d~e+f/g==",
     "quoted": '"a.b-c_d~e+f/g=="',
     "prefix, quoted": '"Bearer a.b-c_d~e+f/g=="',
@@ -116,7 +123,9 @@ def test_a_bearer_is_read_in_every_form(text):
 
 
 @pytest.mark.kind("foreign files: forms of a bearer")
-@pytest.mark.parametrize("text", ["", "Bearer ", '{"clientid": "x", "clientsecret": "hunter2"}', "<html>", "pässwörd"])
+@pytest.mark.parametrize(
+    "text", ["", "Bearer ", '{"clientid": "x", "clientsecret": "hunter2"}', "<html>", "pässwörd", "Basic YTpi"]
+)
 def test_what_is_no_bearer_is_refused_and_not_repeated(text):
     with pytest.raises(UsageError, match="no bearer token") as caught:
         read_bearer(text)

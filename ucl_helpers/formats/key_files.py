@@ -64,8 +64,8 @@ def certificates_in(
         elif block.kind == DAMAGED and "CERTIFICATE" in block.label and "REQUEST" not in block.label:
             raise _damaged(where)
     if not found and needed:
-        if any(block.kind == PKCS7 for block in blocks(data)):
-            raise UsageError(f"{where} is PKCS #7 without certificates.", remedy=_CERTIFICATE_FORMS)
+        if containers := [block.kind for block in blocks(data) if block.kind in {PKCS7, PKCS12}]:
+            raise UsageError(f"{where} is {containers[0]} without certificates.", remedy=_CERTIFICATE_FORMS)
         raise wrong_kind(data, where, "a certificate", _CERTIFICATE_FORMS)
     return tuple(found)
 
@@ -104,6 +104,9 @@ def ca_certificates(data: bytes, *, where: str) -> tuple[bytes, ...]:
     Raises:
         UsageError: there is none. Says what the file is.
     """
+    if not all(map(_opens_without, blocks(data))):
+        remedy = f"Convert it: openssl pkcs12 -in {where} -nokeys -out CA.pem. Then give CA.pem."
+        raise UsageError(f"{where} is PKCS #12 and needs a passphrase. A CA file must not need one.", remedy=remedy)
     certificates_in(data, where=where)  # for its errors
     found: dict[bytes, None] = {}
     for block in blocks(data):
