@@ -47,6 +47,7 @@ FAILING = {
     "a death": ["import os\nprint('all is well', flush=True)\nos._exit(0)"],
     "a death by a signal": ["import os\nprint('all is well', flush=True)\nos.kill(os.getpid(), 9)"],
     "an exit with 1": ["import sys\nsys.exit(1)"],
+    "an exit by IPython with 3": ["exit(3)"],
     "an exit with a text": ["import sys\nsys.exit('no')"],
     "an exit with 1 shown by a handler": [HANDLED.format("SystemExit"), "import sys\nsys.exit(1)"],
     "not executed": ["get_ipython().kernel._aborting = True", "print('never')"],
@@ -66,6 +67,7 @@ PASSING = {
     "an exit with 0": ["import sys\nsys.exit(0)", "1 / 0"],
     "an exit by IPython": ["exit", "1 / 0"],
     "a call of quit": ["quit()", "1 / 0"],
+    "a call of exit with 0": ["exit(0)", "1 / 0"],
     "an exit shown by a handler": [HANDLED.format("SystemExit"), "import sys\nsys.exit(0)", "1 / 0"],
 }
 

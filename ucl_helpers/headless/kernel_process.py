@@ -9,8 +9,8 @@ from ``ipykernel_launcher`` in five points:
 3. It uses no IPython profile, so it runs no start-up files and writes no history.
 4. It sends no more output than the notebook keeps, so that a cell that prints without end fills neither its own memory
    nor that of the process that saves the notebook.
-5. ``exit`` and ``quit`` end a cell as ``sys.exit()`` does. Otherwise the kernel would end a moment after the cell, in
-   the middle of the next one or not.
+5. ``exit`` and ``quit`` end a cell as ``sys.exit()`` does, with its status. Otherwise the kernel would end a moment
+   after the cell, in the middle of the next one or not.
 """
 
 import json
@@ -152,7 +152,7 @@ def main() -> None:
     # that is installed as editable, or PYTHONPATH. Safe-path mode keeps it out otherwise.
     sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
     app.shell._tee = lambda **_: nullcontext()  # noqa: SLF001 - IPython would keep all that cells print in its history
-    app.shell.ask_exit = sys.exit
+    type(app.shell.exiter).__call__ = lambda _, status=None: sys.exit(status)
     if folder and is_private_folder(Path(folder)):
         sys.path.append(folder)  # last, where it hides no installed module
     app.start()
