@@ -132,6 +132,13 @@ def test_what_a_notebook_said_before_a_cell_failed_is_not_its_outcome(tmp_path):
     )
 
 
+@pytest.mark.kind("success: cells that fail")
+def test_a_value_that_cannot_be_shown_fails_by_its_own_exception(tmp_path):
+    path = notebook(tmp_path, ["class Odd:\n    def __repr__(self):\n        raise ValueError('boom')\nOdd()"])
+    outcome = run_notebook(path, tmp_path / "out.ipynb").outcome
+    assert (outcome["outcome"], outcome["error"], outcome["message"]) == ("failed", "ValueError", "boom")
+
+
 def test_the_text_of_an_exception_that_only_a_handler_saw_holds_no_secret(tmp_path, capfd):
     path = notebook(
         tmp_path, [HANDLED.format("Exception").replace(", error)", ")"), "raise ValueError('x' * 86 + '==')"]

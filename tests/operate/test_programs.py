@@ -21,6 +21,16 @@ SCRIPTS = {
         "it has lines that end with CR LF",
     ),
     "no interpreter": (b"#!/no/such/sh\n", 0o700, "the interpreter /no/such/sh that its first line names is not there"),
+    "a folder as interpreter": (
+        b"#!/usr/bin\n",
+        0o700,
+        "the interpreter /usr/bin that its first line names is not a pro",
+    ),
+    "a file as interpreter": (
+        b"#!/etc/passwd\n",
+        0o700,
+        "the interpreter /etc/passwd that its first line names is not",
+    ),
     "no interpreter for env": (b"#!/usr/bin/env no-such-sh\n", 0o700, "the interpreter no-such-sh that its first line"),
     "not executable": (b"#!/bin/sh\n", 0o600, "it is not executable; make it so: chmod u+x"),
     "no first line": (b"exit 0\n", 0o700, "its first line names no interpreter"),

@@ -6,7 +6,7 @@ sends no more output than the notebook keeps, and no widgets; see :mod:`ucl_help
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -125,7 +125,7 @@ class HeadlessClient(PapermillNotebookClient):
             try:
                 self.execute_cell(cell, index)
             except CellExecutionError as error:
-                self.nb_man.failure = failure = CellFailed(index, error.ename, error.evalue)
+                self.nb_man.failure = failure = _failure(index, error, cell.outputs)
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
                 cell.metadata.papermill["exception"] = not failure.is_exit  # papermill reads it, too
                 break
@@ -238,6 +238,14 @@ class HeadlessClient(PapermillNotebookClient):
 
     def handle_comm_msg(self, outs: Any, msg: Any, cell_index: int) -> None:
         """Ignore widgets: a headless run has no page to show them."""
+
+
+def _failure(index: int, error: CellExecutionError, outputs: Sequence[Any]) -> CellFailed:
+    """Return a cell's failure; if a ``__repr__`` failed, only the cell's output names the exception."""
+    shown = [output for output in outputs if output["output_type"] == "error"]
+    if error.ename == "NoneType" and shown:
+        return CellFailed(index, shown[-1]["ename"], shown[-1]["evalue"])
+    return CellFailed(index, error.ename, error.evalue)
 
 
 async def _cancel_others() -> None:

@@ -197,6 +197,8 @@ def _obstacles(name: str, program: Path, failure: OSError) -> Iterator[str]:
         yield _to_convert(program, f"{_FIRST_LINE}, and so does the interpreter's name in it")
     if failure.errno == errno.ENOENT and words:
         yield f"the interpreter {words[0]} that its first line names is not there"
+    if words and not (Path(words[0]).is_file() and os.access(words[0], os.X_OK)):
+        yield f"the interpreter {words[0]} that its first line names is not a program that this user can run"
     if failure.errno == errno.ENOEXEC:
         yield _why_no_program(program, text)
 
