@@ -1,10 +1,16 @@
 """File systems that lack something: the error names what, with a remedy, and so does the doctor; real processes."""
 
+import errno
+import os
 import subprocess
+from unittest.mock import Mock
 
 import pytest
 from command_line import BITS, Shell
 
+from ucl_helpers.connection.files import storage
+from ucl_helpers.errors import StorageFailed
+from ucl_helpers.headless.interruption import hold_locked
 from ucl_sandbox import Sandbox
 
 SHIM = """
@@ -146,6 +152,29 @@ OPENED = {
     "the generations": "chmod -R g+w {home}/connections/prod/generations",
     "the home folder alone": "chmod g+w {home}",
 }
+
+
+@pytest.mark.kind("the right culprit: a feature that a file system lacks")
+@pytest.mark.parametrize("refused", ["ENOLCK", "ENOTSUP"])
+def test_locks_of_files_of_a_run_are_named_as_well(tmp_path, monkeypatch, refused):
+    def make():
+        path.mkdir(exist_ok=True)
+        return path
+
+    path = tmp_path / "working"
+    _, held = hold_locked(make)  # the twin: with locks
+    os.close(held)
+    error = OSError(getattr(errno, refused), os.strerror(getattr(errno, refused)))
+    monkeypatch.setattr("fcntl.flock", Mock(side_effect=error))
+    with pytest.raises(StorageFailed, match="this file system refuses locks") as caught, storage("write", path):
+        hold_locked(make)
+    assert "--home" in caught.value.remedy
+
+
+@pytest.mark.kind("the right culprit: a feature that a file system lacks")
+def test_the_practice_sandbox_names_another_folder_where_locks_are_refused(shell):
+    said = shell.ucl("establish", "practice", "--sandbox", **lacking(shell, "locks", "ENOLCK"))
+    assert (said.code, "--home" in said.err) == (10, True), said
 
 
 @pytest.mark.kind("the right culprit: a home folder that was opened")

@@ -43,16 +43,17 @@ except ImportError:  # plain Windows
 
 POLL_SECONDS = 0.05
 _ELSEWHERE = "choose another (the home folder: with --home or UCL_HOME)"
+_OTHER_FILE_SYSTEM = (
+    "Choose a home folder on another file system, for example on a local disk: with --home or UCL_HOME. "
+    "To see all that this file system lacks: ucl doctor"
+)
 _REMEDIES = {
+    errno.ENOLCK: _OTHER_FILE_SYSTEM,
     errno.ENOSPC: "Make room on the disk, then run it again.",
     errno.EDQUOT: "Your disk quota is used up: make room, then run it again.",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"Give this user access to that place, or {_ELSEWHERE}."),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), f"A file is where a folder should be: move it, or {_ELSEWHERE}."),
 }
-_OTHER_FILE_SYSTEM = (
-    "Choose a home folder on another file system, for example on a local disk: with --home or UCL_HOME. "
-    "To see all that this file system lacks: ucl doctor"
-)
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 

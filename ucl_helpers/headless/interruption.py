@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ucl_private_files import needing
+
 END_SECONDS = 5.0
 
 _PRIVATE = 0o077  # the bits of a mode that give access to others
@@ -91,7 +93,8 @@ def hold_locked(make: Callable[[], Path]) -> tuple[Path, int]:
         path = make()
         with suppress(FileNotFoundError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with needing("locks", path):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             if path.exists():
                 return path, descriptor
             os.close(descriptor)
