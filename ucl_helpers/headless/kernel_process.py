@@ -152,7 +152,7 @@ def main() -> None:
     # that is installed as editable, or PYTHONPATH. Safe-path mode keeps it out otherwise.
     sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
     app.shell._tee = lambda **_: nullcontext()  # noqa: SLF001 - IPython would keep all that cells print in its history
-    type(app.shell.exiter).__call__ = lambda _, status=None: sys.exit(status)
+    type(app.shell.exiter).__call__ = _exit
     if folder and is_private_folder(Path(folder)):
         sys.path.append(folder)  # last, where it hides no installed module
     app.start()
@@ -160,6 +160,11 @@ def main() -> None:
     # ends the thread that sends before, the flush waits for ten seconds.
     app.control_thread.stop()
     app.control_thread.join()
+
+
+def _exit(_: object, status: Any = None) -> None:
+    """Take the place of the call of IPython's ``exit``, which ignores the status."""
+    sys.exit(status)
 
 
 CELL, NOTEBOOK = 10**6, 10**7
