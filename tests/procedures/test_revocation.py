@@ -49,6 +49,15 @@ def test_the_one_in_use_is_revoked_and_the_one_before_stays(secure, ucl):
         renew(secure)
 
 
+def test_a_half_written_file_of_a_killed_run_is_removed(secure):
+    leftover, other = secure.path / ".revoked.json.963a65fa.tmp", secure.path / ".notes.txt"
+    leftover.touch()
+    other.touch()
+    revoke(secure)
+    assert not leftover.exists()
+    assert other.exists()
+
+
 def test_with_everything_the_one_in_use_comes_last(secure, between):
     """Generations, what was signed and never used, and what was set aside with a certificate."""
     go(Renewal.begin(secure), "sign")

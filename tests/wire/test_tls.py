@@ -72,9 +72,14 @@ def test_key_and_certificate_must_belong_together_and_be_there(tmp_path):
     mine = ca.issue("mine", key=rsa_key())
     good = Credentials(mine, mine, x509.load_pem_x509_certificates(mine.read_bytes())[0])
     assert tls_context(None, good)
-    for key_file in (ca.issue("not mine"), tmp_path / "missing.pem", tmp_path):
-        with pytest.raises(StorageFailed, match="cannot be used"):
+    for key_file, problem in {
+        ca.issue("not mine"): r"cannot be used: \[SSL",
+        tmp_path / "missing.pem": "Could not read key and certificate in .*: No such file",
+    }.items():
+        with pytest.raises(StorageFailed, match=problem):
             tls_context(None, Credentials(good.certificate_file, key_file, good.certificate))
+    with pytest.raises(StorageFailed):
+        tls_context(None, Credentials(good.certificate_file, tmp_path, good.certificate))
 
 
 def lost():

@@ -145,6 +145,7 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
         StorageFailed: the identity in use is damaged, and it alone was to be revoked.
     """
     with connection.lock.held():
+        connection.sweep()
         if not everything:
             connection.require_current().check_whole()
         chosen = [identity for identity in identities(connection, clock) if everything or identity.where == "in use"]

@@ -50,11 +50,15 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
             context.load_cert_chain(
                 credentials.certificate_file, credentials.key_file, password=lambda: credentials.passphrase() or b""
             )
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             _must_open(credentials)
+            folder, remedy = credentials.key_file.parent, "To see what repairs it, run: ucl doctor"
+            if isinstance(error, ssl.SSLError):
+                raise StorageFailed(
+                    f"Key and certificate in {folder} cannot be used: {error}.", remedy=remedy
+                ) from None
             raise StorageFailed(
-                f"Key and certificate in {credentials.key_file.parent} cannot be used: {error}.",
-                remedy="To see what repairs it, run: ucl doctor",
+                f"Could not read key and certificate in {folder}: {error.strerror}.", remedy=remedy
             ) from None
     return context
 
