@@ -396,6 +396,16 @@ def test_after_a_revocation_the_way_back_by_rollback_is_named(prod, shell):
     assert f"{second.name}: revoked, " in shell.ucl("status", "prod").out
 
 
+def test_while_a_refusal_may_be_an_outage_status_names_rollback_where_it_would_work(prod, ucl, shell):
+    _, second = prod.generations()
+    assert "rollback" not in shell.ucl("status", "prod").out
+    revoked_elsewhere(ucl, second)
+    assert shell.ucl("renew", "prod", "--force").code == PossibleOutage.exit_code
+    assert "If only this certificate was revoked, go back: ucl rollback prod" in shell.ucl("status", "prod").out
+    assert shell.ucl("rollback", "prod").code == 0
+    assert "rollback" not in shell.ucl("status", "prod").out
+
+
 def test_where_it_would_not_work_establishing_is_named(prod, ucl, shell):
     """The twin."""
     judged(prod, "revoked", prod.generations()[0].fingerprint)

@@ -147,7 +147,10 @@ class Status(Tabular):
             return None
         if (last := self.attempts.last_error) and last.error == Outage.__name__:
             return f"since {moment(since)}: UCL is down"
-        return f"since {moment(since)}; it may be an outage of UCL. From {moment(ends)} on it counts as a loss"
+        text = f"since {moment(since)}; it may be an outage of UCL. From {moment(ends)} on it counts as a loss"
+        if self.rollback_to:
+            text += f". If only this certificate was revoked, go back: ucl rollback {self.name}"
+        return text
 
     def as_json(self) -> dict[str, Any]:
         """Return the status as JSON for programs; times are ISO 8601, UTC."""
@@ -336,7 +339,7 @@ def _status_of(connection: "Connection", now: datetime, pending: Pending | None,
             attempts=attempts,
             pending_hooks=tuple(hook.name for hook in pending_hooks(connection)),
             unusable=_not_accepted(connection, verdicts),
-            rollback_to=_rollback_to(connection, now) if word in LOST else None,
+            rollback_to=_rollback_to(connection, now) if word in LOST or attempts.refused_since else None,
         )
     except InvalidSettings as error:
         return Status(name, "settings not usable", now, under_way=run, problem=str(error), attempts=attempts)
