@@ -31,7 +31,7 @@ PATTERNS: Mapping[str, re.Pattern[str]] = {
     "you, your": re.compile(r"\byour?\b", re.IGNORECASE),
     "for example, such as": re.compile(r"\b(?:for example|such as)\b", re.IGNORECASE),
 }
-FIELD = ("0.0–0.1", "0.0", "0.0–0.1", "0.0–0.1", "9–18", "16–29", "1.9–5.9")
+FIELD = ("0.0 to 0.1", "0.0", "0.0 to 0.1", "0.0 to 0.1", "9 to 18", "16 to 29", "1.9 to 5.9")
 """The same figures for the documentation of httpx, papermill, certbot and sqlite-utils."""
 
 _FENCED = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
