@@ -54,6 +54,7 @@ from ucl_helpers.policy import due
 from ucl_helpers.urls import check_url
 
 if TYPE_CHECKING:
+    from ucl_helpers.wire.following import FollowingContext
     from ucl_helpers.wire.session import Session
 
 CONNECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -316,6 +317,15 @@ class Connection:
 
         return Session(self.require_current, ca_file)
 
+    def ssl_context(self, *, ca_file: str | Path | None = None) -> "FollowingContext":
+        """Return an ``ssl.SSLContext`` of which each new TLS connection shows the identity in use.
+
+        See :class:`ucl_helpers.wire.following.FollowingContext` for ``ca_file``, and the errors raised.
+        """
+        from ucl_helpers.wire.following import FollowingContext
+
+        return FollowingContext(self.require_current, ca_file)
+
     @property
     def is_sandbox(self) -> bool:
         """True for practice connections."""
@@ -367,30 +377,18 @@ class Connection:
         return self._journal.lost()
 
     def verdicts(self) -> Verdicts:
-        """Return the verdicts on certificates that UCL does not accept, or may not accept.
-
-        Raises:
-            StorageFailed: ``revoked.json`` is damaged or cannot be read; names a command that replaces it.
-        """
+        """Return the verdicts on certificates that UCL does not accept, or may not accept. Raises StorageFailed."""
         verdicts = state.read_verdicts(self.path)
         return verdicts_in(old_events(self.path)) if verdicts is None else verdicts
 
     def judge(self, fingerprint: str, verdict: Verdict | None) -> None:
-        """Write the verdict on a certificate, None to remove it; the caller holds the lock.
-
-        Raises:
-            StorageFailed: it could not be written, or what is known is damaged.
-        """
+        """Write the verdict on a certificate, None to remove it. The caller holds the lock. Raises StorageFailed."""
         verdicts = self.verdicts()
         if verdicts.get(fingerprint) != verdict:
             state.write_verdicts(self.path, verdicts.changed(fingerprint, verdict))
 
     def accepted(self, fingerprint: str) -> None:
-        """Forget the refusals of a certificate that UCL has accepted now: an outage. The caller holds the lock.
-
-        Raises:
-            StorageFailed: it could not be written, or what is known is damaged.
-        """
+        """Forget that UCL refused a certificate in an outage. The caller holds the lock. Raises StorageFailed."""
         if (verdict := self.verdicts().get(fingerprint)) and verdict.may_pass:
             self.judge(fingerprint, None)
 

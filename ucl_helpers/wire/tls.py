@@ -27,6 +27,12 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
         KeyLocked: the key is encrypted, and the passphrase does not open it.
     """
     context = Context(ssl.PROTOCOL_TLS_CLIENT)
+    configure(context, ca_file, credentials)
+    return context
+
+
+def configure(context: ssl.SSLContext, ca_file: Path | None, credentials: Credentials | None) -> None:
+    """Give a context the trust and the identity that :func:`tls_context` describes; raises as it does."""
     context.hostname_checks_common_name = False
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Many companies' CAs leave out what VERIFY_X509_STRICT asks for, such as an Authority Key Identifier. Such a server
@@ -60,7 +66,6 @@ def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Contex
             raise StorageFailed(
                 f"Could not read key and certificate in {folder}: {error.strerror}.", remedy=remedy
             ) from None
-    return context
 
 
 def system_context() -> Context:
