@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from quick_keys import QUICK_BITS
 
 from ucl_helpers.checks import Expected, check_identity
 from ucl_helpers.crypto import parse_subject
@@ -29,7 +30,7 @@ def key(name):
     """One RSA key a name, made once a run; ``ec`` is an EC key."""
     if name == "ec":
         return ec.generate_private_key(ec.SECP256R1())
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return rsa.generate_private_key(public_exponent=65537, key_size=QUICK_BITS)
 
 
 def certificate(

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from contract_replay import CONFIGURATION, SIGN, graphql
+from quick_keys import QUICK_BITS
 
 from ucl_sandbox import RunningSandbox
 
 BIN = Path(sys.executable).parent
 UCL = str(BIN / "ucl")
-BITS = ("--key-length", "2048")
+BITS = ("--key-length", str(QUICK_BITS))
 BOUNDED = ("setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 """What starts a program so that permissions hold for root too."""
 
@@ -111,7 +112,7 @@ def made_by_hand(folder: Path, ucl: RunningSandbox) -> None:
 
     told = call(ucl.one_time_token(), graphql(CONFIGURATION))
     subject = "/" + told["certificateSigningRequestInfo"]["subject"].replace(",", "/")
-    tool(folder, "openssl", "genrsa", "-out", "ucl-app.key", "2048")
+    tool(folder, "openssl", "genrsa", "-out", "ucl-app.key", str(QUICK_BITS))
     tool(folder, "openssl", "req", "-new", "-sha256", "-key", "ucl-app.key", "-out", "ucl-app.csr", "-subj", subject)
     csr = tool(folder, "openssl", "base64", "-A", "-in", "ucl-app.csr")
     signed = call(told["token"]["token"], graphql(SIGN, csr=csr))

@@ -10,11 +10,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from quick_keys import QUICK_BITS
 
 _SHA1_WITH_RSA = bytes.fromhex("300d06092a864886f70d0101050500")
 
 
-def plain(client_id: str, bits: int = 2048) -> bytes:
+def plain(client_id: str, bits: int = QUICK_BITS) -> bytes:
     return csr_pem(name_of(fields_of_subject(client_id)), rsa_key(bits))
 
 

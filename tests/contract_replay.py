@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+from quick_keys import QUICK_BITS
 
 from ucl_sandbox import Access
 
@@ -49,7 +50,7 @@ def _made_once(bits: int) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
-def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
+def rsa_key(bits: int = QUICK_BITS) -> rsa.RSAPrivateKey:
     return _made_once(bits)
 
 

@@ -6,6 +6,7 @@ from itertools import cycle
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from meddler import Meddler
+from quick_keys import QUICK_BITS
 from steps import Clock, install
 
 from ucl_helpers.connection.store import Home
@@ -20,7 +21,7 @@ from ucl_sandbox import Sandbox
 @pytest.fixture(scope="session")
 def keys():
     """Keys that were made once; one after another is handed out."""
-    return cycle([make_key(2048) for _ in range(4)])
+    return cycle([make_key(QUICK_BITS) for _ in range(4)])
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,9 @@ def ucl(clock):
 
 @pytest.fixture
 def between(ucl, clock, keys, tmp_path, monkeypatch):
-    """The sandbox behind a man in the middle; no call is repeated by the client itself, keys of 2048 bits are ready."""
+    """The sandbox behind a man in the middle; no call is repeated by the client itself, quick keys are ready."""
     clock.set()
-    monkeypatch.setattr(procedure, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
+    monkeypatch.setattr(procedure, "make_key", lambda bits: next(keys) if bits == QUICK_BITS else make_key(bits))
     monkeypatch.setattr(client, "BACKOFF_SECONDS", ())
     unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)  # primes are slow to prove
     monkeypatch.setattr("ucl_helpers.keys.load_pem_private_key", unproved)
@@ -74,7 +75,7 @@ def due(home, ucl, clock, between, tmp_path):
 def new(home):
     """A connection that is not established yet."""
     connection = home.new("new")
-    connection.write_settings({"key_length": 2048})
+    connection.write_settings({"key_length": QUICK_BITS})
     return connection
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from contract_replay import Landscape, rsa_key
 from cryptography import x509
+from quick_keys import QUICK_BITS
 
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.state import Verdict
@@ -87,7 +88,7 @@ def install(home, ucl, folder, *, url=None, name="prod"):
     """A connection whose identity the sandbox has signed just now, put where it belongs without the procedures."""
     signed = Landscape(ucl, ucl.one_time_token).establish(folder)
     connection = home.new(name)
-    connection.write_settings({"key_length": 2048})
+    connection.write_settings({"key_length": QUICK_BITS})
     chain = tuple(x509.load_pem_x509_certificates(signed.chain))
     facts = {"connectorUrl": url or ucl.certificate_secured_connector_url}
     connection.install(rsa_key(), chain, chain[1:], ucl.ca_file.read_bytes(), facts)

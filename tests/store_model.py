@@ -12,6 +12,7 @@ from certificates import DAY, NOW
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
+from quick_keys import QUICK_BITS
 from store_laws import StoreLaws, mark, now
 from stored import KilledError, chain, grow_old, install, key_of, killed_after, names
 
@@ -142,7 +143,7 @@ class StoreMachine(StoreLaws):
     @rule(number=IDENTITIES, upto=st.sampled_from([0, 1, 2, 2, 3, 3, 3]))
     def begin(self, number, upto):
         self.leave()
-        self.pending.begin("renew", str(number), ASKED, bits=2048, server_ca=None)
+        self.pending.begin("renew", str(number), ASKED, bits=QUICK_BITS, server_ca=None)
         self.renewal, self.stage = number, "begun"
         for step in (self.request, self.send, self.answer)[:upto]:
             step()
@@ -234,7 +235,7 @@ class StoreMachine(StoreLaws):
 
     @rule(number=IDENTITIES, changes=st.integers(0, 9))
     def killed_while_it_begins(self, number, changes):
-        begin = partial(self.pending.begin, "renew", str(number), ASKED, bits=2048, server_ca=None)
+        begin = partial(self.pending.begin, "renew", str(number), ASKED, bits=QUICK_BITS, server_ca=None)
         self.killed("begin", changes, begin, number)
 
     @precondition(lambda self: self.stage != "nothing")

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     pkcs12,
 )
+from quick_keys import QUICK_BITS
 from secrets_watch import CANARY
 
 from ucl_helpers.crypto import (
@@ -53,8 +54,8 @@ def test_another_is_an_error_that_names_it(bits):
 
 
 def test_a_key_is_made_as_long_as_asked_for():
-    made = make_key(2048)
-    assert (made.key_size, made.public_key().public_numbers().e) == (2048, 65537)
+    made = make_key(QUICK_BITS)
+    assert (made.key_size, made.public_key().public_numbers().e) == (QUICK_BITS, 65537)
     with pytest.raises(UsageError, match="1024"):
         make_key(1024)
 
@@ -78,7 +79,7 @@ def test_a_key_is_read_in_any_form(encoding, form, protection):
 
 
 def test_a_key_is_written_encrypted_when_there_is_a_passphrase():
-    assert load_pem_private_key(dump_key(key("leaf")), None).key_size == 2048
+    assert load_pem_private_key(dump_key(key("leaf")), None).key_size == QUICK_BITS
     assert dump_key(key("leaf"), CANARY.encode()).startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
 
 

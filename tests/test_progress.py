@@ -12,6 +12,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from meddler import answers
+from quick_keys import QUICK_BITS
 
 from ucl_helpers import progress
 from ucl_helpers.errors import Unavailable
@@ -67,7 +68,7 @@ def test_a_key_that_is_being_made_is_waited_for(told, monkeypatch):
 
 
 def test_a_key_that_is_there_is_not(told):
-    maker = KeyMaker(2048)
+    maker = KeyMaker(QUICK_BITS)
     maker.start().result()
     maker.key()
     assert told == []

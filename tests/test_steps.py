@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from contract_replay import Landscape, rsa_key
+from quick_keys import QUICK_BITS
 
 from ucl_helpers.checks import Expected
 from ucl_helpers.crypto import decode_certificates, encode, parse_subject
@@ -14,8 +15,6 @@ from ucl_helpers.models import fingerprint
 from ucl_helpers.steps import configuration, decode, request, sign
 from ucl_helpers.wire.client import Client
 from ucl_sandbox import Sandbox
-
-BITS = 2048
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def call(ucl, tmp_path):
 def signed(call):
     """What three steps yield: the subject, the key and the answer."""
     subject = configuration(call).subject
-    key, csr = request(subject, BITS)
+    key, csr = request(subject, QUICK_BITS)
     return subject, key, sign(call, csr)
 
 
@@ -50,7 +49,7 @@ def expected(key, subject):
 
 def test_four_steps_renew_a_certificate(call):
     wanted = configuration(call)
-    key, csr = request(wanted.subject, BITS)
+    key, csr = request(wanted.subject, QUICK_BITS)
     signed = sign(call, csr)
     identity = decode(signed, expected(key, wanted.subject))
     assert identity.ok
@@ -80,7 +79,7 @@ def test_an_answer_that_is_not_base64_is_refused(signed):
 
 
 def test_a_subject_that_was_not_asked_for_is_not_signed(call):
-    _, csr = request(configuration(call).subject.replace("O=", "O=Other", 1), BITS)
+    _, csr = request(configuration(call).subject.replace("O=", "O=Other", 1), QUICK_BITS)
     with pytest.raises(RequestRejected, match="CSR: "):
         sign(call, csr)
 

@@ -7,13 +7,18 @@ import random
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from playwright.sync_api import expect
+from quick_keys import QUICK_BITS
 from test_explorer_clicked import NAME, explorer_of
 
 from ucl_helpers.views.explorer.panels import OWN
 
 TOKEN = base64.urlsafe_b64encode(random.Random(18).randbytes(64)).decode()  # noqa: S311 - the same in each process
 URL = "https://connector.example.com/connector/graphql"
-KEY = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+KEY = (
+    rsa.generate_private_key(65537, QUICK_BITS)
+    .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    .decode()
+)
 PASTED = {
     "bare": TOKEN,
     "URL": f"{URL}?token={TOKEN}",

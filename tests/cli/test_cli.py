@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command_line import BIN, BITS, Said, Shell, environment, made_by_hand, tool
+from quick_keys import QUICK_BITS
 from secrets_watch import CANARY
 
 from ucl_helpers.connection.store import Home
@@ -172,13 +173,15 @@ def test_the_token_is_gone_and_another_finishes_with_the_same_key(ucl, fresh):
     """Between the two calls somebody else uses up the token that came with the configuration."""
     connection = Home(fresh.home).new("new")
     begun = Establishment.begin(
-        connection, OneTimeToken(ucl.one_time_token(), ucl.connector_url), ca_file=ucl.ca_file, key_length=2048
+        connection, OneTimeToken(ucl.one_time_token(), ucl.connector_url), ca_file=ucl.ca_file, key_length=QUICK_BITS
     )
     begun.configuration()
     key = begun.request().key_path
     kept = Path(key).read_bytes()
     burnt = OneTimeToken((connection.path / "pending" / "token").read_text(), ucl.connector_url)
-    Establishment.begin(Home(fresh.home).new("other"), burnt, ca_file=ucl.ca_file, key_length=2048).configuration()
+    Establishment.begin(
+        Home(fresh.home).new("other"), burnt, ca_file=ucl.ca_file, key_length=QUICK_BITS
+    ).configuration()
     said = fresh.ucl("establish", "new", *BITS, "--json")
     assert (said.code, said.json["error"]) == (3, "PossibleOutage")
     assert Path(key).read_bytes() == kept
@@ -266,7 +269,7 @@ def hand(tmp_path_factory, ucl):
     """Files made by openssl and curl; a second key that belongs to nothing; PKCS #12 and an encrypted key."""
     folder = tmp_path_factory.mktemp("hand")
     made_by_hand(folder, ucl)
-    tool(folder, "openssl", "genrsa", "-out", "other.key", "2048")
+    tool(folder, "openssl", "genrsa", "-out", "other.key", str(QUICK_BITS))
     pack = ("openssl", "pkcs12", "-export", "-inkey", "ucl-app.key", "-in", "ucl-app.crt", "-out", "ucl-app.p12")
     tool(folder, *pack, "-passout", "stdin", given=CANARY)
     encrypt = ("openssl", "pkcs8", "-topk8", "-in", "ucl-app.key", "-out", "locked.key")

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from command_line import BITS, Shell, made_by_hand
+from quick_keys import QUICK_BITS
 
 from ucl_helpers.connection.state import pending_hooks
 from ucl_helpers.connection.store import Home
@@ -98,7 +99,7 @@ def test_after_an_import_they_run_as_well(ucl, tmp_path):
 
 def test_a_notebook_tells_of_its_hooks_in_its_outcome(shell, tmp_path):
     output = tmp_path / "out.ipynb"
-    small = ("-p", "connection", "prod", "-p", "key_length", "2048")
+    small = ("-p", "connection", "prod", "-p", "key_length", str(QUICK_BITS))
     said = shell.ucl("run", "02_maintain_connection", "-o", output, *small, "--json")
     assert (said.code, said.json["outcome"], said.json["error"]) == (13, "renewed", "HookFailed")
     cells = json.loads(output.read_text())["cells"]

@@ -12,6 +12,7 @@ import pytest
 from command_line import BITS, UCL, Shell, environment
 from cryptography import x509
 from notebook_runs import mode, printed, write_notebook
+from quick_keys import QUICK_BITS
 
 from ucl_helpers import Home
 from ucl_helpers.connection import files
@@ -55,7 +56,7 @@ def test_a_parameter_that_is_none_is_a_usage_error(given, told, shell, tmp_path)
 
 @pytest.mark.parametrize(("known", "code"), [(True, 14), (False, 0)])
 def test_the_keys_of_the_home_are_searched_for_though_the_notebook_does_not_take_it(known, code, shell, tmp_path):
-    home, lines = Home(tmp_path / "other"), dump_key(make_key(2048)).decode().splitlines()
+    home, lines = Home(tmp_path / "other"), dump_key(make_key(QUICK_BITS)).decode().splitlines()
     folder = home.path / "connections" / "prod" / "pending"
     files.make_private_folder(home.path, folder.parent.parent, folder.parent, folder)
     write_file(folder / "key.pem", "\n".join(lines).encode() if known else b"")

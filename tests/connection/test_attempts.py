@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from meddler import Reply, changes, lost_on_the_way_back, refused
+from quick_keys import QUICK_BITS
 from steps import Clock, go, in_other_hands, pending_of, tree
 from stored import locked_out
 
@@ -316,7 +317,7 @@ def test_a_certificate_that_is_due_from_birth_is_not_renewed_over_and_over(secur
 
 
 def test_the_setting_is_followed(secure, clock):
-    (secure.path / "settings.toml").write_text('key_length = 2048\nmin_interval = "1d"')
+    (secure.path / "settings.toml").write_text(f'key_length = {QUICK_BITS}\nmin_interval = "1d"')
     clock.set(days=-80)
     renew(secure)
     assert "min_interval = 1 d" in status_of(secure).due.reason

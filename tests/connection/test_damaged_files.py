@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from quick_keys import QUICK_BITS
 from steps import go, install
 
 from ucl_helpers import Establishment, Renewal, renew
@@ -97,10 +98,10 @@ def test_a_run_goes_on_when_its_ca_is_whole(prod, step):
 def test_an_establishment_that_goes_on_does_the_same(home, ucl, tmp_path):
     new = home.new("new")
     token = OneTimeToken(ucl.one_time_token(), ucl.connector_url)
-    go(Establishment.begin(new, token, ca_file=ucl.ca_file, key_length=2048), "sign")
+    go(Establishment.begin(new, token, ca_file=ucl.ca_file, key_length=QUICK_BITS), "sign")
     (new.path / "pending" / "server-ca.pem").write_bytes(b"")
     with pytest.raises(StorageFailed, match=r"server-ca\.pem is empty") as raised:
-        Establishment.begin(new, None, key_length=2048).run()
+        Establishment.begin(new, None, key_length=QUICK_BITS).run()
     assert raised.value.remedy == "To see what repairs it, run: ucl doctor"
 
 

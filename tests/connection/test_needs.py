@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from quick_keys import QUICK_BITS
 from steps import install, judged
 
 from ucl_helpers.connection.attempts import recording_attempt
@@ -39,7 +40,7 @@ def failed(connection, now):
 def unfinished(connection, now):
     folder = connection.path / "pending"
     folder.mkdir()
-    state = {"id": "x", "kind": "renew", "created": now.isoformat(), "bits": 2048, "configuration": {}}
+    state = {"id": "x", "kind": "renew", "created": now.isoformat(), "bits": QUICK_BITS, "configuration": {}}
     (folder / "state.json").write_text(json.dumps({**state, "sent": now.isoformat()}))
 
 
@@ -69,7 +70,7 @@ def begun(connection, now):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Renewal, "_ask_whether_it_is_accepted", lambda _: asked.append("ask"))
         try:
-            renewal = Renewal.begin(connection, only_if_due=True, key_length=2048, clock=lambda: now)
+            renewal = Renewal.begin(connection, only_if_due=True, key_length=QUICK_BITS, clock=lambda: now)
         except Waiting:
             return "waits"
         except UCLError:

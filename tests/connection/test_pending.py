@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from certificates import NOW, certificate, intermediate, key, root
+from quick_keys import QUICK_BITS
 from stored import locked_out, names
 
 from ucl_helpers.connection import files
@@ -34,7 +35,7 @@ def pending(tmp_path):
 
 
 def begin(pending, asked=ASKED, **how):
-    pending.begin("renew", "000001-aabbccddeeff", asked, **{"bits": 2048, "server_ca": None, **how})
+    pending.begin("renew", "000001-aabbccddeeff", asked, **{"bits": QUICK_BITS, "server_ca": None, **how})
 
 
 def send(pending, answer=None):

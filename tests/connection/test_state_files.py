@@ -6,6 +6,7 @@ import stat
 
 import pytest
 from command_line import Shell
+from quick_keys import QUICK_BITS
 from steps import Clock, events, judged
 
 from ucl_helpers import Establishment, forget, renew, revoke, rollback, status_of, valid_identities
@@ -18,7 +19,7 @@ from ucl_helpers.operate.monitoring import verdict
 
 pytest_plugins = ["procedure_fixtures"]
 
-HOOKS = 'key_length = 2048\n[[hooks]]\nname = "tell"\ncommand = ["/bin/sh", "-c", "echo $UCL_EVENT; exit 3"]\n'
+HOOKS = f'key_length = {QUICK_BITS}\n[[hooks]]\nname = "tell"\ncommand = ["/bin/sh", "-c", "echo $UCL_EVENT; exit 3"]\n'
 
 
 def decisions(connection):
@@ -128,7 +129,7 @@ def test_what_is_revoked_stays_revoked_for_monitoring(secure, damage):
 def established(home, ucl, between):
     """A connection by a one-time token, so that its journal has a beginning."""
     connection = home.new("prod")
-    connection.write_settings({"key_length": 2048})
+    connection.write_settings({"key_length": QUICK_BITS})
     Establishment.begin(connection, OneTimeToken(ucl.one_time_token(), ucl.connector_url), ca_file=ucl.ca_file).run()
     renew(connection)
     return connection

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import pytest
 from meddler import lost_on_the_way_back
+from quick_keys import QUICK_BITS
 from steps import Clock, go, install, judged, pending_of, tree
 
 from ucl_helpers import Establishment, Renewal, renew, status_of
@@ -110,7 +111,7 @@ def test_what_is_under_way_is_told_at_each_stage(secure, between):
 def test_so_it_is_with_what_was_never_established(home, ucl, token):
     new = home.new("new")
     assert (status_of(new).state, status_of(new).pending) == ("not established", None)
-    go(Establishment.begin(new, token, ca_file=ucl.ca_file, key_length=2048), "sign")
+    go(Establishment.begin(new, token, ca_file=ucl.ca_file, key_length=QUICK_BITS), "sign")
     assert status_of(new).state == "not established"
     assert status_of(new).pending.startswith("establish since")
 

@@ -16,6 +16,7 @@ from command_line import BITS, UCL, Shell, environment, made_by_hand
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from disk import Dice, Disk, Op, State, lay
+from quick_keys import QUICK_BITS
 from recorder import record
 from secrets_watch import CANARY
 from steps import Clock
@@ -250,14 +251,14 @@ def establish_again(home: Home, ucl: RunningSandbox, files: Path, cut: Cut) -> N
         if not cut.asked:
             token_is_unused(ucl, cut.state)
         access = OneTimeToken(ucl.one_time_token(), ucl.connector_url)
-        assert establish(connection, access, ca_file=ucl.ca_file, key_length=2048).outcome == "established"
-    assert renew(connection, key_length=2048).outcome == "renewed"
+        assert establish(connection, access, ca_file=ucl.ca_file, key_length=QUICK_BITS).outcome == "established"
+    assert renew(connection, key_length=QUICK_BITS).outcome == "renewed"
 
 
 def import_again(home: Home, ucl: RunningSandbox, files: Path, cut: Cut) -> None:
     identity = read_identity(files / "ucl-app.key", files / "ucl-app.crt")
     import_identity(home, "prod", identity, ucl.certificate_secured_connector_url, ca_file=ucl.ca_file)
-    assert renew(home.connection("prod"), key_length=2048).outcome == "renewed"
+    assert renew(home.connection("prod"), key_length=QUICK_BITS).outcome == "renewed"
 
 
 def revoke_again(home: Home, ucl: RunningSandbox, files: Path, cut: Cut) -> None:
@@ -279,7 +280,7 @@ def export_again(home: Home, ucl: RunningSandbox, files: Path, cut: Cut) -> None
     assert [one.is_sealed for one in connection.generations()] == [True, True]
     for one in connection.generations():
         one.check_whole()
-    assert renew(connection, key_length=2048).outcome == "renewed"
+    assert renew(connection, key_length=QUICK_BITS).outcome == "renewed"
 
 
 @dataclass(frozen=True)

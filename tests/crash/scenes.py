@@ -16,6 +16,7 @@ from command_line import UCL
 from contract_replay import Landscape, rsa_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from examining import is_accepted, load_key, unsaid
+from quick_keys import QUICK_BITS
 from secrets_watch import CANARY
 from steps import install
 from tracing import record
@@ -33,7 +34,7 @@ from ucl_helpers.procedures.renewal import renew
 from ucl_helpers.procedures.revocation import revoke
 from ucl_helpers.procedures.rollback import rollback
 
-SETTINGS = "key_length = 2048\nkeep = 2\n"
+SETTINGS = f"key_length = {QUICK_BITS}\nkeep = 2\n"
 LONG_AGO = 86_400 * 1000.0
 ASKED = Configuration("O=Org,CN=client", "rsa2048", None, None)
 
@@ -44,7 +45,7 @@ class Ground:
     def __init__(self, ucl, clock, folder, readers):
         self.ucl, self.clock, self.folder, self.readers = ucl, clock, folder, readers
         self.signed, self.heard, self._homes = [], Condition(), count(1)
-        self.keys_before, self.keys_after = (cycle([make_key(2048) for _ in range(3)]) for _ in range(2))
+        self.keys_before, self.keys_after = (cycle([make_key(QUICK_BITS) for _ in range(3)]) for _ in range(2))
 
     @contextmanager
     def quickly(self, keys):
@@ -153,7 +154,7 @@ class Establish(Scene):
     aside = True  # a token is for another client: what was signed for the one before stays its own
 
     def _way(self):
-        return ("--connector-url", self.ucl.connector_url, "--ca-file", self.ucl.ca_file, "--key-length", 2048)
+        return ("--connector-url", self.ucl.connector_url, "--ca-file", self.ucl.ca_file, "--key-length", QUICK_BITS)
 
     def arguments(self):
         return ("establish", "prod", "--token", "env:T", *self._way()), {"T": self.ucl.one_time_token()}
@@ -161,7 +162,7 @@ class Establish(Scene):
     def again(self, connection):
         token = OneTimeToken(self.ucl.one_time_token(), self.ucl.connector_url)
         connection = connection.home.new("prod")
-        connection.write_settings({"key_length": 2048})
+        connection.write_settings({"key_length": QUICK_BITS})
         with suppress(UsageError):  # it is established, and is accepted
             establish(connection, token, ca_file=self.ucl.ca_file)
 
@@ -184,7 +185,7 @@ class Import(Scene):
     def again(self, connection):
         url, ca = self.ucl.certificate_secured_connector_url, self.ucl.ca_file
         import_identity(connection.home, "prod", read_identity(self.key, self.chain), url, ca_file=ca)
-        connection.write_settings({"key_length": 2048})
+        connection.write_settings({"key_length": QUICK_BITS})
 
 
 class Revoke(Scene):
@@ -225,7 +226,7 @@ class Export(Renew):
         folder.with_name("passphrase").write_text(CANARY)
         for _ in range(2):
             pending = connection.pending
-            pending.begin("renew", "000000-0123456789ab", ASKED, bits=2048, server_ca=None)
+            pending.begin("renew", "000000-0123456789ab", ASKED, bits=QUICK_BITS, server_ca=None)
             pending.keep_request(rsa_key(), make_csr(rsa_key(), parse_subject(ASKED.subject)))
             pending.update(sent="2026-03-01")
         (connection.path / "settings.toml").write_text(

@@ -17,6 +17,7 @@ import pytest
 from command_line import BITS, UCL, Said, Shell, environment
 from notebook_runs import write_notebook
 from onlookers import Onlookers
+from quick_keys import QUICK_BITS
 from steps import pending_of, tree
 
 from ucl_helpers.connection.store import Home
@@ -77,7 +78,7 @@ class Standing:
         self._temporary = TemporaryDirectory()  # a short path: it is to hold sockets
         command = [UCL, "run", self.folder / "02.ipynb", "-o", self.folder / "out" / "02.ipynb", "--json"]
         self.process = subprocess.Popen(
-            [*command, "-p", "connection", "prod", "-p", "key_length", "2048"],
+            [*command, "-p", "connection", "prod", "-p", "key_length", str(QUICK_BITS)],
             env=environment(self.shell.home, TMPDIR=self._temporary.name),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

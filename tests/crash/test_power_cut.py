@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from disk import Dice, lay
 from onlookers import Onlookers
 from powercut import CASES, CURRENT, Recording, by_hand, faults, token_for, token_is_unused
+from quick_keys import QUICK_BITS
 from tracing import UNFIT
 
 from ucl_helpers.connection.store import Home
@@ -113,8 +114,8 @@ def bench(ucl, recorded, proof, whole):
 @pytest.fixture(autouse=True)
 def quick_keys(monkeypatch):
     """Keys are ready, and their primes are not proved each time."""
-    keys = cycle([make_key(2048) for _ in range(3)])
-    monkeypatch.setattr(procedure, "make_key", lambda bits: next(keys) if bits == 2048 else make_key(bits))
+    keys = cycle([make_key(QUICK_BITS) for _ in range(3)])
+    monkeypatch.setattr(procedure, "make_key", lambda bits: next(keys) if bits == QUICK_BITS else make_key(bits))
     unproved = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
     monkeypatch.setattr("ucl_helpers.keys.load_pem_private_key", unproved)
 

@@ -11,7 +11,7 @@ from ucl_helpers.wire import client
 
 @pytest.fixture(scope="module")
 def quick(keys):
-    """Tries follow one another at once, and keys of 2048 bits are ready."""
+    """Tries follow one another at once, and quick keys are ready."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(procedure, "make_key", lambda bits: next(keys))
         patch.setattr(client, "BACKOFF_SECONDS", (0.0,) * len(client.BACKOFF_SECONDS))

@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from quick_keys import QUICK_BITS
 
 from ucl_sandbox import Sandbox
 from ucl_sandbox.ca import ClientCa
@@ -57,7 +58,7 @@ def ca(tmp_path_factory):
 def asked(ca):
     """A CSR of a client that has come with a certificate for another key."""
     accepted = accept(encoded(csr_pem(SUBJECT)), ExpectedSubject(CLIENT))
-    old_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    old_key = rsa.generate_private_key(public_exponent=65537, key_size=QUICK_BITS)
     old = ca.sign(replace(accepted, key=old_key.public_key()), NOW - timedelta(hours=1), VALIDITY)
     return Asked(ca, accepted, NOW, VALIDITY, old)
 

@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quick_keys import QUICK_BITS
 from steps import go
 
 from ucl_helpers.errors import NewTokenNeeded, UsageError
@@ -156,7 +157,7 @@ def test_the_endpoint_is_remembered_while_a_new_token_is_needed(home, ucl, betwe
     connection = home.new("new")
     monkeypatch.setenv("THE_TOKEN", ucl.one_time_token())
     first = access_from({"token": "env:THE_TOKEN", "connector_url": between.connector_url}, None, connection)
-    establishment = Enrolment(connection, first, ucl.ca_file).begin(key_length=2048)
+    establishment = Enrolment(connection, first, ucl.ca_file).begin(key_length=QUICK_BITS)
     go(establishment, "request")
     connection.pending.keep_token(None)  # as after five minutes
     with pytest.raises(NewTokenNeeded):
@@ -164,7 +165,7 @@ def test_the_endpoint_is_remembered_while_a_new_token_is_needed(home, ucl, betwe
     monkeypatch.setenv("THE_TOKEN", ucl.one_time_token())
     second = access_from({"token": "env:THE_TOKEN"}, None, connection)
     assert second.connector_url == between.connector_url
-    assert go(Enrolment(connection, second, ucl.ca_file).begin(key_length=2048)).outcome == "established"
+    assert go(Enrolment(connection, second, ucl.ca_file).begin(key_length=QUICK_BITS)).outcome == "established"
     with pytest.raises(UsageError, match="does not name its endpoint"):
         access_from({"token": "env:THE_TOKEN"}, None, connection)
 
@@ -172,7 +173,7 @@ def test_the_endpoint_is_remembered_while_a_new_token_is_needed(home, ucl, betwe
 @pytest.mark.parametrize("form", [f"{URL}?token={{}}", '{{"token": "{}", "connectorURL": "' + URL + '"}}'])
 def test_what_a_token_names_comes_before_what_is_remembered(form, home, ucl, between, *, token, monkeypatch):
     connection = home.new("new")
-    go(Enrolment(connection, token, ucl.ca_file).begin(key_length=2048), "request")
+    go(Enrolment(connection, token, ucl.ca_file).begin(key_length=QUICK_BITS), "request")
     monkeypatch.setenv("THE_TOKEN", form.format(TOKEN))
     assert access_from({"token": "env:THE_TOKEN"}, None, connection).connector_url == URL
     monkeypatch.setenv("THE_TOKEN", TOKEN)

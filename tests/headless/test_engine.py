@@ -14,6 +14,7 @@ from command_line import environment
 from nbformat.v4 import new_output
 from notebook_runs import mode, must_follow_the_schema, printed, write_notebook
 from papermill.iorw import load_notebook_node, local_file_io_cwd
+from quick_keys import QUICK_BITS
 from test_redaction import ONE_TIME, PEM
 
 from ucl_helpers.connection.files import write
@@ -342,7 +343,7 @@ def test_a_key_of_a_connection_is_known_to_a_notebook_that_names_no_connection(t
     monkeypatch.setenv("UCL_HOME", str(tmp_path / ("home" if known else "other")))
     path = tmp_path / "home" / "connections" / "prod" / "generations" / "000001-x" / "key.pem"
     path.parent.mkdir(parents=True)
-    write(path, dump_key(make_key(2048)))
+    write(path, dump_key(make_key(QUICK_BITS)))
     notebook = write_notebook(
         tmp_path / "in.ipynb", READS.format(path=str(path)), parameters='connections: str = "re*"'
     )

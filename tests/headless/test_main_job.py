@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from command_line import BIN, Shell, curl, environment, made_by_hand, tool
 from contract_replay import CONFIGURATION, graphql
+from quick_keys import QUICK_BITS
 
 from ucl_helpers.headless.notebooks import notebooks_directory
 from ucl_sandbox import RunningSandbox, Sandbox
@@ -61,7 +62,7 @@ def named(folder: Path, ucl: RunningSandbox, home: Path) -> dict[str, str]:
     files = {"key_file": "ucl-app.key", "certificate_file": "ucl-app.crt", "ca_file": "server-ca.pem"}
     paths = {name: str(folder / file) for name, file in files.items()}
     where = {"home": str(home), "connector_url": ucl.certificate_secured_connector_url}
-    return {**paths, **where, "connection": "prod", "key_length": "2048"}
+    return {**paths, **where, "connection": "prod", "key_length": str(QUICK_BITS)}
 
 
 def test_plain_papermill_imports_what_was_made_by_hand_and_renews_it(ucl, tmp_path, elsewhere):
@@ -74,7 +75,7 @@ def test_plain_papermill_imports_what_was_made_by_hand_and_renews_it(ucl, tmp_pa
 
 def test_with_the_key_of_another_certificate_nothing_is_imported(ucl, tmp_path, elsewhere):
     made_by_hand(tmp_path / "hand", ucl)
-    tool(tmp_path / "hand", "openssl", "genrsa", "-out", "ucl-app.key", "2048")
+    tool(tmp_path / "hand", "openssl", "genrsa", "-out", "ucl-app.key", str(QUICK_BITS))
     done = papermill(elsewhere, **named(tmp_path / "hand", ucl, tmp_path / "home"))
     assert done.returncode == 1
     assert "UsageError: No certificate in" in done.stderr
@@ -98,7 +99,7 @@ def test_by_command_at_a_ucl_known_only_by_its_url_and_files(far, tmp_path):
     shell = Shell(tmp_path / "home")
     said = imported(tmp_path / "hand", far.certificate_secured_connector_url, shell)
     assert (said.code, said.json["outcome"]) == (0, "imported")
-    said = shell.ucl("renew", "prod", "--force", "--key-length", "2048", "--json")
+    said = shell.ucl("renew", "prod", "--force", "--key-length", str(QUICK_BITS), "--json")
     assert (said.code, said.json["outcome"]) == (0, "renewed")
     connection = tmp_path / "home" / "connections" / "prod"
     judge(tmp_path / "hand", far, connection)
@@ -118,7 +119,7 @@ def test_the_certificate_of_one_ucl_is_no_use_at_another(ucl, far, tmp_path):
 
 def test_a_practice_connection_is_marked_so_that_it_shows(tmp_path):
     shell = Shell(tmp_path)
-    said = shell.ucl("establish", "practice", "--sandbox", "--key-length", "2048", "--json")
+    said = shell.ucl("establish", "practice", "--sandbox", "--key-length", str(QUICK_BITS), "--json")
     assert (said.code, said.json["sandbox"]) == (0, "practice")
     assert shell.ucl("status", "practice", "--json").json["sandbox"] is True
     assert "practice (sandbox)" in shell.ucl("status").out

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 from command_line import BIN, Said, Shell, environment, tool
 from notebook_runs import must_follow_the_schema
+from quick_keys import QUICK_BITS
 
 from ucl_helpers.headless.notebooks import find_notebook, notebooks_directory
 from ucl_helpers.models import OUTCOME_MIME
 
-SMALL = ("-p", "key_length", "2048")
+SMALL = ("-p", "key_length", str(QUICK_BITS))
 PRACTICE = ("--practice",)
 TOKEN = re.compile(r"[A-Za-z0-9_-]{86}==")
 
@@ -204,11 +205,11 @@ def test_two_at_once_in_a_new_home_each_have_a_connection_of_their_own(runs):
 
 
 def test_the_key_is_as_long_as_the_parameter_says(runs):
-    for label, bits in (("maintain", 4096), ("maintain-too", 2048)):
+    for label, bits in (("maintain", 4096), ("maintain-too", QUICK_BITS)):
         assert f"RSA, {bits} bits" in text_of(runs.done[label])
         assert f"RSA, {6144 - bits} bits" not in text_of(runs.done[label])
     key = Path(runs.done["maintain-too"].outcome["identityFile"]).with_name("key.pem")
-    assert "(2048 bit" in tool(Path(), "openssl", "pkey", "-in", key, "-noout", "-text")
+    assert f"({QUICK_BITS} bit" in tool(Path(), "openssl", "pkey", "-in", key, "-noout", "-text")
 
 
 def test_an_interrupted_establishment_was_finished_not_begun_again(runs):

@@ -5,6 +5,7 @@ import os
 import pytest
 from certificates import certificate, intermediate, key
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from quick_keys import QUICK_BITS
 from test_secret_search import EC, OPAQUE, PEM, private
 
 from ucl_helpers.connection.files import write
@@ -130,7 +131,7 @@ def test_a_home_folder_given_beside_the_parameters_is_read(tmp_path):
 def test_of_many_keys_the_newest_are_known_and_those_of_the_named_connection(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "MOST_CONNECTIONS", 2)
     monkeypatch.setattr(sources, "MOST_KEYS", 2)
-    pems = {name: dump_key(make_key(2048)).decode() for name in ("oldest", "old", "new", "newest")}
+    pems = {name: dump_key(make_key(QUICK_BITS)).decode() for name in ("oldest", "old", "new", "newest")}
     for age, name in enumerate(pems):
         put(path := tmp_path / "connections" / name / "pending" / "key.pem", pems[name])
         for changed in (path, path.parents[1]):
@@ -299,7 +300,7 @@ def test_the_encrypted_keys_of_a_connection_are_known_in_plain(connection, monke
 
 
 def test_a_key_that_is_replaced_is_read_again(connection):
-    path, other = connection.path / "pending" / "key.pem", dump_key(make_key(2048)).decode()
+    path, other = connection.path / "pending" / "key.pem", dump_key(make_key(QUICK_BITS)).decode()
     watched = WatchedSecrets({"connection": "prod", "home": str(connection.home.path)})
     put(path, other)
     assert find_secret(LINE, watched()) is None

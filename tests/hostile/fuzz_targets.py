@@ -14,6 +14,7 @@ from functools import cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
+from quick_keys import QUICK_BITS
 from requests import Response
 
 from ucl_helpers.checks import Expected, check_identity, require
@@ -59,7 +60,7 @@ def law(holds, what):
 @cache
 def own_key():
     """For CSRs; their bytes do not matter."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return rsa.generate_private_key(public_exponent=65537, key_size=QUICK_BITS)
 
 
 def told(error, secret=""):

@@ -9,6 +9,7 @@ import subprocess
 from contextlib import contextmanager, suppress
 
 import pytest
+from quick_keys import QUICK_BITS
 from steps import install, pending_of
 from stored import grow_old
 
@@ -137,7 +138,7 @@ def test_an_establishment_on_a_full_disk_is_whole_or_none_and_signs_once(
     said = []
     for left in amounts(what, whole):
         connection, asked = home.new(f"new-{left}"), signed(between)
-        connection.write_settings({"key_length": 2048})
+        connection.write_settings({"key_length": QUICK_BITS})
         with scarce(home.path, what, left):
             with suppress(UCLError):
                 establish(connection, director, ca_file=ucl.ca_file)
@@ -191,7 +192,7 @@ def test_without_the_room_it_keeps_it_would_be_lost(secure, between, monkeypatch
 
 def test_a_token_is_not_spent_in_vain_when_the_disk_fills_up(home, ucl, between, token):
     connection = home.new("new")
-    connection.write_settings({"key_length": 2048})
+    connection.write_settings({"key_length": QUICK_BITS})
     between.on("sign", fills_up(home.path, 0))
     with suppress(StorageFailed):
         establish(connection, token, ca_file=ucl.ca_file)

@@ -14,6 +14,7 @@ import pytest
 from command_line import Shell
 from hostile_texts import TERMINAL, harmful
 from meddler import Reply, answers, changes
+from quick_keys import QUICK_BITS
 from steps import STEPS, pending_of
 from tls_servers import PAUSE, QUERY, Cut, Drip, Stage, answer, result, serving
 
@@ -50,7 +51,7 @@ def test_what_ucl_prints_does_not_act_on_a_terminal(secure, between, reply, proo
     meddling, code = reply
     for form in ((), ("--json",)):
         between.on("configuration", *[meddling] * 5)
-        said = Shell(secure.home.path).ucl("renew", "prod", "--force", "--key-length", "2048", *form)
+        said = Shell(secure.home.path).ucl("renew", "prod", "--force", "--key-length", str(QUICK_BITS), *form)
         assert said.code == code, said
         assert harmful(said.out + said.err) in ([], ["\x7f"] if form else [])  # JSON leaves DEL, which does nothing
         assert not form or said.json
@@ -153,7 +154,7 @@ def test_a_token_that_comes_back_as_subject_or_url_lies_nowhere(home, ucl, betwe
     plane = {"directorURL": url, "certificateSecuredConnectorURL": url}
     between.on("configuration", changes(certificateSigningRequestInfo=echo, managementPlaneInfo=plane))
     connection, said = home.new("new"), []
-    connection.write_settings({"key_length": 2048})
+    connection.write_settings({"key_length": QUICK_BITS})
     procedure = Establishment.begin(connection, token, ca_file=ucl.ca_file)
     for name in STEPS:
         try:

@@ -11,6 +11,7 @@ import pytest
 from certificates import NOW, certificate
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hypothesis import strategies as st
+from quick_keys import QUICK_BITS
 from steps import pending_of
 from stored import chain, install, key_of
 from strategies import JUNK
@@ -47,7 +48,7 @@ def connection(tmp_path_factory):
     made.record("renewed", fingerprint="ab")
     made.record("revoke-intended", fingerprint="ab")
     pending = pending_of(made)
-    pending.begin("renew", made.current.name, ASKED, bits=2048, server_ca=b"CA")
+    pending.begin("renew", made.current.name, ASKED, bits=QUICK_BITS, server_ca=b"CA")
     pending.keep_request(key_of(1), make_csr(key_of(1), parse_subject(SUBJECT)))
     pending.update(sent=NOW.isoformat(), rejected=1, clock_difference=1.5, url="https://ucl.example/graphql")
     pending.keep_answer(SIGNED)
@@ -181,7 +182,7 @@ def test_the_next_run_goes_on_and_throws_no_key_away(connection, name, whole, pr
         changed(copy, name).write_bytes(content)
         pending = pending_of(copy)
         clean_up(copy, pending)
-        base, bits = copy.current, 2048
+        base, bits = copy.current, QUICK_BITS
         if pending.resume("renew", base, bits, lambda _: False) is None:
             pending.open("renew", base, ASKED, bits=bits, server_ca=None)
         assert pending.read_state().configuration is not None

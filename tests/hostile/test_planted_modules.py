@@ -17,6 +17,7 @@ import click
 import pytest
 from command_line import BIN, BITS, UCL, environment
 from dask_cluster import Cluster
+from quick_keys import QUICK_BITS
 from test_folders import served
 
 import ucl_helpers
@@ -74,9 +75,9 @@ def test_a_command_that_starts_python_plainly_does_run_what_is_planted(planted, 
     assert {"requests", "linecache"} & {*ran}  # the second one first, from Python 3.13 on
 
 
-SMALL = ("-p", "key_length", "2048")
-SETTINGS = """\
-key_length = 2048
+SMALL = ("-p", "key_length", str(QUICK_BITS))
+SETTINGS = f"""\
+key_length = {QUICK_BITS}
 
 [notices]
 urls = ["env:NOTICE"]

@@ -20,6 +20,7 @@ import pytest
 from certificates import NOW, certificate
 from hostile_texts import ALL, MARKUP, OWNED, TEXTS, harmful
 from nbconvert import HTMLExporter
+from quick_keys import QUICK_BITS
 
 import ucl_helpers
 from ucl_helpers import models
@@ -53,7 +54,7 @@ def every_model(text, home):
     validity = Validity(NOW, NOW + timedelta(90))
     return [
         models.Configuration(text, text, text, text, text),
-        models.SigningRequest(text, 2048, text, text),
+        models.SigningRequest(text, QUICK_BITS, text, text),
         models.SignedCertificates(text, text, text),
         models.Identity((certificate(),), checks=checks),
         models.Due(True, NOW, text),

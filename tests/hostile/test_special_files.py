@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from command_line import UCL, Shell, environment
 from processes import not_delivered
+from quick_keys import QUICK_BITS
 from test_folders import said_by
 
 from ucl_helpers import renew
@@ -200,7 +201,7 @@ def test_settings_that_are_a_link_to_a_file_or_to_nothing_on_purpose_are_read(se
     path = secure.path / "settings.toml"
     path.rename(folder / "real.toml")
     path.symlink_to(folder / "real.toml")
-    assert secure.read_settings().key_length == 2048
+    assert secure.read_settings().key_length == QUICK_BITS
     path.unlink()
     path.symlink_to(os.devnull)
     assert secure.read_settings() == Settings()
@@ -219,7 +220,7 @@ def test_a_run_does_not_wait_for_a_key_file_that_is_a_fifo(secure, folder, betwe
         "certificate_file": "certificate.pem",
         "connector_url": between.certificate_secured_connector_url,
         "ca_file": ucl.ca_file,
-        "key_length": 2048,
+        "key_length": QUICK_BITS,
     }
     given = [word for name, value in parameters.items() for word in ("-p", name, value)]
     options = ("-o", folder / "out.ipynb", "--deadline", "2m")

@@ -22,6 +22,7 @@ from canaries import BEGIN, PARAMETERS, RAISED, Judge, keys_below, leaky
 from command_line import BIN, UCL, Shell, environment
 from notebook_runs import mode, must_follow_the_schema, write_notebook
 from processes import wait_until
+from quick_keys import QUICK_BITS
 
 from ucl_sandbox import Sandbox
 
@@ -162,7 +163,7 @@ def test_without_the_engine_it_would_be_found(lab):
 def choices(lab, number, random):
     """What one run of many is: the command, the signal, and after which part of the time that a whole run takes."""
     name, kill = f"new-{number}", random.choice([None, None, None, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-    way_in = ["-p", "connection", name, "-p", "ca_file", lab.ucl.ca_file, "-p", "key_length", "2048"]
+    way_in = ["-p", "connection", name, "-p", "ca_file", lab.ucl.ca_file, "-p", "key_length", str(QUICK_BITS)]
     director = ["-p", "director_url", lab.ucl.director_url, "-p", "tenant", lab.ucl.tenant]
     director += ["-p", "application_id", lab.ucl.application_id, "-p", "bearer", "env:BEARER"]
     token = ["-p", "connector_url", lab.ucl.connector_url, "-p", "token", "env:T"]
@@ -173,7 +174,7 @@ def choices(lab, number, random):
             ucl_run(lab, lab.leaky, number, *lab.secrets()),
             by_papermill(lab, number, "--engine", "ucl", "-k", "python3", "-l", "python"),
             ucl_run(lab, "01", number, *way_in, *random.choice([director, token])),
-            ucl_run(lab, "02", number, *prod, "-p", "key_length", "2048"),
+            ucl_run(lab, "02", number, *prod, "-p", "key_length", str(QUICK_BITS)),
             ucl_run(lab, "03", number, "-p", "connection", random.choice(["prod", "gone"]), "-p", "confirm", "gone"),
         ]
     )

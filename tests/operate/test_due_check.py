@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from command_line import Shell, environment
 from notebook_runs import mode, must_follow_the_schema
+from quick_keys import QUICK_BITS
 from steps import install, judged
 
 from ucl_helpers.clock import utc_now
@@ -40,7 +41,7 @@ def sent(connection):
         "kind": "renew",
         "created": utc_now().isoformat(),
         "base": None,
-        "bits": 2048,
+        "bits": QUICK_BITS,
         "configuration": {},
     }
     (folder / "state.json").write_text(json.dumps({**facts, "sent": utc_now().isoformat()}))

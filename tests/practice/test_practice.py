@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from command_line import UCL, environment
+from quick_keys import QUICK_BITS
 
 from ucl_helpers import practice, revoke, status_of
 from ucl_helpers.clock import utc_now
@@ -95,7 +96,7 @@ def test_when_the_sandbox_was_removed_it_begins_anew_with_another(name, tmp_path
 
     def begun():
         way = practice.choose_enrolment(name, home.path, practice="try")
-        establish(way.connection, way.access, ca_file=way.ca_file, key_length=2048)
+        establish(way.connection, way.access, ca_file=way.ca_file, key_length=QUICK_BITS)
         return way.connection
 
     with Sandbox(home.path / "sandbox"):
@@ -140,7 +141,10 @@ def real(home, tmp_path):
     with Sandbox(tmp_path / "other") as ucl:
         connection = home.new("prod")
         establish(
-            connection, OneTimeToken(ucl.one_time_token(), ucl.connector_url), ca_file=ucl.ca_file, key_length=2048
+            connection,
+            OneTimeToken(ucl.one_time_token(), ucl.connector_url),
+            ca_file=ucl.ca_file,
+            key_length=QUICK_BITS,
         )
         yield connection
 
@@ -152,18 +156,18 @@ def test_a_real_connection_is_opened_as_it_is(home, real):
 
 def test_a_real_connection_is_not_practised_with(home, real):
     with pytest.raises(UsageError, match="prod is a real connection"):
-        practice.practise(home, "prod", 2048)
+        practice.practise(home, "prod", QUICK_BITS)
     begun = home.new("half")
     (begun.path / "pending").mkdir()
     with pytest.raises(UsageError, match="half is a real connection"):
-        practice.practise(home, "half", 2048)
-    assert practice.practise(home, "lab", 2048).outcome == "established"
+        practice.practise(home, "half", QUICK_BITS)
+    assert practice.practise(home, "lab", QUICK_BITS).outcome == "established"
 
 
 def test_a_practice_connection_is_not_established_for_real(home, tmp_path, monkeypatch):
     monkeypatch.setenv("T", f"{'s3cr3t':-<86}==")
     given = {"token": "env:T", "connector_url": "https://localhost/"}
-    practice.practise(home, "lab", 2048)
+    practice.practise(home, "lab", QUICK_BITS)
     with pytest.raises(UsageError, match="lab is a connection for practice"):
         practice.choose_enrolment("lab", home.path, practice="try", **given)
     assert "s3cr3t" not in str(practice.choose_enrolment("new", home.path, practice="try", **given))
@@ -187,15 +191,15 @@ def test_a_practice_connection_that_is_begun_again_forgets_the_one_before(home):
     way = practice.choose_enrolment("", home.path, practice="try")
     assert (way.connection.name, way.connection.current) == ("try", None)
     assert "not yet" in str(way)
-    establish(way.connection, way.access, ca_file=way.ca_file, key_length=2048)
+    establish(way.connection, way.access, ca_file=way.ca_file, key_length=QUICK_BITS)
     assert way.connection.require_current().fingerprint != old
 
 
 def test_an_interrupted_renewal_of_it_is_kept(home):
-    begun = Renewal.begin(opened(home), key_length=2048)
+    begun = Renewal.begin(opened(home), key_length=QUICK_BITS)
     begun.configuration()
     key = begun.request().key_path
-    again = Renewal.begin(opened(home), key_length=2048)
+    again = Renewal.begin(opened(home), key_length=QUICK_BITS)
     again.configuration()
     assert (again.request().key_path, again.request().reused) == (key, True)
 
@@ -238,16 +242,16 @@ def test_settings_that_were_there_first_can_be_practised_with(home):
     path = home.new("mine").path / "settings.toml"
     path.write_text("keep = 9\n")
     with pytest.raises(UsageError, match="real connection") as told:
-        practice.practise(home, "mine", 2048)
+        practice.practise(home, "mine", QUICK_BITS)
     path.write_text(told.value.remedy.partition("settings.toml: ")[2] + "\n" + path.read_text())
-    assert practice.practise(home, "mine", 2048).outcome == "established"
+    assert practice.practise(home, "mine", QUICK_BITS).outcome == "established"
     assert home.connection("mine").read_settings().keep == 9
 
 
 @pytest.mark.parametrize("mask", [0o002, 0o022])
 def test_a_home_that_the_first_sandbox_makes_is_ours_whatever_the_umask(mask, tmp_path):
     home = tmp_path / "new" / "home"
-    command = [UCL, "establish", "practice", "--sandbox", "--key-length", "2048"]
+    command = [UCL, "establish", "practice", "--sandbox", "--key-length", str(QUICK_BITS)]
     subprocess.run(command, env=environment(home), umask=mask, check=True, capture_output=True)
     found = [one for one in (tmp_path / "new", *home.parent.rglob("*")) if not one.is_symlink()]
     wide = [str(one) for one in found if stat.S_IMODE(one.stat().st_mode) & 0o077 and not one.is_socket()]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from meddler import Reply, answers, changes, lost_on_the_way, lost_on_the_way_back, passes, refused, signs
+from quick_keys import QUICK_BITS
 from steps import Clock, aside, go, pending_of
 
 from ucl_helpers import (
@@ -99,7 +100,7 @@ def test_after_one_that_nobody_answers_at_it_begins_anew(new, ucl, between, toke
         forget(new)
     forget(new, even_if_valid=True)
     again = new.home.new(new.name)
-    assert establish(again, another(), ca_file=ucl.ca_file, key_length=2048).outcome == "established"
+    assert establish(again, another(), ca_file=ucl.ca_file, key_length=QUICK_BITS).outcome == "established"
 
 
 def test_a_sandbox_that_has_moved_is_found(new, ucl, token, tmp_path, between):
@@ -110,7 +111,7 @@ def test_a_sandbox_that_has_moved_is_found(new, ucl, token, tmp_path, between):
         establish(new, None)
     ready = tmp_path / "ready.json"
     ready.write_text(json.dumps({"certificateSecuredConnectorUrl": between.certificate_secured_connector_url}))
-    (new.path / "settings.toml").write_text(f'key_length = 2048\nsandbox = "{ready}"\n')
+    (new.path / "settings.toml").write_text(f'key_length = {QUICK_BITS}\nsandbox = "{ready}"\n')
     assert establish(new, None).outcome == "established"
 
 

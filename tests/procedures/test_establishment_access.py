@@ -4,6 +4,7 @@ import base64
 import json
 
 import pytest
+from quick_keys import QUICK_BITS
 from steps import go, pending_of
 
 from ucl_helpers.errors import NewTokenNeeded, ServerNotTrusted, Unreachable, UsageError
@@ -100,9 +101,9 @@ def new(home):
 
 def test_by_the_director_a_token_is_fetched_only_if_one_is_needed(new, ucl, between, director):
     way = Enrolment(new, director, ucl.ca_file)
-    go(way.begin(key_length=2048), "request")
+    go(way.begin(key_length=QUICK_BITS), "request")
     assert len(between.seen("token")) == 1
-    establishment = way.begin(key_length=2048)
+    establishment = way.begin(key_length=QUICK_BITS)
     assert go(establishment).outcome == "established"
     assert isinstance(way.begin().configuration(), NotNeeded)
     assert len(between.seen("token")) == 1
@@ -111,7 +112,7 @@ def test_by_the_director_a_token_is_fetched_only_if_one_is_needed(new, ucl, betw
 def test_with_a_token_a_cell_may_run_twice(new, ucl, between, token):
     way = Enrolment(new, token, ucl.ca_file)
     for upto in ("configuration", "configuration", "sign", "activate"):
-        go(way.begin(key_length=2048), upto)
+        go(way.begin(key_length=QUICK_BITS), upto)
     assert new.current
     assert (len(between.seen("sign")), bool(pending_of(new).read_state())) == (1, False)
 
@@ -120,8 +121,8 @@ def test_without_either_only_what_was_interrupted_is_finished(new, ucl, token):
     way = Enrolment(new, None, ucl.ca_file)
     with pytest.raises(NewTokenNeeded):
         go(way.begin())
-    go(Enrolment(new, token, ucl.ca_file).begin(key_length=2048), "sign")
-    assert go(way.begin(key_length=2048)).outcome == "established"
+    go(Enrolment(new, token, ucl.ca_file).begin(key_length=QUICK_BITS), "sign")
+    assert go(way.begin(key_length=QUICK_BITS)).outcome == "established"
 
 
 def test_it_shows_the_way_and_no_secret(new, secure, director, token):

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 from certificates import NOW
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from quick_keys import QUICK_BITS
 from secrets_watch import CANARY
 from stored import KilledError, chain, grow_old, install, key_of, killed_after, names
 
@@ -60,7 +61,7 @@ def copied(template, home):
 
 
 def begin(pending, number):
-    pending.begin("renew", "000002-0123456789ab", ASKED, bits=2048, server_ca=None)
+    pending.begin("renew", "000002-0123456789ab", ASKED, bits=QUICK_BITS, server_ca=None)
     pending.keep_request(key_of(number), make_csr(key_of(number), parse_subject(ASKED.subject)))
     pending.update(sent="2026-03-01")
     pending.keep_chain(chain(number))

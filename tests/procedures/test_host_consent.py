@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from command_line import Shell
 from meddler import changes, lost_on_the_way_back
+from quick_keys import QUICK_BITS
 from steps import events, go, install, pending_of, tree
 
 from ucl_helpers import Renewal, establish, renew, rollback
@@ -273,7 +274,7 @@ def test_an_import_keeps_the_host_that_the_user_gives_and_says_what_a_renewal_wi
     outcome = import_identity(secure.home, "imported", identity, url, ca_file=ucl.ca_file)
     imported = secure.home.connection("imported")
     assert imported.url == url
-    imported.write_settings({"key_length": 2048})
+    imported.write_settings({"key_length": QUICK_BITS})
     if host == "localhost":
         assert outcome.facts["warnings"] is None
         assert renew(imported).outcome == "renewed"

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from meddler import answers, lost_on_the_way, refused
+from quick_keys import QUICK_BITS
 from secrets_watch import CANARY
 from steps import Clock, events, judged, tree
 
@@ -74,7 +75,7 @@ def taken(home, ucl, between):
 def test_the_tutorials_files_become_a_connection_that_renews(home, chain, taken, tmp_path):
     outcome = taken(read_identity(*files(tmp_path, key_bytes(), pem(*chain))))
     connection = home.connection("prod")
-    connection.write_settings({"key_length": 2048})
+    connection.write_settings({"key_length": QUICK_BITS})
     assert (outcome.outcome, outcome.facts["fingerprint"]) == ("imported", connection.current.fingerprint)
     assert list(connection.current.chain) == chain
     assert events(connection) == ["imported"]
@@ -141,7 +142,7 @@ def test_the_leaf_alone_is_enough(chain, taken, tmp_path):
 
 
 WRONG = {
-    "another key": ({"key": make_key(2048)}, None, "belongs to the key"),
+    "another key": ({"key": make_key(QUICK_BITS)}, None, "belongs to the key"),
     "an EC key": ({"key": ec.generate_private_key(ec.SECP256R1())}, None, "is not an RSA key"),
     "no certificate": ({}, b"nothing here", "is text without a key or a certificate"),
     "only CAs": ({}, slice(1, 3), "belongs to the key"),

@@ -2,6 +2,7 @@
 
 import pytest
 from contract_replay import rsa_key
+from quick_keys import QUICK_BITS
 from secrets_watch import CANARY
 from steps import go
 
@@ -18,7 +19,7 @@ from ucl_helpers.procedures.rollback import rollback
 
 pytest_plugins = ["procedure_fixtures"]
 
-ENCRYPTED = 'key_length = 2048\nkey_passphrase = "env:KEY"\n'
+ENCRYPTED = f'key_length = {QUICK_BITS}\nkey_passphrase = "env:KEY"\n'
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_the_next_renewal_leaves_nothing_in_plain_at_any_step(sealed):
 
 
 def test_it_goes_on_where_it_was_cut_off_and_what_was_pending_is_encrypted_then(secure, monkeypatch, between):
-    go(Renewal.begin(secure, key_length=2048), upto="sign")
+    go(Renewal.begin(secure, key_length=QUICK_BITS), upto="sign")
     monkeypatch.setenv("KEY", CANARY)
     (secure.path / "settings.toml").write_text(ENCRYPTED)
     key, calls = secure.pending.key().private_numbers(), len(between.calls)
@@ -70,7 +71,7 @@ def test_an_interrupted_establishment_is_finished_though_what_was_in_use_is_rebu
 def test_a_reference_that_leads_nowhere_is_told_before_anything_is_asked_for(sealed, setting, between):
     *table, key = setting.split(".")
     above = f"[{table[0]}]\n" if table else ""
-    (sealed.path / "settings.toml").write_text(f'key_length = 2048\n{above}{key} = "env:LOST"\n')
+    (sealed.path / "settings.toml").write_text(f'key_length = {QUICK_BITS}\n{above}{key} = "env:LOST"\n')
     calls = len(between.calls)
     with pytest.raises(InvalidSettings, match=f"^{setting} of .*: the environment variable LOST is empty or not set"):
         renew(sealed)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from quick_keys import QUICK_BITS
 
 from ucl_helpers import establish
 from ucl_helpers.connection.store import Home
@@ -22,7 +23,7 @@ def count(event, arguments):
         reads[Path(arguments[0]).name] += 1
 
 sys.addaudithook(count)
-renew(Home(Path(sys.argv[1])).connection("prod"), key_length=2048)
+renew(Home(Path(sys.argv[1])).connection("prod"), key_length=int(sys.argv[2]))
 print(json.dumps(reads))
 """
 # What the design wants is behind each figure; each may only fall until it is there.
@@ -35,8 +36,8 @@ def reads(tmp_path_factory):
     connection = Home(tmp_path_factory.mktemp("reads") / "home").new("prod")
     with Sandbox() as ucl:
         token = OneTimeToken(ucl.one_time_token(), ucl.connector_url)
-        establish(connection, token, ca_file=ucl.ca_file, key_length=2048)
-        command = [sys.executable, "-P", "-c", COUNT, connection.home.path]
+        establish(connection, token, ca_file=ucl.ca_file, key_length=QUICK_BITS)
+        command = [sys.executable, "-P", "-c", COUNT, connection.home.path, str(QUICK_BITS)]
         return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 

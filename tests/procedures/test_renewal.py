@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 from meddler import changes, lost_on_the_way, lost_on_the_way_back
+from quick_keys import QUICK_BITS
 from steps import STEPS, Clock, events, go, in_other_hands, install, judged, pending_of, tree
 
 from ucl_helpers import Renewal, renew
@@ -28,7 +29,7 @@ pytest_plugins = ["procedure_fixtures"]
 
 def test_the_ten_lines_of_the_tutorial_renew(secure, between):
     old = secure.current
-    renewal = Renewal.begin(secure, key_length=2048)
+    renewal = Renewal.begin(secure, key_length=QUICK_BITS)
     config = renewal.configuration()
     request = renewal.request()
     signed = renewal.sign()
@@ -41,7 +42,7 @@ def test_the_ten_lines_of_the_tutorial_renew(secure, between):
     assert new.certificate.subject == old.certificate.subject
     assert config.subject == request.subject == new.facts["subject"]
     assert (new.path / "chain.pem").read_bytes() == base64.b64decode(signed.certificate_chain)
-    assert new.certificate.public_key().key_size == request.bits == 2048
+    assert new.certificate.public_key().key_size == request.bits == QUICK_BITS
     assert verification.url == secure.url == between.certificate_secured_connector_url
     assert renewal.outcome() == outcome
     assert not pending_of(secure)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from command_line import Shell
+from quick_keys import QUICK_BITS
 from steps import Clock, judged, tree
 
 from ucl_helpers import Establishment, forget, renew, revoke, rollback, status_of, valid_identities
@@ -46,7 +47,7 @@ def ucl():
 def prod(home, ucl):
     """Two generations of one client, the second in use."""
     connection = home.new("prod")
-    connection.write_settings({"key_length": 2048})
+    connection.write_settings({"key_length": QUICK_BITS})
     Establishment.begin(connection, OneTimeToken(ucl.one_time_token(), ucl.connector_url), ca_file=ucl.ca_file).run()
     renew(connection)
     return connection

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from meddler import Reply, answers, changes, lost_on_the_way_back, passes
+from quick_keys import QUICK_BITS
 from steps import aside, go, pending_of
 from stored import grow_old, key_of
 
@@ -142,7 +143,7 @@ def test_without_a_token_nothing_is_noted_as_sent(new, ucl, between, another):
 
 
 def test_the_one_that_was_in_use_a_moment_ago_is_not_pruned(secure):
-    (secure.path / "settings.toml").write_text("key_length = 2048\nkeep = 2\n")
+    (secure.path / "settings.toml").write_text(f"key_length = {QUICK_BITS}\nkeep = 2\n")
     for _ in range(2):
         renew(secure)
     grow_old(secure)

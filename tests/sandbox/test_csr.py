@@ -11,6 +11,7 @@ from contract_replay import csr_pem, ec_key, encoded, fields_of_subject, name_of
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
+from quick_keys import QUICK_BITS
 
 from ucl_sandbox.csr import Attribute, CsrRefusedError, ExpectedSubject, accept, elements, read_name, write_name
 
@@ -226,7 +227,7 @@ def test_what_openssl_makes_by_default(tmp_path: Path) -> None:
         "req",
         "-new",
         "-newkey",
-        "rsa:2048",
+        f"rsa:{QUICK_BITS}",
         "-nodes",
         "-keyout",
         tmp_path / "key",

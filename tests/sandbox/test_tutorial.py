@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from contract_replay import Landscape
+from quick_keys import QUICK_BITS
 
 from ucl_sandbox import RunningSandbox, Sandbox
 
@@ -89,7 +90,7 @@ def test_trap_curl_sends_a_form_unless_told(reader: Reader) -> None:
 
 
 def test_trap_the_subject_is_not_what_openssl_takes(reader: Reader) -> None:
-    assert reader.run("openssl", "genrsa", "-out", "new.key", "2048").returncode == 0
+    assert reader.run("openssl", "genrsa", "-out", "new.key", str(QUICK_BITS)).returncode == 0
     request = ("openssl", "req", "-new", "-sha256", "-key", "new.key", "-out", "new.csr", "-subj")
     failed = reader.run(*request, reader.subject())
     assert failed.returncode != 0

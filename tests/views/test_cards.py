@@ -7,6 +7,7 @@ from html import unescape
 import pytest
 from certificates import CA, certificate, checks
 from IPython.core.interactiveshell import InteractiveShell
+from quick_keys import QUICK_BITS
 from test_tables import HOSTILE, MODELS, TOKEN
 
 from ucl_helpers import Renewal, renew, revoke, status_of, views
@@ -185,7 +186,7 @@ def test_a_certificate_in_short():
 
 
 def test_a_call_is_coloured_and_whole(secure):
-    renewal = Renewal.begin(secure, key_length=2048)
+    renewal = Renewal.begin(secure, key_length=QUICK_BITS)
     renewal.configuration()
     html = html_of(renewal.exchange)
     assert "--jp-mirror-editor-keyword-color" in html
@@ -223,7 +224,7 @@ def test_an_outcome_reaches_the_runner_all_the_same():
 
 
 def test_the_history_of_generations(secure):
-    renew(secure, key_length=2048)
+    renew(secure, key_length=QUICK_BITS)
     found = history(secure)
     assert [row[:2] for row in found.facts] == [("generation", "state"), ("000001", "kept"), ("000002", "in use")]
     late = history(secure, lambda: status_of(secure).validity.not_after + DAY)
@@ -231,7 +232,7 @@ def test_the_history_of_generations(secure):
 
 
 def test_what_is_revoked_or_damaged_is_told(secure):
-    renew(secure, key_length=2048)
+    renew(secure, key_length=QUICK_BITS)
     old, new = secure.generations()
     revoke(secure)
     (old.path / "chain.pem").write_text("nothing")

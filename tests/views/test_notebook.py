@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from quick_keys import QUICK_BITS
 
 from ucl_helpers import Renewal, views
 from ucl_helpers.clock import utc_now
@@ -37,8 +38,8 @@ def steps(tmp_path_factory):
     with Sandbox() as ucl:
         connection = home.new("prod")
         token = OneTimeToken(ucl.one_time_token(), ucl.connector_url)
-        Establishment.begin(connection, token, ca_file=ucl.ca_file, key_length=2048).run()
-        renewal = Renewal.begin(connection, key_length=2048)
+        Establishment.begin(connection, token, ca_file=ucl.ca_file, key_length=QUICK_BITS).run()
+        renewal = Renewal.begin(connection, key_length=QUICK_BITS)
         names = ("configuration", "request", "sign", "decode", "verify", "activate")
         return {name: (getattr(renewal, name)(), renewal.exchange) for name in names}
 

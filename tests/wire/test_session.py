@@ -13,6 +13,7 @@ import pytest
 import requests
 from client_service import PATIENCE, service
 from contract_replay import rsa_key
+from quick_keys import QUICK_BITS
 from requests.auth import HTTPBasicAuth
 from steps import install
 from tls_servers import HOUR, proxying
@@ -42,7 +43,7 @@ def both(ucl, authority, tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """Renewals with keys that are there already."""
-    keys = cycle([make_key(2048), rsa_key()])
+    keys = cycle([make_key(QUICK_BITS), rsa_key()])
     monkeypatch.setattr(procedure, "make_key", lambda _: next(keys))
     monkeypatch.setattr(client, "BACKOFF_SECONDS", ())
 
@@ -250,7 +251,7 @@ def spoil_key(path, folder):
 
 
 def another_key(path, folder):
-    (path / "key.pem").write_bytes(dump_key(make_key(2048)))
+    (path / "key.pem").write_bytes(dump_key(make_key(QUICK_BITS)))
 
 
 def lose_chain(path, folder):

@@ -7,6 +7,7 @@ import pytest
 import tblib.pickling_support
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from meddler import answers, changes, lost_on_the_way_back, refused, signs
+from quick_keys import QUICK_BITS
 from steps import STEPS, events, pending_of
 
 from ucl_helpers import Establishment, Renewal, establish, renew, revoke, rollback, status_of, valid_identities
@@ -20,7 +21,7 @@ WITH_SECRETS = {"key.pem", "identity.pem", "token"}
 @pytest.fixture
 def new(home):
     connection = home.new("new")
-    connection.write_settings({"key_length": 2048})
+    connection.write_settings({"key_length": QUICK_BITS})
     return connection
 
 

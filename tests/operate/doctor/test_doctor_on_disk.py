@@ -10,6 +10,7 @@ import pytest
 from certificates import intermediate, key
 from command_line import UCL, environment
 from examined import NOBODY, bad, mended, named, ordinary_user, right_url, typed, well
+from quick_keys import QUICK_BITS
 from secrets_watch import CANARY
 from steps import install, tree
 
@@ -217,7 +218,7 @@ def test_a_damaged_file_is_named_and_the_same_identity_is_brought_back(prod, ucl
 
 def test_where_the_key_is_lost_the_earlier_generation_comes_back(prod, proof):
     first = prod.current.fingerprint
-    renew(prod, key_length=2048)
+    renew(prod, key_length=QUICK_BITS)
     lose("key.pem", "identity.pem")(prod.current.path)
     finding = named(prod, "identity in use", "lacks identity.pem, key.pem", code=10)
     assert finding.remedy == typed_out("rollback", prod)

@@ -7,6 +7,7 @@ from email.utils import format_datetime
 import pytest
 from examined import mended, named, right_url, typed, well
 from meddler import Reply, answers, changes, refused
+from quick_keys import QUICK_BITS
 from steps import Clock, install, tree
 from tls_servers import Authority, answer, serving
 
@@ -128,7 +129,9 @@ def established_anew(finding, prod, ucl):
     """By the command that is named, its token given otherwise than by hand."""
     assert "--token prompt" in finding.remedy
     remedy = finding.remedy.replace("prompt", "env:T")
-    mended_by = typed(f"{remedy} --key-length 2048", prod, CONNECTOR_URL=ucl.connector_url, T=ucl.one_time_token())
+    mended_by = typed(
+        f"{remedy} --key-length {QUICK_BITS}", prod, CONNECTOR_URL=ucl.connector_url, T=ucl.one_time_token()
+    )
     assert mended_by.returncode == 0, mended_by
     well(prod)
 

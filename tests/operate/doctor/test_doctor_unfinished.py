@@ -6,6 +6,7 @@ import sys
 import pytest
 from examined import bad, mended, named, typed, well
 from meddler import lost_on_the_way_back, signs
+from quick_keys import QUICK_BITS
 from steps import Clock, go, install, pending_of, tree
 
 from ucl_helpers import Establishment, Renewal, renew
@@ -21,9 +22,9 @@ def stopped(connection, between, upto):
     if upto == "sent":
         between.on("sign", lost_on_the_way_back)
         with pytest.raises(Unreachable):
-            renew(connection, key_length=2048)
+            renew(connection, key_length=QUICK_BITS)
     else:
-        go(Renewal.begin(connection, key_length=2048), upto)
+        go(Renewal.begin(connection, key_length=QUICK_BITS), upto)
 
 
 STAGES = {
@@ -51,10 +52,10 @@ def test_a_renewal_is_told_at_each_stage_and_the_next_run_ends_it(secure, betwee
 
 
 def test_an_answer_that_was_cut_off_just_after_the_switch(secure, between, tmp_path, count):
-    go(Renewal.begin(secure, key_length=2048), "verify")
+    go(Renewal.begin(secure, key_length=QUICK_BITS), "verify")
     folder = pending_of(secure).path
     kept = {one.name: one.read_bytes() for one in folder.iterdir()}
-    renew(secure, key_length=2048)
+    renew(secure, key_length=QUICK_BITS)
     folder.mkdir(mode=0o700)
     for name, data in kept.items():
         (folder / name).touch(0o600)
@@ -66,14 +67,14 @@ def test_an_answer_that_was_cut_off_just_after_the_switch(secure, between, tmp_p
 def test_answers_that_failed_their_checks_are_counted(secure, between, count):
     between.on("sign", signs(days=(-3, -2)))
     with pytest.raises(ChecksFailed):
-        renew(secure, key_length=2048)
+        renew(secure, key_length=QUICK_BITS)
     named(secure, "under way", "(1 answers failed", "sends the same CSR again", status="warning")
     count()
 
 
 @pytest.mark.parametrize("text", ["{", "", "[]"])
 def test_a_state_that_cannot_be_read(secure, text, count):
-    go(Renewal.begin(secure, key_length=2048), "request")
+    go(Renewal.begin(secure, key_length=QUICK_BITS), "request")
     (pending_of(secure).path / "state.json").write_text(text)
     mended(named(secure, "under way", "state.json cannot be read", status="warning"), secure)
     assert "1, kept until" in diagnose(secure)["set aside"].found
@@ -99,7 +100,7 @@ def test_a_connection_that_was_never_established(home, ucl, count):
 
 def begun(home, ucl, token, upto):
     new = home.new("prod")
-    go(Establishment.begin(new, token, ca_file=ucl.ca_file, key_length=2048), upto)
+    go(Establishment.begin(new, token, ca_file=ucl.ca_file, key_length=QUICK_BITS), upto)
     return new
 
 
@@ -107,7 +108,7 @@ def begun(home, ucl, token, upto):
 def test_an_establishment_that_can_go_on(home, ucl, token, stage, count):
     upto, text = stage
     new = begun(home, ucl, token, upto)
-    new.write_settings({"key_length": 2048})
+    new.write_settings({"key_length": QUICK_BITS})
     mended(named(new, "under way", text, code=3), new)
     count(mended=1)
 
@@ -115,7 +116,7 @@ def test_an_establishment_that_can_go_on(home, ucl, token, stage, count):
 def test_a_one_time_token_that_was_used(home, ucl, token, between, count):
     new = begun(home, ucl, token, "request")
     (pending_of(new).path / "token").unlink()
-    new.write_settings({"key_length": 2048})
+    new.write_settings({"key_length": QUICK_BITS})
     finding = named(new, "one-time token", "used up", "keeps key and CSR", code=11)
     assert between.connector_url in finding.remedy
     with_ca = finding.remedy.replace("prompt", "env:T") + f" --ca-file {ucl.ca_file}"
@@ -215,7 +216,7 @@ def test_all_connections_are_one_line_each_with_the_worst(secure, ucl, tmp_path,
         *((str(secure.home.path), "all is well"), ("other", "all is well"), ("prod", "all is well")),
     ]
     (other.current.path / "key.pem").unlink()
-    renew(secure, key_length=2048)
+    renew(secure, key_length=QUICK_BITS)
     (secure.current.path / "key.pem").chmod(0o644)
     everything = diagnose_home(secure.home)
     assert [one.exit_code for one in everything.diagnoses] == [0, 10, 9]

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from ipywidgets import HTML, Label, Widget
+from quick_keys import QUICK_BITS
 
 from ucl_helpers.connection.store import Home
 from ucl_helpers.views.explorer import explore
@@ -24,7 +25,7 @@ TOKEN = base64.urlsafe_b64encode(RANDOM.randbytes(64)).decode()
 BEARER = base64.urlsafe_b64encode(RANDOM.randbytes(48)).decode()
 URL = "https://connector.example.com/connector/graphql"
 RAW = json.dumps({"connectorURL": URL, "token": TOKEN})
-KEY = rsa.generate_private_key(65537, 2048)
+KEY = rsa.generate_private_key(65537, QUICK_BITS)
 PKCS8 = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 JWT = ".".join(
     base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (b'{"alg":"RS256"}', b'{"sub":"u"}', b"x" * 32)

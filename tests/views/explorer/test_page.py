@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from ipywidgets import Button, Checkbox, Text, Widget
 from processes import wait_until
+from quick_keys import QUICK_BITS
 
 from ucl_helpers import forget, practice
 from ucl_helpers.connection.store import Home
@@ -33,7 +34,7 @@ def sandbox(tmp_path, monkeypatch):
 def connection(sandbox, tmp_path):
     connection = practice.open_connection(home=tmp_path / "home", practice="try")
     with (connection.path / "settings.toml").open("a") as settings:
-        settings.write("key_length = 2048\n")
+        settings.write(f"key_length = {QUICK_BITS}\n")
     return connection
 
 
@@ -133,7 +134,7 @@ def test_six_buttons_renew_and_each_shows_what_came_of_it(connection):
     asked, made, signed, decoded, verified, activated = page.steps()
     assert "query { result: configuration" in asked
     assert "Sent and received" in asked
-    assert "RSA, 2048 bits" in made
+    assert f"RSA, {QUICK_BITS} bits" in made
     assert "signCertificateSigningRequest" in signed
     assert "↓ signed by" in decoded
     assert "Verified: UCL accepts the new certificate" in verified
@@ -354,7 +355,7 @@ def test_what_cannot_be_imported_is_told_and_nothing_is_kept(connection, files, 
 
 
 def test_another_connection_is_chosen(connection):
-    practice.practise(connection.home, "other", 2048)
+    practice.practise(connection.home, "other", QUICK_BITS)
     page = Page(connection)
     page.press(STEPS[0].label)
     page.explorer._chooser._names.value = "other"
@@ -365,7 +366,7 @@ def test_another_connection_is_chosen(connection):
 
 
 def test_what_is_done_is_done_with_the_connection_that_was_chosen_when_it_was_pressed(connection):
-    practice.practise(connection.home, "other", 2048)
+    practice.practise(connection.home, "other", QUICK_BITS)
     page, names = Page(connection), lambda: page.explorer._chooser._names
     before, other = mark(connection), mark(connection.home.connection("other"))
     page.press(ALL, settled=False)
@@ -379,7 +380,7 @@ def test_what_is_done_is_done_with_the_connection_that_was_chosen_when_it_was_pr
 def test_a_new_connection_elsewhere_changes_neither_the_choice_nor_what_is_under_way(connection):
     page = Page(connection)
     page.press(STEPS[0].label).press(STEPS[1].label)
-    practice.practise(connection.home, "another", 2048)
+    practice.practise(connection.home, "another", QUICK_BITS)
     page.press("Look again")
     assert page.explorer.status().name == page.explorer._chooser._names.value == "try"
     assert page.steps()[1] != ""
@@ -389,7 +390,7 @@ def test_a_new_connection_elsewhere_changes_neither_the_choice_nor_what_is_under
 
 
 def test_the_key_length_of_one_connection_is_not_that_of_the_next(connection):
-    practice.practise(connection.home, "other", 2048)
+    practice.practise(connection.home, "other", QUICK_BITS)
     page = Page(connection)
     page.panels["Renew"]._size.value = 3072
     page.explorer._chooser._names.value = "other"
@@ -455,7 +456,7 @@ def test_what_another_page_has_finished_leaves_no_steps_standing(connection):
 
 
 def test_the_choice_keeps_the_focus_while_another_connection_is_looked_at(connection, sandbox):
-    practice.practise(connection.home, "other", 2048)
+    practice.practise(connection.home, "other", QUICK_BITS)
     page = Page(connection)
     names, off = page.explorer._chooser._names, []
     names.observe(lambda change: off.append(change["new"]), "disabled")
