@@ -1,12 +1,11 @@
 """Fixtures for the tests of procedures; a plugin: ``pytest_plugins = ["procedure_fixtures"]``."""
 
 from functools import partial
-from itertools import cycle
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from meddler import Meddler
-from quick_keys import QUICK_BITS
+from quick_keys import QUICK_BITS, RestingKeys
 from steps import Clock, install
 
 from ucl_helpers.connection.store import Home
@@ -20,8 +19,8 @@ from ucl_sandbox import Sandbox
 
 @pytest.fixture(scope="session")
 def keys():
-    """Keys that were made once; one after another is handed out."""
-    return cycle([make_key(QUICK_BITS) for _ in range(4)])
+    """One key after another; no two tests in a row get the same."""
+    return RestingKeys()
 
 
 @pytest.fixture(scope="module")

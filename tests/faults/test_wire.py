@@ -28,6 +28,7 @@ from faulty import (
     open_to_others,
     wrongs,
 )
+from quick_keys import RestingKeys
 from steps import install, pending_of, tree
 
 from ucl_helpers import renew
@@ -216,6 +217,17 @@ def test_no_fault_is_left_out(table):
     committed, _ = table
     assert {case.kind for case in CASES} == set(CATALOGUE)
     assert list(committed) == [f"| `{case.kind}`{case.name.removeprefix(case.kind)}" for case in CASES]
+
+
+def test_no_two_certificates_of_a_second_are_for_the_same_key():
+    """They would be equal, and ``issued`` would miss the later one."""
+    now = [0.0]
+    keys = RestingKeys(lambda: now[0])
+    first = [next(keys) for _ in range(3)]
+    now[0] = 2.0
+    later = [next(keys) for _ in range(3)]
+    assert later[:2] == first[:2]
+    assert later[2] not in first  # its successor has only just been handed out
 
 
 def break_key(connection):
