@@ -25,7 +25,9 @@ def test_an_empty_file_means_the_defaults():
 
 def test_everything_may_be_chosen():
     text = '# mine\nkey_length = 2048\nrenew_before = "1d12h"\n\n"keep" = 2\nsandbox = \'/ready.json\'\n'
-    assert parse_settings(text) == Settings(2048, timedelta(hours=36), 2, "/ready.json")
+    assert parse_settings(text) == Settings(
+        key_length=2048, renew_before=timedelta(hours=36), keep=2, sandbox="/ready.json"
+    )
 
 
 def test_the_example_in_the_docstring_can_be_read():

@@ -71,7 +71,7 @@ class Notices:
     after_failures: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The choices of a user for a connection.
 
