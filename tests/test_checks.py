@@ -42,7 +42,6 @@ KEY_USAGE, EXTENDED = bytes.fromhex("0603551d0f"), bytes.fromhex("0603551d25")
 def test_what_was_asked_for_passes():
     """client ← intermediate ← root"""
     assert wrong() == {}
-    assert len(checks()) == 17
 
 
 def test_a_single_root_passes():
@@ -286,7 +285,7 @@ def test_all_failures_are_told_at_once():
         require(checks(leaf), what="The signed certificate")
     assert caught.value.data["failed"] == names
     assert all(f"{name}: expected " in str(caught.value) for name in names)
-    assert "fails 6 of 17 checks" in str(caught.value)
+    assert "fails 6 checks: key: " in str(caught.value)
 
 
 def test_warnings_do_not_fail():

@@ -8,6 +8,28 @@ Time: valid-now is judged by the server's clock (the ``Date`` of its answer) wit
 our own clock disagrees, that is a warning.
 
 What came over the wire may be malformed in any way: what cannot be read fails its check, and the others are still made.
+
+The checks, and what it means if one fails. ``docs/reference/checks.md`` is written from this list and from the
+checks themselves:
+
+- ``key``: UCL signed another public key than the one in the request. The certificate is useless with your key.
+- ``subject``: UCL signed another name than the one in the request.
+- ``leaf first``: the fields ``clientCertificate`` and ``certificateChain`` of the answer do not begin with the same
+  certificate.
+- ``caCertificate``: the field ``caCertificate`` of the answer does not hold the rest of the chain.
+- ``signed by …``: a certificate of the chain is not signed by the next one, or the next one is not a CA. The chain is
+  in the wrong order, lacks a certificate or has an unrelated one. There is one such check for each link.
+- ``issuer``: the certificate is signed by itself, not by a CA.
+- ``chain is complete``: the chain does not end at a self-signed CA. Some servers need the root to verify a client.
+- ``valid now``: the certificate has expired, or it is not valid yet.
+- ``our clock``: the clock of this machine differs from the server's clock.
+- ``not due again``: the certificate is due for renewal already. The next run after ``min_interval`` renews it.
+- ``CA's time``: a CA of the chain is not valid now, or it expires before the certificate does.
+- ``extended key usage``: the certificate is not for clients, so a TLS server refuses it.
+- ``key usage``: the certificate does not allow signatures, which a TLS client needs.
+- ``signature hash``: a certificate of the chain is signed with a hash that can be forged.
+- ``not the old certificate``: UCL returned the certificate that is in use, or signed the same key again.
+- ``client CA``: another CA than before signed the certificate. Servers that know only the previous CA refuse it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -100,7 +122,7 @@ def require(checks: Sequence[Check], *, what: str) -> None:
     if failed:
         lines = "; ".join(f"{one.name}: expected {one.expected}, found {one.found}" for one in failed)
         raise ChecksFailed(
-            f"{what} fails {len(failed)} of {len(checks)} checks: {lines}.",
+            f"{what} fails {len(failed)} check{'s' * (len(failed) > 1)}: {lines}.",
             remedy="The identity in use is untouched. If this stays, report it to UCL.",
             failed=[check.name for check in failed],
         )
