@@ -3,17 +3,17 @@
 ``UCL_WRITE_TABLE=1 pytest tests/project/test_checks_page.py`` writes the table.
 """
 
-import os
 import re
 from pathlib import Path
 
 import pytest
 from certificates import checks
+from written_tables import keep
 
 import ucl_helpers.checks
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "checks.md"
-HEAD = "| check | expected | if not | what a failure means |\n|---|---|---|---|\n"
+HEAD = "| check | expected |"
 
 
 def meanings(text):
@@ -37,12 +37,12 @@ def made():
     return found
 
 
-def lines(text):
-    means = meanings(text)
-    return "".join(
-        f"| {name} | {expected} | {otherwise} | {means[name][0].upper()}{means[name][1:]} |\n"
+def rows():
+    means = meanings(ucl_helpers.checks.__doc__)
+    return [
+        (name, expected, otherwise, means[name][0].upper() + means[name][1:])
         for name, (expected, otherwise) in made().items()
-    )
+    ]
 
 
 def unexplained(text):
@@ -69,9 +69,4 @@ def test_a_check_without_a_meaning_is_found():
 
 
 def test_the_page_has_a_line_for_every_check():
-    text, wanted = PAGE.read_text("utf-8"), lines(ucl_helpers.checks.__doc__)
-    table = re.search(rf"{re.escape(HEAD)}((?:\|[^\n]*\n)*)", text)
-    if os.environ.get("UCL_WRITE_TABLE"):
-        PAGE.write_text(text[: table.start(1)] + wanted + text[table.end(1) :], "utf-8")
-    else:
-        assert table[1] == wanted, f"{PAGE} says otherwise: see the top of this file for how to write it again"
+    keep(PAGE, HEAD, rows())

@@ -3,12 +3,11 @@
 ``UCL_WRITE_TABLE=1 pytest tests/project/test_due_page.py`` writes them again.
 """
 
-import os
-import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from written_tables import keep, table_in
 
 from ucl_helpers import policy
 from ucl_helpers.models import Validity
@@ -102,20 +101,9 @@ TABLES = {
 }
 
 
-def table_in(text, head):
-    """Where the lines below a table's head stand."""
-    return re.search(rf"^{re.escape(head)}[^\n]*\n\|[-|]+\n((?:\|[^\n]*\n)*)", text, re.MULTILINE)
-
-
 @pytest.mark.parametrize("head", TABLES)
 def test_each_line_is_what_the_rules_say(head):
-    lines = "".join(f"| {' | '.join(row)} |\n" for row in TABLES[head]())
-    text = PAGE.read_text("utf-8")
-    found = table_in(text, head)
-    if os.environ.get("UCL_WRITE_TABLE"):
-        PAGE.write_text(text[: found.start(1)] + lines + text[found.end(1) :], "utf-8")
-    else:
-        assert found[1] == lines, "see the top of this file for how to write it again"
+    keep(PAGE, head, TABLES[head]())
 
 
 def test_another_rule_would_be_found(monkeypatch):

@@ -1,8 +1,9 @@
 """Make the files of a generation of an identity. Pure; the store writes and reads them.
 
 To add an export format, add an entry to :data:`EXPORTS` and the function that makes its file. Its setting, the checks
-of ``ucl export`` and the doctor, ``ucl path`` and the template of ``ucl settings`` follow from the entry. By hand, add
-a row to ``docs/reference/settings.md`` and ``generation.md``; tests name the pages that lack one.
+of ``ucl export`` and the doctor, ``ucl path`` and the template of ``ucl settings`` follow from the entry.
+``UCL_WRITE_TABLE=1 pytest tests/connection/test_settings_table.py`` writes its rows in ``docs/reference/settings.md``
+and ``generation.md``.
 """
 
 import json
