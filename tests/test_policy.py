@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.models import Validity
-from ucl_helpers.policy import INTERVAL_SHARE, JITTER, MIN_INTERVAL, due, parse_duration, state
+from ucl_helpers.policy import INTERVAL_SHARE, JITTER, MIN_INTERVAL, SHARE, due, parse_duration, state
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -62,7 +62,7 @@ def test_a_connection_has_the_same_jitter_every_time():
 
 def test_a_fleet_is_spread_over_all_of_it():
     lifetime = 90 * DAY
-    latest = START + lifetime * (2 / 3)
+    latest = START + lifetime * SHARE[0]
     early = [latest - due(lasting(lifetime), seed=f"tenant-{number}", now=START).at for number in range(1000)]
     tenths = [int(one / (lifetime * JITTER) * 10) for one in early]
     assert set(tenths) == set(range(10))

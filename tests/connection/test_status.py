@@ -7,7 +7,7 @@ from meddler import lost_on_the_way_back
 from quick_keys import QUICK_BITS
 from steps import Clock, go, install, judged, pending_of, tree
 
-from ucl_helpers import Establishment, Renewal, renew, status_of
+from ucl_helpers import Establishment, Renewal, policy, renew, status_of
 from ucl_helpers.errors import Unreachable
 
 pytest_plugins = ["procedure_fixtures"]
@@ -135,4 +135,4 @@ def test_the_due_date_is_that_of_the_settings(home, ucl, clock, between, tmp_pat
     status = status_of(connection)
     by_setting = status.validity.not_after - status.due.at
     assert (by_setting.days, status.due.reason) == (30, "renew_before = 30 d")
-    assert by_rule.startswith("two thirds of 90 d")
+    assert by_rule.startswith(f"{policy.SHARE[1]} of 90 d")

@@ -125,7 +125,7 @@ def missing():
 
 
 def test_the_sentences_have_the_numbers_of_the_rule():
-    assert missing() == []
+    assert not missing(), "\n".join(["", *missing()])
 
 
 @pytest.mark.parametrize(
@@ -196,4 +196,4 @@ def test_the_notebooks_were_run_by_this_rule():
         for rule in re.findall(r"([a-z ]+) of 90 d, less", path.read_text("utf-8"))
         if not rule.endswith(policy.SHARE[1])
     }
-    assert stale == set(), "run make notebooks"
+    assert not stale, "\n".join(["run make notebooks:", *sorted(stale)])

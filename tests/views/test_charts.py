@@ -11,7 +11,7 @@ from html import unescape
 import matplotlib as mpl
 import pytest
 
-from ucl_helpers import views
+from ucl_helpers import policy, views
 from ucl_helpers.connection.status import Status
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
@@ -43,7 +43,7 @@ def test_each_connection_is_a_row_with_what_is_wrong():
     assert overview.caption() == "Connections: 1 valid, 1 due, 1 expired, 1 not established, 1 damaged"
     one, late, old, new, damaged = overview.rows()
     assert one[:3] == ("one", "valid", "2026-05-20T12:00:00Z (80 d left)")
-    assert "two thirds of 90 d" in one[3]
+    assert f"{policy.SHARE[1]} of 90 d" in one[3]
     assert late[1:3] == ("due", "2026-03-21T12:00:00Z (20 d left)")
     assert old[3:] == ("", "ucl establish old (with a one-time token)")
     assert new[1:] == ("not established", "", "", "")
