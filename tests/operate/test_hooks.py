@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from held_locks import holding, let_go
 from processes import wait_until
 from steps import events
 from stored import identity_pem, install
+from written_tables import table_in
 
 from ucl_helpers.connection.status import status_of
 from ucl_helpers.connection.store import Home
@@ -232,6 +234,13 @@ def test_paths_and_fingerprints_are_those_of_the_generation(connection):
         "UCL_PREVIOUS_FINGERPRINT": first,
         "UCL_NOT_AFTER": moment(new.validity.not_after),
     }
+
+
+def test_the_page_of_hooks_has_every_variable(connection):
+    page = Path(__file__).parents[2] / "docs" / "reference" / "hooks.md"
+    cells = [row.split(" | ")[0] for row in table_in(page.read_text("utf-8"), "| variable |")[1].splitlines()]
+    given = {name for name in variables(looked(connection)["environ"]) if name.startswith("UCL_")}
+    assert set(re.findall(r"`(\w+)`", " ".join(cells))) == given
 
 
 @pytest.mark.parametrize(
