@@ -71,7 +71,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"ucl_helpers\.(formats\.blocks|tables\.Tabular|models\.CallRecord|keys\.Credentials)"),
     (r"py:.*", r"ucl_helpers\.procedures\.(acceptance\.explain_refusal|revocation\.(doubtful|unproven)_identities)"),
     (r"py:.*", r"Procedure"),
-    (r"py:.*", r"ucl_helpers\.views\.(markup\.Html|explorer\.page\.Explorer)"),
+    (r"py:.*", r"ucl_helpers\.views\.(markup\.Html|explorer\.page\.Explorer|step_card\.Panel)"),
     # have a page of their own: docs/reference/settings.md, due.md
     (r"py:.*", r"ucl_helpers\.connection\.(attempts\.Attempts|settings\.Settings)"),
 ]
