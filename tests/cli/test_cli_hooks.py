@@ -103,7 +103,7 @@ def test_a_notebook_tells_of_its_hooks_in_its_outcome(shell, tmp_path):
     said = shell.ucl("run", "02_maintain_connection", "-o", output, *small, "--json")
     assert (said.code, said.json["outcome"], said.json["error"]) == (13, "renewed", "HookFailed")
     cells = json.loads(output.read_text())["cells"]
-    last = cells[-1]["outputs"][-1]["data"]
+    last = [cell for cell in cells if cell["cell_type"] == "code"][-1]["outputs"][-1]["data"]
     assert (last[OUTCOME_MIME]["exitCode"], last[OUTCOME_MIME]["fingerprint"]) == (13, shell.fingerprint("prod"))
     tables = [out["data"]["text/plain"] for cell in cells for out in cell.get("outputs", []) if "data" in out]
     shown = "\n".join("".join(table) for table in tables)

@@ -26,6 +26,7 @@ def fuzz(tasks):
     """Fuzz each target in a process of its own, one after the other; what is instrumented is imported once."""
     import atheris
 
+    sys.path.append(str(HERE.parent))  # quick_keys.py
     with atheris.instrument_imports(include=INSTRUMENTED):
         import fuzz_targets
     for target, log, arguments in tasks:

@@ -173,6 +173,7 @@ def test_nothing_is_shown_by_other_ways_than_these():
     assert {one for one in own_representations(modules()) if one.__module__.startswith("ucl_helpers")} == {
         Tabular,
         Outcome,
+        ValidIdentities,  # the text of its table
         Picture,  # names of connections, dates and numbers only
         StepCard,  # the cards of its parts
         Wait,

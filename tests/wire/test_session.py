@@ -297,7 +297,7 @@ def test_once_the_old_one_has_expired_damage_is_raised(connection, ucl, tmp_path
         monkeypatch.setattr("ucl_helpers.wire.session.utc_now", lambda: end - HOUR)
         assert at_ucl(connection)(session).status_code == 200
         monkeypatch.setattr("ucl_helpers.wire.session.utc_now", lambda: end)
-        with pytest.raises(StorageFailed, match="Key and certificate in"):
+        with pytest.raises(StorageFailed, match="Could not read key and certificate in"):
             at_ucl(connection)(session)
 
 
@@ -401,7 +401,8 @@ def test_what_the_page_tells_to_write_works(connection, monkeypatch):
     url = "https://orders.example/api/v1/orders"
     assert url in page
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    program.write_text("".join(blocks).replace(url, connection.url))
+    session, *_others, files = blocks  # tests/wire/test_following.py runs the others
+    program.write_text((session + files).replace(url, connection.url))
     made = runpy.run_path(str(program))
     assert made["answer"].status_code == 422  # let in; but a GET without a query
     assert made["generation"] == connection.current
