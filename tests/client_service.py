@@ -1,4 +1,4 @@
-"""A service of the user's own that asks for a client certificate, a connection, and pytest fixtures for both."""
+"""A service of the user's own that asks for a client certificate."""
 
 import hashlib
 import ssl
@@ -6,11 +6,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import pytest
-from steps import install
-from tls_servers import Authority, accepting, answer
-
-from ucl_helpers.connection.store import Home
+from tls_servers import accepting, answer
 
 PATIENCE = 120
 
@@ -57,28 +53,3 @@ def service(identity, client_ca):
         here = Service(f"https://localhost:{server.port}")
         here.halves = threading.Event()
         yield here
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("ca"), "the service's CA")
-
-
-@pytest.fixture(scope="module")
-def identity(authority):
-    return authority.issue("service")
-
-
-@pytest.fixture
-def connection(ucl, clock, tmp_path):
-    clock.set(minutes=-10)
-    made = install(Home(tmp_path / "home"), ucl, tmp_path)
-    clock.set()
-    return made
-
-
-@pytest.fixture
-def mine(connection, identity):
-    """A service for whom the sandbox has certified."""
-    with service(identity, connection.current.path / "client-ca.pem") as running:
-        yield running

@@ -18,7 +18,7 @@ from steps import install
 
 from ucl_helpers.errors import StorageFailed, UnknownConnection
 
-pytest_plugins = ["procedure_fixtures", "client_service"]
+pytest_plugins = ["procedure_fixtures", "client_fixtures"]
 HOW_TO = Path(__file__).parents[2] / "docs/how-to/use-from-python.md"
 
 

@@ -28,7 +28,7 @@ from ucl_helpers.wire import client
 from ucl_helpers.wire import session as session_module
 from ucl_helpers.wire.adapter import Adapter
 
-pytest_plugins = ["procedure_fixtures", "client_service"]
+pytest_plugins = ["procedure_fixtures", "client_fixtures"]
 RENEWALS, THREADS = 10, 3
 
 
