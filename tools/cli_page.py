@@ -13,8 +13,8 @@ import click
 
 INTRODUCTION = """# The command `ucl`
 
-What `ucl` and each of its commands say when they are given `--help`, on one page. A test compares the two.
-What each exit code stands for, and what to do then: [errors](errors.md).
+This page has the `--help` text of `ucl` and of each of its commands. A test compares the two.
+[Errors](errors.md) explains each exit code, and what you can do.
 """
 _OPTION = re.compile(r"(?<![\w`-])--[a-z][a-z-]*")
 _MARKUP = re.compile(r"([\\*_<>|#\[\]])")

@@ -1,13 +1,14 @@
-"""Is this the certificate that was asked for? Pure; every check is made, then all failures are raised at once.
+"""Check that a certificate is the one that was requested. Pure. All checks run, then one error names all failures.
 
-The path checked is the one the Connector gives: ``certificateChain``, leaf first, each link signed by the next
-(RFC 5280, section 6.1, signatures and names only). *Not* checked: revocation (UCL publishes none), name constraints,
-policies, path lengths, and whether UCL will accept the certificate: the verification call shows that.
+The path is ``certificateChain`` as the Connector sends it, leaf first. Each certificate must be signed by the next one
+(RFC 5280, section 6.1, signatures and names only). *Not* checked: revocation (UCL publishes no list), name constraints,
+policies, path lengths, and whether UCL will accept the certificate. The verification call shows the latter.
 
-Time: valid-now is judged by the server's clock (the ``Date`` of its answer) with five minutes of tolerance. When only
-our own clock disagrees, that is a warning.
+The server's clock (the ``Date`` of its answer) decides whether a certificate is valid now, with five minutes of
+tolerance. If only our own clock disagrees, that is a warning.
 
-What came over the wire may be malformed in any way: what cannot be read fails its check, and the others are still made.
+A certificate from the network may be malformed in any way. A part that cannot be read fails its check, and the other
+checks still run.
 
 The checks, and what it means if one fails. ``docs/reference/checks.md`` is written from this list and from the
 checks themselves:
@@ -55,16 +56,16 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 @dataclass(frozen=True)
 class Expected:
-    """What a new certificate is held against.
+    """The expected values that a new certificate is checked against.
 
     Attributes:
-        public_key: of the key it was asked for with.
-        subject: as asked for, or None (an import has none).
-        server_now: the ``Date`` of the authenticated answer, UTC, or None when it bore none.
+        public_key: the public half of the requested key.
+        subject: the requested subject, or None (an import has none).
+        server_now: the ``Date`` of the authenticated answer, UTC, or None if the answer had none.
         local_now: our own clock, UTC.
-        due: says whether the new certificate is due for renewal at ``server_now``; None to leave this check out.
+        due: returns whether the new certificate is due for renewal at ``server_now``; None to leave this check out.
         previous: the certificate in use, or None.
-        previous_ca: the client CA of the certificate in use; empty when there is none.
+        previous_ca: the client CA of the certificate in use; empty if there is none.
     """
 
     public_key: rsa.RSAPublicKey
@@ -83,13 +84,13 @@ def check_identity(
     client: Sequence[x509.Certificate] | None = None,
     ca: Sequence[x509.Certificate] | None = None,
 ) -> tuple[Check, ...]:
-    """Look at everything.
+    """Run all checks and return their results. A failed check raises nothing; see :func:`require`.
 
     Args:
         chain: ``certificateChain``, decoded.
-        expected: what was asked for.
-        client: ``clientCertificate``, decoded; None when there is no such answer (an import).
-        ca: ``caCertificate``, decoded; None likewise.
+        expected: the requested key and subject, and the values to compare with.
+        client: ``clientCertificate``, decoded; None if UCL sent no such answer (an import).
+        ca: ``caCertificate``, decoded; None if UCL sent no such answer (an import).
     """
     leaf, key = chain[0], _key_text(chain[0])
     is_ours = public_key_of(leaf) == expected.public_key
@@ -113,10 +114,10 @@ def check_identity(
 
 
 def require(checks: Sequence[Check], *, what: str) -> None:
-    """Raise once for everything that failed.
+    """Raise one error for all failed checks.
 
     Raises:
-        ChecksFailed: names every failed check with what was expected and found.
+        ChecksFailed: names each failed check with the expected and the found value.
     """
     failed = [check for check in checks if check.status == "failed"]
     if failed:
@@ -133,7 +134,7 @@ def _check(name: str, passed: bool, expected: str, found: str, *, otherwise: Sta
 
 
 def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
-    """An extension, or None when there is none or the extensions cannot be read."""
+    """Return an extension, or None if it is missing or the extensions cannot be read."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):

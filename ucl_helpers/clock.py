@@ -1,15 +1,15 @@
-"""The clock, as an argument: whoever needs the time takes a ``Clock``, so that tests bring their own."""
+"""Make the clock an argument. Functions that need the time take a ``Clock``, so that tests can pass their own."""
 
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
 Clock = Callable[[], datetime]
-MOST_SECONDS = 1e10  # three centuries: clocks that differ by more tell each other nothing
+MOST_SECONDS = 1e10  # three centuries: a clock that differs by more has no usable time
 
 
 def moment_from(text: object) -> datetime | None:
-    """A moment (UTC) from ISO 8601 as a file holds it; None: it holds something else, or names no zone."""
+    """Parse ISO 8601 from a file and return the moment (UTC), or None for other values and moments without a zone."""
     with suppress(ValueError, OverflowError):
         when = datetime.fromisoformat(text) if isinstance(text, str) else None
         return when.astimezone(UTC) if when and when.tzinfo else None
@@ -17,5 +17,5 @@ def moment_from(text: object) -> datetime | None:
 
 
 def utc_now() -> datetime:
-    """The system's clock, aware, UTC."""
+    """Return the time of the system's clock, aware, UTC."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""No core dumps: what is in memory, a private key among it, is not written to a disk when a process dies."""
+"""Prevent core dumps, which would write private keys from memory to disk when a process dies."""
 
 import resource
 import sys
@@ -7,10 +7,11 @@ _PR_SET_DUMPABLE = 4
 
 
 def no_dumps_at_all() -> None:
-    """Let this process leave no core file; on Linux, also none by a handler, and let no other process read its memory.
+    """Keep this process from writing core files.
 
-    It is for processes that this toolkit starts: it also keeps debuggers of the same user out (prctl(2),
-    ``PR_SET_DUMPABLE``). The programs that the process starts inherit the limit for core files, not the rest.
+    On Linux, core handlers get no dump either, and other processes cannot read the memory of this one (prctl(2),
+    ``PR_SET_DUMPABLE``). Debuggers of the same user are shut out too, so this is only for processes that this toolkit
+    starts. Their own child processes inherit the limit for core files, and nothing else.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

@@ -1,7 +1,7 @@
-"""Subject, CSR, and the chain that comes back as base64 of PEM. Pure: bytes and objects in, bytes and objects out.
+"""Read and write subjects, CSRs and chains of certificates. Pure: bytes and objects in, bytes and objects out.
 
-Follows RFC 2986 (CSR), RFC 4514 (subjects as text), RFC 7468 (PEM), RFC 4648 (base64). Nothing here decides whether a
-certificate may be used: that is :mod:`ucl_helpers.checks`.
+Follows RFC 2986 (CSR), RFC 4514 (subjects as text), RFC 7468 (PEM), RFC 4648 (base64). *Not* checked: whether a
+certificate may be used. :mod:`ucl_helpers.checks` decides that.
 """
 
 import base64
@@ -21,13 +21,14 @@ MAX_CERTIFICATES = 10
 
 
 def parse_subject(text: str) -> x509.Name:
-    """A subject in comma form (RFC 4514, escapes and repeated fields included), kept in the order it is written.
+    """Parse a subject in comma form (RFC 4514, with escapes and repeated fields), and keep the order of its fields.
 
-    RFC 4514 writes the most specific field first and reverses it in the encoding; UCL does not, so this undoes that.
-    Keys are upper case (or OIDs), and no blanks stand around commas, as UCL writes it.
+    In RFC 4514, the text has the fields in the reverse order of the encoding. In UCL's texts, both have the same order,
+    so this function reverses the parsed fields. Keys are upper case (or OIDs), and there are no blanks around commas,
+    as in UCL's texts.
 
     Raises:
-        BadAnswer: the text is not a subject, or a value is not one that its field may have.
+        BadAnswer: the text is not a subject, or a value is not allowed in its field.
     """
     try:
         name = x509.Name.from_rfc4514_string(text, {"E": x509.NameOID.EMAIL_ADDRESS})
@@ -48,52 +49,53 @@ _ALPHABETS = {
     **dict.fromkeys((x509.NameOID.DOMAIN_COMPONENT, x509.NameOID.EMAIL_ADDRESS), _ASCII),
     **dict.fromkeys((x509.NameOID.COUNTRY_NAME, x509.NameOID.JURISDICTION_COUNTRY_NAME), _PRINTABLE),
     **dict.fromkeys((x509.NameOID.SERIAL_NUMBER, x509.NameOID.DN_QUALIFIER), _PRINTABLE),
-}  # what `cryptography` writes as IA5String and PrintableString
+}  # the types that `cryptography` writes as IA5String and PrintableString
 _FORM = "it is not of the form KEY=value,KEY=value"
 
 
 def subject_text(name: x509.Name) -> str:
-    """A subject in comma form, in the order it is encoded."""
+    """Return a subject in comma form, in the order of its encoding."""
     return x509.Name(list(reversed(list(name.rdns)))).rfc4514_string()
 
 
 def subject_fields(name: x509.Name) -> Counter[tuple[str, str]]:
-    """A subject as a multiset of (OID, value): the order of fields does not matter to UCL."""
+    """Return the fields of a subject as a multiset of (OID, value), because UCL ignores their order."""
     return Counter((field.oid.dotted_string, str(field.value)) for field in name)
 
 
 def same_subject(one: x509.Name, other: x509.Name) -> bool:
-    """True when both have the same fields with the same values, in any order."""
+    """Return whether both subjects have the same fields with the same values, in any order."""
     return subject_fields(one) == subject_fields(other)
 
 
 def common_name(name: x509.Name) -> str:
-    """The last CN, which is the one UCL reads, or an empty text."""
+    """Return the last CN, which is the one that UCL reads, or an empty text."""
     names = name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return str(names[-1].value) if names else ""
 
 
 def make_csr(key: rsa.RSAPrivateKey, subject: x509.Name) -> bytes:
-    """A CSR as PEM, signed with SHA-256, without extensions (UCL drops them)."""
+    """Make a CSR (PEM), signed with SHA-256, without extensions (UCL drops them)."""
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return request.public_bytes(Encoding.PEM)
 
 
 def encode(pem: bytes) -> str:
-    """Base64 on one line, as UCL wants the CSR; ``openssl base64`` would wrap it."""
+    """Encode a CSR as base64 on one line, as UCL requires. ``openssl base64`` would wrap it."""
     return base64.b64encode(pem).decode("ascii")
 
 
 def decode_certificates(text: str, *, name: str) -> tuple[x509.Certificate, ...]:
-    """Base64 of PEM → certificates in their order.
+    """Decode base64 of PEM to certificates, in their order.
 
     Raises:
-        BadAnswer: not base64, no certificate in it, more than ten, or one that cannot be read; names the field.
+        BadAnswer: the text is not base64, or holds no certificate, more than ten, or one that cannot be read. The error
+            names the field.
     """
     try:
         pem = base64.b64decode(text, validate=True)
     except ValueError:
-        raise BadAnswer(f"{name} is not base64.", remedy="Run it again; if it stays, report it to UCL.") from None
+        raise BadAnswer(f"{name} is not base64.", remedy="Run it again. If it fails again, report it to UCL.") from None
     certificates = read_certificates(pem, name=name)
     if len(certificates) > MAX_CERTIFICATES:
         raise BadAnswer(f"{name} holds {len(certificates)} certificates, more than {MAX_CERTIFICATES}.")
@@ -101,10 +103,10 @@ def decode_certificates(text: str, *, name: str) -> tuple[x509.Certificate, ...]
 
 
 def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
-    """PEM → certificates in their order; text around them is skipped, DER is taken as well.
+    """Read certificates from PEM, in their order, or one from DER. Text around PEM is skipped.
 
     Raises:
-        BadAnswer: no certificate in it, or one that cannot be read; names where.
+        BadAnswer: there is no certificate, or one that cannot be read. The error repeats ``name``.
     """
     if b"-----BEGIN CERTIFICATE-----" not in pem and pem[:1] != b"\x30":
         raise BadAnswer(f"{name} holds no certificate.", remedy="It must be PEM, one certificate after another.")
@@ -118,14 +120,14 @@ def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
 def _parsed(pem: bytes) -> tuple[x509.Certificate, ...]:
     is_pem = b"-----BEGIN CERTIFICATE-----" in pem
     found = x509.load_pem_x509_certificates(pem) if is_pem else [x509.load_der_x509_certificate(pem)]
-    for one in found:  # names are parsed late: better here than in the midst of something
+    for one in found:  # names are parsed on first use: a name that cannot be read must fail here and not later
         one.subject.public_bytes()
         one.issuer.public_bytes()
     return tuple(found)
 
 
 def public_key_of(signed: x509.Certificate | x509.CertificateSigningRequest) -> object:
-    """The public key, or None when it is of a kind that cannot be read."""
+    """Return the public key, or None if a key of this kind cannot be read."""
     try:
         return signed.public_key()
     except (ValueError, *UNUSABLE):
@@ -133,5 +135,5 @@ def public_key_of(signed: x509.Certificate | x509.CertificateSigningRequest) -> 
 
 
 def dump_certificates(*certificates: x509.Certificate) -> bytes:
-    """Certificates as PEM, one after another."""
+    """Return certificates as PEM, one after another."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)

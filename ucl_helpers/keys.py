@@ -1,7 +1,8 @@
-"""RSA keys: make, load, dump, and the passphrases that protect them. Pure: bytes and objects in, bytes and objects out.
+"""Make, load, dump and encrypt RSA keys. Pure: bytes and objects in, bytes and objects out.
 
-Follows RFC 5958 (PKCS #8), RFC 7292 (PKCS #12) and RFC 8017 (RSA). Here are the keys that this toolkit made itself or
-that a caller has at hand; :mod:`ucl_helpers.formats` reads keys from a user's files, in any form.
+Follows RFC 5958 (PKCS #8), RFC 7292 (PKCS #12) and RFC 8017 (RSA). This module reads keys that this toolkit wrote, or
+that a caller passes as plain PEM, DER or PKCS #12. :mod:`ucl_helpers.formats` reads keys in any form from a user's
+files.
 """
 
 import math
@@ -30,17 +31,17 @@ if TYPE_CHECKING:
 
 MIN_BITS, MAX_BITS, DEFAULT_BITS = 2048, 8192, 4096
 Passphrase = Callable[[], bytes | None]
-"""Returns the passphrase of an encrypted key; called only when it is needed."""
+"""A function that returns the passphrase of an encrypted key. It is called only when the passphrase is needed."""
 UNUSABLE = (UnsupportedAlgorithm, InternalError)
-"""What `cryptography` raises for keys and certificates of a kind that it, or OpenSSL, cannot use."""
+"""The exceptions of `cryptography` for a kind of key or certificate that it, or OpenSSL, cannot use."""
 _CONNECTION = re.compile(r"(?:.*/)?connections/([^/]+)/")  # whose key a file holds
 
 
 def key_length(bits: object) -> int:
-    """Check a wanted RSA key length, in bits.
+    """Check a requested RSA key length in bits, and return it.
 
     Raises:
-        UsageError: not a whole number from 2048 to 8192.
+        UsageError: it is not a multiple of 8 from 2048 to 8192.
     """
     if not isinstance(bits, int) or isinstance(bits, bool) or not MIN_BITS <= bits <= MAX_BITS or bits % 8:
         raise UsageError(
@@ -51,7 +52,7 @@ def key_length(bits: object) -> int:
 
 
 def make_key(bits: int = DEFAULT_BITS) -> rsa.RSAPrivateKey:
-    """A new RSA key of ``bits`` bits, public exponent 65537. Takes from 0.1 s to several seconds.
+    """Make an RSA key of ``bits`` bits with the public exponent 65537. This takes from 0.1 s to several seconds.
 
     Raises:
         UsageError: see :func:`key_length`.
@@ -60,7 +61,7 @@ def make_key(bits: int = DEFAULT_BITS) -> rsa.RSAPrivateKey:
 
 
 def dump_key(key: rsa.RSAPrivateKey, passphrase: bytes | None = None) -> bytes:
-    """The key as PKCS #8 PEM, encrypted if a passphrase is given."""
+    """Return the key as PKCS #8 PEM, encrypted if there is a passphrase."""
     protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection)
 
@@ -68,17 +69,18 @@ def dump_key(key: rsa.RSAPrivateKey, passphrase: bytes | None = None) -> bytes:
 def load_key(
     data: bytes, passphrase: bytes | None = None, *, where: str = "the key", ours: bool = False
 ) -> rsa.RSAPrivateKey:
-    """A private RSA key from PEM (PKCS #1 or #8, encrypted or not) or DER.
+    """Load a private RSA key from PEM (PKCS #1 or #8, encrypted or not) or DER.
 
     Args:
         data: PEM or DER.
-        passphrase: if it is encrypted.
-        where: what an error names.
-        ours: written by this toolkit, after OpenSSL had made the primes or proven them. They are not proven again,
-            which takes a quarter of a second; that one of them is damaged is seen by their product.
+        passphrase: of an encrypted key; None if the key is not encrypted.
+        where: the name of the key in errors.
+        ours: this toolkit wrote the key, after OpenSSL had made its primes or tested them. They are not tested again,
+            because that takes a quarter of a second. If one of them is damaged, their product shows it.
 
     Raises:
-        UsageError: unreadable, another kind of key, or the passphrase is missing, needless or wrong; names ``where``.
+        UsageError: the key is unreadable or of another kind, or the passphrase is missing, needless or wrong. The error
+            names ``where``.
     """
     load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
     try:
@@ -104,7 +106,7 @@ def load_key(
 
 
 def _is_whole(numbers: rsa.RSAPrivateNumbers) -> bool:
-    """Whether the numbers of a key belong together (RFC 8017 section 3.2); *not* whether its primes are primes."""
+    """Return whether the numbers of a key belong together (RFC 8017, section 3.2). Primality is *not* checked."""
     p, q, d = numbers.p, numbers.q, numbers.d
     return (
         min(p, q) > 1
@@ -116,15 +118,15 @@ def _is_whole(numbers: rsa.RSAPrivateNumbers) -> bool:
 
 
 def no_passphrase() -> None:
-    """Return None: a key that is stored unencrypted needs no passphrase."""
+    """Return None, because a key that is stored unencrypted needs no passphrase."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What is shown to the server in the handshake: PEM files, the chain leaf first, and the leaf itself.
+    """Client certificate and key for a handshake: two PEM files, and the leaf itself. The chain begins with the leaf.
 
-    ``passphrase`` is asked for when the key is encrypted, and kept out of every representation. ``accepted`` says that
-    UCL has accepted this certificate before, which decides what a refusal likely means.
+    ``passphrase`` is called if the key is encrypted. No representation shows it. ``accepted`` says that UCL has
+    accepted this certificate before; the likely causes of a refusal depend on that.
     """
 
     certificate_file: "Path"
@@ -135,7 +137,7 @@ class Credentials:
 
 
 def is_sealed(pem: bytes) -> bool:
-    """Whether this is a whole, encrypted PKCS #8 key, as far as can be told without its passphrase."""
+    """Return whether this is a whole, encrypted PKCS #8 key, as far as this shows without its passphrase."""
     if b"-----BEGIN ENCRYPTED PRIVATE KEY-----" not in pem:
         return False
     try:
@@ -148,11 +150,11 @@ def is_sealed(pem: bytes) -> bool:
 
 
 def open_key(pem: bytes, *passphrases: Passphrase, where: str) -> rsa.RSAPrivateKey:
-    """A key of ours, in plain or encrypted; its passphrases are asked for, and tried in turn, only if it is.
+    """Load a key that this toolkit wrote. If it is encrypted, call the passphrases and try them in turn.
 
     Raises:
-        UsageError: damaged; names ``where``.
-        KeyLocked: none of the passphrases opens it, or they are not at hand.
+        UsageError: the key is damaged. The error names ``where``.
+        KeyLocked: no passphrase opens the key, or a passphrase cannot be read.
     """
     if not is_sealed(pem):
         return load_key(pem, where=where, ours=True)
@@ -172,7 +174,7 @@ def open_key(pem: bytes, *passphrases: Passphrase, where: str) -> rsa.RSAPrivate
 
 
 def dump_bundle(key: rsa.RSAPrivateKey, chain: Sequence[x509.Certificate], name: str, passphrase: bytes) -> bytes:
-    """Key and chain as PKCS #12 under a friendly name: AES-256-CBC, PBKDF2 with HMAC-SHA-256, a MAC by SHA-256."""
+    """Return key and chain as PKCS #12 with a friendly name (AES-256-CBC, PBKDF2 with HMAC-SHA-256, SHA-256 MAC)."""
     leaf, *above = chain
     return serialize_key_and_certificates(name.encode(), key, leaf, above, BestAvailableEncryption(passphrase))
 
@@ -180,10 +182,11 @@ def dump_bundle(key: rsa.RSAPrivateKey, chain: Sequence[x509.Certificate], name:
 def load_bundle(
     data: bytes, passphrase: bytes | None, *, where: str
 ) -> tuple[rsa.RSAPrivateKey, list[x509.Certificate]]:
-    """Key and certificates (the key's own first) from PKCS #12.
+    """Load key and certificates from PKCS #12. The key's own certificate comes first.
 
     Raises:
-        UsageError: unreadable, wrong passphrase, or key or certificate is not in there; names ``where``.
+        UsageError: the file is unreadable, the passphrase is wrong, or key or certificate is missing. The error names
+            ``where``.
     """
     try:
         bundle = load_pkcs12(data, passphrase)

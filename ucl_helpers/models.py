@@ -1,4 +1,4 @@
-"""The things the toolkit speaks of, as frozen dataclasses that show themselves and never show a secret."""
+"""Define the toolkit's data as frozen dataclasses. Each shows itself as a table, and never shows a secret."""
 
 import json
 import re
@@ -14,24 +14,24 @@ from ucl_helpers.errors import UCLError
 from ucl_helpers.tables import Row, Tabular, moment, span
 
 OUTCOME_MIME = "application/vnd.ucl.outcome+json"
-"""How a notebook's outcome reaches the program that runs it."""
+"""The MIME type by which a notebook's outcome reaches the program that runs the notebook."""
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 over the DER form, 64 lower-case hex digits: what identifies a certificate (serials do not)."""
+    """Return the SHA-256 of the DER form, 64 lower-case hex digits. It identifies a certificate; a serial does not."""
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 @dataclass(frozen=True)
 class Configuration(Tabular):
-    """The Connector's answer to ``configuration``: what to ask for, and where.
+    """The Connector's answer to ``configuration``: the subject to request, and the URLs to call.
 
     Attributes:
         subject: the subject for the CSR, comma form (``O=Org,OU=OrgUnit,…,CN=…``).
-        key_algorithm: always ``rsa2048``, whatever the server signs; shown, not followed.
+        key_algorithm: always ``rsa2048``, although the server signs longer keys. It is shown and not used.
         director_url: UCL's management API, or None.
         certificate_secured_connector_url: the certificate endpoint, or None.
-        token: a fresh one-time token, or None; kept out of every representation.
+        token: a new one-time token, or None. No representation shows it.
     """
 
     subject: str
@@ -54,7 +54,7 @@ class Configuration(Tabular):
 
 @dataclass(frozen=True)
 class SigningRequest(Tabular):
-    """Key and CSR, on disk before they are used; only the public half is here."""
+    """The public half of a signing request. Key and CSR are stored on disk before they are used."""
 
     subject: str
     bits: int
@@ -75,7 +75,7 @@ class SigningRequest(Tabular):
 
 @dataclass(frozen=True)
 class SignedCertificates(Tabular):
-    """The Connector's answer to ``signCertificateSigningRequest``: three base64 texts of PEM."""
+    """The Connector's answer to ``signCertificateSigningRequest``: three texts, each base64 of PEM."""
 
     certificate_chain: str
     ca_certificate: str
@@ -102,7 +102,7 @@ Status = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what was expected, what was found. A warning does not stop a renewal."""
+    """A check with its expected and its found value. A warning does not stop a renewal."""
 
     name: str
     status: Status
@@ -111,7 +111,7 @@ class Check:
 
 
 class _CheckTable(Tabular):
-    """Mixin: shows ``checks`` as a table, and says whether all of them hold."""
+    """Mixin that shows ``checks`` as a table, and returns whether none of them failed."""
 
     checks: Sequence[Check]
 
@@ -120,7 +120,7 @@ class _CheckTable(Tabular):
 
     @property
     def ok(self) -> bool:
-        """True when no check failed; warnings are allowed."""
+        """Whether no check failed. Warnings are allowed."""
         return all(check.status != "failed" for check in self.checks)
 
     def rows(self) -> list[Row]:
@@ -129,16 +129,16 @@ class _CheckTable(Tabular):
 
 @dataclass(frozen=True)
 class Checks(_CheckTable):
-    """Checks and whether all of them hold; warnings are allowed."""
+    """Checks, and whether none of them failed. Warnings are allowed."""
 
     checks: Sequence[Check]
 
 
 @dataclass(frozen=True)
 class Identity(_CheckTable):
-    """The public half of an identity: chain, leaf first, and the checks it went through.
+    """The public half of an identity: the chain, leaf first, and the results of its checks.
 
-    The private key is not in here; it stays in its file.
+    The private key is not part of it. It remains in its file.
     """
 
     chain: tuple[x509.Certificate, ...]
@@ -154,19 +154,19 @@ class Identity(_CheckTable):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, hex."""
+        """The SHA-256 fingerprint of the client certificate, hex."""
         return fingerprint(self.certificate)
 
     @property
     def warnings(self) -> str | None:
-        """What the checks warn of, in one line, or None."""
+        """All warnings of the checks in one line, or None."""
         warnings = [check for check in self.checks if check.status == "warning"]
         return "; ".join(f"{check.name}: expected {check.expected}, found {check.found}" for check in warnings) or None
 
 
 @dataclass(frozen=True)
 class Due(Tabular):
-    """Whether a renewal is due, since or from when (UTC), and by which rule."""
+    """Whether a renewal is due, its due date (UTC), and the rule that sets this date."""
 
     due: bool
     at: datetime
@@ -184,7 +184,7 @@ class Due(Tabular):
 
 @dataclass(frozen=True)
 class NotNeeded(Tabular):
-    """What a step returns when nothing is due."""
+    """The result of a step that was not taken, because no renewal is due."""
 
     until: datetime
     reason: str
@@ -197,7 +197,7 @@ class NotNeeded(Tabular):
 
 @dataclass(frozen=True)
 class Verification(Tabular):
-    """The new identity answered a ``configuration`` call over a new, full handshake."""
+    """Proof that UCL accepts the new identity: it answered a ``configuration`` call over a new, full handshake."""
 
     url: str
     at: datetime
@@ -219,12 +219,12 @@ class Verification(Tabular):
 
 @dataclass(frozen=True)
 class Outcome(Tabular):
-    """What a procedure came to. In a notebook it also reaches the program that runs it, as :data:`OUTCOME_MIME`.
+    """The result of a procedure. In a notebook it also reaches the program that runs it, as :data:`OUTCOME_MIME`.
 
     Attributes:
         outcome: ``renewed``, ``not-due``, ``established``, ``revoked``, ``failed`` …
-        connection: its name.
-        facts: what there is to tell, in order; values are texts or numbers, never a secret.
+        connection: the connection's name.
+        facts: further facts in the order in which they are shown. Values are texts or numbers, never a secret.
         exit_code: see :mod:`ucl_helpers.errors`; 0 for done or not due.
     """
 
@@ -240,7 +240,7 @@ class Outcome(Tabular):
         return [(label.replace("_", " "), str(value)) for label, value in self.facts.items() if value is not None]
 
     def as_json(self) -> dict[str, Any]:
-        """The outcome for programs."""
+        """Return the outcome for programs."""
         return {
             "outcome": self.outcome,
             "connection": self.connection,
@@ -259,10 +259,7 @@ class Outcome(Tabular):
 
 @dataclass(frozen=True)
 class OneTimeToken(Tabular):
-    """A one-time token and, if they came along, the endpoint it is for and when it expires (UTC).
-
-    The token itself is never shown.
-    """
+    """A one-time token, and its endpoint and expiry (UTC) if they are known. The token itself is never shown."""
 
     token: str = field(repr=False)
     connector_url: str | None = None
@@ -276,10 +273,10 @@ class OneTimeToken(Tabular):
 
 @dataclass(frozen=True)
 class CallRecord(Tabular):
-    """One call to UCL as it went over the wire: tokens are masked, and long texts are shortened.
+    """One call to UCL as it was sent and answered. Tokens are masked, and long texts are shortened.
 
     Attributes:
-        url: it went to, by POST.
+        url: the URL that got the POST.
         request_id: its ``x-request-id``.
         operation: the GraphQL query or mutation.
         variables: of the operation.
@@ -318,7 +315,7 @@ class CallRecord(Tabular):
 
 @dataclass(frozen=True)
 class Validity(Tabular):
-    """NotBefore and NotAfter of a certificate (UTC), and what is left of it."""
+    """NotBefore and NotAfter of a certificate (UTC)."""
 
     not_before: datetime
     not_after: datetime
@@ -327,12 +324,12 @@ class Validity(Tabular):
 
     @classmethod
     def of(cls, certificate: x509.Certificate) -> "Validity":
-        """Read from a certificate."""
+        """Return the validity of a certificate."""
         return cls(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
     @property
     def lifetime(self) -> timedelta:
-        """NotAfter minus NotBefore, a timedelta."""
+        """The time from NotBefore to NotAfter."""
         return self.not_after - self.not_before
 
     def rows(self) -> list[Row]:

@@ -1,7 +1,7 @@
-"""The GraphQL operations, and how an answer becomes a model. Pure.
+"""Define the GraphQL operations, and turn answers into models. Pure.
 
-The texts are sent with variables and are validated against the sandbox's schema in a test. Aliases (``result:``) are
-the tutorial's. Nothing here checks that an answer is *true*; see :mod:`ucl_helpers.checks` for that.
+The operations are sent with variables. A test validates them against the sandbox's schema. The aliases (``result:``)
+are those of the tutorial. *Not* checked: whether an answer is true; see :mod:`ucl_helpers.checks`.
 """
 
 import base64
@@ -57,9 +57,9 @@ def result_of(answer: object, *, where: str = "the answer") -> Any:
     """Unwrap ``{"data": {"result": …}}``.
 
     Raises:
-        RequestRejected: the server answered with GraphQL errors; their texts are in ``data['errors']``.
-        EmptyAnswer: neither data nor errors (the server's known bug; may be retried).
-        BadAnswer: this is no GraphQL answer.
+        RequestRejected: the server answered with GraphQL errors. Their texts are in ``data['errors']``.
+        EmptyAnswer: the answer has neither data nor errors. This is a known bug of the server, and a retry may help.
+        BadAnswer: this is not a GraphQL answer.
     """
     if not isinstance(answer, dict):
         raise BadAnswer(f"{where} is not a GraphQL answer but {_kind(answer)}.", remedy=_CHECK_URL)
@@ -76,10 +76,10 @@ def result_of(answer: object, *, where: str = "the answer") -> Any:
 
 
 def configuration_from(result: object) -> Configuration:
-    """``configuration`` → :class:`Configuration`.
+    """Return the answer to ``configuration`` as a :class:`Configuration`.
 
     Raises:
-        BadAnswer: a field is missing or has the wrong type; the text names it.
+        BadAnswer: a field is missing or has the wrong type. The text names it.
     """
     info = _mapping(result, "certificateSigningRequestInfo")
     plane = _mapping(result, "managementPlaneInfo", nullable=True)
@@ -97,10 +97,10 @@ def configuration_from(result: object) -> Configuration:
 
 
 def signed_from(result: object) -> SignedCertificates:
-    """``signCertificateSigningRequest`` → :class:`SignedCertificates`.
+    """Return the answer to ``signCertificateSigningRequest`` as :class:`SignedCertificates`.
 
     Raises:
-        BadAnswer: a field is missing or has the wrong type; the text names it.
+        BadAnswer: a field is missing or has the wrong type. The text names it.
     """
     return SignedCertificates(
         certificate_chain=_text(result, "certificateChain"),
@@ -110,10 +110,10 @@ def signed_from(result: object) -> SignedCertificates:
 
 
 def token_from(result: object) -> OneTimeToken:
-    """``requestOneTimeTokenForApplication`` → :class:`OneTimeToken`.
+    """Return the answer to ``requestOneTimeTokenForApplication`` as a :class:`OneTimeToken`.
 
     Raises:
-        BadAnswer: a field is missing or has the wrong type; the text names it.
+        BadAnswer: a field is missing or has the wrong type. The text names it.
     """
     text = _text(result, "token")
     try:
@@ -126,16 +126,16 @@ def token_from(result: object) -> OneTimeToken:
 
 
 def read_token(text: str) -> OneTimeToken:
-    """Read a one-time token in any form a user is given.
+    """Read a one-time token in any form in which users get it.
 
-    These are the token alone, ``raw`` (JSON with ``token`` and ``connectorURL``), ``rawEncoded`` (base64 of that), a
-    URL with ``?token=``, and the Director's whole answer. Quotes around it, blanks, line breaks, and a missing ``==``
-    at the end are put right. A URL yields the endpoint as well when its path is a Connector's (it ends in
-    ``/graphql``); that of ``legacyConnectorURL`` is not.
+    The forms are the token alone, ``raw`` (JSON with ``token`` and ``connectorURL``), ``rawEncoded`` (base64 of that),
+    a URL with ``?token=``, and the Director's whole answer. The function removes quotes, blanks and line breaks, and
+    adds a missing ``==`` at the end. A URL also gives the endpoint if its path is a Connector's (it ends in
+    ``/graphql``). The path of ``legacyConnectorURL`` is not.
 
     Raises:
-        UsageError: it has none of these forms, so it is not worth sending; says what it looks like. The text itself is
-            never repeated.
+        UsageError: the text has none of these forms, so it is not sent. The error says what it looks like, and never
+            repeats the text.
     """
     token = _token_in(text)
     if token is None or not _is_token(token.token):
@@ -153,7 +153,7 @@ def read_bearer(text: str) -> str:
     """Read a bearer token for the Director: alone, as a header (``Bearer …``), or in the JSON that it was issued in.
 
     Raises:
-        UsageError: it has none of these forms. The text itself is never repeated.
+        UsageError: the text has none of these forms. The error never repeats the text.
     """
     found = _HEADER_OF_BEARER.sub("", unwrapped(text))
     with suppress(ValueError, RecursionError):
@@ -193,7 +193,7 @@ def _is_token(text: str) -> bool:
 
 
 def _token_in(text: str, depth: int = 0) -> OneTimeToken | None:
-    """The token that a text is or holds; None if it has no known form."""
+    """Return the token in a text, or None if the text has no known form."""
     for _ in range(2):  # the name may stand before the quotes or inside them
         text = text.strip().removesuffix(",")
         if named := _HEADER_OF_TOKEN.match(text):
@@ -215,7 +215,7 @@ def _token_in(text: str, depth: int = 0) -> OneTimeToken | None:
 
 
 def _json_in(text: str) -> Iterator[object]:
-    """JSON in a text: as it is, wrapped by a terminal, with its quotes escaped, or as base64."""
+    """Yield the JSON in a text: as it is, wrapped by a terminal, with escaped quotes, or as base64."""
     encoded = without_blanks(text)
     with suppress(ValueError):
         padded = encoded + "=" * (-len(encoded) % 4)
@@ -272,7 +272,7 @@ _OTHER_LENGTH = ", and a token has 88"
 
 
 def _what_instead(text: str) -> str:
-    """What a text that is no token looks like, as the rest of a sentence; nothing of it is repeated."""
+    """Describe a text that is not a token, as the rest of a sentence that repeats nothing of the text."""
     joined = without_blanks(text)
     if not joined:
         return "is empty"

@@ -1,12 +1,13 @@
-"""When a renewal is due, and when one that failed is tried again. Pure: the clock is an argument.
+"""Decide when a renewal is due, and when a failed one is tried again. Pure: the clock is an argument.
 
-The rule: two thirds of the lifetime, or half of it when that is below ten days, less a little jitter that is the
-same for a connection every time it is asked; or ``renew_before`` from its settings, without jitter. ``renew_before``
-never exceeds half the lifetime, so that short-lived certificates work. Nor is a certificate due again within
-``min_interval`` of coming into use, so that one that is due from birth is not renewed over and over.
+A renewal is due after two thirds of the lifetime, or after half of it if the lifetime is below ten days. A little
+jitter makes it due earlier. The jitter of a connection is always the same. ``renew_before`` in the settings replaces
+this rule and has no jitter. It never exceeds half of the lifetime, so that short-lived certificates work. A certificate
+is not due within ``min_interval`` after it came into use. Otherwise a certificate that is due from the start would be
+renewed again and again.
 
-What failed is tried again after a pause that doubles, is cut where little of the certificate's lifetime is left, and
-comes on top of what the server asked for.
+A failed renewal is tried again after a pause. The pause doubles with each failure, and is shorter if little of the
+certificate's lifetime is left. If the server asked for a pause, that pause comes first.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ SHORT_LIFETIME = timedelta(days=10)
 SHARE, SHORT_SHARE = (2 / 3, "two thirds"), (1 / 2, "half")
 JITTER = 0.05  # of the lifetime, at most
 MIN_INTERVAL = timedelta(hours=1)
-INTERVAL_SHARE = 0.4  # of the lifetime: below half of it less the jitter, so that this stays of a short one
+INTERVAL_SHARE = 0.4  # of the lifetime; less than half of it minus the jitter, so that short lifetimes also fit
 FIRST_PAUSE, LONGEST_PAUSE, PAUSE_SHARE = timedelta(minutes=1), timedelta(hours=1), 0.1
 LONGEST_ASKED = timedelta(days=1)
 LONGEST_REFUSAL, REFUSAL_SHARE = timedelta(days=1), 0.25
@@ -30,10 +31,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def parse_duration(text: str) -> timedelta:
-    """A duration such as ``30d``, ``36h``, ``90m``, ``45s`` or ``1d12h``.
+    """Parse a duration such as ``30d``, ``36h``, ``90m``, ``45s`` or ``1d12h``.
 
     Raises:
-        UsageError: it is something else, or nothing.
+        UsageError: the text is not a duration, or the duration is zero.
     """
     parts = re.findall(r"([0-9]{1,9})\s*([smhdw])", text)
     whole = "".join(f"{number}{unit}" for number, unit in parts)
@@ -54,17 +55,17 @@ def due(
     activated: datetime | None = None,
     min_interval: timedelta = MIN_INTERVAL,
 ) -> Due:
-    """Is a renewal due at ``now`` (aware, UTC)?
+    """Return whether a renewal is due at ``now`` (aware, UTC), from when on, and by which rule.
 
     Args:
         validity: of the certificate in use.
-        seed: names the connection, so that its jitter is its own and stays the same.
+        seed: names the connection. The jitter depends on it, so it is always the same for a connection.
         now: the moment to judge.
         renew_before: due this long before NotAfter, instead of the rule by fractions.
-        activated: when the certificate came into use; None if that is not known. One that lies ahead of ``now``, by a
-            clock that was wrong, does not count.
-        min_interval: not due before so long after ``activated``; cut to four tenths of the lifetime, and of what was
-            left of it then, so that it is always due before NotAfter.
+        activated: when the certificate came into use; None if that is not known. A moment after ``now`` does not count,
+            because a clock was wrong.
+        min_interval: not due before so long after ``activated``. At most four tenths of the lifetime, and of what was
+            left of it at ``activated``, so that the certificate is always due before NotAfter.
     """
     lifetime = validity.lifetime
     if renew_before is not None:
@@ -90,18 +91,18 @@ def due(
 def next_try(
     failures: int, *, seed: str, now: datetime, not_after: datetime | None = None, retry_after: float = 0.0
 ) -> datetime:
-    """When to try again what has failed at ``now`` (aware, UTC) and is due: an earlier try would not help.
+    """Return when to try a renewal again that failed at ``now`` (aware, UTC) and is due.
 
-    The pause doubles from a minute to an hour, less up to half of it, by which those that failed together come apart.
-    It is a tenth of what is left of the certificate at most, so that the last tries come before its end. What the
-    server asked for comes before that pause, but no more than half of what is left.
+    The pause doubles from a minute to an hour. Up to half of it is taken off, so that connections that failed together
+    do not try again together. The pause is at most a tenth of the time to NotAfter, so that the last tries come before
+    NotAfter. The server's own pause comes before it, but takes at most half of the time to NotAfter.
 
     Args:
         failures: in a row, this one included.
         seed: names the connection.
         now: when it failed.
-        not_after: of the certificate in use; None when there is none.
-        retry_after: seconds that the server asked for; a day at most counts.
+        not_after: of the certificate in use; None if there is none.
+        retry_after: seconds that the server asked for; at most a day counts.
     """
     pause = min(FIRST_PAUSE * (1 << min(failures - 1, 10)), LONGEST_PAUSE)
     pause *= 1 - fraction(f"{seed}/{failures}") / 2
@@ -112,29 +113,29 @@ def next_try(
 
 
 def refusal_ends(since: datetime, *, not_after: datetime | None) -> datetime:
-    """From when on (UTC) a refusal that may be an outage no longer counts as a temporary failure.
+    """Return the moment (UTC) from which a refusal that may be an outage no longer counts as a temporary failure.
 
-    It lasts for a quarter of what was left of the certificate when it began, so that most of that is left for a person
-    to act, and for a day at most.
+    Until then passes a quarter of the time that the certificate had left when the refusal began, and at most a day. So
+    most of that time is left for a person to act.
 
     Args:
         since: when UCL began to refuse (UTC).
-        not_after: of the certificate that must be replaced in time; None when there is none.
+        not_after: of the certificate that must be replaced in time; None if there is none.
     """
     left = LONGEST_REFUSAL if not_after is None else max(not_after - since, timedelta(0)) * REFUSAL_SHARE
     return since + min(left, LONGEST_REFUSAL)
 
 
 def is_waiting(now: datetime, *, failed: datetime, not_before: datetime) -> bool:
-    """Whether ``now`` (UTC) lies between a failure and its next try.
+    """Return whether ``now`` (UTC) is between a failure and its next try.
 
-    A clock that was set back since, or a pause longer than any is, keeps nobody waiting.
+    The answer is no if the clock was set back since the failure, or if the pause is longer than any pause can be.
     """
     return failed <= now < not_before <= failed + LONGEST_ASKED + LONGEST_PAUSE
 
 
 def state(validity: Validity, *, now: datetime, revoked: bool, is_due: bool) -> str:
-    """One word for a connection: ``revoked``, ``expired``, ``not yet valid``, ``due`` or ``valid``."""
+    """Return the state of a connection: ``revoked``, ``expired``, ``not yet valid``, ``due`` or ``valid``."""
     if revoked:
         return "revoked"
     if now >= validity.not_after:
@@ -145,10 +146,10 @@ def state(validity: Validity, *, now: datetime, revoked: bool, is_due: bool) -> 
 
 
 def fraction(seed: str) -> float:
-    """How much of the jitter a connection takes, from 0 to 1: always the same for its ``seed``."""
+    """Return the share of the jitter that a connection takes, from 0 to 1. It is always the same for a ``seed``."""
     return int.from_bytes(fraction_bytes(seed)) / 2**64
 
 
 def fraction_bytes(seed: str) -> bytes:
-    """The same as a whole number of 64 bits, big-endian, for who asks a million times."""
+    """Return :func:`fraction` as a 64-bit integer, big-endian. The simulation calls it a million times."""
     return hashlib.sha256(seed.encode()).digest()[:8]

@@ -1,6 +1,6 @@
-"""What takes time says so, to whoever listens: a line of a notebook, a terminal, the explorer.
+"""Report waits to a listener, for example a line of a notebook, a terminal or the explorer.
 
-Without a listener nothing happens. A text is one line without a secret; an empty text says that the wait is over.
+Without a listener nothing happens. A text is one line without a secret. An empty text means that the wait is over.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ _ANYWHERE: list[Listener] = []
 
 
 def listen(listener: Listener) -> None:
-    """Tell ``listener`` from now on, wherever this process waits; it takes the place of an earlier one."""
+    """Report all waits of this process to ``listener``, which replaces an earlier one."""
     _ANYWHERE[:] = [listener]
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Tell ``listener`` what the code within waits for, and nobody else."""
+    """Report the waits of the code in the block to ``listener`` only."""
     before = _HERE.set(listener)
     try:
         yield
@@ -29,7 +29,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def waiting(text: str) -> Iterator[None]:
-    """Tell that the code within takes time, and when it is over."""
+    """Report that the code in the block takes time, and report its end."""
     listener = _HERE.get() or next(iter(_ANYWHERE), None)
     if listener:
         listener(text)

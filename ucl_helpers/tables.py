@@ -1,4 +1,4 @@
-"""One way to show facts: as an HTML table in a notebook, as aligned text anywhere else. Pure."""
+"""Show facts as an HTML table in a notebook, and as aligned text elsewhere. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ UNITS_SHOWN = 2
 
 
 def text_table(rows: Sequence[Row]) -> str:
-    """Rows of cells as text in aligned columns."""
+    """Return rows of cells as text in aligned columns."""
     if not rows:
         return ""
     flat = [line for row in rows for line in _lines(row)]
@@ -23,12 +23,12 @@ def text_table(rows: Sequence[Row]) -> str:
 
 
 def _lines(row: Row) -> list[Row]:
-    """A row as rows of single lines: a cell of several lines goes on below itself."""
+    """Split a row into rows of single lines, so that a cell of several lines continues in the next row."""
     return list(zip_longest(*(printable(cell).split("\n") for cell in row), fillvalue=""))
 
 
 def html_table(title: str, header: Row, rows: Sequence[Row]) -> str:
-    """A captioned HTML table; every cell is escaped, since some came over the wire, and is no formula to MathJax."""
+    """Return an HTML table with a caption. Cells are escaped, as some are from a server, and MathJax ignores them."""
 
     def cells(row: Row, tag: str) -> str:
         style = "text-align:left;white-space:pre-wrap"
@@ -41,12 +41,12 @@ def html_table(title: str, header: Row, rows: Sequence[Row]) -> str:
 
 
 def moment(at: datetime) -> str:
-    """A UTC moment to the second, as ISO 8601: ``2026-04-15T09:00:00Z``."""
+    """Return a UTC moment to the second as ISO 8601, for example ``2026-04-15T09:00:00Z``."""
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def span(length: timedelta) -> str:
-    """A length of time in the two largest units that matter: ``89 d 23 h``, ``4 min 10 s``."""
+    """Return a length of time in at most two units, for example ``89 d 23 h`` or ``4 min 10 s``."""
     seconds = round(abs(length.total_seconds()))
     parts: list[str] = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
@@ -57,17 +57,17 @@ def span(length: timedelta) -> str:
 
 
 class Tabular:
-    """Mixin: an object that tells its ``rows`` shows itself in a notebook, and as text by ``str``."""
+    """Mixin for an object with ``rows``. A notebook shows the object as a table, and ``str`` as text."""
 
     title: ClassVar[str] = ""
     header: ClassVar[Row] = ("", "")
 
     def caption(self) -> str:
-        """What stands above the table."""
+        """Return the title above the table."""
         return self.title
 
     def rows(self) -> list[Row]:
-        """The facts, one row each, as wide as ``header``."""
+        """Return one row for each fact, with as many cells as ``header``."""
         raise NotImplementedError
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""URLs: which are called, which host they reach, and whether that is another host than the agreed one. Pure."""
+"""Check URLs before they are called, and compare their hosts. Pure."""
 
 import re
 from ipaddress import ip_address
@@ -8,10 +8,10 @@ from ucl_helpers.errors import UsageError
 
 
 def check_url(url: object, *, what: str = "The URL") -> str:
-    """An https URL with a host, as it was given.
+    """Return the URL unchanged if it is https, has a host, and has no password or token.
 
     Raises:
-        UsageError: it is anything else.
+        UsageError: the URL is not like this.
     """
     try:
         parts = urlsplit(str(url))
@@ -26,10 +26,10 @@ def check_url(url: object, *, what: str = "The URL") -> str:
 
 
 def hostname(url: object) -> str | None:
-    """The host that a call to ``url`` would reach, to compare it with another; None for a URL that is never called.
+    """Return the host that a call to ``url`` would reach, in a form that can be compared; None for an unusable URL.
 
-    In lower case, without a final dot, as A-labels (RFC 5891); an address in its canonical form. The URL is parsed by
-    urllib3, which makes the call.
+    A name is in lower case, without a final dot, as A-labels (RFC 5891). An address is in its canonical form. urllib3
+    parses the URL, because urllib3 also makes the call.
     """
     from urllib3.exceptions import LocationParseError
     from urllib3.util import parse_url
@@ -45,7 +45,7 @@ def hostname(url: object) -> str | None:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL's host is this machine itself: ``localhost``, 127.0.0.0/8 or ::1."""
+    """Return whether a URL's host is this machine itself: ``localhost``, 127.0.0.0/8 or ::1."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback
@@ -56,8 +56,8 @@ def is_loopback(url: str) -> bool:
 def another_host(named: object, used: str, *agreed: str | None) -> str | None:
     """Return the host that UCL names for the certificate endpoint, if a call to it needs the user's consent.
 
-    Hosts are compared, not URLs: another path or port belongs to the same operator. A URL that is not https is never
-    called and needs no consent.
+    Only the hosts are compared, because another path or port belongs to the same operator. A URL that is not https is
+    never called and needs no consent.
 
     Args:
         named: the URL that UCL names.
@@ -69,7 +69,7 @@ def another_host(named: object, used: str, *agreed: str | None) -> str | None:
 
 
 def host_of(location: str) -> str:
-    """Scheme, host and port of a redirect, and nothing else of it; empty when it names none."""
+    """Return only scheme, host and port of a redirect; empty if it names no host."""
     try:
         parts = urlsplit(location)
         port = f":{parts.port}" if parts.port else ""

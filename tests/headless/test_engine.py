@@ -59,7 +59,7 @@ def test_a_secret_among_the_parameters_is_refused_by_any_papermill_before_anythi
 
 def test_nobody_is_asked_for_a_secret_by_any_papermill(tmp_path):
     write_notebook(tmp_path / "in.ipynb", f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(UsageError, match="nobody to be asked"):
+    with pytest.raises(UsageError, match="a headless run cannot ask you"):
         papermill.execute_notebook(tmp_path / "in.ipynb", tmp_path / "out.ipynb", {"token": "prompt"}, **OURS)
     assert only_the_outcome_is_there(tmp_path)
 

@@ -289,7 +289,7 @@ def test_what_breaks_is_shown_as_it_would_stop_us_and_nothing_of_it_is_left(runs
 
 def test_a_key_that_is_lost_stops_it_before_it_says_that_all_is_well(runs):
     done = runs.done["break-without-its-key"]
-    assert "What the notebook asserts does not hold" in done.said.json["message"]
+    assert "An assertion of the notebook failed" in done.said.json["message"]
     ran = [step["name"] for step in done.said.json["steps"] if step["status"] == "completed"]
     assert "2 The certificate is wrong" not in ran
     assert done.said.json["steps"][1]["status"] == "failed"

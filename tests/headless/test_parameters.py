@@ -147,7 +147,7 @@ def test_a_secret_is_refused_and_not_repeated(name, value):
 
 
 def test_in_a_headless_run_nobody_is_asked():
-    with pytest.raises(UsageError, match="nobody to be asked"):
+    with pytest.raises(UsageError, match="a headless run cannot ask you"):
         refuse_secret("token", "prompt")
     refuse_secret("connection", "prompt")  # a name
 

@@ -250,7 +250,7 @@ def test_what_was_set_aside_meanwhile_is_not_gone_on_with(secure):
     slow = Renewal.begin(secure)
     go(slow, "sign")
     go(Renewal.begin(secure, key_length=2056), "request")
-    with pytest.raises(SettledElsewhere, match="settled or set aside"):
+    with pytest.raises(SettledElsewhere, match="or set it aside"):
         slow.decode()
 
 

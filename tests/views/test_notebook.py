@@ -206,9 +206,9 @@ def test_an_attempt_gives_what_came_of_it_and_lets_what_is_no_error_of_ours_thro
 def test_a_broken_assertion_names_what_failed_and_is_short(told, text, failed):
     error = broken(AssertionError(told))
     assert isinstance(error, ChecksFailed)
-    assert error.message == f"What the notebook asserts does not hold. {text}"
+    assert error.message == f"An assertion of the notebook failed. {text}"
     assert error.data["failed"] == failed
-    assert broken(AssertionError()).message == "What the notebook asserts does not hold."
+    assert broken(AssertionError()).message == "An assertion of the notebook failed."
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command ``ucl``: parse, call, print, exit code."""
+"""The command ``ucl``: parse arguments, call the library, print the result, return an exit code."""
 
 from ucl_helpers.cli.main import main
 

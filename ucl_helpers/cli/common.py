@@ -93,8 +93,8 @@ def say(text: str, exit_code: int, *, done: str = "") -> None:
 
     Args:
         text: for standard output.
-        exit_code: of the command. If it is not 0, it stays the same if the text cannot be written.
-        done: what was done, in words, for the error that the text could not be written.
+        exit_code: the exit code of the command. If it is not 0, a text that cannot be written does not change it.
+        done: a description of the work done, for the error that the text could not be written.
 
     Raises:
         OutputLost: the text could not be written.

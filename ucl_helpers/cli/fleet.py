@@ -95,12 +95,13 @@ def renew_command(
       ucl fleet renew 'prod-*' --jobs 8 --rate 20
       ucl fleet renew --scheduler tls://dask:8786 --tls-ca-file ca.pem --tls-cert cert.pem --tls-key key.pem
 
-    One renewal makes three calls; --rate bounds the calls of all workers together, and an answer 429 slows all of
-    them down. A failure stops nobody else. Ctrl-C or SIGTERM ends it when what is under way is done; run it again to
-    go on, with --force too: nothing is renewed twice.
+    One renewal makes three calls. --rate limits the calls of all workers together. If UCL answers 429, all of them slow
+    down. A failed connection does not stop the others. On Ctrl-C or SIGTERM, ucl finishes the running renewals and
+    ends. Run it again to continue, also with --force. It renews no connection twice.
 
-    The exit code is 0 when all is done or not due. Of failures it is the commonest that does not pass by itself; 3 or
-    8 when all of them pass; 130 or 143 when it was stopped with something left.
+    The exit code is 0 if all connections are renewed or not due. If renewals failed, it is the most common exit code
+    among failures that are not temporary, or 3 or 8 if all are temporary. It is 130 or 143 if the run was stopped
+    before all was done.
     """
     from ucl_helpers.fleet.pacing import DEFAULT_RATE
     from ucl_helpers.fleet.plan import alone, plan
@@ -133,7 +134,7 @@ def renew_command(
 def _workers(
     jobs: int | None, scheduler: str | None, patience: float, tls: dict[str, Path | None]
 ) -> Iterator["Workers"]:
-    """Yield processes of this machine, or the workers of a scheduler."""
+    """Yield processes on this machine, or the workers of a scheduler."""
     if scheduler is None:
         if any(tls.values()):
             raise UsageError("TLS files are for a scheduler.", remedy="Give --scheduler tls://HOST:PORT, or none.")

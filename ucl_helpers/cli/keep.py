@@ -51,7 +51,7 @@ def renew_command(
       ucl renew prod
       ucl renew prod --force --json
 
-    The identity in use stays until UCL has accepted the new one and all checks have passed. If a renewal is
+    The new identity replaces the one in use only after UCL has accepted it and all checks have passed. If a renewal is
     interrupted, run it again to resume it. After a failure, a run waits before it tries again. --force tries now.
     """
     connection = open_by_name(home, name)

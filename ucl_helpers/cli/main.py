@@ -44,7 +44,7 @@ _MODULES = {
 
 
 class _Commands(UserDict[str, click.Command]):
-    """The commands by name. A module is imported when one of its commands is needed, so that ``ucl`` starts fast."""
+    """The commands by name. The module of a command is imported when the command is needed, so ``ucl`` starts fast."""
 
     def __getitem__(self, name: str) -> click.Command:
         for module, names in _MODULES.items():
@@ -67,7 +67,7 @@ class _Commands(UserDict[str, click.Command]):
 )
 @click.pass_context
 def group(context: click.Context, home: Path | None) -> None:
-    """Without a command: show the state of things, and what to do next."""
+    """Show the state of all connections and the next steps, if there is no command."""
     if sys.stderr and sys.stderr.isatty():
         listen(_show_wait)
     if context.invoked_subcommand is None:
@@ -96,8 +96,8 @@ def completion_command(shell: str) -> None:
       ~/.zshrc, after compinit    eval "$(ucl completion zsh)"
       ~/.config/fish/config.fish  ucl completion fish | source
 
-    It completes commands, options, and names of connections and notebooks. Names are those in the home folder of
-    --home, if it stands before them, else of UCL_HOME, else of your user.
+    It completes commands, options, and names of connections and notebooks. The names are from the home folder: that of
+    --home if you typed it before the name, else UCL_HOME, else your default one.
     """
     if kind := get_completion_class(shell):
         click.echo(kind(click.get_current_context().find_root().command, {}, "ucl", "_UCL_COMPLETE").source())
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> Any:
 def _open_standard_streams() -> None:
     """Open the null device for each standard stream that the caller closed.
 
-    Otherwise the next file that is opened gets its number, and a program that is started would write there.
+    Otherwise the next file that is opened would get the stream's number, and child processes would write to that file.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _ERRORS:
         os.set_inheritable(descriptor, True)
@@ -175,7 +175,7 @@ def _unexpected(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 class _Output(FileIO):
-    """Standard output. A failed write raises OutputLost, unless the reader of a pipe has ended."""
+    """Standard output. A failed write raises OutputLost, except if the reader of a pipe has ended."""
 
     def write(self, data: Any, /) -> int:
         try:

@@ -26,7 +26,7 @@ _PARAMETER = ("-p", "--parameter")
 
 
 class _Run(click.Command):
-    """Accepts ``-p NAME=VALUE``, as other programs do, for papermill's ``-p NAME VALUE``."""
+    """The command ``run``. It accepts papermill's ``-p NAME VALUE``, and ``-p NAME=VALUE`` as other programs do."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread = list[str]()

@@ -32,9 +32,9 @@ def export_command(name: str, home: Home, former: str | None, *, force: bool, js
       ucl export prod
       ucl export prod --from env:FORMER_PASSPHRASE      (if you changed or removed key_passphrase)
 
-    The certificate stays the same. The settings decide exports, passphrases, owner, group and mode. If you set, changed
-    or removed key_passphrase, ucl stores all keys again: of every generation, and those that are pending or set aside.
-    If there are new files, hooks run.
+    The certificate does not change. The settings decide exports, passphrases, owner, group and mode. If you set,
+    changed or removed key_passphrase, ucl stores all keys again: of every generation, and those that are pending or set
+    aside. If there are new files, hooks run.
     """
     connection = home.connection(name)
     secret = resolve(former, what="--from").encode() if former else None

@@ -33,7 +33,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 _ENTRY = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[([^]]+)]\([^)]+\)")
 SHORT = 16
-"""Digits of a fingerprint that are shown in a line."""
+"""The number of digits of a fingerprint that a line shows."""
 
 
 @click.command("status")
@@ -202,11 +202,11 @@ def doctor_command(
       ucl doctor prod --offline --json
       ucl doctor --url https://HOST/connector/graphql --ca-file server-ca.pem
 
-    For each check it prints what it found and the one command that fixes it. It changes nothing, takes no lock of a
-    connection and has nothing signed. In a folder of its own in the home folder it tries what the file system offers.
-    One call asks UCL for the configuration. With --url it needs no connection: it looks at the home folder, and at
-    network, proxy and trust on the way to that URL. The exit code is 0 when nothing failed (warnings allowed), else
-    that of the error which the first failure stands for.
+    For each check it prints the result and the one command that fixes it. It changes no connection, takes no lock of a
+    connection and has nothing signed. It tries the features of the file system in a temporary folder in the home
+    folder. It makes one call to UCL, for the configuration. With --url it needs no connection, and checks the home
+    folder, and network, proxy and trust on the way to that URL. The exit code is 0 if nothing failed (warnings are
+    allowed). Otherwise it is the exit code of the first failure.
     """
     from ucl_helpers.operate.doctor import diagnose, diagnose_home, diagnose_way
 

@@ -1,8 +1,8 @@
-"""Give the files of a generation the owner, group and mode that the settings name, and open the way to them.
+"""Give the files of a generation the owner, group and mode of the settings, and let their readers reach them.
 
-Readers get just the rights that lead to a generation. In the home folder and ``connections`` that is the right to pass
-through (``x``), which lists nothing. All else in them is closed by its own mode. ``pending/``, ``aside/``, journal,
-settings and lock stay closed to readers.
+Readers get only the permissions that lead to a generation. In the home folder and ``connections`` they get the right to
+pass through (``x``), and not the right to list. Everything else there is closed by its own mode. ``pending/``,
+``aside/``, journal, settings and lock remain closed to readers.
 """
 
 import grp
@@ -18,12 +18,12 @@ from ucl_helpers.errors import InvalidSettings, StorageFailed
 
 PASS, PASS_IN_GROUP, LIST_IN_GROUP = 0o011, 0o710, 0o750
 DEFAULT_MODE = 0o600
-_KEEP = -1  # what chown(2) takes for "as it is"
+_KEEP = -1  # chown(2): leave it unchanged
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who may read the files of a generation: owner and group by name, mode as bits; None leaves them as they are."""
+    """The owner and group (by name) and the mode of a generation's files. None leaves owner or group unchanged."""
 
     owner: str | None = None
     group: str | None = None
@@ -32,7 +32,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Readers:
-    """The same as numbers. ``way`` is the group that has to reach the files: the owner's group if none is named."""
+    """:class:`Access` as numbers. ``way`` is the group that must reach the files: by default the owner's group."""
 
     owner: int = _KEEP
     group: int = _KEEP
@@ -41,7 +41,7 @@ class Readers:
 
     @property
     def others(self) -> bool:
-        """Whether an owner or a group is named."""
+        """Whether the settings name an owner or a group."""
         return self.way != _KEEP
 
     def may_have(self, status: os.stat_result) -> bool:
@@ -59,7 +59,7 @@ def readers_of(access: Access, connection: str) -> Readers:
     """Look up the names of owner and group on this machine.
 
     Raises:
-        InvalidSettings: this machine has no such user or group; names setting and connection.
+        InvalidSettings: this machine has no such user or group. The error names setting and connection.
     """
     what, which, asked = "owner", "user", access.owner
     try:
@@ -76,11 +76,11 @@ def readers_of(access: Access, connection: str) -> Readers:
 
 
 def grant_traversal(readers: Readers, home: Path, folder: Path, connection: str) -> None:
-    """Open the way to the generations in ``folder`` to readers, and check that we may give them files.
+    """Let readers pass through the folders to the generations in ``folder``, and check that we may give them files.
 
     Raises:
-        InvalidSettings: we may not give a file to this owner or group.
-        StorageFailed: a folder on the way is not ours to open.
+        InvalidSettings: the system does not let us give a file to this owner or group.
+        StorageFailed: a folder on the way belongs to another user, so we cannot open it.
     """
     if not readers.others or not folder.is_dir():
         return
@@ -106,7 +106,7 @@ def grant_traversal(readers: Readers, home: Path, folder: Path, connection: str)
 
 
 def set_ownership(readers: Readers, folder: Path) -> None:
-    """Give the files of a generation to its readers, durably, before it gets its name."""
+    """Give the files of a generation to its readers, durably, before the generation gets its name."""
     if readers == Readers():
         return
     for path in sorted(folder.iterdir()):
@@ -130,7 +130,7 @@ def differing(readers: Readers, paths: Iterable[Path]) -> list[str]:
 def closed_on_the_way(readers: Readers, generation: Path) -> Path | None:
     """Return the first folder on the way to a generation that its readers may not pass, or None.
 
-    *Not* looked at: access control lists, and other groups that a reader may be in.
+    *Not* checked: access control lists, and other groups that a reader may be in.
     """
     for folder in [*reversed(generation.resolve().parents), generation] if readers.others else ():
         status = folder.stat()

@@ -25,7 +25,7 @@ _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
 
 @dataclass(frozen=True)
 class Material:
-    """The material of an export: the connection's name, the key as it is stored, the chain, and both parsed."""
+    """The input of an export: the connection's name, and key and chain, each as stored PEM and parsed."""
 
     name: str
     key_pem: bytes
@@ -36,22 +36,22 @@ class Material:
 
 @dataclass(frozen=True)
 class Export:
-    """A further file of a generation.
+    """An export format, which adds a file to a generation.
 
     Attributes:
-        file: its name.
-        word: what ``ucl path`` calls it.
-        kind: what its setting may be, in words.
-        example: of the setting, as TOML.
-        meaning: a sentence.
+        file: the name of the file.
+        word: the name of the file for ``ucl path``.
+        kind: the allowed values of its setting, in words.
+        example: an example of the setting, as TOML.
+        meaning: a sentence that explains the setting.
         read: reads the setting.
         make: makes the file of the material and the setting's value, or the passphrase that it refers to. If
             ``opens`` is None, it is also called to compare a file, and then without ``material.key``.
-        opens: whether a passphrase opens a file; None if the setting is no reference to a passphrase. Such a file
-            is current when making it again gives the same.
-        default: of the setting.
+        opens: returns whether a passphrase opens a file; None if the setting is no reference to a passphrase. Such a
+            file is current if making it again gives the same content.
+        default: the default of the setting.
         holds_key: whether the file holds the private key, so that no other user may read it.
-        in_plain: whether it holds the key unencrypted whatever its setting is, so that it excludes ``key_passphrase``.
+        in_plain: whether the file always holds the key unencrypted, so that ``key_passphrase`` excludes it.
     """
 
     file: str
@@ -67,7 +67,7 @@ class Export:
     in_plain: bool = False
 
     def is_current(self, data: bytes | None, material: Material, value: Any) -> bool:
-        """Return whether a file is as the setting asks, which may be to have none."""
+        """Return whether a file is as in the setting. If the setting is off, there must be no file."""
         if not value or data is None:
             return not value and data is None
         return self.opens(data, value) if self.opens else data == self.make(material, value)
@@ -75,10 +75,10 @@ class Export:
 
 @dataclass(frozen=True)
 class GenerationSpec:
-    """The wanted content of a generation besides the plain PEM files. Its representation hides passphrases.
+    """The content of a generation as the settings want it. No representation shows a passphrase.
 
     Attributes:
-        name: the connection's: the friendly name in PKCS #12.
+        name: the connection's name, which is the friendly name in PKCS #12.
         key: the passphrase of the private key; None to store it unencrypted.
         exports: for each export, the value of its setting, or the passphrase that this refers to.
     """

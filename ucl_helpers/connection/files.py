@@ -99,10 +99,10 @@ def _remove(path: Path) -> None:
 
 
 def write(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
-    """Write a file whole, with ``mode`` from its first moment; if ``durable``, it outlasts a power cut.
+    """Write a file whole, with ``mode`` from the start. If ``durable``, the file survives a power cut.
 
     Raises:
-        StorageFailed: it could not be written; what was there before is untouched.
+        StorageFailed: the file could not be written. Its previous content is untouched.
     """
     with storage("write", path):
         ucl_private_files.write_file(path, data, mode, durable=durable)
@@ -126,7 +126,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory (0700) and what is missing above it, durably.
+    """Make a directory (0700) and those that are missing above it, durably.
 
     Raises:
         StorageFailed: it could not be made.
@@ -219,10 +219,10 @@ def require_own_links(path: Path) -> None:
 
 
 def swap_symlink(link: Path, target: str) -> None:
-    """Make a symlink point to ``target``: the one rename by which a generation becomes current.
+    """Make a symlink point to ``target`` by one rename. This makes a generation current.
 
     Raises:
-        StorageFailed: the old target stays.
+        StorageFailed: the symlink still points to the old target.
     """
     staged = temporary(link)
     with storage("switch", link):
@@ -257,7 +257,7 @@ def require_links(folder: Path, link: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory; it is renamed first, so that no reader sees it half removed.
+    """Remove a directory. It is renamed first, so that no reader sees it half removed.
 
     Raises:
         StorageFailed: it could not be removed.
@@ -269,7 +269,7 @@ def remove_tree(path: Path) -> None:
 
 
 class Lock:
-    """The lock of a connection: one writer at a time, within this process and among all.
+    """The lock of a connection. It allows one writer at a time, among the threads of this process and all processes.
 
     ``with lock.held(wait=10):`` may be nested in one thread. ``wait`` is in seconds. ``folders`` are those that its
     holder writes in, the home folder first, see :func:`require_private_folder`. ``first`` is called each time that the
@@ -310,7 +310,7 @@ class Lock:
             self._thread.release()
 
     def keep(self) -> None:
-        """Hold it for all threads until this process ends; raises as :meth:`held` does."""
+        """Hold the lock for all threads until this process ends. Raises the errors of :meth:`held`."""
         self._descriptor = self._acquire(time.monotonic())
 
     @property
@@ -324,7 +324,7 @@ class Lock:
         return self._descriptor is not None
 
     def holder(self) -> str:
-        """Return the last process that took the lock, as a text for people."""
+        """Describe the last process that took the lock."""
         try:
             about = json.loads(self.path.read_text())
             return f"process {about['pid']} on {about['host']} ({about['program']}), since {about['since']}"

@@ -1,8 +1,8 @@
 """Read and write a generation: one complete, immutable state of a connection on disk.
 
-The files are those of :mod:`ucl_helpers.connection.exports` and ``connection.json`` (URLs, source, time). Its folder is
-named by number and identity, ``000007-3fa9c1…``. A generation that was rebuilt (other exports, another passphrase, the
-same identity) keeps both and gets a revision, ``000007-3fa9c1….1``. So the order never changes.
+The files are those of :mod:`ucl_helpers.connection.exports` and ``connection.json`` (URLs, source, time). Its folder's
+name consists of number and fingerprint, for example ``000007-3fa9c1…``. A generation that is rebuilt (other exports or
+another passphrase, the same identity) keeps both and gets a revision, ``000007-3fa9c1….1``. So the order never changes.
 """
 
 import re
@@ -32,29 +32,29 @@ _PAIRS = (("identity.pem", "identity.pem"), ("key.pem", "chain.pem"), ("key.pem"
 
 @dataclass(frozen=True)
 class Generation:
-    """One complete, immutable state of a connection on disk. ``passphrase`` is asked for when its key is encrypted."""
+    """One complete, immutable state of a connection on disk. ``passphrase`` is called if its key is encrypted."""
 
     path: Path
     passphrase: Passphrase = field(default=no_passphrase, repr=False, compare=False)
 
     @property
     def name(self) -> str:
-        """Its folder's name: number, the start of the fingerprint, and the revision if there is one."""
+        """The name of its folder: number, the start of the fingerprint, and the revision if there is one."""
         return self.path.name
 
     @property
     def stem(self) -> str:
-        """Its name without the revision: which identity, by which renewal."""
+        """Its name without the revision. It identifies the identity and the renewal that made it."""
         return self.name.partition(".")[0]
 
     @property
     def mark(self) -> str:
-        """The start of the fingerprint, from the folder's name, which damage to the files does not change."""
+        """The start of the fingerprint. It is from the folder's name, so damage to the files does not change it."""
         return self.stem.partition("-")[2]
 
     @property
     def order(self) -> tuple[int, int, str]:
-        """Number, revision and name: later ones come after earlier ones."""
+        """A sort key by number, revision and name. Later generations come after earlier ones."""
         match = NAME.fullmatch(self.name)
         return (int(match["number"]), int(match["revision"] or 0), self.name) if match else (0, 0, self.name)
 
@@ -67,7 +67,7 @@ class Generation:
 
     @property
     def created(self) -> datetime | None:
-        """When it was made (UTC), by our clock then; None when ``connection.json`` does not say, or is damaged."""
+        """The time when it was made (UTC, by our clock); None if ``connection.json`` lacks it or is damaged."""
         with suppress(StorageFailed):
             return moment_from(self.facts.get("created"))
         return None
@@ -84,7 +84,7 @@ class Generation:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the client certificate, hex."""
+        """The SHA-256 fingerprint of the client certificate, hex."""
         return fingerprint(self.certificate)
 
     @property
@@ -94,9 +94,10 @@ class Generation:
 
     @property
     def client_ca(self) -> tuple[x509.Certificate, ...]:
-        """The CA that came with it, or nothing for an import without chain.
+        """The CA certificates that came with it; empty for an import without a chain.
 
-        If the file is damaged, this is the rest of the chain, which it repeats: a renewal must not fail for it.
+        If their file is damaged, this is the chain without the leaf, which has the same content. A renewal must not
+        fail because of a damaged file that is not needed.
         """
         if not (self.path / "client-ca.pem").exists():
             return ()
@@ -105,7 +106,7 @@ class Generation:
         return self.chain[1:]
 
     def damage_of(self, name: str) -> StorageFailed | None:
-        """Return the damage of a file of certificates; None if it is whole or missing."""
+        """Return the error for a damaged file of certificates; None if the file is whole or missing."""
         try:
             if (self.path / name).exists():
                 self._certificates(name)
@@ -129,20 +130,20 @@ class Generation:
 
     @property
     def credentials(self) -> Credentials:
-        """Key and chain for a handshake. UCL has accepted them, or they were no generation."""
+        """Key and chain for a handshake. UCL has accepted them, because only then did they become a generation."""
         chain, key = self.path / "chain.pem", self.path / "key.pem"
         return Credentials(chain, key, self.certificate, self.passphrase, accepted=True)
 
     @property
     def usable(self) -> Credentials | None:
-        """Key and chain for a handshake even if some file is damaged; None when the key is lost."""
+        """Key and chain for a handshake, even if some file is damaged; None if the key is lost."""
         return self.credentials if self.is_readable else self.rescued
 
     @property
     def rescued(self) -> Credentials | None:
-        """The pair of files that are still a key and its certificate, with the longest chain; None if there is none.
+        """A pair of undamaged files with a key and its certificate, with the longest chain; None if there is none.
 
-        *Not* looked at: whether an encrypted key belongs to the certificate beside it.
+        *Not* checked: whether an encrypted key belongs to the certificate beside it.
         """
         chains = {pair: self._pair(*pair) for pair in _PAIRS}
         best = max(chains, key=lambda pair: len(chains[pair]))
@@ -163,7 +164,7 @@ class Generation:
 
         Raises:
             StorageFailed: its file is damaged.
-            KeyLocked: it is encrypted, and nothing opens it now.
+            KeyLocked: it is encrypted, and no passphrase opens it now.
         """
         return self._key_in(self._read("key.pem"))
 
@@ -185,11 +186,12 @@ class Generation:
         """Check that key, certificate and chain can be read, belong together, and make up ``identity.pem``.
 
         Args:
-            by_key: False asks for no passphrase: whether an encrypted key belongs to the certificate is not looked at.
+            by_key: False uses no passphrase. Then it is *not* checked whether an encrypted key belongs to the
+                certificate.
 
         Raises:
-            StorageFailed: they do not; names the file.
-            KeyLocked: see :meth:`key`; raised only if no file is damaged.
+            StorageFailed: a check failed. The error names the file.
+            KeyLocked: see :meth:`key`. It is raised only if no file is damaged.
         """
         key_pem, chain_pem = self._read("key.pem"), self._read("chain.pem")
         if not (sealed := is_sealed(key_pem)):
@@ -205,7 +207,7 @@ class Generation:
 
     @property
     def is_readable(self) -> bool:
-        """True when :meth:`check_whole` passes, without a passphrase."""
+        """Whether :meth:`check_whole` passes without a passphrase."""
         with suppress(StorageFailed):
             self.check_whole(by_key=False)
             return True
@@ -247,7 +249,7 @@ def write_generation(generation: Generation, contents: Mapping[str, bytes], read
     """Write the files of a new generation, without making it current. The caller holds the lock.
 
     Raises:
-        StorageFailed: no folder has its name then.
+        StorageFailed: the files could not be written. No folder has the generation's name.
     """
     staged = files.temporary(generation.path.with_name("new"))
     files.make_directory(staged)
@@ -260,19 +262,21 @@ def write_generation(generation: Generation, contents: Mapping[str, bytes], read
 
 
 def holds_plain_key(folder: Path) -> bool:
-    """Return whether the key in a folder is stored in plain; False if there is none."""
+    """Return whether the key in a folder is stored unencrypted; False if there is no key."""
     with suppress(OSError):
         return b"ENCRYPTED" not in files.read_regular(folder / "key.pem")[:64]
     return False
 
 
 def prune_generations(generations: Sequence[Generation], used: Sequence[Generation | None], keep: int) -> None:
-    """Keep the newest ``keep`` distinct identities, each in its last revision, those ``used``, and all of a day's age.
+    """Remove all generations except the newest identities, those in use, and those younger than a day.
+
+    Of each identity the last revision is kept.
 
     Args:
         generations: the oldest first.
-        used: are kept in any case.
-        keep: how many distinct identities.
+        used: generations that are kept in any case.
+        keep: how many distinct identities to keep.
     """
     kept, seen, now = set[str](), set[str](), datetime.now(UTC).timestamp()
     for generation in reversed(generations):

@@ -29,7 +29,7 @@ _TAIL_BYTES = 65536
 
 
 class Journal:
-    """The file ``journal.jsonl``. Who appends or prunes holds the connection's lock; readers need none."""
+    """The file ``journal.jsonl``. To append or prune, hold the connection's lock. Readers need no lock."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -58,23 +58,23 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class PendingState:
-    """The content of ``state.json`` about a procedure under way; false when nothing is pending.
+    """The content of ``state.json`` about a procedure under way. It is false if nothing is pending.
 
     Attributes:
-        kind: ``renew``, ``establish``, or ``damaged`` when the file cannot be understood.
-        id: tells this procedure from any other.
-        created: when it was begun, or its configuration last answered (ISO 8601, UTC).
-        base: stem of the generation that it is to replace; None when there is none.
+        kind: ``renew``, ``establish``, or ``damaged`` if the file cannot be understood.
+        id: identifies this procedure.
+        created: when it began, or when UCL last answered its configuration (ISO 8601, UTC).
+        base: stem of the generation that it will replace; None if there is none.
         bits: key length.
-        configuration: what UCL answered, without its one-time token; None if that cannot be used.
-        sent: when the signing request left; None before.
+        configuration: UCL's answer without its one-time token; None if it cannot be used.
+        sent: when the signing request was sent; None before.
         rejected: how many answers failed their checks.
         clock_difference: seconds by which UCL's clock is ahead.
         accepted_host: the host of the certificate endpoint that the user has agreed to.
         token_url: where the one-time token is shown.
         url: the certificate endpoint at which the new identity was ``verified`` (its fingerprint).
-        aside: why it was set aside.
-        keep_until: and until when it has to be kept (ISO 8601, UTC).
+        aside: the reason why it was set aside.
+        keep_until: the time until which it must be kept then (ISO 8601, UTC).
     """
 
     kind: str = ""
@@ -138,14 +138,14 @@ def _configuration_in(facts: Mapping[str, Any]) -> Configuration | None:
 
 
 class Pending:
-    """The folder ``pending/`` of a connection, its key encrypted with what ``passphrase`` gives, if it gives one."""
+    """The folder ``pending/`` of a connection. Its key is encrypted if ``passphrase`` returns a passphrase."""
 
     def __init__(self, path: Path, passphrase: Passphrase = no_passphrase) -> None:
         self.path, self.key_path, self.passphrase = path, path / "key.pem", passphrase
         self._state: PendingState | None = None
 
     def read_state(self) -> PendingState:
-        """Return the content of ``state.json``, which is read once, until :meth:`reload` is called.
+        """Return the content of ``state.json``. The file is read only once until :meth:`reload` is called.
 
         Raises:
             StorageFailed: it cannot be read.
@@ -158,11 +158,11 @@ class Pending:
         return self._state
 
     def __bool__(self) -> bool:
-        """Whether a procedure is under way; reads as :meth:`read_state` does."""
+        """Return whether a procedure is under way. Raises the errors of :meth:`read_state`."""
         return bool(self.read_state())
 
     def reload(self) -> None:
-        """Forget the state, so that it is read again: another process may have changed it."""
+        """Forget the state, so that it is read again. Another process may have changed it."""
         self._state = None
 
     def resume(
@@ -173,10 +173,10 @@ class Pending:
         A procedure of another kind or for another generation is set aside.
 
         Args:
-            kind: of the procedure that wants to go on.
-            base: the generation that it is to replace.
-            bits: the key length that is wanted.
-            is_outdated: says whether a signed certificate is of no use any more.
+            kind: the kind of the procedure that resumes.
+            base: the generation that it will replace.
+            bits: the requested key length.
+            is_outdated: returns whether a signed certificate is useless by now.
         """
         self.drop_unusable_request()
         state, configuration = self.read_state(), self.read_state().configuration
@@ -198,7 +198,7 @@ class Pending:
     def open(
         self, kind: str, base: "Generation | None", configuration: Configuration, *, bits: int, server_ca: bytes | None
     ) -> None:
-        """Go on with the key and CSR that are pending if they fit ``configuration``; else begin again.
+        """Keep the pending key and CSR if they fit ``configuration``; otherwise begin again.
 
         An interrupted establishment keeps its CA file for the server, unless ``server_ca`` is given.
         """
@@ -225,9 +225,9 @@ class Pending:
         server_ca: bytes | None,
         instead: str = "something else was begun",
     ) -> None:
-        """Begin a procedure with a configuration from UCL; a fresh one-time token is kept until it is used.
+        """Begin a procedure with a configuration from UCL. Its one-time token is kept until it is used.
 
-        A procedure under way is set aside; ``instead`` says why.
+        A procedure under way is set aside. ``instead`` is the reason.
         """
         self.set_aside(instead)
         self.discard()
@@ -257,16 +257,19 @@ class Pending:
 
     @property
     def has_request(self) -> bool:
-        """True when key and CSR are there."""
+        """Whether the files of key and CSR exist."""
         return self.key_path.exists() and (self.path / "csr.pem").exists()
 
     @property
     def request_is_usable(self) -> bool:
-        """False when key or CSR cannot be read or do not belong together, or one is lost of what was sent.
+        """Whether key and CSR can be used, or do not exist yet.
+
+        It is false if key or CSR cannot be read, or do not belong together, or if one is missing although the request
+        was sent.
 
         Raises:
             StorageFailed: they cannot be read now.
-            KeyLocked: the key is encrypted, and nothing opens it now.
+            KeyLocked: the key is encrypted, and no passphrase opens it now.
         """
         with files.storage("look into", self.path):
             if not self.has_request:
@@ -279,7 +282,7 @@ class Pending:
             return False
 
     def drop_unusable_request(self) -> None:
-        """Drop a key and CSR that cannot be used: set them aside if they were sent; else remove them."""
+        """Set a key and CSR that cannot be used aside if the request was sent, and remove them otherwise."""
         if self.request_is_usable:
             return
         if self.read_state().sent:
@@ -305,7 +308,7 @@ class Pending:
         files.write(self.path / "server-ca.pem", pem)
 
     def replace_server_ca(self, kind: str, pem: bytes | None) -> None:
-        """Keep another CA for the server. Without one, a renewal trusts the system's CAs, an establishment the kept."""
+        """Keep another CA for the server. For None, a renewal removes the kept CA, and an establishment keeps it."""
         if pem is not None:
             self.keep_server_ca(pem)
         elif kind == "renew" and self.server_ca:
@@ -322,12 +325,12 @@ class Pending:
         self._write(replace(self.read_state(), **facts))
 
     def _write(self, state: PendingState) -> None:
-        self.reload()  # if it cannot be written, what is on disk counts
+        self.reload()  # if the write fails, the state on disk counts
         files.write(self.path / "state.json", state.as_json())
         self._state = state
 
     def key(self) -> rsa.RSAPrivateKey:
-        """Return the private key; raises UsageError when it is damaged, KeyLocked when nothing opens it."""
+        """Return the private key. Raises UsageError if it is damaged, KeyLocked if no passphrase opens it."""
         with files.storage("read", self.key_path):
             return open_key(files.read_regular(self.key_path), self.passphrase, where=str(self.key_path))
 
@@ -361,7 +364,7 @@ class Pending:
         return None
 
     def keep_answer(self, signed: SignedCertificates) -> None:
-        """Keep UCL's answer as it came and, if it can be read, before it its chain as PEM."""
+        """Keep UCL's answer unchanged. First, keep its chain as PEM if it can be read."""
         with files.storage("make room in", self.path):
             (self.path / "room").unlink(missing_ok=True)
         with suppress(BadAnswer):
@@ -370,7 +373,7 @@ class Pending:
         files.write(self.path / "answer.json", json.dumps(answer).encode())
 
     def answer(self) -> SignedCertificates | None:
-        """Return the kept answer, or None; raises StorageFailed if it cannot be read now, so that UCL signs once."""
+        """Return the kept answer, or None. Raises StorageFailed if it cannot be read now: UCL signs only once."""
         with files.storage("read", self.path), suppress(FileNotFoundError, NotADirectoryError, TypeError):
             answer = json_object(files.read_regular(self.path / "answer.json")) or {}
             if all(isinstance(text, str) for text in answer.values()):
@@ -393,7 +396,7 @@ class Pending:
         files.write(self.path / "chain.pem", dump_certificates(*chain))
 
     def credentials(self) -> Credentials:
-        """Return key and chain for a handshake; a lost or damaged chain is taken from the answer again."""
+        """Return key and chain for a handshake. A lost or damaged chain is restored from the answer."""
         path = self.path / "chain.pem"
         with files.storage("read", path):
             try:
@@ -405,7 +408,7 @@ class Pending:
         return Credentials(path, self.key_path, chain[0], self.passphrase)
 
     def signed(self) -> list[Credentials]:
-        """Return the certificates that were signed for the kept key, unchecked: of the answer and of rejected ones."""
+        """Return the certificates signed for the kept key, from the answer and from rejected ones, unchecked."""
         credentials = []
         for path in sorted(self.path.glob("chain*.pem")):
             with suppress(UCLError, OSError, ValueError):
@@ -415,7 +418,7 @@ class Pending:
         return credentials
 
     def drop_answer(self) -> None:
-        """Set an answer that failed its checks aside within the folder: the same CSR may be signed again."""
+        """Set an answer that failed its checks aside within the folder. The same CSR may be signed again."""
         mark = secrets.token_hex(4)
         with files.storage("rename", self.path / "answer.json"):
             for name, ending in (("answer", "json"), ("chain", "pem")):

@@ -6,9 +6,9 @@
     renew_before = "30d"            # due this long before the end, instead of two thirds of the lifetime
     min_interval = "1h"             # not due again before, whatever the certificate says
     keep = 5                        # distinct identities kept on disk, the current one included
-    key_passphrase = "file:/run/secrets/ucl"    # a reference: the key lies on disk encrypted
+    key_passphrase = "file:/run/secrets/ucl"    # a reference: the key is stored encrypted
 
-    [files]                         # who may read a generation, besides its owner
+    [files]                         # users who may read a generation
     owner = "app"
     group = "ssl-cert"
     mode = "0640"
@@ -56,7 +56,7 @@ _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 
 @dataclass(frozen=True)
 class Hook:
-    """A command that is run after activation, without a shell, and ended after ``timeout``."""
+    """A command that runs after activation, without a shell, and is ended after ``timeout``."""
 
     name: str
     command: tuple[str, ...]
@@ -65,7 +65,7 @@ class Hook:
 
 @dataclass(frozen=True)
 class Notices:
-    """Receivers of messages: apprise URLs by reference. A message is sent after so many failures in a row."""
+    """The receivers of notices: apprise URLs by reference. A notice is sent after ``after_failures`` in a row."""
 
     urls: tuple[str, ...] = ()
     after_failures: int = 1
@@ -73,7 +73,7 @@ class Notices:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The choices of a user for a connection.
+    """A user's settings for a connection.
 
     Attributes:
         key_length: RSA bits of the next key, 2048 to 8192.
@@ -81,11 +81,11 @@ class Settings:
         keep: how many distinct identities stay on disk, 2 to 1000.
         sandbox: path of a ready file whose URLs are followed; marks the connection as practice.
         min_interval: see :mod:`ucl_helpers.policy`.
-        key_passphrase: a reference; the private key lies on disk encrypted with it.
-        files: who may read a generation.
+        key_passphrase: a reference. The private key is stored encrypted with this passphrase.
+        files: owner, group and mode of a generation's files.
         exports: further files of a generation.
-        hooks: what is run after activation.
-        notices: who is told of failure and recovery.
+        hooks: commands that run after activation.
+        notices: receivers of notices about failure and recovery.
     """
 
     key_length: int = DEFAULT_BITS
@@ -219,14 +219,14 @@ def toml(value: str | int | Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """One setting: parsing, errors, ``ucl settings`` and the reference follow from it.
+    """One setting. Parsing, errors, ``ucl settings`` and the reference follow from it.
 
     Attributes:
-        key: as errors name it: ``files.group`` is ``group`` in the table ``[files]``.
-        kind: what its value may be, in words.
-        example: as TOML.
-        meaning: a sentence.
-        read: checks what TOML made of a value and returns what :class:`Settings` holds.
+        key: the name in errors. ``files.group`` is ``group`` in the table ``[files]``.
+        kind: the allowed values, in words.
+        example: an example as TOML.
+        meaning: a sentence that explains it.
+        read: checks the parsed TOML value and returns the value for :class:`Settings`.
     """
 
     key: str
@@ -237,7 +237,7 @@ class Entry:
 
     @property
     def default(self) -> str:
-        """As TOML; empty when it is not set by default."""
+        """The default as TOML; empty if there is none."""
         table, _, name = self.key.rpartition(".")
         value = (_DEFAULTS[table] if table else _DEFAULTS)[name]
         return "" if value in (None, "", []) else toml(value)
@@ -340,7 +340,7 @@ _READERS = {
 
 
 def plain(settings: Settings) -> dict[str, Any]:
-    """Return settings as they are written: durations and modes as texts, tables as dictionaries; for programs."""
+    """Return settings for programs, with durations and modes as texts and tables as dictionaries."""
     return {name: _plain(name, value) for name, value in vars(settings).items()}
 
 

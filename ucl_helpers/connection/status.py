@@ -26,14 +26,14 @@ STATES = (
 )
 
 LOST = ("expired", "revoked", "refused")
-"""States of an identity that cannot be renewed."""
+"""The states of an identity that cannot be renewed."""
 
 STAGES = BEGUN, SENT, SIGNED = "begun", "sent for signing", "signed, to be verified"
 
 
 @dataclass(frozen=True)
 class UnderWay:
-    """An interrupted run: its procedure (renew, establish, damaged), since when, at which of STAGES."""
+    """An interrupted run: its procedure (renew, establish, damaged), its beginning, and its stage (see STAGES)."""
 
     procedure: str
     since: str

@@ -169,9 +169,9 @@ class Connection:
 
     @property
     def path(self) -> Path:
-        """The connection's folder, for reading and writing; ``location`` is the same path, unchecked.
+        """The connection's folder, for reading and writing. ``location`` is the same path, unchecked.
 
-        It is checked on first use, as :meth:`Home.folder` checks; raises as that does.
+        It is checked on first use. Raises the errors of :meth:`Home.folder`.
         """
         if not self._is_checked:
             self.home.folder("connections")
@@ -214,7 +214,7 @@ class Connection:
         return Settings() if content is None else read_settings(content, where=str(path))
 
     def write_settings(self, values: Mapping[str, str | int]) -> None:
-        """Write the first ``settings.toml``; an existing one is the user's and stays."""
+        """Write the first ``settings.toml``. An existing file belongs to the user and is not changed."""
         path = self.path / "settings.toml"
         if values and not path.exists():
             files.write(path, dump_settings(values).encode())
@@ -256,7 +256,7 @@ class Connection:
 
     @property
     def pending(self) -> Pending:
-        """A procedure under way."""
+        """The procedure under way."""
         return Pending(self.path / "pending", self.passphrase)
 
     def aside(self) -> list[Pending]:
@@ -328,12 +328,12 @@ class Connection:
 
     @property
     def is_sandbox(self) -> bool:
-        """True for practice connections."""
+        """Whether this is a practice connection."""
         return self.read_settings().sandbox is not None
 
     @property
     def establish_command(self) -> str:
-        """The command that establishes it again."""
+        """The command that establishes this connection again."""
         return f"ucl establish {self.name}{' --sandbox' if self.is_sandbox else ''}"
 
     def come_back(self, now: datetime) -> str:
@@ -438,7 +438,7 @@ class Connection:
         """Write a generation whole and make it current; the caller holds the lock and has verified the identity.
 
         Raises:
-            StorageFailed: the generation before stays current.
+            StorageFailed: the previous generation is still current.
         """
         wanted, readers = self.generation_spec()
         mark, url = fingerprint(chain[0])[:MARK_LENGTH], facts.get("connectorUrl")
@@ -468,7 +468,8 @@ class Connection:
                 that open.
             previous: fingerprint of the certificate in use before.
 
-        Raises StorageFailed: it is not whole, or the switch failed; the generation before stays current.
+        Raises:
+            StorageFailed: it is not whole, or the switch failed. The previous generation is still current.
         """
         generation.check_whole()  # an encrypted key is opened for it
         with files.storage("name", generation.path):

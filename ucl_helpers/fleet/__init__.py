@@ -1,7 +1,7 @@
-"""Many connections renewed by :func:`ucl_helpers.procedures.renewal.renew`, over processes or Dask.
+"""Renew many connections with :func:`ucl_helpers.procedures.renewal.renew`, in local processes or on Dask.
 
-A layer of its own: ``headless`` runs notebooks, which renew; this calls ``renew()`` itself. What goes to
-a worker is a connection's name and plain options, never a key; what comes back is plain data.
+A worker gets a connection's name and plain options, and never a key. It returns plain data. The package does not use
+``headless``: that one runs notebooks, and this one calls ``renew()`` itself.
 """
 
 from ucl_helpers.fleet.report import FleetOutcome

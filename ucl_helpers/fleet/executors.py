@@ -47,7 +47,7 @@ class Workers:
 
 
 class _Process:
-    """A process that does one task after the other."""
+    """A process that runs one task after the other."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -59,13 +59,13 @@ class _Process:
             self.tasks = Connection(ours.detach())
 
     def end(self) -> None:
-        """Tell it that there are no more tasks, and wait until it has ended."""
+        """End the process once it has no task, and wait for its end."""
         self.tasks.close()
         self.process.wait()
 
 
 class Processes(Executor):
-    """Processes of this machine, each started with its first task.
+    """An executor with processes on this machine. Each process starts with its first task.
 
     Args:
         jobs: how many tasks may run at a time, 1 or more.
@@ -84,7 +84,7 @@ class Processes(Executor):
         return self._threads.submit(self._do, task, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes: with ``wait`` once they have finished their tasks, else at once."""
+        """End the processes: with ``wait`` after their tasks, else immediately."""
         with self._lock:
             self._stopped = self._stopped or not wait
             for worker in self._workers.values() if self._stopped else ():
@@ -127,12 +127,12 @@ class Processes(Executor):
 
 
 def processes(jobs: int) -> Workers:
-    """Return as many processes of this machine."""
+    """Return workers that are processes on this machine."""
     return Workers(Processes(jobs), lambda: jobs)
 
 
 def serve() -> None:
-    """Do the tasks that come over the socket of the command line, until it ends."""
+    """Run the tasks that arrive over the socket named on the command line, until it is closed."""
     for number in _SIGNALS:  # not SIG_IGN, which hooks would inherit
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -152,14 +152,14 @@ def serve() -> None:
 class Scheduler:
     """The address of a Dask scheduler, and PEM files for mutual TLS with it.
 
-    A client of a scheduler can run programs on its workers. So the connection to it must be mutual TLS, or stay on this
-    machine. This class does not import Dask, which takes seconds.
+    A client of a scheduler can run programs on its workers. So the connection to it must be mutual TLS, or must not
+    leave this machine. This class does not import Dask, which takes seconds.
 
     Attributes:
         address: ``tls://HOST:PORT``, or ``tcp://`` to this machine.
-        ca_file: verifies it.
-        certificate: ours.
-        key: of our certificate.
+        ca_file: the CA that verifies the scheduler.
+        certificate: our client certificate.
+        key: the key of our certificate.
     """
 
     address: str
@@ -173,7 +173,7 @@ class Scheduler:
         return self.address.startswith("tls://")
 
     def require_safe(self) -> None:
-        """Check that the connection is mutual TLS, or stays on this machine.
+        """Check that the connection is mutual TLS, or does not leave this machine.
 
         Raises:
             UsageError: it is not, or the address is not valid, or a file is missing.

@@ -1,4 +1,4 @@
-"""Workers on other machines: a Dask cluster that is running already.
+"""Run renewals on other machines, on the workers of a running Dask cluster.
 
 *Not* checked: that the workers see the same home folder under the same path, and that locks hold on it across machines
 (``ucl doctor`` tests them from two processes of one).
@@ -93,7 +93,7 @@ class _Cluster(ClientExecutor):
         return self._threads
 
     def _cancel_forgotten(self) -> None:
-        """Cancel what the client had forgotten already the last time."""
+        """Cancel the futures that the client had already forgotten at the last call."""
         self._submitted = {wrapped: future for wrapped, future in self._submitted.items() if not wrapped.done()}
         forgotten = {wrapped for wrapped, future in self._submitted.items() if future.key not in self._client.futures}
         for wrapped in forgotten & self._forgotten:

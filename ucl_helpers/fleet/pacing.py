@@ -39,7 +39,7 @@ from ucl_helpers.errors import (
 )
 
 CALLS = 3
-"""What one renewal asks of UCL: configuration, sign, and configuration once more as the new identity."""
+"""The calls of one renewal: configuration, sign, and configuration again as the new identity."""
 
 DEFAULT_RATE = 10.0
 """Calls a second: 200 renewals a minute, so that ten thousand connections are renewed within the hour. It is low on
@@ -51,7 +51,7 @@ UNKNOWN_PAUSE = 5.0
 
 ALIKE, CONFIRMED = 3, 2
 Verdict = Literal["silent", "refuses"]
-"""Of an endpoint that failed: it does not answer, or its answer may concern all connections or only this one."""
+"""A failed endpoint does not answer (``silent``), or it refuses: all connections, or perhaps only this one."""
 
 _REFUSALS = (AuthenticationFailed, CertificateRejected, ServerNotTrusted, BadAnswer, EmptyAnswer)
 
@@ -61,7 +61,7 @@ class Pace:
 
     Args:
         rate: calls a second, above 0, over all workers together.
-        now: the moment of the beginning.
+        now: the moment when the run begins.
     """
 
     def __init__(self, rate: float, *, now: float) -> None:
@@ -98,7 +98,7 @@ class Pace:
 
 
 def verdict(error: UCLError) -> Verdict | None:
-    """Return what an error says about the endpoint that was called; None for nothing."""
+    """Return the verdict of an error on the endpoint that was called, or None if it says nothing about the endpoint."""
     is_proven = error.data.get("outage") == "proven" and error.data.get("director_status")
     if is_proven or isinstance(error, Unreachable | Unavailable):
         return "silent"
@@ -117,10 +117,10 @@ def endpoint_of(url: str | None) -> str:
 
 @dataclass
 class Breaker:
-    """What this run knows about one endpoint.
+    """The state of one endpoint in this run, which decides whether it is still called.
 
     Attributes:
-        failed: connections that failed alike, in a row, with what each said about the endpoint.
+        failed: connections that failed alike, in a row, each with its verdict on the endpoint.
         suspected: since when the endpoint is suspected. Renewals that started before that decide nothing.
         confirmed: connections that failed after that.
     """
@@ -145,7 +145,7 @@ class Breaker:
         return self.is_silent or len(self.confirmed) >= CONFIRMED
 
     def record(self, name: str, verdict: Verdict | None, *, renewed: bool, started: float, now: float) -> None:
-        """Record what became of a renewal.
+        """Record the result of a renewal.
 
         Args:
             name: of the connection.

@@ -25,12 +25,12 @@ from ucl_helpers.fleet.pacing import endpoint_of
 from ucl_helpers.fleet.report import NOT_DUE, FleetStatus, Result
 
 CONTINUED_WITHIN = timedelta(days=1)
-"""A forced run that was stopped longer ago is not continued: a new one means all connections."""
+"""A forced run that was stopped longer ago is not continued. The next forced run renews all connections."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do.
+    """The connections that a run renews, and the results of those that need nothing.
 
     Attributes:
         bases: connections to renew, each with the generation that it has now, or had when a forced run began.

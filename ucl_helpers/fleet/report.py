@@ -35,13 +35,13 @@ class Result:
             program), ``not-due``, ``failed`` or ``left`` (not done, because the run was stopped). When a hook failed,
             or could not be run, the error is given beside the outcome of the renewal.
         fingerprint: of the certificate in use now, or None if it is not known.
-        exit_code: of the error, see :mod:`ucl_helpers.errors`; 0 otherwise.
+        exit_code: the exit code of the error, see :mod:`ucl_helpers.errors`; 0 otherwise.
         error: ``class``, ``message`` and ``remedy``, or None.
         seconds: how long it took, on the worker.
         retry_after: seconds after which UCL accepts the next call, or None.
         limited: whether UCL answered 429.
-        verdict: what the error says about the endpoint, see :mod:`ucl_helpers.fleet.pacing`.
-        url: the one that was called when it failed, or None.
+        verdict: the error's verdict on the endpoint, see :mod:`ucl_helpers.fleet.pacing`.
+        url: the URL that was called when it failed, or None.
     """
 
     outcome: str
@@ -83,7 +83,7 @@ def failure(error: BaseException, outcome: str = FAILED) -> Result:
 
 @dataclass(frozen=True)
 class EndpointFailed:
-    """A certificate endpoint that failed for several connections alike, so that it was not called any more.
+    """A certificate endpoint that failed for several connections alike, so that the run stopped calling it.
 
     Attributes:
         silent: it does not answer; otherwise it refuses each connection that was tried.
@@ -140,9 +140,10 @@ class FleetOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0 when everything is done or not due; that of the stop, if it was stopped; else that of the failures.
+        """The exit code of the run: 0 if every connection is renewed or not due.
 
-        Of these the commonest that is not temporary; if all are temporary (3, 8), the commonest.
+        If the run was stopped, it is the exit code of the stop. Otherwise it is the commonest exit code among failures
+        that are not temporary, or among all failures if all are temporary (3, 8).
         """
         if self.stopped:
             return self.stop_code

@@ -1,1 +1,1 @@
-"""Keys, certificates and texts in the forms that other programs give them. Pure."""
+"""Read keys, certificates and texts in the forms that other programs write. Pure."""

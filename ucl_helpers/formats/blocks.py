@@ -1,12 +1,12 @@
-"""Keys and certificates in the forms that a user's files have, and what a file is that holds none. Pure.
+"""Find keys and certificates in a user's files, and describe files that hold none. Pure.
 
-Read are PEM, DER, PKCS #12, PKCS #7, and base64 of each of them, alone or inside JSON, YAML or XML. PEM may be damaged
-as tools and people damage it: on one line, blocks glued together, line breaks written as a backslash and an n, UTF-16,
-Windows line ends, quotes, indentation. So a service key (JSON), a Kubernetes Secret (YAML) and an answer of UCL are
-read as they are.
+The module reads PEM, DER, PKCS #12, PKCS #7, and base64 of each of them, alone or inside JSON, YAML or XML. It reads
+PEM that tools or people have damaged: PEM on one line, blocks without a line break between them, line breaks written as
+a backslash and an n, UTF-16, Windows line ends, quotes, indentation. So it can read a service key (JSON), a Kubernetes
+Secret (YAML) and an answer of UCL as they are.
 
-This module finds what a file holds and says what a file is. :mod:`ucl_helpers.formats.key_files` reads keys and
-certificates from it. The stricter :mod:`ucl_helpers.crypto` reads what UCL answers and what this toolkit wrote itself.
+:mod:`ucl_helpers.formats.key_files` reads keys and certificates from the blocks that this module finds. The stricter
+:mod:`ucl_helpers.crypto` reads UCL's answers and the files that this toolkit wrote.
 """
 
 import base64
@@ -24,7 +24,7 @@ from ucl_helpers.errors import UsageError
 from ucl_helpers.formats.texts import text_of
 
 MOST_BLOCKS = 2000
-"""More are not read: the largest bundles of public CAs have some hundreds."""
+"""The most blocks that are read from a file. The largest bundles of public CAs have some hundreds."""
 _DEEPEST = 3  # base64 in a Secret of base64 of PEM
 UNUSABLE = (UnsupportedAlgorithm, InternalError)  # of a kind that `cryptography`, or OpenSSL, cannot use
 UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UserWarning, *UNUSABLE)  # warnings may be errors
@@ -42,10 +42,10 @@ _LABELS = {
     "OPENSSH PRIVATE KEY": OPENSSH,
     **dict.fromkeys(("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"), REQUEST),
     **dict.fromkeys(("PUBLIC KEY", "RSA PUBLIC KEY"), PUBLIC),
-    **dict.fromkeys(("EC PARAMETERS", "DH PARAMETERS"), ""),  # they stand before a key and are not needed
+    **dict.fromkeys(("EC PARAMETERS", "DH PARAMETERS"), ""),  # they precede a key and are not needed
 }
 _LEGACY = re.compile(r"\s*Proc-Type:\s*4,ENCRYPTED\s+DEK-Info:\s*([A-Za-z0-9-]+,[0-9A-Fa-f]+)\s+(.*)", re.DOTALL)
-_NOT_BASE64 = re.compile(r"[\s\"'>,\\]+")  # stands in the lines of a block that was quoted, indented or replied to
+_NOT_BASE64 = re.compile(r"[\s\"'>,\\]+")  # is in the lines of a block that was quoted, indented or replied to
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{40,}={0,2}")
 _RUN = re.compile(r"[A-Za-z0-9+/]{20,}(?:\s+[A-Za-z0-9+/]{20,})*(?:\s+[A-Za-z0-9+/]+)?={0,2}")  # lines of base64
 _OF_DER = re.compile(r"MI[A-Za-z0-9+/\s]{100,}={0,2}")
@@ -98,7 +98,7 @@ _REMEDIES["a Java keystore (JCEKS)"] = _REMEDIES["a Java keystore (JKS)"]
 
 @dataclass(frozen=True)
 class Block:
-    """One key, certificate or container, as DER; ``pem`` is set for a key whose encryption stands in PEM headers."""
+    """One key, certificate or container as DER. ``pem`` is set for a key that PEM headers describe as encrypted."""
 
     kind: str
     der: bytes = field(repr=False)
@@ -110,7 +110,7 @@ class Block:
 
 
 def blocks(data: bytes) -> tuple[Block, ...]:
-    """Return what a file holds, in its order and each once; at most :data:`MOST_BLOCKS`."""
+    """Return the blocks in a file, in their order, each once, at most :data:`MOST_BLOCKS`."""
     found: dict[Block, None] = {}
     for block in _blocks(data, 0):
         if block.kind:
@@ -144,7 +144,7 @@ def _blocks(data: bytes, depth: int) -> Iterator[Block]:
 
 
 def _of_whole_text(text: str, depth: int) -> list[Block]:
-    """Blocks in a text that is base64 as a whole; none where decoding yields no key and no certificate."""
+    """Return the blocks in a text that is base64 as a whole; none if it holds no key and no certificate."""
     whole = _NOT_BASE64.sub("", text).replace("-", "+").replace("_", "/")
     if not _BASE64.fullmatch(whole):
         return []
@@ -153,12 +153,12 @@ def _of_whole_text(text: str, depth: int) -> list[Block]:
 
 
 def _is_usable(block: Block) -> bool:
-    """Whether decoding yielded more than bytes that happen to look like DER."""
+    """Return whether a decoded block is of a known kind or has a label, and does not only look like DER by chance."""
     return bool(block.kind in _IN_WORDS or block.label)
 
 
 def _bare_blocks(text: str) -> Iterator[Block]:
-    """Blocks in base64 without a marker, such as a field of XML or JSON."""
+    """Yield the blocks in base64 without a marker, such as a field of XML or JSON."""
     for match in _OF_DER.finditer(text):
         if _is_der(inner := _decoded(match[0])):
             yield from (block for block in map(_classified, elements(inner)) if block.kind != OTHER)
@@ -179,7 +179,7 @@ def _plain_text(data: bytes) -> str:
 
 
 def _pem_blocks(text: str) -> Iterator[Block]:
-    """Find blocks by their markers, wherever these stand; one pass, so that many beginnings cost no more."""
+    """Find blocks by their markers, anywhere in the text. One pass is enough, also for text with many BEGIN markers."""
     label, begun = "", 0
     for marker in _MARKER.finditer(text):
         if marker[1] == "BEGIN":
@@ -209,12 +209,12 @@ def _of_pem(label: str, body: str) -> Block:
 
 
 def wrapped(text: str) -> str:
-    """Base64 in lines of 64 characters, as in PEM (RFC 7468)."""
+    """Wrap base64 in lines of 64 characters, as in PEM (RFC 7468)."""
     return "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
 
 
 def _decoded(text: str, *, strict: bool = False) -> bytes:
-    """Decode base64 with missing padding; what follows a broken end is left out unless ``strict``."""
+    """Decode base64 whose padding may be missing. Unless ``strict``, one surplus character at the end is ignored."""
     text = "".join(text.split()).rstrip("=")
     if not strict:
         text = text[: len(text) - (len(text) % 4 == 1)]
@@ -228,13 +228,13 @@ def _decoded(text: str, *, strict: bool = False) -> bytes:
 
 
 def _is_der(data: bytes) -> bool:
-    """Whether this is a SEQUENCE in DER or BER; text that begins with the digit 0 is not."""
+    """Return whether this is a SEQUENCE in DER or BER. Text that begins with the digit 0 is not."""
     is_long = data[1:2] in {b"\x80", b"\x81", b"\x82", b"\x83", b"\x84"}
     return data[:1] == b"\x30" and (is_long or (len(data) > 1 and len(data) == data[1] + _HEADER))
 
 
 def elements(data: bytes) -> Iterator[bytes]:
-    """Split DER elements that follow each other; BER of indefinite length, and what is cut off, is left whole."""
+    """Split consecutive DER elements. BER of indefinite length and a truncated element are returned whole."""
     at = 0
     while data[at : at + 1] == b"\x30" and len(data) > at + 1:
         end = end_of(data, at)
@@ -246,7 +246,7 @@ def elements(data: bytes) -> Iterator[bytes]:
 
 
 def end_of(data: bytes, at: int) -> int | None:
-    """Where the element at ``at`` ends; None for an indefinite length."""
+    """Return the end of the element at ``at``; None for an indefinite length."""
     length = data[at + 1]
     if length < _INDEFINITE:
         return at + _HEADER + length
@@ -294,12 +294,12 @@ def _kind_of_key(der: bytes) -> str:
 
 
 def identify(data: bytes) -> str:
-    """Say in words what a file is, such as ``a certificate signing request (CSR)``."""
+    """Describe a file in words, for example ``a certificate signing request (CSR)``."""
     return _identified(data)[0]
 
 
 def _identified(data: bytes) -> tuple[str, str]:
-    """What a file is, in words, and what a remedy for it is found by."""
+    """Return a description of a file, and the key of its remedy."""
     found = blocks(data)
     kinds = [kind for kind in dict.fromkeys(block.kind for block in found) if kind in _IN_WORDS]
     if kinds:
@@ -330,7 +330,7 @@ def _by_content(data: bytes) -> str:
 
 
 def wrong_kind(data: bytes, where: str, wanted: str, remedy: str) -> UsageError:
-    """An error that says what a file is in place of what is ``wanted``; ``remedy`` if nothing better is known."""
+    """Return the error for a file that is not ``wanted``. It says what the file is. ``remedy`` is the default."""
     words, key = _identified(data)
     better = _REMEDIES.get(key, "").replace("FILE", where)
     if key == REQUEST and "key" in wanted:

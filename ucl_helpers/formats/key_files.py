@@ -1,4 +1,4 @@
-"""Keys and certificates read from a user's files, in any of the forms of :mod:`ucl_helpers.formats.blocks`. Pure."""
+"""Read keys and certificates from a user's files, in any form of :mod:`ucl_helpers.formats.blocks`. Pure."""
 
 import base64
 import re
@@ -143,7 +143,7 @@ def _is_for_servers(trust: bytes) -> bool:
 
 
 def _start_of(element: bytes) -> int:
-    """How many bytes stand before an element's content."""
+    """Return the number of bytes before an element's content."""
     return 2 + (element[1] - 0x80 if element[1] > 0x80 else 0)  # noqa: PLR2004 - X.690, 8.1.3
 
 
@@ -217,7 +217,7 @@ def _usable(key: object, where: str) -> rsa.RSAPrivateKey:
 
 
 def _usable_of(keys: Sequence[object], where: str) -> list[rsa.RSAPrivateKey]:
-    """Those that can be used; raises UsageError when there are keys, and none of them can."""
+    """Return the keys that can be used. Raises UsageError if there are keys and none can be used."""
     found, problem = list[rsa.RSAPrivateKey](), None
     for key in keys:
         try:
@@ -248,7 +248,7 @@ _HOW_TO_OPEN = "Give its passphrase by reference: --passphrase prompt, env:NAME 
 
 
 def _load_bundle(der: bytes, passphrase: bytes | None) -> PKCS12KeyAndCertificates:
-    """Open PKCS #12 with a passphrase, or else without one: the passphrase may be another file's."""
+    """Open PKCS #12 with a passphrase, or else without one, because the passphrase may be for another file."""
     try:
         return load_pkcs12(der, passphrase)
     except UNREADABLE:
@@ -258,9 +258,9 @@ def _load_bundle(der: bytes, passphrase: bytes | None) -> PKCS12KeyAndCertificat
 
 
 def _keys_of_bundle(der: bytes, passphrase: bytes | None) -> list[object]:
-    """The keys of PKCS #12, of which `load_pkcs12` returns the first: a Java keystore may hold several.
+    """Return all keys in PKCS #12. `load_pkcs12` returns only the first, but a Java keystore may hold several.
 
-    Each is looked for by the type of its bag (RFC 7292, 4.2). A bag that does not open is left out.
+    The function finds each key by the type of its bag (RFC 7292, 4.2). A bag that does not open is left out.
     """
     found = list[object]()
     for bag in _KEY_BAG.finditer(der):
@@ -276,7 +276,7 @@ def _keys_of_bundle(der: bytes, passphrase: bytes | None) -> list[object]:
 
 
 def needs_passphrase(data: bytes) -> bool:
-    """Whether a file holds something that only a passphrase opens, or PKCS #12 that cannot be read."""
+    """Return whether a file holds a key or container that only a passphrase opens, or unreadable PKCS #12."""
     return any(block.kind == SEALED_KEY or not _opens_without(block) for block in blocks(data))
 
 
@@ -291,7 +291,7 @@ def _opens_without(block: Block) -> bool:
 
 
 def _opened_bundle(der: bytes, where: str, passphrase: bytes | None) -> tuple[object | None, list[x509.Certificate]]:
-    """Key and certificates of PKCS #12; either may be missing."""
+    """Return key and certificates in PKCS #12. Either may be missing."""
     try:
         bundle = _load_bundle(der, passphrase)
         certificates = [one.certificate for one in (bundle.cert, *bundle.additional_certs) if one is not None]

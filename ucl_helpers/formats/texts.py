@@ -1,4 +1,4 @@
-"""Text as other programs save it or as people copy it: byte order marks, UTF-16, quotes, line breaks. Pure."""
+"""Read text with byte order marks, UTF-16, quotes and line breaks, as programs save it and people copy it. Pure."""
 
 import codecs
 import re
@@ -15,9 +15,9 @@ _QUOTES = {'"': '"', "'": "'", "`": "`", "\u201c": "\u201d", "\u201e": "\u201c",
 
 
 def encoding_of(data: bytes) -> tuple[str, int]:
-    """Return the encoding of a text file, and the length of its byte order mark in bytes; UTF-8 if nothing shows it.
+    """Return the encoding of a text file, and the length of its byte order mark in bytes. The default is UTF-8.
 
-    UTF-16 without a mark shows by the zero byte beside its first letter.
+    In UTF-16 without a mark, a zero byte is beside the first letter.
     """
     for mark, name in _MARKS:
         if data.startswith(mark):
@@ -31,7 +31,7 @@ def encoding_of(data: bytes) -> tuple[str, int]:
 
 
 def text_of(data: bytes) -> str:
-    """Decode a text file in UTF-8, UTF-16 or UTF-32, and leave its byte order mark out.
+    """Decode a text file in UTF-8, UTF-16 or UTF-32, without its byte order mark.
 
     Raises:
         UnicodeDecodeError: it is not text.
@@ -41,7 +41,7 @@ def text_of(data: bytes) -> str:
 
 
 def unwrapped(text: str) -> str:
-    """Remove what people copy along with a secret: blanks around it, quotes around it, and invisible characters."""
+    """Remove the characters that people copy along with a secret: blanks, quotes and invisible characters around it."""
     text = _INVISIBLE.sub("", text).strip()
     while len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
         text = text[1:-1].strip()

@@ -230,7 +230,7 @@ def refuse_secret(name: str, value: object) -> None:
     text = str(value)
     if text == PROMPT and SECRET_NAME.search(name):
         raise UsageError(
-            f"Parameter {name!r} is {PROMPT!r}, and in a headless run there is nobody to be asked.",
+            f"Parameter {name!r} is {PROMPT!r}, but a headless run cannot ask you for a value.",
             remedy="Pass another reference: env:NAME or file:PATH.",
         )
     bare = bool(SECRET_NAME.search(name)) and isinstance(value, str) and text and not REFERENCE.fullmatch(text)

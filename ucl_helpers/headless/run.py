@@ -209,7 +209,7 @@ def not_due_path(folder: Path, notebook: Path, connection: str) -> Path:
 
 def prune(folder: Path, now: datetime, keep: int = KEEP) -> None:
     """Delete the oldest runs: all but ``keep``, and but those younger than a day. Other files are left alone."""
-    with suppress(OSError):  # another run may do the same; what cannot be removed stays
+    with suppress(OSError):  # another run may delete the same files, and a file that cannot be deleted is no failure
         runs: dict[tuple[str, str], list[Path]] = {}
         for path in folder.iterdir():
             if match := _RUN.fullmatch(path.name):

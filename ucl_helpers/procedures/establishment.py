@@ -306,7 +306,7 @@ class DirectorAccess:
                     raise
                 raise PossibleOutage(
                     f"{error.message} The Director also says this of every bearer while its database is down.",
-                    remedy="Wait and run it again. If it stays so, the bearer has no scopes: get another one.",
+                    remedy="Wait and run it again. If UCL still refuses, the bearer has no scopes. Get another one.",
                     **error.data,
                     outage="possible",
                 ) from None
@@ -433,7 +433,7 @@ def establish(
     """
     failure: UCLError | None = None
     with connection.lock.held():
-        # What an interrupted run left comes first: its token may be the very one that is given again.
+        # First resume an interrupted run, because its token may be the same as the one in this call.
         for token in chain([None], _tokens(access, clock)):  # the Director is asked before anything is given up
             if token is not None and failure is not None:
                 _give_up(connection, failure, token, clock)

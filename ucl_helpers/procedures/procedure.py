@@ -232,10 +232,10 @@ class Procedure(ABC):
         if current != self._base:
             problem = f"{name} got another generation meanwhile: {current.name if current else 'none'}."
         elif self._id is not None and self.pending.read_state().id != self._id:
-            problem = f"What was begun for {name} was settled or set aside."
+            problem = f"Another run has finished this work for {name}, or set it aside."
         else:
             return
-        raise SettledElsewhere(problem, remedy="Nothing is lost; begin anew to go on from there.")
+        raise SettledElsewhere(problem, remedy="Nothing is lost. Start again from the first step.")
 
     def _drop_stale_results(self) -> None:
         """Drop the results that depend on an answer which was rejected, or replaced by another process."""
@@ -380,7 +380,9 @@ class Procedure(ABC):
     def _activate(self) -> Outcome:
         identity: Identity = self._results["decode"]
         if identity.certificate.not_valid_after_utc <= self._server_now():
-            raise UsageError("The new certificate has expired since it was verified.", remedy="Begin anew.")
+            raise UsageError(
+                "The new certificate has expired since it was verified.", remedy="Start again from the first step."
+            )
         previous = fingerprint_or_none(self._base)
         configuration: Configuration = self._results["configuration"]
         verification: Verification = self._results["verify"]

@@ -105,7 +105,7 @@ class Renewal(Procedure):
                     f"The certificate of {connection.name} was revoked {moment(verdict.since)} and cannot be renewed.",
                     remedy=f"To come back: {connection.come_back(clock())}",
                 )
-            # What is due is renewed although something else is damaged: needs() knows no due date then.
+            # A due renewal runs even if other files are damaged. In that case needs() has no due date.
             if only_if_due and not renewal.due.due and not (need and need.renews):
                 if need and need.action == "ask":
                     renewal._ask_whether_it_is_accepted()

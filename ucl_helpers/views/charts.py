@@ -50,7 +50,7 @@ except ModuleNotFoundError:
 
 WIDTH = 9.0  # inches of 72 points
 BLUE, ORANGE, GREY = "#4aa3df", "#e69f00", "#8a8f98"  # distinct for colour-blind readers, on light and dark pages
-INK = "#010203"  # stands for the colour of the page's text
+INK = "#010203"  # a placeholder for the colour of the page's text
 FINE: dict[str, Any] = {"color": BLUE, "edgecolor": INK, "linewidth": 0.5}
 LATE: dict[str, Any] = {**FINE, "color": ORANGE, "hatch": "///"}
 _STYLE: dict[str, Any] = {

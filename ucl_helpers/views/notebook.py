@@ -40,8 +40,8 @@ def broken(assertion: AssertionError) -> ChecksFailed:
         subject
     )
     return ChecksFailed(
-        f"What the notebook asserts does not hold. {text.strip()[:MESSAGE_LENGTH]}".strip(),
-        remedy="The cell above the error shows what was looked at.",
+        f"An assertion of the notebook failed. {text.strip()[:MESSAGE_LENGTH]}".strip(),
+        remedy="The cell above the error shows the values that were checked.",
         failed=[check.name for check in failed],
     )
 

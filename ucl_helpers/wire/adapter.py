@@ -1,4 +1,4 @@
-"""How ``requests`` gets our TLS context and our bounds. Commands that only read the disk never import it."""
+"""Make ``requests`` use our TLS context and limits. Commands that only read the disk never import this module."""
 
 import re
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def _no_tunnel(error: Exception) -> NoTunnel:
 
 
 class PlainConnection(HTTPConnection):
-    """A TCP connection, with CONNECT if a tunnel is set; all of it within ``bounds``."""
+    """A TCP connection within ``bounds``. It sends CONNECT if a tunnel is set."""
 
     bounds: CallLimits
 
@@ -39,7 +39,7 @@ class PlainConnection(HTTPConnection):
 
 
 class _Connection(HTTPSConnection):
-    """The same with TLS. Any failure before a proxy has opened the tunnel is raised as NoTunnel."""
+    """A TLS connection within the bounds of its context. A failure before a proxy opens the tunnel raises NoTunnel."""
 
     ssl_context: Context
     _is_tunnel_open = False
@@ -66,11 +66,11 @@ class _Pool(HTTPSConnectionPool):
 
 
 class Adapter(HTTPAdapter):
-    """Owns the SSL context; whatever ``requests`` would load into it stays out.
+    """An adapter that owns the SSL context. It keeps ``requests`` from loading CAs or certificates into the context.
 
     Args:
         context: for the server.
-        proxy_context: makes the one for a proxy that is reached over TLS. It must show no identity.
+        proxy_context: makes the context for a proxy that is reached over TLS. That context must show no identity.
     """
 
     def __init__(self, context: Context, proxy_context: Callable[[], Context]) -> None:
@@ -78,12 +78,12 @@ class Adapter(HTTPAdapter):
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """The pool for direct connections."""
+        """Make the pools for direct connections."""
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
         self.poolmanager.pool_classes_by_scheme = {"https": _Pool}
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """The pool for connections through a proxy."""
+        """Return the manager of the pools for connections through a proxy."""
         if proxy not in self.proxy_manager and proxy.lower().startswith("https:"):
             kwargs["proxy_ssl_context"] = self._proxy_context()
             kwargs["proxy_ssl_context"].bounds = self._context.bounds
@@ -93,12 +93,12 @@ class Adapter(HTTPAdapter):
         return manager
 
     def close(self) -> None:
-        """Close the connections now, not when nothing refers to them any more, as an error that is kept does."""
+        """Close the connections now. An error that the caller keeps may still refer to them."""
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in list(manager.pools.keys()):
                 manager.pools[key].close()
         super().close()
 
     def cert_verify(self, conn: Any, *_: Any, **__: Any) -> None:
-        """Ask for verification and load nothing."""
+        """Require verification, and load nothing into the context."""
         conn.cert_reqs = "CERT_REQUIRED"

@@ -1,7 +1,7 @@
-"""One TLS session to one GraphQL endpoint: calls, retries, and every failure as a typed error.
+"""Call one GraphQL endpoint over one TLS connection, retry, and raise each failure as a typed error.
 
-https only; no redirect is followed; time and the size of an answer are bounded. How the server is trusted is in
-:mod:`ucl_helpers.wire.tls`.
+The URL must be https. Redirects are not followed. The time of a call and the size of an answer are limited.
+:mod:`ucl_helpers.wire.tls` describes how the server is verified.
 """
 
 import json
@@ -57,13 +57,13 @@ CONNECT_SECONDS, READ_SECONDS, DEADLINE_SECONDS = 10.0, 30.0, 60.0
 MAX_RETRY_AFTER = timedelta(days=1)
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_RECEIVED_BYTES = MAX_ANSWER_BYTES + 256 * 1024
-"""Of one try: the answer as it comes in, with headers, chunk sizes, and what a proxy says before it."""
+"""The most bytes that one try may receive: the answer with headers and chunk sizes, and a proxy's answer before it."""
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 4.0)
 PASSING_STATUS = {408, 429, 500, 502, 503, 504}
 _OF_PROXIES = {401, 403, 500, 502, 503, 504}  # also what a proxy answers that looks into TLS
 RETRIED_STATUS = {429, 502, 503, 504}
 WAITS_WHEN_LIMITED: ContextVar[bool] = ContextVar("WAITS_WHEN_LIMITED", default=True)
-"""Whether a call answered with 429 waits and tries again by itself. A fleet says no: it slows down as a whole."""
+"""Whether a call waits after a 429 and tries again. A fleet sets this to False, and slows down all its renewals."""
 _BLANKS = r"\s|\\[nrt]"  # also as JSON writes them
 _SECRET_HEADERS, _SECRET_LENGTH = ("Authorization", "connector-token"), 8  # what is shorter may be a common word
 _SHOWN_HEADERS = ("Content-Type", "Tenant", *_SECRET_HEADERS, "Date")
@@ -71,7 +71,7 @@ _SHOWN_HEADERS = ("Content-Type", "Tenant", *_SECRET_HEADERS, "Date")
 
 @dataclass(frozen=True)
 class Answer:
-    """A result and what the server said about time: ``date`` (UTC) or None; ``clock_difference`` in seconds."""
+    """A result, the server's ``date`` (UTC) or None, and ``clock_difference`` in seconds (server's minus ours)."""
 
     result: Any = field(repr=False)  # may hold a token
     date: datetime | None
@@ -85,17 +85,17 @@ class Answer:
 
 
 class Client:
-    """Calls GraphQL operations at one endpoint over one kept TLS connection; a context manager.
+    """A client for GraphQL operations at one endpoint, over one kept TLS connection. It is a context manager.
 
     Args:
-        url: https.
-        endpoint: which kind, for the explanation of refusals.
-        ca_file: PEM of what verifies the server, or None for the system's CAs.
+        url: an https URL.
+        endpoint: the kind of the endpoint. The explanation of a refusal depends on it.
+        ca_file: PEM file with the CAs that verify the server, or None for the system's CAs.
         credentials: the client certificate, or None.
         headers: sent with each call (a bearer, a tenant, a one-time token).
         retry: call again after connection errors, 429, 502, 503, 504 and empty answers. False for one-time tokens.
         deadline: seconds for a call with all its retries.
-        wait: how to wait some seconds between two tries.
+        wait: waits so many seconds between two tries.
 
     Raises:
         UsageError: the URL is not https, a header cannot be sent, or a variable names a proxy that cannot be used.
@@ -147,10 +147,10 @@ class Client:
         """Send an operation and unwrap its ``result``.
 
         Raises:
-            RetryLater: it passes (see its subclasses); retried here first where that may be.
-            Refused: the server said no, with what that may mean.
+            RetryLater: a temporary failure, see its subclasses. Where possible, the call was tried again first.
+            Refused: the server refused the call. The error lists the likely causes.
             ServerNotTrusted: the server's certificate does not verify.
-            BadAnswer: no GraphQL answer.
+            BadAnswer: the answer is not a GraphQL answer.
         """
         until = time.monotonic() + self._deadline
         for attempt in range(len(BACKOFF_SECONDS) + 1):
@@ -217,14 +217,14 @@ class Client:
         return Answer(result, date, difference or 0.0, record)
 
     def _told(self, error: UCLError, request_id: str, note: str = "", **facts: Any) -> UCLError:
-        """The error with what helps to find it at UCL."""
+        """Return the error with the URL and the request id, which finds it in UCL's log."""
         facts = {**error.data, **facts, "url": self.url, "request_id": request_id}
         first, *others = error.message.split("\n")
         message = "\n".join([f"{first}{note} (x-request-id {request_id})", *others])
         return type(error)(message, remedy=error.remedy, **facts)
 
     def _masked(self, text: str) -> str:
-        """What a server said without our secrets, should it have echoed one: in any case, quoted, broken by blanks."""
+        """Remove our secrets from a server's text: in any case of letters, quoted, or broken by blanks."""
         squeezed = re.sub(_BLANKS, "", text).lower()
         found = [one for one in self._secrets if one.lower() in squeezed]
         forms = [f"(?:{_BLANKS})*".join(map(re.escape, one)) for one in sorted(found, key=len, reverse=True)]
@@ -233,7 +233,7 @@ class Client:
     def _interpret(self, response: "Response", body: bytes, date: datetime | None) -> Any:
         status = response.status_code
         if status == HTTPStatus.OK and not body:
-            raise EmptyAnswer("UCL answered with nothing at all.", remedy="This passes by itself: run it again.")
+            raise EmptyAnswer("UCL answered with nothing at all.", remedy="Run it again. This failure is temporary.")
         if status == HTTPStatus.OK:
             return result_of(_json(body, self._masked), where=self.url)
         if status in {401, 403} or (status == HTTPStatus.BAD_REQUEST and not body.strip()):
@@ -284,7 +284,7 @@ _TRY_AGAIN: Mapping[Endpoint, str] = {
 
 
 def _pause(error: RetryLater, attempt: int) -> float | None:
-    """Seconds until the next try, or None when there is none."""
+    """Return the seconds until the next try, or None if there is no next try."""
     if attempt >= len(BACKOFF_SECONDS) or (isinstance(error, RateLimited) and not WAITS_WHEN_LIMITED.get()):
         return None
     if HTTPStatus.BAD_REQUEST <= error.data.get("proxy_status", 0) < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -295,7 +295,7 @@ def _pause(error: RetryLater, attempt: int) -> float | None:
 
 
 def _read(response: "Response", until: float) -> bytes:
-    """The answer's body, decoded; of one that is too large only so much that it shows."""
+    """Return the decoded body of an answer. Stop reading as soon as the body is larger than allowed."""
     body = bytearray()
     while len(body) <= MAX_ANSWER_BYTES and (part := response.raw.read1(65536, decode_content=True)):
         body += part
@@ -312,7 +312,7 @@ def _json(body: bytes, masked: Callable[[str], str]) -> Any:
         text.encode()  # a lone surrogate could be neither shown nor kept
         value = json.loads(masked(text))
     except (ValueError, RecursionError):
-        # Its text stays out of the error: half an answer may hold a token.
+        # The error does not quote the answer, because even half an answer may have a token.
         kind = "a web page" if body.lstrip()[:1] == b"<" else f"{len(body)} bytes of something else"
         raise BadAnswer(
             f"The answer is not JSON but {kind}.", remedy="Check the URL; a proxy may answer in its place."
@@ -324,14 +324,17 @@ def _json(body: bytes, masked: Callable[[str], str]) -> Any:
 
 
 def server_time(response: "Response") -> tuple[datetime | None, float | None]:
-    """The server's clock (UTC) and the difference to ours in seconds, server's minus ours; a date in reason only."""
+    """Return the server's time (UTC) and its difference to ours in seconds (server's minus ours).
+
+    Both are None if the answer has no ``Date``, or one that is centuries away.
+    """
     date = _date(response.headers.get("Date", ""))
     difference = (date - datetime.now(UTC)).total_seconds() if date else math.inf
     return (date, difference) if abs(difference) < MOST_SECONDS else (None, None)
 
 
 def _date(text: str) -> datetime | None:
-    """A date of RFC 9110, section 5.6.7; UTC where it names no zone."""
+    """Parse a date of RFC 9110, section 5.6.7. It is UTC if it names no zone."""
     try:
         date = parsedate_to_datetime(text)
         return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
@@ -340,7 +343,7 @@ def _date(text: str) -> datetime | None:
 
 
 def retry_after(response: "Response") -> float | None:
-    """``Retry-After`` in seconds, at most a day, given as seconds or as a date (RFC 9110, section 10.2.3)."""
+    """Return ``Retry-After`` in seconds, at most a day. It may be a number or a date (RFC 9110, section 10.2.3)."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         seconds = float(value)
@@ -352,20 +355,20 @@ def retry_after(response: "Response") -> float | None:
 
 
 def sendable(name: str, value: str) -> str:
-    """A value that a header can carry, as it is.
+    """Return the value unchanged if a header can carry it.
 
     Raises:
-        UsageError: it is empty, or has characters that no header can carry; names the header, not the value.
+        UsageError: it is empty, or has characters that no header can carry. The text names the header, not the value.
     """
     if not (value and value.isascii() and value.isprintable() and value == value.strip()):
         raise UsageError(
-            f"What {name} should hold is empty, or has characters that no header can carry.", remedy="Copy it again."
+            f"The value of {name} is empty, or has characters that no header can carry.", remedy="Copy it again."
         )
     return value
 
 
 def echoes(secrets: Sequence[str]) -> list[str]:
-    """Secrets as they are, as URLs and JSON write them, and in base64: so an answer may hold what we sent."""
+    """Return the forms in which an answer may repeat our secrets: plain, as in URLs and JSON, and in base64."""
     forms = {text for one in secrets for text in (one, quote(one), quote(one, safe=""), json.dumps(one)[1:-1])}
     for raw in map(str.encode, secrets):  # within a longer text it begins at any of three places
         forms |= {b64encode(bytes(at) + raw)[-(-at * 4 // 3) : (at + len(raw)) * 4 // 3].decode() for at in range(3)}

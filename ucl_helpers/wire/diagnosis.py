@@ -1,7 +1,8 @@
-"""What a refusal likely means. Pure.
+"""Explain refusals and failed connections. Pure.
 
-UCL says little when it refuses: 400 with an empty body, a TLS alert, or a bare end of file. This module puts what we
-know (which endpoint, which certificate, which clock) into the causes a person should look at, the likeliest first.
+UCL gives few reasons when it refuses a request. It sends 400 with an empty body, sends a TLS alert, or only closes the
+connection. This module derives the likely causes from the endpoint, the certificate and the clocks. The likeliest
+cause comes first.
 """
 
 import errno
@@ -22,7 +23,7 @@ from ucl_helpers.wire.sockets import AnswerTooLarge, NoTunnel
 
 Endpoint = Literal["token", "certificate", "director"]
 SystemTrust = Callable[[], tuple[str, str] | None]
-"""Returns an environment variable that leads away from the system's CAs, and a sentence about it; or None."""
+"""Returns None, or an environment variable that hides the system's CAs, and a sentence about it."""
 
 GRACE = timedelta(minutes=5)
 _BROKEN = (ssl.SSLError, ConnectionError, EOFError)
@@ -56,7 +57,7 @@ _VERIFY_PROBLEMS = {
     ),
     64: ("its certificate is for another address", "Check the URL's address."),
 }
-# Of OpenSSL: markings of a CA that are missing or wrong, extensions; and what VERIFY_X509_STRICT asks for besides.
+# OpenSSL's numbers for wrong or missing CA markings, for extensions, and for the rules of VERIFY_X509_STRICT.
 _BREAKS_A_RULE = {24, 32, 34, 37, 41, 79, *range(80, 95)}
 _TOO_WEAK = {66, 67, 68}
 _UNKNOWN_CA = {18, 19, 20, 21}
@@ -72,9 +73,9 @@ _WRONG_URL = "perhaps it is the certificate-secured Connector URL instead of the
 
 
 def certificate_causes(certificate: x509.Certificate | None, now: datetime, *, accepted: bool = False) -> list[str]:
-    """What the certificate itself tells about a refusal at ``now`` (UTC, the server's clock if known).
+    """Return the causes of a refusal at ``now`` that the certificate's dates show.
 
-    One that was ``accepted`` before is not too young.
+    ``now`` is UTC, by the server's clock if it is known. A certificate that UCL has ``accepted`` before is not too new.
     """
     if certificate is None:
         return []
@@ -90,7 +91,11 @@ def certificate_causes(certificate: x509.Certificate | None, now: datetime, *, a
 
 
 def may_pass(endpoint: Endpoint, status: int, body: bytes, certificate: x509.Certificate | None, now: datetime) -> bool:
-    """Whether a refusal may be an outage of UCL: 400 with an empty body, and not for an expired certificate."""
+    """Return whether an outage of UCL may be the cause of a refusal.
+
+    It may be if the answer is 400 with an empty body, does not come from the Director, and the certificate has not
+    expired.
+    """
     empty = status == _BAD_REQUEST and not body.strip()
     return empty and endpoint != "director" and (certificate is None or now < Validity.of(certificate).not_after)
 
@@ -103,14 +108,14 @@ def refusal_causes(
     accepted: bool = False,
     outage: bool = True,
 ) -> list[str]:
-    """The causes of an authentication failure at an endpoint, the likeliest first.
+    """Return the causes of an authentication failure at an endpoint, the likeliest first.
 
     Args:
-        endpoint: which kind.
+        endpoint: the kind of the endpoint.
         certificate: the client certificate that was sent, or None.
-        now: the server's clock if known (UTC).
+        now: the moment by the server's clock if it is known (UTC).
         accepted: whether UCL has accepted this certificate before.
-        outage: whether it may be an outage, see :func:`may_pass`.
+        outage: whether an outage may be the cause, see :func:`may_pass`.
     """
     down = [_DOWN] if outage else []
     if endpoint == "token":
@@ -134,7 +139,10 @@ def refusal_causes(
 
 
 def clock_note(difference: float | None) -> str:
-    """A sentence on clocks that differ by more than five minutes; ``difference`` in seconds, server's minus ours."""
+    """Return a sentence about clocks that differ by more than five minutes, or an empty text.
+
+    ``difference`` is in seconds, the server's clock minus ours.
+    """
     if difference is None or abs(difference) <= GRACE.total_seconds():
         return ""
     way = "behind" if difference > 0 else "ahead of"
@@ -153,18 +161,18 @@ def transport_error(
     by_system: bool = False,
     system_trust: SystemTrust = lambda: None,
 ) -> UCLError:
-    """A failed connection as a typed error: what happened, what it likely means, what to do.
+    """Return a failed connection as a typed error, which says what happened, what it likely means and what to do.
 
     Args:
-        error: what the HTTP library raised; its causes are searched.
-        url: where to.
+        error: the exception of the HTTP library. Its causes are searched too.
+        url: the URL that was called.
         request_id: of the call.
         certificate: the client certificate that was sent, or None.
         now: our clock, UTC.
-        proxy: what the call went through, or None.
+        proxy: the proxy that the call went through, or None.
         accepted: whether UCL has accepted this certificate before.
-        by_system: whether the system's CAs were to verify the server; a proxy is always verified by them.
-        system_trust: finds the variable that leads away from the system's CAs; called only if the CA is unknown.
+        by_system: whether the system's CAs verify the server. They always verify a proxy.
+        system_trust: finds the variable that hides the system's CAs. It is called only if the CA is unknown.
     """
     chain = list(_unfold(error))
     ended = next((part for part in chain if isinstance(part, NoTunnel)), None)
@@ -182,7 +190,7 @@ def transport_error(
 
 
 def _blame_trust(error: UCLError, chain: list[BaseException], system_trust: SystemTrust) -> UCLError:
-    """The same of a certificate whose CA is unknown, with the variable that leads away from the system's CAs."""
+    """Name the variable that hides the system's CAs, if the CA is unknown and there is such a variable."""
     codes = {part.verify_code for part in chain if isinstance(part, ssl.SSLCertVerificationError)}
     if not codes & _UNKNOWN_CA or (found := system_trust()) is None:
         return error
@@ -192,7 +200,7 @@ def _blame_trust(error: UCLError, chain: list[BaseException], system_trust: Syst
 
 
 def _behind(proxy: Proxy, message: str, remedy: str, facts: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """The same of a connection that a proxy had opened: it may have put itself in the server's place."""
+    """Add that the proxy which opened the connection may be the cause, because it may impersonate the server."""
     host = urlsplit(facts["url"]).hostname
     told = f"{message} The connection goes through the proxy {proxy} (from {proxy.variable}), which may be the cause."
     elsewhere = f"If the proxy is not needed for {host}, name {host} in NO_PROXY."
@@ -200,9 +208,9 @@ def _behind(proxy: Proxy, message: str, remedy: str, facts: dict[str, Any]) -> t
 
 
 def answered_by_proxy(error: UCLError, proxy: Proxy) -> UCLError:
-    """An answer that is none of UCL's, though it came through a tunnel: a proxy that looks into TLS may have given it.
+    """Return the error for an answer through a tunnel that may not be UCL's.
 
-    Such a proxy answers 407, 403 or 502 itself, or with a page of its own.
+    A proxy that inspects TLS can answer in UCL's place, for example with 407, 403, 502 or a page of its own.
     """
     if error.data.get("status") == _LOGIN_WANTED:
         host = urlsplit(str(error.data.get("url", ""))).hostname
@@ -224,7 +232,7 @@ def answered_by_proxy(error: UCLError, proxy: Proxy) -> UCLError:
 def _explain(
     chain: list[BaseException], url: str, certificate: x509.Certificate | None, now: datetime, *, accepted: bool
 ) -> tuple[type[UCLError], str, str]:
-    """Which error it is, what happened and what to do."""
+    """Return the class of the error, what happened and what to do."""
     # Python raises HTTPException itself, none of its subclasses, for more than 100 headers or trailers.
     if any(isinstance(one, AnswerTooLarge) or type(one) is HTTPException for one in chain):
         return BadAnswer, f"The answer of {url} is larger than a call accepts.", "Check the URL."
@@ -256,7 +264,7 @@ def _explain(
 
 
 def _verify_problem(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
-    """What is wrong with a server's certificate, and what to do."""
+    """Return the problem of a server's certificate, and what to do."""
     if error.verify_code in _BREAKS_A_RULE:
         return f"its certificate or a CA's breaks a rule of RFC 5280 ({error.verify_message})", _ISSUED_AGAIN
     if error.verify_code in _TOO_WEAK:
@@ -265,7 +273,7 @@ def _verify_problem(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
 
 
 def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, facts: dict[str, Any]) -> UCLError:
-    """What a proxy did in place of opening the tunnel. Its own words are left out: they could say anything."""
+    """Return the error for a proxy that opened no tunnel. The proxy's own text is left out, since it is not trusted."""
     named, host = f"The proxy {proxy} (from {proxy.variable})", urlsplit(facts["url"]).hostname
     facts |= {"proxy": str(proxy), "variable": proxy.variable}
     elsewhere = f"Check {proxy.variable}, or name {host} in NO_PROXY; nothing is lost."
@@ -297,7 +305,7 @@ def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, fact
 
 
 def _tunnel_status(status: int, proxy: Proxy, host: str | None) -> tuple[str, str]:
-    """What the status of a proxy's answer means, and what to do; empty where nothing special is known."""
+    """Return the meaning of a proxy's status, and what to do; the latter is empty if there is no special advice."""
     if status == _LOGIN_WANTED:
         what = "does not accept the user name and password" if proxy.has_password else "wants a user name and password"
         where = str(proxy).replace("://", "://USER:PASSWORD@", 1)
@@ -311,7 +319,7 @@ def _tunnel_status(status: int, proxy: Proxy, host: str | None) -> tuple[str, st
 
 
 def _unfold(error: BaseException) -> Iterator[BaseException]:
-    """An exception and everything it carries or stems from."""
+    """Yield an exception, its causes and the exceptions among its arguments."""
     seen: set[int] = set()
     queue: list[object] = [error]
     while queue:
@@ -323,7 +331,7 @@ def _unfold(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_gone(error: BaseException) -> bool:
-    """The connection was reset before the handshake began; what is left of it then is not connected."""
+    """Return whether the connection was reset before the handshake began, which makes its socket unconnected."""
     return isinstance(error, OSError) and error.errno == errno.ENOTCONN
 
 

@@ -1,7 +1,7 @@
-"""Which proxy a call goes through, as ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say.
+"""Find the proxy of a call by ``HTTPS_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
 
-A setting that cannot work is refused before anything is called. Of its value the error repeats scheme, host and port,
-and never what may be a user name or a password.
+A setting that cannot work is refused before the call. The error repeats scheme, host and port of its value, and never
+what may be a user name or a password.
 """
 
 import os
@@ -14,15 +14,15 @@ from ucl_helpers.urls import is_loopback
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy that CONNECT is sent to.
+    """A proxy that gets CONNECT requests.
 
     Attributes:
         host: a name, or an address without brackets.
         port: TCP.
         scheme: ``http``, or ``https`` when TLS is spoken to the proxy itself.
         variable: the environment variable that names it, or "the system's proxy setting".
-        has_password: whether it is sent a user name.
-        url: with user name and password, as urllib3 reads it.
+        has_password: whether the URL has a user name.
+        url: the URL with user name and password, as urllib3 reads it.
     """
 
     host: str
@@ -45,12 +45,12 @@ def proxy_variable() -> str | None:
 
 
 def proxy_for(url: str) -> Proxy | None:
-    """The proxy on the way to ``url``, or None. A call to this machine itself uses none: a proxy is another machine.
+    """Return the proxy on the way to ``url``, or None. A call to this machine itself uses no proxy.
 
     ``HOST:PORT`` without a scheme is an ``http://`` proxy, as for curl.
 
     Raises:
-        UsageError: the variable names no proxy that can be used; the text names the variable and what to write.
+        UsageError: the variable names no proxy that can be used. The text names the variable and what to write.
     """
     if is_loopback(url):
         return None
@@ -90,10 +90,10 @@ _HOST_PORT = re.compile(r"(?:[\w.-]{1,253}|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(?=$|[/
 
 
 def _address(value: str) -> str:
-    """Scheme, host and port of a proxy's URL that cannot be used; empty where a host cannot be told from a secret.
+    """Return scheme, host and port of a proxy's URL that cannot be used; empty if the host may be part of a secret.
 
-    User name and password end with the last ``@``. They may hold characters that are not percent-encoded: an ``@``
-    behind one of those may also be a part of a path, so a port has to follow then.
+    User name and password end with the last ``@``. If they hold ``/``, ``?`` or ``#`` that is not percent-encoded, an
+    ``@`` after it may also be part of a path. Then a port has to follow.
     """
     scheme = _SCHEME.match(value)
     before, at, after = value[scheme.end() if scheme else 0 :].rpartition("@")
@@ -104,7 +104,7 @@ def _address(value: str) -> str:
 
 
 def _variable(scheme: str) -> str:
-    """The name of the variable that counts: in lower case first, as :func:`urllib.request.getproxies` reads them."""
+    """Return the name of the variable in effect. Lower case wins, as in :func:`urllib.request.getproxies`."""
     name = f"{scheme}_proxy"
     spellings = [spelling for spelling in os.environ if spelling.lower() == name and os.environ[spelling]]
     return name if name in spellings else next(iter(spellings), "the system's proxy setting")

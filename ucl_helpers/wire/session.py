@@ -1,16 +1,18 @@
-"""A ``requests.Session`` that shows the identity in use, and moves to the next one by itself.
+"""Provide a ``requests.Session`` that shows the identity in use, also after a renewal.
 
-Its law:
+The rules of this file:
 
-- Before each request the link ``current`` is read once. If it names another generation, that one is loaded into a TLS
-  context of its own; a connection never changes its identity. Requests under way finish as they began; the pool they
-  came from is closed when the last of them has been sent, and what is still being read closes when it is read.
-- A generation that cannot be loaded stops nobody while the one before is valid: the session goes on with that, says so
-  in its log, and looks again with each request.
-- Trust is that of :mod:`ucl_helpers.wire.tls`, whatever ``verify``, netrc or the environment say; proxies are followed.
-- A redirect is not followed, since whoever answers there would be shown the certificate.
+- Before each request, the session reads the link ``current`` once. If it names another generation, the session loads
+  that one into a new TLS context. A TLS connection never changes its identity. Requests under way finish with the
+  identity that they began with. The session closes their pool when the last of them has been sent. An answer that is
+  still being read closes its connection when it has been read.
+- If the new generation cannot be loaded, the session uses the previous one for as long as that is valid. It logs the
+  error, but not the same error twice in a row, and tries the new generation again with each request.
+- The server is verified as :mod:`ucl_helpers.wire.tls` describes. ``verify``, netrc and the environment do not change
+  this. Proxies in the environment are used.
+- A redirect is not followed, because its target would see the certificate.
 
-*Not* done: nothing is retried, and without ``timeout`` a request waits for ever, as with any ``requests.Session``.
+*Not* done: the session retries nothing. Without ``timeout``, a request waits for ever, as in any ``requests.Session``.
 """
 
 import logging
@@ -37,12 +39,12 @@ if TYPE_CHECKING:
     from ucl_helpers.connection.generation import Generation
 
 _LOG = logging.getLogger(__name__)
-_TRIES = 5  # of generations that go, one after the other, while they are read
+_TRIES = 5  # a generation can be removed while it is read, and so can the one that replaced it
 
 
 @dataclass(eq=False)
 class _Loaded:
-    """A generation in memory, and how many requests are being sent with it."""
+    """A generation in memory, and the number of requests that are being sent with it."""
 
     generation: "Generation"
     adapter: Adapter
@@ -50,7 +52,7 @@ class _Loaded:
 
 
 class _Following(BaseAdapter):
-    """Sends each request with the generation that is current then; safe to use from several threads."""
+    """An adapter that sends each request with the current generation. Several threads may use it."""
 
     def __init__(self, current: Callable[[], "Generation"], ca_file: Path | None) -> None:
         super().__init__()
@@ -60,18 +62,18 @@ class _Following(BaseAdapter):
         self._told = ""
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """As ``requests`` calls it; returns when the head of the answer is there."""
+        """Send a request with the current generation. Returns when the head of the answer has arrived."""
         with self._in_use() as adapter:
             return adapter.send(request, *args, **kwargs)
 
     def close(self) -> None:
-        """Close what is idle now, and the rest when it is."""
+        """Close the connections that are idle, and each other one as soon as it is idle."""
         with self._lock:
             loaded, self._loaded = self._loaded, None
             self._close_if_left(loaded)
 
     def generation(self) -> "Generation":
-        """What the next request would show."""
+        """Return the generation that the next request would show."""
         with self._lock:
             return self._load().generation
 
@@ -88,7 +90,7 @@ class _Following(BaseAdapter):
                 self._close_if_left(loaded)
 
     def _load(self) -> _Loaded:
-        """What ``current`` names, loaded; else what was before, while it is valid. The caller holds the lock."""
+        """Load the current generation, or keep the previous one while that is valid. The caller holds the lock."""
         before = self._loaded
         try:
             generation = self._current()
@@ -107,7 +109,7 @@ class _Following(BaseAdapter):
         return self._loaded
 
     def _context(self, generation: "Generation", tries: int) -> tuple[Context, "Generation"]:
-        """Of a generation, or of the one that has taken its place meanwhile."""
+        """Return the TLS context of a generation, or of the generation that has replaced it meanwhile."""
         try:
             return tls_context(self._ca_file or generation.server_ca, generation.credentials), generation
         except StorageFailed:
@@ -116,44 +118,45 @@ class _Following(BaseAdapter):
         return self._context(instead, tries - 1)
 
     def _close_if_left(self, loaded: _Loaded | None) -> None:
-        """Close a pool that no request is being sent by, and none will be."""
+        """Close a pool if no request is being sent through it and none will be."""
         if loaded is not None and loaded is not self._loaded and not loaded.users:
             loaded.adapter.close()
 
 
 class Session(requests.Session):
-    """For https alone, from as many threads as you like; made by :meth:`ucl_helpers.Connection.session`.
+    """A session for https only. Several threads may use it. :meth:`ucl_helpers.Connection.session` returns one.
 
-    Errors on the wire are those of ``requests``. Redirects are not followed: whoever trusts ``response.next`` sends it.
+    Network errors are those of ``requests``. Redirects are not followed. If you trust ``response.next``, send it.
 
     Args:
-        current: gives the generation in use.
-        ca_file: PEM of what verifies the servers; None for what verifies UCL's, or else the system's CAs.
+        current: returns the generation in use.
+        ca_file: PEM file with the CAs that verify the servers. None for the CAs that verify UCL's servers, or else the
+            system's CAs.
 
     Raises:
-        UnknownConnection: the connection is not established (also when a request finds it forgotten).
-        StorageFailed, KeyLocked, InvalidSettings: the generation, its key or the CA file cannot be used (by a request:
-            nor is the one before valid).
+        UnknownConnection: the connection is not established. A request raises it too, if the connection was forgotten.
+        StorageFailed, KeyLocked, InvalidSettings: the generation, its key or the CA file cannot be used. A request
+            raises this only if the previous generation is not valid either.
     """
 
     def __init__(self, current: Callable[[], "Generation"], ca_file: str | Path | None = None) -> None:
         super().__init__()
         self.trust_env = False  # no netrc, no REQUESTS_CA_BUNDLE; proxies are asked for in send()
         self._following = _Following(current, Path(ca_file).expanduser() if ca_file else None)
-        self._following.generation()  # what is wrong now is said now
+        self._following.generation()  # raises now if the identity cannot be used
         self.adapters.clear()
         self.mount("https://", self._following)
 
     @property
     def generation(self) -> "Generation":
-        """The generation that a request sent now would show; raises what a request would."""
+        """The generation that a request would show now. Raises the errors of a request."""
         return self._following.generation()
 
     def get_adapter(self, url: str) -> BaseAdapter:
-        """What sends a request to this URL.
+        """Return the adapter that sends a request to this URL.
 
         Raises:
-            UsageError: it is not https.
+            UsageError: the URL is not https.
         """
         try:
             return super().get_adapter(url)
@@ -161,10 +164,10 @@ class Session(requests.Session):
             raise UsageError("This session speaks https and nothing else.", remedy="Use an https URL.") from None
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send a prepared request; no redirect is followed, proxies are.
+        """Send a prepared request, through a proxy if one is set. Redirects are not followed.
 
         Raises:
-            UsageError: it brings ``verify`` or ``cert``.
+            UsageError: ``verify`` or ``cert`` was set.
         """
         if kwargs.get("verify", self.verify) is not True or kwargs.get("cert", self.cert) is not None:
             raise UsageError(

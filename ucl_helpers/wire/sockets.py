@@ -1,4 +1,4 @@
-"""Sockets that keep to what a call may still take, in time and in bytes: TCP, TLS to a proxy, TLS to the server."""
+"""Provide sockets (TCP and TLS) that end a call when it takes too long or receives too many bytes."""
 
 import math
 import socket
@@ -12,11 +12,11 @@ class AnswerTooLarge(OSError):
 
 
 class NoTunnel(OSError):
-    """The way to the server ended at a proxy; ``__cause__`` says how.
+    """A proxy opened no tunnel to the server; ``__cause__`` says why.
 
     Args:
-        status: the HTTP status that it answered to CONNECT, or None.
-        oddity: what was wrong with an answer that is not HTTP, as a name of :mod:`http.client`; else None.
+        status: the HTTP status of the proxy's answer to CONNECT, or None.
+        oddity: the class of :mod:`http.client` that names the problem of an answer that is not HTTP; else None.
         speaks_http: whether that answer began as HTTP does.
     """
 
@@ -26,21 +26,22 @@ class NoTunnel(OSError):
 
 
 class CallLimits:
-    """What a call may still take: the moment it ends, and how many bytes it may receive.
+    """The limits of a call: the moment when it must end, and the bytes that it may still receive.
 
-    One object per client. The sockets of all layers consult it: TCP, TLS to a proxy, TLS to the server. Without a call
-    under way nothing is bounded. *Not* bounded: name resolution, which the system's resolver ends.
+    Each client has one object. The sockets of all layers use it (TCP, TLS to a proxy, TLS to the server). Outside of a
+    call there are no limits. *Not* limited: name resolution, which the system's resolver ends.
 
     Attributes:
-        until: by ``time.monotonic()``, in seconds.
-        room: bytes, decrypted where the socket is a TLS one. The bytes that a proxy says in plain text count as well.
+        until: the moment when the call must end, in seconds of ``time.monotonic()``.
+        room: the bytes that the call may still receive, decrypted on a TLS socket. The bytes that a proxy sends in
+            plain text count too.
     """
 
     def __init__(self, seconds: float = math.inf, room: float = math.inf) -> None:
         self.until, self.room = time.monotonic() + seconds, room
 
     def limit(self, connection: socket.socket) -> None:
-        """Let the connection's next operation end at ``until``; raises TimeoutError when that has passed."""
+        """Set the connection's timeout so that its next operation ends at ``until``. Raises TimeoutError after that."""
         remaining = self.until - time.monotonic()
         if remaining <= 0:
             raise TimeoutError("timed out before the answer was complete")
@@ -48,37 +49,37 @@ class CallLimits:
             connection.settimeout(min(remaining, connection.gettimeout() or remaining))
 
     def count(self, received: int) -> None:
-        """Subtract what was received; raises AnswerTooLarge when no room is left."""
+        """Subtract the bytes received. Raises AnswerTooLarge if no room is left."""
         self.room -= received
         if self.room < 0:
             raise AnswerTooLarge("the answer is larger than a call accepts")
 
 
 class PlainSocket(socket.socket):
-    """A TCP socket that keeps to ``bounds``: what a proxy answers to CONNECT comes in here, before any TLS."""
+    """A TCP socket within ``bounds``. It receives a proxy's answer to CONNECT, before any TLS."""
 
     bounds: CallLimits
 
     def connect(self, address: Any, /) -> None:
-        """Connect; the timeout ends with ``bounds``."""
+        """Connect within the time of ``bounds``."""
         self.bounds.limit(self)
         super().connect(address)
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        """Every way to read what a proxy says ends here."""
+        """Receive bytes within ``bounds``. Each method that reads a proxy's answer calls this one."""
         self.bounds.limit(self)
         received = super().recv_into(*args, **kwargs)
         self.bounds.count(received)
         return received
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
-        """All parts together end in time: CPython applies the timeout to the whole."""
+        """Send all data within the time of ``bounds``, because CPython applies the timeout to all parts together."""
         self.bounds.limit(self)
         super().sendall(*args, **kwargs)
 
 
 class _TLSSocket(ssl.SSLSocket):
-    """As :class:`PlainSocket`. CPython ends each handshake, read and send after the timeout, however it drips."""
+    """A TLS socket within ``bounds``. CPython ends each operation after the timeout, even if bytes arrive slowly."""
 
     context: "Context"
 
@@ -112,7 +113,7 @@ class _TLSSocket(ssl.SSLSocket):
 
 
 class Context(ssl.SSLContext):
-    """A context whose connections keep to ``bounds``."""
+    """An SSL context whose connections stay within ``bounds``."""
 
     bounds: CallLimits
 
@@ -122,16 +123,16 @@ class Context(ssl.SSLContext):
 
 
 def open_socket(host: str, port: int, timeout: float | None, bounds: CallLimits) -> PlainSocket:
-    """Connect to the first of a host's addresses that accepts, within ``bounds``.
+    """Connect to the first address of a host that accepts the connection, within ``bounds``.
 
     Args:
         host: a name or an address.
         port: TCP.
         timeout: seconds for each address, and then for each operation; None for no limit but ``bounds``.
-        bounds: of the call.
+        bounds: the limits of the call.
 
     Raises:
-        OSError: no address accepts, or there is none (``socket.gaierror``); TimeoutError: none did in time.
+        OSError: no address accepts, or there is none (``socket.gaierror``). TimeoutError: none accepted in time.
     """
     failure: OSError = OSError("the name has no address")
     try:

@@ -1,7 +1,7 @@
-"""TLS as every call has it: verified, TLS 1.2 or newer, by one ``SSLContext`` that nothing else reaches.
+"""Make the TLS context of a call: TLS 1.2 or newer, with verification of the server.
 
-The context trusts the system's CAs or the given file; the identity is loaded into it once. ``requests``' own defaults
-(certifi, ``REQUESTS_CA_BUNDLE``) do not reach it, also not through a proxy. *Not* checked: revocation of the server's
+The context trusts the system's CAs or the given file. The identity is loaded into it once. The defaults of ``requests``
+(certifi, ``REQUESTS_CA_BUNDLE``) have no effect, not even through a proxy. *Not* checked: revocation of the server's
 certificate.
 """
 
@@ -18,12 +18,12 @@ from ucl_private_files import read_regular
 
 
 def tls_context(ca_file: Path | None, credentials: Credentials | None) -> Context:
-    """TLS 1.2 or newer, verifying host and chain by ``ca_file`` or else the system's CAs.
+    """Return a context for TLS 1.2 or newer that verifies host and chain by ``ca_file``, or else by the system's CAs.
 
-    The host must be in the certificate's subjectAltName; a common name does not count (RFC 9525).
+    The host must be in the certificate's subjectAltName. A common name does not count (RFC 9525).
 
     Raises:
-        StorageFailed: a file is missing or cannot be read as what it should be.
+        StorageFailed: a file is missing, or does not hold the certificate or key that it should.
         KeyLocked: the key is encrypted, and the passphrase does not open it.
     """
     context = Context(ssl.PROTOCOL_TLS_CLIENT)
@@ -69,17 +69,17 @@ def configure(context: ssl.SSLContext, ca_file: Path | None, credentials: Creden
 
 
 def system_context() -> Context:
-    """Trust the system's CAs and show no identity: for a proxy that is reached over TLS."""
+    """Return a context that trusts the system's CAs and shows no identity, for a proxy that is reached over TLS."""
     return tls_context(None, None)
 
 
 def system_trust_problem() -> tuple[str, str] | None:
-    """Return the variable that makes OpenSSL look for the system's CAs where there are none, and a sentence about it.
+    """Return the variable that hides the system's CAs from OpenSSL, and a sentence about it.
 
     OpenSSL reports no error when ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` name something missing or empty.
 
     Returns:
-        The name of the variable and a sentence that names it; None when neither is set, or both can be used.
+        The name of the variable and a sentence that names it. None if neither is set, or if OpenSSL finds CAs in both.
     """
     for variable, has_ca in (("SSL_CERT_FILE", _file_has_ca), ("SSL_CERT_DIR", _folder_has_ca)):
         if (value := os.environ.get(variable)) is not None and not has_ca(value):
@@ -97,18 +97,19 @@ def _file_has_ca(value: str) -> bool:
 
 
 def _folder_has_ca(value: str) -> bool:
-    """OpenSSL finds a CA by the hash of its name, such as ``5ed36f99.0``. Colons separate several folders."""
+    """Return whether OpenSSL finds a CA by its hash (``5ed36f99.0``) in one of the folders, which colons separate."""
     return any(
         path.is_dir() and any(path.glob("[0-9a-f]" * 8 + ".[0-9]*")) for path in map(Path, value.split(os.pathsep))
     )
 
 
 def unusable_ca(ca_file: Path | None, error: UsageError) -> StorageFailed:
-    """Return the error for a CA file that cannot be used; for one that this toolkit wrote, the doctor has the remedy.
+    """Return the error for a CA file that cannot be used. If this toolkit wrote the file, the remedy is the doctor.
 
     Args:
-        ca_file: beside ``connection.json`` (a generation) or ``state.json`` (``pending/``) it is the toolkit's own.
-        error: what is wrong with it.
+        ca_file: the file. If ``connection.json`` (a generation) or ``state.json`` (``pending/``) is beside it, this
+            toolkit wrote it.
+        error: the problem of the file.
     """
     beside = [ca_file.parent / name for name in ("connection.json", "state.json")] if ca_file else []
     remedy = "To see what repairs it, run: ucl doctor" if any(map(os.path.lexists, beside)) else error.remedy
@@ -116,7 +117,7 @@ def unusable_ca(ca_file: Path | None, error: UsageError) -> StorageFailed:
 
 
 def _must_open(credentials: Credentials) -> None:
-    """OpenSSL does not say whether it was the passphrase."""
+    """Raise KeyLocked if the passphrase does not open the key. OpenSSL's own error does not show this."""
     with suppress(OSError):
         if is_sealed(pem := read_regular(credentials.key_file)):
             open_key(pem, credentials.passphrase, where=str(credentials.key_file))

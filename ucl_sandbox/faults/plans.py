@@ -193,7 +193,7 @@ class Faults:
         return int.from_bytes(digest[:6]) / (1 << 48)
 
 
-# What a client may take for passing, and is quickly over: neither a black hole nor a refusal.
+# Faults that a client may treat as temporary and that end quickly. A black hole or a refusal is not one of them.
 PASSING = (
     *("reset-in-handshake", "reset-before-reading", "reset-after-reading", "reset-after-acting"),
     *("reset-in-mid-answer", "http-429", "http-502", "http-503", "http-504", "html-502"),

@@ -126,7 +126,7 @@ class Redactor:
 def _replaced(value: Any, condemned: Collection[str], note: str) -> Any:
     """Replace each condemned text, key and integer by the note; mappings change in place."""
     if isinstance(value, MutableMapping):
-        for key in list(value):  # taken out and put back, so that the order stays
+        for key in list(value):  # each key is taken out and put back, which keeps the order
             held = _replaced(value.pop(key), condemned, note)
             value[note if str(key) in condemned else key] = held
     elif isinstance(value, list | tuple):

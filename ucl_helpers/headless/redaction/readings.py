@@ -38,7 +38,7 @@ _OD |= zip([rf"\{letter}" for letter in "0abfnrtv"], b"\0\a\b\f\n\r\t\v", strict
 _DUMP = re.compile(
     r"^[ \t]*[0-9A-Fa-f]+:?(?: -)?[ \t]+((?:(?:[0-9A-Fa-f]{2}){1,8}(?:  (?=\w\w )|[ -]|$))+)", re.MULTILINE
 )
-_NUMBERS = {  # by base; 0 stands for the base that the prefix of the number says
+_NUMBERS = {  # by base; for base 0, the prefix of the number gives the base
     10: re.compile(r"-?\b\d{1,20}\b"),
     0: re.compile(r"\b0(?:[xX][0-9A-Fa-f]{1,16}|[oO][0-7]{1,22}|[bB][01]{1,64})\b"),
     8: re.compile(r"\b(?:[01][0-7]{5}|[0-3][0-7]{10}|[01][0-7]{21})\b"),  # 2, 4 or 8 bytes, as `od` writes them
@@ -109,7 +109,7 @@ def decoded(text: str, room: list[int]) -> Iterator[bytes]:
 
 
 def _readings(text: str) -> Iterator[bytes]:
-    # Each kind of escapes by itself: in the bytes of a repr, `%41` stands for three characters, not for one.
+    # Decode each kind of escape separately. In the bytes of a repr, `%41` is three characters, not one.
     backslashes = _BACKSLASH.sub(lambda escape: raw(escape[0]).decode("unicode_escape"), text)
     entities = _ENTITY.sub(lambda entity: unescape(entity[0]), text)
     carets = _CARET.sub(lambda seen: chr(128 * bool(seen[1]) | (ord(seen[2]) ^ 64 if seen[2] else ord(seen[3]))), text)
