@@ -11,7 +11,7 @@ import pytest
 import tblib.pickling_support
 
 from ucl_helpers import errors
-from ucl_helpers.errors import BadAnswer, RateLimited, RequestRejected, UCLError
+from ucl_helpers.errors import BadAnswer, RateLimited, RequestRejected, UCLError, Unreachable
 
 DRAWN = re.compile(r"^    (?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+)(?: +(?P<code>\d+)  )?", re.MULTILINE)
 
@@ -99,6 +99,15 @@ def test_what_it_hides_is_not_pickled_with_it_even_by_dask(hidden):
 
 def fail(number):
     raise RateLimited(f"Number {number} was too much.", remedy="Wait.", retry_after=1.5)
+
+
+def test_a_copy_has_what_is_replaced_and_keeps_the_rest():
+    error = Unreachable("no answer", remedy="Check the URL.", url="https://localhost", status=None)
+    other = error.replaced(remedy="Wait.", status=502)
+    assert (type(other), other.message, other.remedy) == (Unreachable, "no answer", "Wait.")
+    assert dict(other.data) == {"url": "https://localhost", "status": 502}
+    assert (error.remedy, error.data["status"]) == ("Check the URL.", None)
+    assert error.replaced("gone", remedy="").remedy == ""
 
 
 def test_it_comes_out_of_a_process_pool_whole():

@@ -43,7 +43,7 @@ a server wrote into it.
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
@@ -57,7 +57,7 @@ def printable(text: str) -> str:
     Control characters other than newline and tab, marks that turn the direction of writing or cannot be seen, lone
     surrogates.
     """
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class UCLError(Exception):
@@ -76,8 +76,8 @@ class UCLError(Exception):
         self.remedy = printable(remedy)
         super().__init__(self.message)
         self.data: Mapping[str, Any] = data
-        if told := explained_by(type(self).__name__):
-            self.add_note(told)  # which ends a traceback, and is no part of the text
+        if note := explained_by(type(self).__name__):
+            self.add_note(note)  # which ends a traceback, and is no part of the text
 
     def __str__(self) -> str:
         between = "\n" if "\n" in self.message else " "
@@ -87,6 +87,11 @@ class UCLError(Exception):
         """Return the error for programs, in the keys of ``outcome.json``. Its ``data`` is not included."""
         name = type(self).__name__
         return {"error": name, "message": self.message, "remedy": self.remedy or None, "exitCode": self.exit_code}
+
+    def replaced(self, message: str = "", *, remedy: str | None = None, **facts: Any) -> Self:
+        """Return a copy with another message or remedy, and with more facts. An argument left out changes nothing."""
+        remedy = self.remedy if remedy is None else remedy
+        return type(self)(message or self.message, remedy=remedy, **{**self.data, **facts})
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.__suppress_context__:  # raised "from None": that may hold a bearer, half an answer, a file's bytes,

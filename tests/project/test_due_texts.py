@@ -57,15 +57,15 @@ def sentences():
     least = length(policy.MIN_INTERVAL)
     return {
         "docs/reference/due.md": [
-            f"{usual} of its lifetime, or {short} of it",
+            f"{usual} of its lifetime, or after {short} of it",
             below,
             f"{jitter} of the lifetime",
             f"{least} by default",
             share(policy.INTERVAL_SHARE),
             f"from {length(policy.FIRST_PAUSE)} to {length(policy.LONGEST_PAUSE)}",
-            f"{share(policy.PAUSE_SHARE)} of what is left",
+            f"{share(policy.PAUSE_SHARE)} of the remaining time",
             f"{length(policy.LONGEST_ASKED)} at most",
-            f"{refusal} of what was left",
+            f"{refusal} of the time that was left",
             f"{refused_for} at most",
             f"{late} of the time between due date and end has passed",
             f"{too_late} have",

@@ -100,11 +100,10 @@ def meeting(
 
 
 def told(error, cert=None, now=NOW, *, accepted=False):
-    found = transport_error(error, url=URL, request_id="some-id", certificate=cert, now=now, accepted=accepted)
+    found = transport_error(error, url=URL, certificate=cert, now=now, accepted=accepted)
     assert URL in found.message
     assert {name: value for name, value in found.data.items() if name != "unsent"} | {"unresolved": True} == {
         "url": URL,
-        "request_id": "some-id",
         "unresolved": True,
     }
     return found

@@ -128,7 +128,7 @@ class Establishment(Procedure):
         except AuthenticationFailed as error:
             advice = f"To go on with a new one: {self._command_with_new_token()}"
             if self._token.expires_at is None or not may_be_outage(error):
-                raise AuthenticationFailed(error.message, remedy=f"{error.remedy} {advice}", **error.data) from None
+                raise error.replaced(remedy=f"{error.remedy} {advice}") from None
             raise PossibleOutage(
                 error.message,
                 remedy=f"The token expires at {moment(self._token.expires_at)}. Until then, trying it once more costs "
@@ -143,7 +143,7 @@ class Establishment(Procedure):
                 f"{error.remedy} If the request arrived, its token is used up: then get a new one, and run: "
                 f"{self._command_with_new_token()}"
             )
-            raise type(error)(error.message, remedy=remedy, **error.data, token_lost=True) from None
+            raise error.replaced(remedy=remedy, token_lost=True) from None
 
     def _sign(self) -> SignedCertificates:
         if self.pending.answer() is None:
@@ -242,7 +242,7 @@ class Establishment(Procedure):
             if may_be_outage(error)
             else f"{error.remedy} The new identity is kept, and ucl establish {name} tries it again. Or {advice}"
         )
-        return type(error)(error.message, remedy=remedy, **error.data, kept=True)
+        return error.replaced(remedy=remedy, kept=True)
 
     def _new_host(self, _: Configuration) -> None:
         """Accept any host: UCL names it for the first time, on a call to the endpoint that the user gave."""
@@ -255,7 +255,7 @@ class Establishment(Procedure):
             advice = (
                 f"If it stays so, UCL named a wrong endpoint: ucl forget {name} --even-if-valid, and establish anew."
             )
-            raise type(error)(error.message, remedy=f"{error.remedy} {advice}", **error.data) from None
+            raise error.replaced(remedy=f"{error.remedy} {advice}") from None
 
     def _configuration(self) -> Configuration:
         configuration = super()._configuration()

@@ -123,7 +123,7 @@ class Renewal(Procedure):
         except CertificateRejected as error:
             command = self.connection.establish_command
             remedy = f"If it has expired or was revoked, establish the connection again: {command}"
-            raise CertificateRejected(error.message, remedy=remedy, **error.data) from None
+            raise error.replaced(remedy=remedy) from None
         self.connection.accepted(self.connection.require_current().fingerprint)
         return answer
 

@@ -151,7 +151,7 @@ def revoke(connection: Connection, *, everything: bool = False, clock: Clock = u
         chosen = [identity for identity in identities(connection, clock) if everything or identity.where == "in use"]
         run, verdicts = _Run(connection, clock), connection.verdicts()
         if error := run.ask([identity for identity in chosen if not is_final(verdicts.get(identity.fingerprint))]):
-            raise type(error)(f"{error.message}\n{run.listed(chosen)}", remedy=error.remedy, **error.data)
+            raise error.replaced(f"{error.message}\n{run.listed(chosen)}")
         verdict = connection.verdicts().get(fingerprint_or_none(connection.current) or "")
         status = verdict.status if verdict else None
         valid = [

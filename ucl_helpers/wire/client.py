@@ -117,8 +117,8 @@ class Client:
         self.url = check_url(url)
         self._proxy = proxy_for(self.url)
         headers = {name: sendable(name, value) for name, value in (headers or {}).items()}
-        told = [headers[name].split()[-1].rstrip("=") for name in _SECRET_HEADERS if name in headers]
-        self._secrets = echoes([one for one in told if len(one) >= _SECRET_LENGTH])
+        secrets = [headers[name].split()[-1].rstrip("=") for name in _SECRET_HEADERS if name in headers]
+        self._secrets = echoes([secret for secret in secrets if len(secret) >= _SECRET_LENGTH])
         self._endpoint = endpoint
         self._certificate = credentials.certificate if credentials else None
         self._accepted = credentials.accepted if credentials else False
@@ -187,7 +187,6 @@ class Client:
             failure = transport_error(
                 error,
                 url=self.url,
-                request_id=request_id,
                 certificate=self._certificate,
                 now=datetime.now(UTC),
                 proxy=self._proxy,
@@ -195,14 +194,14 @@ class Client:
                 by_system=self._by_system,
                 system_trust=system_trust_problem,
             )
-            raise self._told(failure, request_id) from None
+            raise self._with_request_id(failure, request_id) from None
         date, difference = server_time(response)
         try:
             result = self._interpret(response, body, date)
         except UCLError as error:
-            told = self._told(error, request_id, clock_note(difference), clock_difference=difference)
+            failure = self._with_request_id(error, request_id, clock_note(difference), clock_difference=difference)
             foreign = isinstance(error, BadAnswer) or error.data.get("status") in _OF_PROXIES
-            raise answered_by_proxy(told, self._proxy) if self._proxy and foreign else told from None
+            raise answered_by_proxy(failure, self._proxy) if self._proxy and foreign else failure from None
         self._accepted = True  # from now on, whatever breaks off is not for a certificate that is too young
         record = CallRecord(
             self.url,
@@ -216,12 +215,11 @@ class Client:
         )
         return Answer(result, date, difference or 0.0, record)
 
-    def _told(self, error: UCLError, request_id: str, note: str = "", **facts: Any) -> UCLError:
+    def _with_request_id(self, error: UCLError, request_id: str, note: str = "", **facts: Any) -> UCLError:
         """Return the error with the URL and the request id, which finds it in UCL's log."""
-        facts = {**error.data, **facts, "url": self.url, "request_id": request_id}
         first, *others = error.message.split("\n")
         message = "\n".join([f"{first}{note} (x-request-id {request_id})", *others])
-        return type(error)(message, remedy=error.remedy, **facts)
+        return error.replaced(message, **facts, url=self.url, request_id=request_id)
 
     def _masked(self, text: str) -> str:
         """Remove our secrets from a server's text: in any case of letters, quoted, or broken by blanks."""

@@ -153,7 +153,6 @@ def transport_error(
     error: BaseException,
     *,
     url: str,
-    request_id: str,
     certificate: x509.Certificate | None,
     now: datetime,
     proxy: Proxy | None = None,
@@ -166,7 +165,6 @@ def transport_error(
     Args:
         error: the exception of the HTTP library. Its causes are searched too.
         url: the URL that was called.
-        request_id: of the call.
         certificate: the client certificate that was sent, or None.
         now: our clock, UTC.
         proxy: the proxy that the call went through, or None.
@@ -176,7 +174,7 @@ def transport_error(
     """
     chain = list(_unfold(error))
     ended = next((part for part in chain if isinstance(part, NoTunnel)), None)
-    facts: dict[str, Any] = {"url": url, "request_id": request_id}
+    facts: dict[str, Any] = {"url": url}
     if proxy and ended:
         return _blame_trust(_blame_proxy(ended, list(_unfold(ended)), proxy, facts), chain, system_trust)
     if any(type(part).__name__ == _UNRESOLVED for part in chain):
@@ -184,27 +182,22 @@ def transport_error(
     if any(type(part).__name__ in _UNSENT or isinstance(part, ConnectionRefusedError) for part in chain):
         facts["unsent"] = True
     kind, message, remedy = _explain(chain, url, certificate, now, accepted=accepted)
-    if proxy and kind in {ServerNotTrusted, Unreachable} and any(isinstance(one, _BROKEN) for one in chain):
-        message, remedy, facts = _behind(proxy, message, remedy, facts)
+    if proxy and kind in {ServerNotTrusted, Unreachable} and any(isinstance(part, _BROKEN) for part in chain):
+        host = urlsplit(url).hostname  # a proxy that opened the connection may impersonate the server
+        message += f" The connection goes through {proxy.named}, which may be the cause."
+        remedy += f" If the proxy is not needed for {host}, name {host} in NO_PROXY."
+        facts |= proxy.facts
     return _blame_trust(kind(message, remedy=remedy, **facts), chain, system_trust if by_system else lambda: None)
 
 
 def _blame_trust(error: UCLError, chain: list[BaseException], system_trust: SystemTrust) -> UCLError:
     """Name the variable that hides the system's CAs, if the CA is unknown and there is such a variable."""
     codes = {part.verify_code for part in chain if isinstance(part, ssl.SSLCertVerificationError)}
-    if not codes & _UNKNOWN_CA or (found := system_trust()) is None:
+    if not codes & _UNKNOWN_CA or (hidden := system_trust()) is None:
         return error
-    variable, problem = found
+    variable, problem = hidden
     remedy = f"Correct {variable}, or remove it: unset {variable}. If the CA is still unknown then: {error.remedy}"
-    return type(error)(f"{error.message} {problem}", remedy=remedy, **error.data, trust_variable=variable)
-
-
-def _behind(proxy: Proxy, message: str, remedy: str, facts: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    """Add that the proxy which opened the connection may be the cause, because it may impersonate the server."""
-    host = urlsplit(facts["url"]).hostname
-    told = f"{message} The connection goes through the proxy {proxy} (from {proxy.variable}), which may be the cause."
-    elsewhere = f"If the proxy is not needed for {host}, name {host} in NO_PROXY."
-    return told, f"{remedy} {elsewhere}", {**facts, "through_proxy": str(proxy), "proxy_variable": proxy.variable}
+    return error.replaced(f"{error.message} {problem}", remedy=remedy, trust_variable=variable)
 
 
 def answered_by_proxy(error: UCLError, proxy: Proxy) -> UCLError:
@@ -214,19 +207,12 @@ def answered_by_proxy(error: UCLError, proxy: Proxy) -> UCLError:
     """
     if error.data.get("status") == _LOGIN_WANTED:
         host = urlsplit(str(error.data.get("url", ""))).hostname
-        what, remedy = _tunnel_status(_LOGIN_WANTED, proxy, host)
-        facts = {
-            **error.data,
-            "through_proxy": str(proxy),
-            "proxy_variable": proxy.variable,
-            "proxy_status": _LOGIN_WANTED,
-        }
-        told = f"The proxy {proxy} (from {proxy.variable}) {what} ({_LOGIN_WANTED})."
-        return Unreachable(told, remedy=remedy, **facts)
+        problem, remedy = _tunnel_status(_LOGIN_WANTED, proxy, host)
+        message = f"{_capitalised(proxy.named)} {problem} ({_LOGIN_WANTED})."
+        return Unreachable(message, remedy=remedy, **{**error.data, **proxy.facts, "proxy_status": _LOGIN_WANTED})
     first, *others = error.message.split("\n")
-    first += f" Or the proxy {proxy} (from {proxy.variable}) answered in UCL's place."
-    facts = {**error.data, "through_proxy": str(proxy), "proxy_variable": proxy.variable}
-    return type(error)("\n".join([first, *others]), remedy=error.remedy, **facts)
+    first += f" Or {proxy.named} answered in UCL's place."
+    return error.replaced("\n".join([first, *others]), **proxy.facts)
 
 
 def _explain(
@@ -234,9 +220,9 @@ def _explain(
 ) -> tuple[type[UCLError], str, str]:
     """Return the class of the error, what happened and what to do."""
     # Python raises HTTPException itself, none of its subclasses, for more than 100 headers or trailers.
-    if any(isinstance(one, AnswerTooLarge) or type(one) is HTTPException for one in chain):
+    if any(isinstance(part, AnswerTooLarge) or type(part) is HTTPException for part in chain):
         return BadAnswer, f"The answer of {url} is larger than a call accepts.", "Check the URL."
-    tls = next((one for one in chain if isinstance(one, ssl.SSLError)), None)
+    tls = next((part for part in chain if isinstance(part, ssl.SSLError)), None)
     likely = certificate_causes(certificate, now, accepted=accepted)
     hint = f" Likely: {'; '.join(likely)}." if likely else ""
     if isinstance(tls, ssl.SSLCertVerificationError):
@@ -251,7 +237,9 @@ def _explain(
     if "VERSION" in reason or "UNSUPPORTED_PROTOCOL" in reason:
         message = f"The server at {url} speaks no TLS 1.2 or newer ({reason})."
         return ServerNotTrusted, message, "Check the URL and port."
-    broken = any(isinstance(one, ConnectionResetError | BrokenPipeError | EOFError | ssl.SSLEOFError) for one in chain)
+    broken = any(
+        isinstance(part, ConnectionResetError | BrokenPipeError | EOFError | ssl.SSLEOFError) for part in chain
+    )
     broken = broken or any(map(_is_gone, chain)) or "disconnected" in str(chain[0]).lower()
     if broken and certificate is not None and now >= Validity.of(certificate).not_after:
         message = f"The server at {url} closed the connection after it received our client certificate.{hint}"
@@ -274,7 +262,7 @@ def _verify_problem(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
 
 def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, facts: dict[str, Any]) -> UCLError:
     """Return the error for a proxy that opened no tunnel. The proxy's own text is left out, since it is not trusted."""
-    named, host = f"The proxy {proxy} (from {proxy.variable})", urlsplit(facts["url"]).hostname
+    named, host = _capitalised(proxy.named), urlsplit(facts["url"]).hostname
     facts |= {"proxy": str(proxy), "variable": proxy.variable}
     elsewhere = f"Check {proxy.variable}, or name {host} in NO_PROXY; nothing is lost."
     tls = next((part for part in chain if isinstance(part, ssl.SSLError)), None)
@@ -304,6 +292,10 @@ def _blame_proxy(ended: NoTunnel, chain: list[BaseException], proxy: Proxy, fact
     return Unreachable(f"{named} {what}.", remedy=elsewhere, **facts)
 
 
+def _capitalised(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _tunnel_status(status: int, proxy: Proxy, host: str | None) -> tuple[str, str]:
     """Return the meaning of a proxy's status, and what to do; the latter is empty if there is no special advice."""
     if status == _LOGIN_WANTED:
@@ -323,11 +315,11 @@ def _unfold(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     queue: list[object] = [error]
     while queue:
-        one = queue.pop(0)
-        if isinstance(one, BaseException) and id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            queue += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+        part = queue.pop(0)
+        if isinstance(part, BaseException) and id(part) not in seen:
+            seen.add(id(part))
+            yield part
+            queue += [part.__cause__, part.__context__, getattr(part, "reason", None), *part.args]
 
 
 def _is_gone(error: BaseException) -> bool:
@@ -338,11 +330,13 @@ def _is_gone(error: BaseException) -> bool:
 def _innermost(chain: list[BaseException]) -> str:
     if any(map(_is_gone, chain)):
         return "connection reset by peer"
-    system = [one for one in chain if isinstance(one, OSError) and one.strerror and not isinstance(one, ssl.SSLError)]
+    system = [
+        part for part in chain if isinstance(part, OSError) and part.strerror and not isinstance(part, ssl.SSLError)
+    ]
     if system:
         return str(system[-1].strerror).lower()
-    if any(isinstance(one, TimeoutError) or "timed out" in str(one) for one in chain):
+    if any(isinstance(part, TimeoutError) or "timed out" in str(part) for part in chain):
         return "timed out"
-    reasons = [getattr(one, "reason", None) for one in chain if isinstance(one, ssl.SSLError)]
+    reasons = [getattr(part, "reason", None) for part in chain if isinstance(part, ssl.SSLError)]
     alert = next((reason for reason in reasons if reason and "ALERT" in reason), None)
     return f"the server ended TLS ({alert})" if alert else f"the connection broke off ({type(chain[-1]).__name__})"

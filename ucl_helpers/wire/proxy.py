@@ -32,6 +32,16 @@ class Proxy:
     has_password: bool
     url: str = field(repr=False)
 
+    @property
+    def named(self) -> str:
+        """The proxy and the variable that names it, for messages."""
+        return f"the proxy {self} (from {self.variable})"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The data of an error behind this proxy."""
+        return {"through_proxy": str(self), "proxy_variable": self.variable}
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
@@ -97,10 +107,10 @@ def _address(value: str) -> str:
     """
     scheme = _SCHEME.match(value)
     before, at, after = value[scheme.end() if scheme else 0 :].rpartition("@")
-    found = _HOST_PORT.match(after)
-    if found is None or (at and re.search("[/?#]", before) and not found[1]):
+    address = _HOST_PORT.match(after)
+    if address is None or (at and re.search("[/?#]", before) and not address[1]):
         return ""
-    return f"{scheme[1].lower() if scheme else 'http'}://{found[0]}"
+    return f"{scheme[1].lower() if scheme else 'http'}://{address[0]}"
 
 
 def _variable(scheme: str) -> str:

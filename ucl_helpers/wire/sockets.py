@@ -4,6 +4,7 @@ import math
 import socket
 import ssl
 import time
+from contextlib import ExitStack
 from typing import Any
 
 
@@ -141,21 +142,14 @@ def open_socket(host: str, port: int, timeout: float | None, bounds: CallLimits)
         raise OSError("invalid host name") from None
     for family, kind, protocol, _, address in addresses:
         try:
-            connection = PlainSocket(family, kind, protocol)
-        except OSError as error:  # for example an IPv6 address, on a machine without IPv6
+            with ExitStack() as unless_connected:
+                connection = unless_connected.enter_context(PlainSocket(family, kind, protocol))
+                connection.bounds = bounds
+                connection.settimeout(timeout)
+                connection.connect(address)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                unless_connected.pop_all()
+                return connection
+        except OSError as error:  # also an IPv6 address, on a machine without IPv6
             failure = error
-            continue
-        connection.bounds = bounds
-        try:
-            connection.settimeout(timeout)
-            connection.connect(address)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            connection.close()
-            failure = error
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
     raise failure

@@ -161,7 +161,6 @@ class Reach:
         return transport_error(
             error,
             url=self.url,
-            request_id="",
             certificate=shown.certificate if shown else None,
             now=self.clock(),
             proxy=proxy,
