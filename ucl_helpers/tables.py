@@ -45,6 +45,11 @@ def moment(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def timestamp(at: datetime) -> str:
+    """Return a UTC moment to the millisecond, in the same form: ``2026-04-15T09:00:00.123Z``."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def span(length: timedelta) -> str:
     """Return a length of time in at most two units, for example ``89 d 23 h`` or ``4 min 10 s``."""
     seconds = round(abs(length.total_seconds()))

@@ -30,6 +30,7 @@ from ucl_helpers.errors import (
     Waiting,
 )
 from ucl_helpers.procedures.generations import export
+from ucl_helpers.tables import moment
 
 pytest_plugins = ["procedure_fixtures"]
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -213,7 +214,7 @@ def test_it_waits_and_says_why_and_until_when(due, between):
     with pytest.raises(Waiting, match="prod has failed once; the last error was Unreachable: No answer") as told:
         renew(due, only_if_due=True, clock=lambda: now + MINUTE / 4)
     assert told.value.exit_code == 3
-    assert told.value.data["not_before"] == remembered(due).not_before.isoformat()
+    assert told.value.data["not_before"] == moment(remembered(due).not_before)
     assert "ucl renew prod --force" in told.value.remedy
     assert len(between.calls) == calls
     assert remembered(due).failures == 1

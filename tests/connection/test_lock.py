@@ -49,7 +49,7 @@ def test_one_process_writes_at_a_time(path, tmp_path):
 
 def test_who_holds_it_is_named(path):
     with holding(path) as process:
-        with pytest.raises(Busy, match=rf"^mine is in the hands of process {process.pid} on ") as caught:
+        with pytest.raises(Busy, match=rf"^mine is in use by process {process.pid} on ") as caught:
             Lock(path).held().__enter__()
         assert f"process {process.pid}" in caught.value.data["holder"]
         let_go(process)

@@ -266,7 +266,7 @@ def test_an_error_comes_back_as_data(home, name):
 
 
 def test_two_runs_at_once_are_one_too_many(home):
-    with alone(home), pytest.raises(Busy, match="fleet is in the hands of"), alone(Home(home.path)):
+    with alone(home), pytest.raises(Busy, match="fleet is in use by"), alone(Home(home.path)):
         pass
 
 

@@ -259,7 +259,7 @@ def test_a_step_waits_for_nobody_long_and_says_who_is_at_work(secure, monkeypatc
     renewal = Renewal.begin(secure)
     with in_other_hands(secure):
         for attempt in (renewal.configuration, lambda: renew(secure)):
-            with pytest.raises(Busy, match=r"in the hands of process \d+") as busy:
+            with pytest.raises(Busy, match=r"in use by process \d+") as busy:
                 attempt()
             assert busy.value.exit_code == 8
     assert go(renewal).outcome == "renewed"

@@ -127,7 +127,7 @@ def raise_if_backing_off(connection: "Connection", now: datetime) -> None:
     raise Waiting(
         f"{connection.name} has failed {times}{since}; the last error was {attempts.last_error}",
         remedy=f"The next try is not before {moment(when)}; to try now: ucl renew {connection.name} --force.",
-        not_before=when.isoformat(),
+        not_before=moment(when),
         failures=attempts.failures,
         last_error=attempts.last_error and attempts.last_error.error,
         retry_after=(when - now).total_seconds(),

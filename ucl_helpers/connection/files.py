@@ -22,6 +22,7 @@ from typing import Any
 
 import ucl_private_files
 from ucl_helpers.errors import Busy, StorageFailed, UnknownConnection, UsageError
+from ucl_helpers.tables import moment
 from ucl_private_files import (
     LARGEST_FILE,
     MissingFeature,
@@ -365,14 +366,14 @@ class Lock:
         return None
 
     def _write_holder(self, descriptor: int) -> None:
-        program, since = Path(sys.argv[0]).name or "python", datetime.now(UTC).isoformat(timespec="seconds")
+        program, since = Path(sys.argv[0]).name or "python", moment(datetime.now(UTC))
         about = {"pid": os.getpid(), "host": socket.gethostname(), "program": program, "since": since}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(about).encode(), 0)
 
     def _busy(self) -> Busy:
         holder, remedy = self.holder(), "Nothing was changed; run it again when that one is done."
-        return Busy(f"{self.path.parent.name} is in the hands of {holder}.", remedy=remedy, holder=holder)
+        return Busy(f"{self.path.parent.name} is in use by {holder}.", remedy=remedy, holder=holder)
 
 
 def json_object(data: bytes) -> dict[str, Any] | None:

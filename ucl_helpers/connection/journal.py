@@ -20,6 +20,7 @@ from ucl_helpers.connection import files, state
 from ucl_helpers.connection.files import json_object
 from ucl_helpers.connection.state import Activation, Verdict, Verdicts
 from ucl_helpers.errors import Busy
+from ucl_helpers.tables import timestamp
 from ucl_private_files import open_private
 
 KEEP_EVENTS = 1000
@@ -43,7 +44,7 @@ class Journal:
         number = self._last_number() + 1
         if number == 1 and self._has_past(but=facts.get("generation")):
             number = 2
-        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **facts, NUMBER: number}
+        line = {"time": timestamp(datetime.now(UTC)), "event": event, **facts, NUMBER: number}
         files.append_line(self._path, json.dumps(line))
 
     def events(self) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.clock import Clock, moment_from, utc_now
 from ucl_helpers.connection.attempts import Attempts, remembered
 from ucl_helpers.connection.generation import MARK_LENGTH
 from ucl_helpers.connection.pending import Pending
@@ -366,4 +366,5 @@ def _under_way(pending: Pending) -> UnderWay | None:
     if not (begun := pending.read_state()):
         return None
     stage = SIGNED if pending.answer() else SENT if begun.sent else BEGUN
-    return UnderWay(begun.kind, begun.created, stage)
+    created = moment_from(begun.created)
+    return UnderWay(begun.kind, moment(created) if created else begun.created, stage)

@@ -21,7 +21,7 @@ from ucl_helpers.headless.parameters import refuse_secret
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.sources import WatchedSecrets
 from ucl_helpers.models import OUTCOME_MIME
-from ucl_helpers.tables import moment
+from ucl_helpers.tables import moment, timestamp
 
 SCHEMA_VERSION = 1
 INTERRUPTED, STOPPED = 130, "stopped"
@@ -186,8 +186,3 @@ def _is_unrun(cell: Mapping[str, Any]) -> bool:
     """Return whether a code cell was never begun."""
     status = cell["metadata"].get("papermill", {}).get("status")
     return cell["cell_type"] == "code" and status not in {"completed", "failed"}
-
-
-def timestamp(at: datetime) -> str:
-    """Return a UTC moment to the millisecond, as ISO 8601: ``2026-04-15T09:00:00.123Z``."""
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

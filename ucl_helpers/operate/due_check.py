@@ -15,8 +15,8 @@ from ucl_helpers.connection.references import generation_spec
 from ucl_helpers.connection.status import Need, needs, status_of
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import Refused, UCLError, Waiting
-from ucl_helpers.headless.outcome import SCHEMA_VERSION, identity_facts, timestamp
-from ucl_helpers.tables import moment
+from ucl_helpers.headless.outcome import SCHEMA_VERSION, identity_facts
+from ucl_helpers.tables import moment, timestamp
 
 
 @dataclass(frozen=True)

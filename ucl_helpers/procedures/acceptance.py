@@ -248,7 +248,7 @@ def explain_refusal(
     if isinstance(error, NotYetAccepted):
         return error
     message = _with_evidence(error, evidence)
-    facts = {**error.data, "refused_since": since.isoformat(), "refusal_ends": ends.isoformat()}
+    facts = {**error.data, "refused_since": moment(since), "refusal_ends": moment(ends)}
     if now < ends:
         return PossibleOutage(
             message,
