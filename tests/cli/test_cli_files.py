@@ -43,7 +43,7 @@ def editor(tmp_path, *texts):
 
 def test_settings_in_force_are_shown_as_toml_and_for_programs(shell):
     said = shell.ucl("settings", "prod")
-    assert said.out.startswith(f"# {file(shell)} (not there: all as by default)\n")
+    assert said.out.startswith(f"# {file(shell)} (missing: every setting has its default)\n")
     assert (said.code, tomllib.loads(said.out)) == (0, {"files": {}, "exports": {}, "notices": {}})
     file(shell).write_text('keep = 7\nrenew_before = "36h"\n')
     said, told = shell.ucl("settings", "prod"), shell.ucl("settings", "prod", "--json").json
@@ -89,10 +89,10 @@ def test_what_cannot_be_read_is_edited_again_or_kept(shell, tmp_path):
     assert "settings.edited.toml, line 1, keep: 0 is not" in said.err
     said = shell.ucl("settings", "prod", "--edit", given="n\n", **editor(tmp_path, "keep = 0\n"))
     assert (said.code, file(shell).read_text()) == (2, "keep = 8\n")
-    assert "go on with: ucl settings prod --edit" in said.err
+    assert "To continue: ucl settings prod --edit" in said.err
     assert file(shell).with_name("settings.edited.toml").read_text() == "keep = 0\n"
     said = shell.ucl("settings", "prod", "--edit", **editor(tmp_path, "keep = 3\n"))
-    assert (said.code, file(shell).read_text(), "Going on with" in said.err) == (0, "keep = 3\n", True)
+    assert (said.code, file(shell).read_text(), "Continuing with" in said.err) == (0, "keep = 3\n", True)
 
 
 def test_an_editor_that_fails_changes_nothing(shell):
@@ -119,7 +119,7 @@ def test_what_was_left_is_not_put_over_what_was_set_since(shell, tmp_path):
 
     def left():
         said = shell.ucl("settings", "prod", "--edit", VISUAL=str(failing))
-        assert (said.code, f"What it wrote is in {copy}" in said.err) == (2, True)
+        assert (said.code, f"The edited file is {copy}" in said.err) == (2, True)
         assert copy.read_text() == "keep = 3\n"
 
     file(shell).write_text("keep = 6\n")
@@ -150,6 +150,58 @@ def test_a_copy_that_was_left_as_it_was_stands_in_nobodys_way(shell, tmp_path):
 
 def test_edit_and_set_exclude_each_other(shell):
     assert shell.ucl("settings", "prod", "--edit", "--set", "x").code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("keep=9", "keep = 9"),
+        ("renew_before=30d", 'renew_before = "30d"'),
+        ('renew_before = "30d"', 'renew_before = "30d"'),
+        ("files.mode=0400", 'files.mode = "0400"'),
+        ("exports.combined=true", "exports.combined = true"),
+        ('notices.urls=["env:PLACE"]', 'notices.urls = ["env:PLACE"]'),
+        ("keep=", "# keep = 5"),
+    ],
+)
+def test_one_setting_is_changed_and_the_rest_of_the_file_is_kept(shell, given, line):
+    file(shell).write_text("# mine\nkeep = 7  # why\n\n[exports]\nencrypted_key = 'env:P'\n")
+    said = shell.ucl("settings", "prod", "--set", given)
+    assert (said.code, said.out) == (0, f"{line}\n")
+    written = file(shell).read_text()
+    assert written.startswith("# mine\n")
+    assert "encrypted_key = 'env:P'\n" in written
+    assert line in shell.ucl("settings", "prod", "--set", given).out
+    assert shell.ucl("settings", "prod", "--json").json["settings"]["keep"] == {"keep=9": 9, "keep=": 5}.get(given, 7)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("keep=0", "--set keep, line 2, keep: 0 is not"),
+        ("keeps=4", "'keeps' cannot be set like this"),
+        ("hooks.name=x", "'hooks.name' cannot be set like this"),
+        ("exports=true", "'exports' cannot be set like this"),
+        ("missing/file.toml", "cannot be read"),
+    ],
+)
+def test_a_setting_that_is_not_valid_changes_nothing(shell, given, problem):
+    file(shell).write_text("# mine\nkeep = 7\n")
+    said = shell.ucl("settings", "prod", "--set", given)
+    assert (said.code, problem in said.err) == (2, True)
+    assert file(shell).read_text() == "# mine\nkeep = 7\n"
+
+
+def test_a_file_that_is_not_valid_is_not_changed_by_one_setting(shell):
+    file(shell).write_text("keep = \n")
+    said = shell.ucl("settings", "prod", "--set", "keep=4")
+    assert (said.code, "settings.toml is not TOML" in said.err) == (2, True)
+    assert file(shell).read_text() == "keep = \n"
+
+
+def test_one_setting_makes_a_new_connection(shell):
+    assert shell.ucl("settings", "new", "--set", "key_passphrase=env:SECRET").out == 'key_passphrase = "env:SECRET"\n'
+    assert file(shell, "new").read_text() == 'key_passphrase = "env:SECRET"\n'
 
 
 # -- export and path ---------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def sentences():
             f"{too_late} of the time between due date and end have passed",
             f"{late} has",
         ],
-        "docs/reference/settings.md": [f"else at {usual} of the lifetime"],
+        "docs/reference/settings.md": [f"else after {usual} of the lifetime"],
         "docs/reference/errors.md": [
             f"[{refusal} of the certificate's remaining validity]",
             f"not longer than {refused_for}",
@@ -87,8 +87,8 @@ def sentences():
         "docs/how-to/outage.md": [f"({refused_for} at most)"],
         "deploy/prometheus/ucl.rules.yml": [late, too_late.split()[0]],
         "ucl_helpers/connection/settings.py": [
-            f"instead of {usual} of the lifetime",
-            f"else at {usual} of the lifetime",
+            f"instead of after {usual} of the lifetime",
+            f"else after {usual} of the lifetime",
         ],
         "notebooks/02_maintain_connection.ipynb": [
             f"after {usual} of the certificate's lifetime",

@@ -4,17 +4,28 @@ import json
 import os
 import shlex
 import subprocess
+import tomllib
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ucl_helpers.cli.common import FILE, REFERENCE, as_json, confirm, connections, finish, with_home
+from ucl_helpers.cli.common import REFERENCE, as_json, confirm, connections, finish, with_home
 from ucl_helpers.connection import files
 from ucl_helpers.connection.references import resolve
-from ucl_helpers.connection.settings import Settings, as_toml, plain, read_settings, settings_content
+from ucl_helpers.connection.settings import (
+    ENTRIES,
+    Settings,
+    as_toml,
+    plain,
+    read_settings,
+    setting_line,
+    settings_content,
+)
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import InvalidSettings, UsageError
+from ucl_helpers.formats.texts import text_of
 from ucl_helpers.procedures.generations import export
 
 
@@ -44,35 +55,91 @@ def export_command(name: str, home: Home, former: str | None, *, force: bool, js
 @click.command("settings")
 @click.argument("name", shell_complete=connections)
 @click.option("--edit", is_flag=True, help="Edit a copy with $VISUAL or $EDITOR, and use it if it is valid.")
-@click.option("--set", "given", type=FILE, help="Use this file if it is valid; it makes NAME if NAME is new.")
+@click.option(
+    "--set",
+    "given",
+    type=click.Path(),
+    metavar="PATH|KEY=VALUE",
+    help="Use this file, or change one setting, if valid.",
+)
 @with_home
 @as_json
-def settings_command(name: str, home: Home, given: Path | None, *, edit: bool, json_output: bool) -> None:
+def settings_command(name: str, home: Home, given: str | None, *, edit: bool, json_output: bool) -> None:
     """Show the settings of connection NAME, or change them.
 
     \b
     Examples:
       ucl settings prod
       ucl settings prod --edit
+      ucl settings prod --set renew_before=30d
+      ucl settings prod --set exports.combined=true
       ucl settings new --set settings.toml      (before you establish it, to encrypt its first key)
 
-    It prints the settings in force as TOML. Settings that have their default are comments. A new passphrase, other
-    exports or readers apply from the next renewal. To apply them now, run: ucl export NAME
+    It prints the settings in force as TOML. Settings that have their default are comments. --set KEY=VALUE prints the
+    line that it changed. Without a value, KEY= brings the default back. --set makes NAME if NAME is new.
+
+    A new passphrase, other exports or readers apply from the next renewal. To apply them now, run: ucl export NAME
 
     If an edited file cannot be used, it is kept as settings.edited.toml for the next --edit. To discard it, remove that
     file.
     """
     if edit and given:
         raise UsageError("--edit and --set exclude each other.", remedy="Leave out one of the two.")
-    connection = _put(home, name, given) if given else home.connection(name)
+    key, sign, value = (given or "").partition("=")
+    is_one = bool(sign) and not Path(given or "").exists()
+    if is_one:
+        connection = _change(home, name, key.strip(), value.strip())
+    else:
+        connection = _put(home, name, Path(given)) if given else home.connection(name)
     if edit:
         _edit(connection)
     settings, path = connection.read_settings(), connection.path / "settings.toml"
     if json_output:
         click.echo(json.dumps({"name": name, "path": str(path), "settings": plain(settings)}, indent=1))
         return
-    there = "" if path.exists() else " (not there: all as by default)"
+    if is_one:
+        click.echo(setting_line(settings, key.strip()))
+        return
+    there = "" if path.exists() else " (missing: every setting has its default)"
     click.echo(f"# {path}{there}\n\n{as_toml(settings)}", nl=False)
+
+
+def _change(home: Home, name: str, key: str, value: str) -> Connection:
+    """Change one setting in the file. It stays as it is if the new value is not valid."""
+    path = Connection(home, name).path / "settings.toml"
+    before = settings_content(path) or b""
+    read_settings(before, where=str(path))
+    data = _changed(text_of(before), key, value).encode()
+    read_settings(data, where=f"--set {key}")
+    connection = home.new(name)
+    files.write(path, data)
+    return connection
+
+
+def _changed(text: str, key: str, value: str) -> str:
+    """Return the text of a ``settings.toml`` with another value for one setting. Comments and the rest are kept.
+
+    ``value`` is TOML. Other texts count as a string, so ``30d`` needs no quotes. An empty text removes the setting.
+    """
+    import tomlkit
+
+    keys = [entry.key for entry in ENTRIES if not entry.key.startswith("hooks.")]
+    if key not in keys:
+        raise UsageError(f"{key!r} cannot be set like this.", remedy=f"Use one of {', '.join(keys)}; or use --edit.")
+    above, _, name = key.rpartition(".")
+    document = tomlkit.parse(text)
+    table: Any = document.setdefault(above, tomlkit.table()) if above else document
+    if value:
+        table[name] = _toml_value(value)
+    else:
+        table.pop(name, None)
+    return tomlkit.dumps(document)
+
+
+def _toml_value(text: str) -> Any:
+    with suppress(ValueError):
+        return tomllib.loads(f"value = {text}")["value"]
+    return text
 
 
 def _put(home: Home, name: str, given: Path) -> Connection:
@@ -107,7 +174,9 @@ def _edit(connection: Connection) -> None:
     path, (copy, base) = connection.path / "settings.toml", _copies(connection)
     before = settings_content(path)
     original = as_toml(Settings()).encode() if before is None else before
-    changed = UsageError(f"{path} was changed meanwhile.", remedy=f"Yours is {copy}: compare the two, then remove it.")
+    changed = UsageError(
+        f"{path} was changed meanwhile.", remedy=f"Your changes are in {copy}. Compare the two, then remove it."
+    )
     if _content(copy) in {None, _content(base)}:
         _remove(copy)  # before its base changes
         files.write(base, original)
@@ -115,15 +184,15 @@ def _edit(connection: Connection) -> None:
     elif _content(base) != original:
         raise changed
     else:
-        click.echo(f"Going on with what was left in {copy}.", err=True)
+        click.echo(f"Continuing with the edited file {copy}.", err=True)
     try:
         data = _edited(copy)
     except UsageError as error:
         if _content(copy) in {None, original}:  # the user has changed nothing
             _remove(copy, base)
             raise
-        kept = f"What it wrote is in {copy}; go on with: ucl settings {connection.name} --edit"
-        raise type(error)(error.message, remedy=f"{error.remedy} {kept}".strip()) from None
+        kept = f"The edited file is {copy}. To continue: ucl settings {connection.name} --edit"
+        raise error.replaced(remedy=f"{error.remedy} {kept}".strip()) from None
     if _content(path) != before:
         raise changed
     if data != before:

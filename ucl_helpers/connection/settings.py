@@ -3,9 +3,9 @@
 ::
 
     key_length = 4096               # RSA bits of the next key
-    renew_before = "30d"            # due this long before the end, instead of two thirds of the lifetime
-    min_interval = "1h"             # not due again before, whatever the certificate says
-    keep = 5                        # distinct identities kept on disk, the current one included
+    renew_before = "30d"            # due this long before the end, instead of after two thirds of the lifetime
+    min_interval = "1h"             # not due again within this time
+    keep = 5                        # distinct identities kept on disk, with the one in use
     key_passphrase = "file:/run/secrets/ucl"    # a reference: the key is stored encrypted
 
     [files]                         # users who may read a generation
@@ -120,14 +120,14 @@ def _duration(value: object) -> timedelta:
     """Read a text such as ``36h``."""
     with suppress(UsageError):
         return parse_duration(value if isinstance(value, str) else "")
-    remedy = 'Write it like "30d", "36h" or "60s": more than nothing.'
+    remedy = 'Write it like "30d", "36h" or "60s", and longer than zero.'
     raise UsageError(f"{tables.what_it_is(value)} is not a duration.", remedy=remedy)
 
 
 def _mode(value: object) -> int:
     if not isinstance(value, str) or not re.fullmatch(r"0?[46][04]0", value):
-        remedy = 'One of "0600", "0640", "0400", "0440": never for others, and nobody but the owner writes.'
-        raise UsageError("it is not a mode that may be.", remedy=remedy)
+        remedy = 'Use "0600", "0640", "0400" or "0440". Other users never get access, and only the owner may write.'
+        raise UsageError("this mode is not allowed.", remedy=remedy)
     return int(value, 8)
 
 
@@ -166,13 +166,15 @@ def read_settings(data: bytes, *, where: str = "settings.toml") -> Settings:
 
 
 def parse_settings(text: str, *, where: str = "settings.toml") -> Settings:
-    """Read ``settings.toml``. *Not* looked at: whether references lead anywhere, or owner and group exist.
+    """Read ``settings.toml``. *Not* checked: whether references can be read, and whether owner and group exist.
 
     Raises:
         InvalidSettings: not TOML, an unknown key, or a value that is not allowed; names ``where``, line and key.
     """
     if len(text) > MAX_CHARACTERS:  # keys of many parts would take for ever
-        raise InvalidSettings(f"{where} is longer than {MAX_CHARACTERS} characters.", remedy="Leave out what is none.")
+        raise InvalidSettings(
+            f"{where} is longer than {MAX_CHARACTERS} characters.", remedy="Keep only settings in this file."
+        )
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # numbers too long and brackets too deep are none of tomllib's errors
@@ -193,12 +195,16 @@ def _must_agree(settings: Settings) -> None:
     names = [hook.name for hook in settings.hooks]
     for at, name in enumerate(names):
         if name in names[:at]:
-            raise tables.WrongValue(("hooks", at, "name"), "there are two hooks of this name.", "Name them apart.")
+            raise tables.WrongValue(
+                ("hooks", at, "name"), "there are two hooks of this name.", "Give each hook a name of its own."
+            )
     if settings.files.mode & 0o040 and settings.files.group is None:
-        raise tables.WrongValue(("files", "mode"), "a group may read, and none is named.", 'Name it: group = "…".')
+        raise tables.WrongValue(
+            ("files", "mode"), "the mode lets a group read, but no group is named.", 'Add: group = "…".'
+        )
     for name, export in EXPORTS.items():
         if settings.key_passphrase and export.in_plain and settings.exports[name]:
-            message = f"{export.file} holds the key in plain, and key_passphrase wants it encrypted."
+            message = f"{export.file} has the key in plain, but key_passphrase asks for encryption."
             raise tables.WrongValue(("exports", name), message, "Leave out one of the two.")
 
 
@@ -245,10 +251,10 @@ class Entry:
 
 _ACCOUNT = tables.text(_NAME, "the name of an account", "Write it by name, not by number.")
 _TABLES = {
-    "files": "Who may read the files of a generation, besides its owner.",
+    "files": "Who may read the files of a generation besides its owner.",
     "exports": "Further files in every generation. To write them now, run: ucl export NAME",
-    "hooks": "What is run after activation, one after another; no shell.",
-    "notices": "Where messages about failure and recovery are sent.",
+    "hooks": "Commands that run after activation, one after another, without a shell.",
+    "notices": "Receivers of messages about failure and recovery.",
 }
 ENTRIES = (
     Entry("key_length", "multiple of 8, 2048 to 8192", "4096", "RSA bits of the next key.", _key_length),
@@ -256,34 +262,38 @@ ENTRIES = (
         "renew_before",
         "duration",
         '"30d"',
-        "Due this long before the end, at most half the lifetime; else at two thirds of the lifetime.",
+        "Due this long before the end, at most half of the lifetime; else after two thirds of the lifetime.",
         _duration,
     ),
-    Entry("min_interval", "duration", '"1h"', "Not due again before, whatever the certificate says.", _duration),
+    Entry("min_interval", "duration", '"1h"', "No renewal is due within this time after the last one.", _duration),
     Entry(
         "keep",
         "whole number, 2 to 1000",
         "5",
-        "Distinct identities kept on disk, the one in use included.",
+        "Distinct identities kept on disk, with the one in use.",
         tables.whole_number(2, 1000),
     ),
     Entry(
         "sandbox",
         "path",
         '"/path/to/ready.json"',
-        "A sandbox whose URLs are followed: for practice only.",
+        "Use the URLs of this sandbox. For practice only.",
         tables.text(r"[^\0]+", "a path"),
     ),
     Entry(
         "key_passphrase",
         tables.REFERENCE_KIND,
         '"file:/run/secrets/ucl-key"',
-        "The private key lies on disk encrypted with the passphrase that this leads to.",
+        "Store the private key encrypted with this passphrase.",
         tables.reference,
     ),
-    Entry("files.owner", "name of a user", '"app"', "Owner of the files; only root may give files away.", _ACCOUNT),
+    Entry("files.owner", "name of a user", '"app"', "Owner of the files. Only root can set another owner.", _ACCOUNT),
     Entry(
-        "files.group", "name of a group", '"ssl-cert"', "Group of the files; we have to be in it, or root.", _ACCOUNT
+        "files.group",
+        "name of a group",
+        '"ssl-cert"',
+        "Group of the files. You must be a member of it, or root.",
+        _ACCOUNT,
     ),
     Entry("files.mode", "0600, 0640, 0400 or 0440", '"0640"', "Mode of the files.", _mode),
     *(
@@ -294,7 +304,7 @@ ENTRIES = (
         "hooks.name",
         "name, at most 64 characters",
         '"reload"',
-        "What the hook is called.",
+        "Name of the hook.",
         tables.text(_NAME, "a name for a hook", "Use letters, digits, dot, dash, underscore; at most 64."),
     ),
     Entry(
@@ -306,19 +316,19 @@ ENTRIES = (
             tables.text(r"[^\0]*", "a text"), most=100, how='Write it like ["systemctl", "reload", "nginx"].'
         ),
     ),
-    Entry("hooks.timeout", "duration", '"60s"', "Then it is ended.", _duration),
+    Entry("hooks.timeout", "duration", '"60s"', "The hook is ended after this time.", _duration),
     Entry(
         "notices.urls",
         "list of references",
         '["env:UCL_NOTICE_URL"]',
-        "Where to, as apprise writes URLs.",
+        "Receivers, as URLs of apprise.",
         tables.list_of(tables.reference, most=20, how='Write it like ["env:NAME"].'),
     ),
     Entry(
         "notices.after_failures",
         "whole number, 1 to 1000",
         "3",
-        "Told after so many failures in a row.",
+        "A notice is sent after this many failures in a row.",
         tables.whole_number(1, 1000),
     ),
 )
@@ -360,6 +370,15 @@ def as_toml(settings: Settings) -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
+def setting_line(settings: Settings, key: str) -> str:
+    """Return one setting as TOML with its full key, as a comment if it has its default."""
+    entry = next(entry for entry in ENTRIES if entry.key == key)
+    above, _, name = key.rpartition(".")
+    values = plain(settings)
+    *_, line = _lines(entry, (values[above] if above else values)[name])
+    return line.replace(name, key, 1)
+
+
 def _header(table: str, hooks: list[dict[str, Any]]) -> list[str]:
     if table != "hooks":
         return [f"[{table}]"]
@@ -373,7 +392,7 @@ def _lines(entry: Entry, value: Any) -> list[str]:
         return [f"# {entry.meaning}", f"{name} = {toml(value)}"]
     if entry.default:
         return [f"# {entry.meaning}", f"# {name} = {entry.default}"]
-    return [f"# {entry.meaning} Not set; for example:", f"# {name} = {entry.example}"]
+    return [f"# {entry.meaning} Not set. Example:", f"# {name} = {entry.example}"]
 
 
 def _plain(name: str, value: Any) -> Any:
