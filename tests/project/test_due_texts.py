@@ -57,7 +57,7 @@ def sentences():
     least = length(policy.MIN_INTERVAL)
     return {
         "docs/reference/due.md": [
-            f"{usual} of its lifetime, or after {short} of it",
+            f"after {usual} of its lifetime, or after {short} of it",
             below,
             f"{jitter} of the lifetime",
             f"{least} by default",
