@@ -1,8 +1,8 @@
-"""Examine the way to UCL, its server, and its answer to the identity in use.
+"""Examine the way to UCL, its server, and its answer.
 
-:class:`Reach` does so for a URL before there is a connection, :class:`IdentityReach` for a connection. One
-``configuration`` call is made, without a one-time token; nothing is signed. Before it, a connection is opened over
-which no request is sent, so that a fault of name resolution, TCP or TLS shows as itself.
+:class:`Reach` does so for a URL before there is a connection, :class:`IdentityReach` for the identity in use. Each
+makes one ``configuration`` call, without a one-time token, and requests no signature. Before the call, it looks up
+the name, connects and shakes hands, so that a fault there has a finding of its own.
 """
 
 import socket
@@ -11,10 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from errno import ECONNRESET, ENOTCONN
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from requests.adapters import HTTPAdapter
 
 from ucl_helpers.checks import TOLERANCE
 from ucl_helpers.clock import Clock
@@ -35,19 +32,15 @@ from ucl_helpers.errors import (
 from ucl_helpers.keys import Credentials
 from ucl_helpers.models import Configuration
 from ucl_helpers.operate.doctor.findings import Finding, failed, ok, skipped, warning
+from ucl_helpers.operate.doctor.on_disk import OnDisk
 from ucl_helpers.operations import CONFIGURATION, configuration_from
 from ucl_helpers.procedures.acceptance import doctor_hint, explain_refusal
 from ucl_helpers.tables import span
 from ucl_helpers.urls import another_host, check_url, is_loopback
-from ucl_helpers.wire.adapter import PlainConnection
-from ucl_helpers.wire.client import MAX_RECEIVED_BYTES, Answer, Client
+from ucl_helpers.wire.client import Answer, Client
 from ucl_helpers.wire.diagnosis import Endpoint, transport_error
-from ucl_helpers.wire.proxy import Proxy, proxy_for, proxy_variable
-from ucl_helpers.wire.sockets import CallLimits, NoTunnel
+from ucl_helpers.wire.proxy import proxy_for, proxy_variable
 from ucl_helpers.wire.tls import system_trust_problem, tls_context
-
-if TYPE_CHECKING:
-    from ucl_helpers.operate.doctor.on_disk import OnDisk
 
 SECONDS = 15.0
 WAY = ("proxy", "name resolution", "TCP connection", "TLS handshake", "server trust")
@@ -59,26 +52,26 @@ _OTHER_HOST = ("for another host", "for another address")
 class Reach:
     """How far a call to a URL gets, before there is an identity.
 
-    The call shows no certificate and no token, so that UCL refuses it. It only matters that UCL answers.
+    The call shows no certificate and no token, so UCL refuses it. A refusal is an answer, and that is enough.
     """
 
     names: Sequence[str] = ("URL", *WAY, "UCL's answer", "clock")
     credentials: Credentials | None = None
     trusted = "the CA file"
-    other_url = "Check the URL (--url): copy it again from UCL."
+    other_url = "Check the URL (--url). Copy it again from UCL."
     other_ca = "Give the CA of the server as a PEM file: --ca-file"
 
     def __init__(self, url: str, clock: Clock, seconds: float = SECONDS, server_ca: Path | None = None) -> None:
         self.url, self.clock, self.seconds, self.server_ca = url, clock, seconds, server_ca
         self.noted: dict[str, Finding] = {}
         self.ahead: float | None = None  # seconds, UCL's clock minus ours
-        self._proxy_text = ""
+        self._proxy = "none"  # in words
 
     def findings(self) -> list[Finding]:
         """Go as far as possible, and return the findings of all ``names`` in their order."""
         try:
             self._note(self.names[0], ok(check_url(self.url)))
-            self._probe()
+            self._connect()
             self._call()
         except UCLError as error:
             self._blame(error)
@@ -97,50 +90,44 @@ class Reach:
         """Keep the first finding of each name."""
         self.noted.setdefault(name, finding.named(name))
 
+    def _note_way(self, step: str = "UCL's answer") -> None:
+        """Note that the call got as far as a step."""
+        place = self.names.index(step) - 1
+        verified_by = self.trusted if self.server_ca else "the system's CAs"
+        texts = {"proxy": self._proxy, "server trust": f"verified by {verified_by}"}
+        for name in WAY[: max(place, 0)]:
+            if (name, step) != ("TLS handshake", "server trust"):  # trust is part of the handshake
+                self._note(name, ok(texts.get(name, "done by the proxy")))
+
     # -- the connection that is opened first ---------------------------------------------------------------------------
 
-    def _probe(self) -> None:
-        """Connect, through the proxy if there is one, shake hands, and hang up."""
-        url = urlsplit(self.url)
-        host, port = url.hostname or "", url.port or 443
-        proxy = self._proxy()
-        near = (proxy.host, proxy.port) if proxy else (host, port)
-        self._resolve(*near, of_proxy=proxy is not None)
-        connection = PlainConnection(*near, timeout=self.seconds)
-        connection.bounds = CallLimits(self.seconds, MAX_RECEIVED_BYTES)
-        if proxy and proxy.scheme == "http":
-            connection.set_tunnel(host, port, HTTPAdapter().proxy_headers(proxy.url))
-        try:
-            connection.connect()
-            self._note("TCP connection", ok(f"{near[0]}:{near[1]} answers"))
-            if proxy is None or proxy.scheme == "http":
-                self._note("TLS handshake", ok(self._handshake(connection.sock, self.credentials)))
-        except NoTunnel as error:
-            raise self._transport_error(error, proxy=proxy) from None
-        except OSError as error:
-            # Only a connection that was established can be reset.
-            step = "TLS handshake" if error.errno in {ECONNRESET, ENOTCONN} else "TCP connection"
-            raise _stopped(step, f"{near[0]}:{near[1]}", error) from None
-        finally:
-            connection.close()
-
-    def _proxy(self) -> Proxy | None:
-        """Return the proxy that is used. The finding shows only host and port of its URL."""
-        variable = proxy_variable()
-        if (proxy := proxy_for(self.url)) is None:
-            here, excepted = "none to this machine itself", f"none: NO_PROXY excepts this host from {variable}"
-            self._note("proxy", ok("none" if not variable else here if is_loopback(self.url) else excepted))
-            return None
-        self._proxy_text = f"{proxy.host}:{proxy.port}, by {proxy.variable}"
-        return proxy
-
-    def _resolve(self, host: str, port: int, *, of_proxy: bool) -> None:
+    def _connect(self) -> None:
+        """Connect, shake hands and hang up. If there is a proxy, leave all of it to the call."""
+        if proxy := proxy_for(self.url):
+            self._proxy = f"{proxy.host}:{proxy.port}, by {proxy.variable}"
+            return
+        if variable := proxy_variable():
+            excepted = f"none: NO_PROXY excepts this host from {variable}"
+            self._proxy = "none to this machine itself" if is_loopback(self.url) else excepted
+        host, port = self._address
         try:
             addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
         except (OSError, UnicodeError) as error:
             raise _stopped("name resolution", host, error) from None
-        what = " (the proxy; it looks up UCL's)" if of_proxy else ""
-        self._note("name resolution", ok(f"{host}{what}: {', '.join(sorted(addresses))}"))
+        self._note("name resolution", ok(f"{host}: {', '.join(sorted(addresses))}"))
+        try:
+            with socket.create_connection((host, port), self.seconds) as connection:
+                self._note("TCP connection", ok(f"{host}:{port} answers"))
+                self._note("TLS handshake", ok(self._handshake(connection, self.credentials)))
+        except OSError as error:
+            # Only a connection that was established can be reset.
+            step = "TLS handshake" if error.errno in {ECONNRESET, ENOTCONN} else "TCP connection"
+            raise _stopped(step, f"{host}:{port}", error) from None
+
+    @property
+    def _address(self) -> tuple[str, int]:
+        url = urlsplit(self.url)
+        return url.hostname or "", url.port or 443
 
     def _handshake(self, connection: socket.socket, shown: Credentials | None, *, tls12: bool = False) -> str:
         """Shake hands and hang up; return the protocol and cipher."""
@@ -148,35 +135,28 @@ class Reach:
         if tls12:
             context.maximum_version = ssl.TLSVersion.TLSv1_2
         try:
-            host = urlsplit(self.url).hostname
+            host, _ = self._address
             with context.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False) as tls:
                 tls.do_handshake()  # fails if the connection is gone by now, where wrap_socket would do nothing
                 return f"{tls.version()}, {(tls.cipher() or ('?',))[0]}"
         except OSError as error:
-            raise self._transport_error(error, shown) from None
+            raise transport_error(
+                error,
+                url=self.url,
+                certificate=shown.certificate if shown else None,
+                now=self.clock(),
+                accepted=shown is not None and shown.accepted,
+                by_system=self.server_ca is None,
+                system_trust=system_trust_problem,
+            ) from None
 
-    def _transport_error(
-        self, error: OSError, shown: Credentials | None = None, proxy: Proxy | None = None
-    ) -> UCLError:
-        return transport_error(
-            error,
-            url=self.url,
-            certificate=shown.certificate if shown else None,
-            now=self.clock(),
-            proxy=proxy,
-            accepted=shown.accepted if shown else False,
-            by_system=self.server_ca is None,
-            system_trust=system_trust_problem,
-        )
-
-    def _opinion(self, shown: Credentials | None) -> UCLError | None:
-        """Ask what the server says to a certificate, or to none: in a handshake of TLS 1.2 it says so at once."""
-        url = urlsplit(self.url)
-        if self._proxy_text:
-            return Unreachable("through a proxy it is not asked")
+    def _objection(self, shown: Credentials | None) -> UCLError | None:
+        """Return the server's objection to a certificate, or to none. In a handshake of TLS 1.2 it objects at once."""
+        if proxy_for(self.url):
+            return Unreachable("A proxy is in between.")
         try:
-            with socket.create_connection((url.hostname or "", url.port or 443), self.seconds) as plain:
-                self._handshake(plain, shown, tls12=True)
+            with socket.create_connection(self._address, self.seconds) as connection:
+                self._handshake(connection, shown, tls12=True)
         except OSError as error:
             return Unreachable(str(error))
         except UCLError as error:
@@ -198,18 +178,14 @@ class Reach:
         with Client(
             self.url, endpoint, ca_file=self.server_ca, credentials=self.credentials, retry=False, deadline=self.seconds
         ) as client:
-            answer = client.call(CONFIGURATION)
+            try:
+                answer = client.call(CONFIGURATION)
+            finally:
+                if client.context.session_stats()["connect_good"]:  # of the handshakes that were completed
+                    self._note("TLS handshake", ok("done"))
         if answer.date is not None:
             self.ahead = (answer.date - self.clock()).total_seconds()
         return answer
-
-    def _note_way(self) -> None:
-        """Note that the call got through: what had no finding of its own is well."""
-        if self._proxy_text:
-            self._note("proxy", ok(self._proxy_text))
-        self._note("TLS handshake", ok("done"))
-        verified_by = self.trusted if self.server_ca else "the system's CAs"
-        self._note("server trust", ok(f"verified by {verified_by}"))
 
     def _refused(self, error: UCLError) -> None:
         wanted = "a client certificate" if isinstance(error, CertificateRejected) else "a token or a certificate"
@@ -218,23 +194,18 @@ class Reach:
     # -- what an error means -------------------------------------------------------------------------------------------
 
     def _blame(self, error: UCLError) -> None:
-        """Note an error at the step that it belongs to, and the steps before it as well done."""
+        """Note an error at the step that it belongs to, and the steps before it as done."""
         if (difference := error.data.get("clock_difference")) is not None:
             self.ahead = (datetime.now(UTC) - self.clock()).total_seconds() + difference
         if isinstance(error, Unreachable) and "TLS handshake" in self.noted:
-            opinion = self._opinion(self.credentials)  # with TLS 1.3 a server may refuse it by hanging up
-            error = opinion if isinstance(opinion, CertificateRejected) else error
+            objection = self._objection(self.credentials)  # with TLS 1.3 a server may refuse it by hanging up
+            error = objection if isinstance(objection, CertificateRejected) else error
         if isinstance(error, CertificateRejected | AuthenticationFailed):
             self._note_way()
             self._refused(error)
             return
         step, remedy = self._step_of(error)
-        if self._proxy_text and step != "proxy":
-            self._note("proxy", ok(self._proxy_text))
-        if step in {"proxy", "TLS handshake"} and "name resolution" in self.noted:
-            self._note("TCP connection", ok("done"))
-        if step == "UCL's answer":
-            self._note_way()
+        self._note_way(step)
         self._note(step, failed(error.message, remedy, type(error)))
 
     def _step_of(self, error: UCLError) -> tuple[str, str]:
@@ -265,7 +236,7 @@ class IdentityReach(Reach):
     names = NAMES
     trusted = "the connection's server-ca.pem"
 
-    def __init__(self, disk: "OnDisk", clock: Clock, seconds: float = SECONDS) -> None:
+    def __init__(self, disk: OnDisk, clock: Clock, seconds: float = SECONDS) -> None:
         self._disk, self._identity, self._commands = disk, disk.identity, disk.commands
         super().__init__(disk.sandbox_url() or str(self._identity.facts["connectorUrl"]), clock, seconds)
         self.server_ca, self.credentials = self._identity.server_ca, self._identity.credentials
@@ -286,7 +257,7 @@ class IdentityReach(Reach):
         self._note("client certificate", self._refusal(error))
 
     def _refusal(self, error: UCLError) -> Finding:
-        if isinstance(error, AuthenticationFailed) and self._opinion(None) is None:
+        if isinstance(error, AuthenticationFailed) and self._objection(None) is None:
             problem = "the server requests no client certificate, so this is not the certificate-secured Connector URL"
             return failed(problem, self.other_url, type(error))
         connection, identity = self._disk.connection, self._identity
