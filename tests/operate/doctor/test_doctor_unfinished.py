@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from examined import bad, mended, named, typed, well
@@ -11,7 +12,7 @@ from steps import Clock, go, install, pending_of, tree
 
 from ucl_helpers import Establishment, Renewal, renew
 from ucl_helpers.errors import ChecksFailed, Unreachable
-from ucl_helpers.operate.doctor import diagnose, diagnose_home
+from ucl_helpers.operate.doctor import diagnose, diagnose_home, folders
 
 pytest_plugins = ["procedure_fixtures", "doctor_fixtures"]
 
@@ -163,6 +164,13 @@ def test_the_process_that_holds_the_lock_is_named_until_it_is_done(secure, holde
     count(mended=1)
 
 
+def test_a_holder_whose_time_is_not_a_time_is_named_all_the_same(secure, holder, count):
+    """Another program may have written the file, or a disk that was full."""
+    (secure.path / "lock").write_text(f'{{"pid": {holder.pid}, "since": "noon"}}')
+    named(secure, "lock", "held by an unknown process", status="warning")
+    count()
+
+
 def test_a_process_that_holds_it_for_too_long_is_to_be_ended(secure, holder, count):
     later = Clock(minutes=11)
     finding = named(secure, "lock", "no run takes that long", code=8, clock=later, also=["clock"])
@@ -182,12 +190,13 @@ def test_a_holder_that_died_holds_nothing(secure, holder, count):
 # -- what was killed ---------------------------------------------------------------------------------------------------
 
 
-def test_a_key_left_by_an_import_that_was_killed_is_named(secure, count):
-    left = secure.home.path / "importing" / "identity"
-    left.mkdir(parents=True, mode=0o700)
-    left.parent.chmod(0o700)
-    mended(named(secure, "home folder", str(left), status="warning"), secure)
-    assert not left.exists()
+def test_a_folder_left_by_a_run_that_was_killed_is_named_after_a_day(secure, monkeypatch, count):
+    abandoned = secure.home.path / "connections" / ".new.0123abcd.tmp"
+    abandoned.mkdir(mode=0o700)
+    well(secure)
+    monkeypatch.setattr(folders, "KEEP_YOUNGER", timedelta(0))
+    mended(named(secure, "home folder", str(abandoned), status="warning"), secure)
+    assert not abandoned.exists()
     count(mended=1)
 
 

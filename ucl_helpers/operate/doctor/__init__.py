@@ -1,18 +1,18 @@
 """``ucl doctor``: find the faults of a connection, and for each the one command that repairs it.
 
 It examines from near to far: the home folder, the files, the identity in use, traces of earlier runs, then the way to
-UCL and UCL's answer. It changes nothing, takes no lock and signs nothing. If one fault explains another, it reports
-only the first.
+UCL and UCL's answer. It changes nothing, takes no lock and requests no signature. If one fault explains another, it
+reports only the first.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import KeyLocked, StorageFailed, UnknownConnection
+from ucl_helpers.errors import KeyLocked, StorageFailed
 from ucl_helpers.operate.doctor import folders, on_disk, reach, unfinished
 from ucl_helpers.operate.doctor.findings import Diagnoses, Diagnosis, Finding, examined, failed, skipped
 from ucl_helpers.operate.doctor.on_disk import OnDisk
@@ -20,28 +20,28 @@ from ucl_helpers.urls import hostname
 
 __all__ = ["Diagnoses", "Diagnosis", "Finding", "diagnose", "diagnose_home", "diagnose_way"]
 
-Checks = Mapping[str, Callable[[OnDisk], Finding]]
-SETTINGS: Checks = {
+Probes = Mapping[str, Callable[[OnDisk], Finding]]
+FOLDER: Probes = {"connection folder": folders.connection_folder}
+PERMISSIONS: Probes = {"access": folders.access, "secrecy": folders.secrecy}
+IDENTITY: Probes = {
     "settings": on_disk.settings,
     "references": on_disk.references,
-    "lock": lambda disk: folders.lock(disk.connection, disk.now),
+    "lock": folders.lock,
     "state files": unfinished.state_files,
     "identity in use": on_disk.identity,
-}
-IDENTITY: Checks = {
     "key and certificate": on_disk.key_and_certificate,
     "key at rest": on_disk.key_at_rest,
     "files": on_disk.consumer_files,
 }
-CERTIFICATE: Checks = {"chain": on_disk.chain, "validity": on_disk.validity, "revocation": on_disk.revocation}
-UNFINISHED: Checks = {
+CERTIFICATE: Probes = {"chain": on_disk.chain, "validity": on_disk.validity, "revocation": on_disk.revocation}
+UNFINISHED: Probes = {
     "under way": unfinished.under_way,
     "one-time token": unfinished.one_time_token,
     "set aside": unfinished.set_aside,
     "hooks": unfinished.hooks,
 }
 NEEDED = {"access", "identity in use", "key and certificate"}
-"""If one of these fails, the checks after it are skipped."""
+"""If the probe for one of these does not succeed, the probes after it are skipped."""
 
 
 def diagnose(
@@ -62,11 +62,10 @@ def diagnose(
         connection.location.lstat()
     except (FileNotFoundError, NotADirectoryError):
         connection.home.connection(connection.name)
-        problem = f"There is no connection {connection.name!r}."
-        raise UnknownConnection(problem, remedy="Make one with: ucl establish.") from None
     except OSError:
         pass  # which is a finding
-    return Diagnosis(connection.name, _Examination(connection, clock).findings(offline=offline, seconds=seconds))
+    examination = _Examination(OnDisk(connection, clock()))
+    return Diagnosis(connection.name, examination.findings(clock, offline=offline, seconds=seconds))
 
 
 def diagnose_way(
@@ -77,7 +76,7 @@ def diagnose_way(
     Args:
         home: where the connection will be.
         url: of the Connector (either endpoint) or of the Director. It is called once, without a token or certificate.
-        ca_file: PEM of what verifies the server; None for the system's CAs.
+        ca_file: PEM file with the CAs that verify the server; None for the system's CAs.
         clock: our clock, aware, UTC.
         seconds: for each step of the way.
     """
@@ -96,8 +95,8 @@ def diagnose_home(
 
 
 def _of_home(home: Home, *below: Path) -> list[Finding]:
-    folder = examined("home folder", lambda: folders.home_folder(home))
-    features = examined("file system", lambda: folders.file_system(home, *below))
+    folder = examined("home folder", partial(folders.home_folder, home))
+    features = examined("file system", partial(folders.file_system, home, *below))
     # On a file system without permissions no chmod closes the home folder, so it is named first.
     explains = features.status == "failed" and "file permissions" in features.found
     return [features, folder] if explains else [folder, features]
@@ -106,71 +105,67 @@ def _of_home(home: Home, *below: Path) -> list[Finding]:
 class _Examination:
     """One examination of a connection, from near to far."""
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
-        self._connection, self._clock = connection, clock
-        self._findings: list[Finding] = []
-        self._blocked = ""  # the name of what failed, while that keeps the next checks from being made
+    def __init__(self, disk: OnDisk) -> None:
+        self._disk, self._connection = disk, disk.connection
+        self._findings = _of_home(self._connection.home, *self._connection.folders[1:])
+        self._blocker = ""  # the finding that explains why the next probes cannot be made
 
-    def findings(self, *, offline: bool, seconds: float) -> list[Finding]:
-        """Return all findings, from near to far."""
-        self._examine_folders()
-        unreadable, disk = self._blocked, OnDisk(self._connection, self._clock())
-        self._examine(SETTINGS, disk)
-        if disk.current is None:
-            self._blocked = self._blocked or "identity in use"
-        self._examine(IDENTITY, disk)
-        far = self._examine_way(disk, offline=offline, seconds=seconds)
-        self._examine(CERTIFICATE, disk)
-        self._blocked = unreadable
-        self._examine(UNFINISHED, disk)
-        return [*self._findings, *map(self._attributed, far)]
+    def findings(self, clock: Clock, *, offline: bool, seconds: float) -> list[Finding]:
+        """Make all probes. The way to UCL is examined before the certificate, whose dates UCL's clock decides."""
+        self._probe(FOLDER)
+        if not folders.may(self._connection.location, os.R_OK | os.X_OK):
+            self._blocker = self._first_failure()
+        self._probe(PERMISSIONS)
+        if folders.privacy(*self._connection.folders) is not None:
+            self._blocker = self._blocker or self._first_failure()
+        unreadable = self._blocker
+        self._probe(IDENTITY)
+        if why := self._why_unseen(offline=offline):
+            way = self._unseen(why)
+        else:
+            identity = reach.IdentityReach(self._disk, clock, seconds)
+            way = {finding.name: finding for finding in identity.findings()}
+            self._disk.now, self._disk.accepted = identity.server_now, way["client certificate"].status == "ok"
+        self._probe(CERTIFICATE)
+        explained_by = self._first_failure(CERTIFICATE)
+        if explained_by and way["client certificate"].status == "failed":
+            way["client certificate"] = skipped(f"refused: see {explained_by}").named("client certificate")
+        self._blocker = unreadable
+        self._probe(UNFINISHED)
+        return [*self._findings, *way.values()]
 
-    def _examine_folders(self) -> None:
-        connection = self._connection
-        self._findings += _of_home(connection.home, *connection.folders[1:])
-        self._examine_one("connection folder", lambda: folders.connection_folder(connection))
-        if not folders.may(connection.location, os.R_OK | os.X_OK):
-            self._blocked = self._first_failed() or "connection folder"
-        self._examine_one("access", lambda: folders.access(connection))
-        self._examine_one("secrecy", lambda: folders.secrecy(connection))
-        if not self._blocked and folders.privacy(*connection.folders) is not None:
-            self._blocked = self._first_failed() or "secrecy"
+    def _probe(self, probes: Probes) -> None:
+        for name, probe in probes.items():
+            if self._blocker:
+                self._findings.append(skipped(f"see {self._blocker}").named(name))
+                continue
+            finding = examined(name, partial(probe, self._disk))
+            self._findings.append(finding)
+            if name in NEEDED and finding.status in {"failed", "skipped"}:
+                self._blocker = name
 
-    def _examine(self, checks: Checks, disk: OnDisk) -> None:
-        for name, check in checks.items():
-            self._examine_one(name, partial(check, disk))
+    def _first_failure(self, probes: Probes | None = None) -> str:
+        failures = (finding.name for finding in self._findings if finding.status == "failed")
+        return next((name for name in failures if probes is None or name in probes), "")
 
-    def _examine_one(self, name: str, check: Callable[[], Finding]) -> None:
-        finding = skipped(f"see {self._blocked}").named(name) if self._blocked else examined(name, check)
-        self._findings.append(finding)
-        if name in NEEDED and finding.status == "failed":
-            self._blocked = name
+    def _why_unseen(self, *, offline: bool) -> str:
+        """Return the reason for making no call, or an empty text."""
+        if self._blocker:
+            return f"see {self._blocker}"
+        if offline:
+            return "not called (--offline)"
+        if any(
+            finding.name == "key at rest" and finding.exit_code == KeyLocked.exit_code for finding in self._findings
+        ):
+            return "see key at rest"
+        if self._disk.practice and self._disk.sandbox_url is None:
+            return f"its sandbox is not running; this starts it: {self._disk.commands.renew()}"
+        return ""
 
-    def _first_failed(self, names: Iterable[str] = ()) -> str:
-        every = (finding.name for finding in self._findings if finding.status == "failed")
-        return next((name for name in every if not names or name in names), "")
-
-    def _examine_way(self, disk: OnDisk, *, offline: bool, seconds: float) -> list[Finding]:
-        """Examine the way to UCL and its answer; note UCL's clock, and whether it accepts the certificate."""
-        why = f"see {self._blocked}" if self._blocked else "not called (--offline)" if offline else ""
-        codes = {finding.name: finding.exit_code for finding in self._findings}
-        if not why and codes["key at rest"] == KeyLocked.exit_code:
-            why = "see key at rest"
-        if not why and disk.practice and disk.sandbox_url() is None:
-            why = f"its sandbox is not running; this starts it: {disk.commands.renew()}"
-        if not why:
-            way = reach.IdentityReach(disk, self._clock, seconds)
-            findings = way.findings()
-            disk.now, disk.accepted = way.server_now, way.noted["client certificate"].status == "ok"
-            return findings
+    def _unseen(self, why: str) -> dict[str, Finding]:
+        """Return the findings on the way to UCL if no call is made. A damaged CA file is found without one."""
         unseen = {name: skipped(why).named(name) for name in reach.NAMES}
-        if not self._blocked and (damage := disk.identity.damage_of("server-ca.pem")) is not None:
-            remedy = disk.commands.again(ca="$SERVER_CA_FILE")
+        if not self._blocker and (damage := self._disk.identity.damage_of("server-ca.pem")) is not None:
+            remedy = self._disk.commands.again(ca="$SERVER_CA_FILE")
             unseen["server trust"] = failed(damage.message, remedy, StorageFailed).named("server trust")
-        return list(unseen.values())
-
-    def _attributed(self, finding: Finding) -> Finding:
-        """Skip a refusal that a fault of the certificate explains; return any other finding as it is."""
-        why = self._first_failed(CERTIFICATE)
-        is_explained = why and finding.status == "failed" and finding.name == "client certificate"
-        return skipped(f"refused: see {why}").named(finding.name) if is_explained else finding
+        return unseen

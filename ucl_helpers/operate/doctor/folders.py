@@ -9,16 +9,19 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ucl_helpers.connection import access as access_to
+from ucl_helpers.clock import moment_from
 from ucl_helpers.connection import files
+from ucl_helpers.connection.access import Readers, readers_of
 from ucl_helpers.connection.exports import EXPORTS
-from ucl_helpers.connection.store import Connection, Home
+from ucl_helpers.connection.generation import KEEP_YOUNGER
+from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Busy, SecretFound, StorageFailed, UCLError
 from ucl_helpers.operate.doctor.findings import Finding, failed, ok, shell, skipped, warning
+from ucl_helpers.operate.doctor.on_disk import OnDisk
 from ucl_helpers.tables import span
 
 ROOM = 1 << 20  # bytes; a generation takes some 20 KB, and pending/ as much
@@ -27,7 +30,6 @@ SECRETS = ("key.pem", "identity.pem", "token", *(export.file for export in EXPOR
 LONG = timedelta(minutes=10)  # no step holds the lock for longer
 _EFFECTIVE = os.access in os.supports_effective_ids
 IN_HOME = ("connections", "fleet", "runs", "sandbox")
-_ABANDONED = timedelta(days=1)  # an import that is under way takes minutes
 MOVE = "Choose a home folder on another file system: --home or UCL_HOME."
 _SYNC = "fsync of folders"
 _LOCAL = {"nolock", "local_lock=all", "local_lock=flock"}
@@ -35,35 +37,32 @@ _LOCAL = {"nolock", "local_lock=all", "local_lock=flock"}
 
 def home_folder(home: Home) -> Finding:
     """Examine the home folder: it exists or can be made, only this user can write to it, and a renewal has room."""
-    path = nearest = home.path
-    with suppress(OSError):
-        # A link that leads nowhere is a fault of its own, and not a place where a folder can be made.
-        nearest = next(folder for folder in (path, *path.parents) if folder.exists() or folder.is_symlink())
-    if problem := (_problem_of(path) if nearest == path else None) or privacy(path):
+    path = home.path
+    # A link that leads nowhere is a fault of its own, and not a place where a folder can be made.
+    nearest = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    is_usable = nearest != path and may(nearest, os.W_OK | os.X_OK)
+    if problem := (None if is_usable else _problem_of(nearest)) or privacy(path):
         return problem
     if nearest != path:
-        creatable = ok(f"ucl creates {path} when it needs it")
-        return creatable if may(nearest, os.W_OK | os.X_OK) else _problem_of(nearest) or creatable
+        return ok(f"ucl creates {path} when it needs it")
     disk = os.statvfs(path)
     free = disk.f_bavail * disk.f_frsize
     if free < ROOM or (disk.f_files and not disk.f_favail):
-        what = f"{free // 1024} KiB" if free < ROOM else "no more files"
-        return failed(f"{path} has room for {what}", shell("du", "-sh", path), StorageFailed)
+        room = f"{free // 1024} KiB" if free < ROOM else "no more files"
+        return failed(f"{path} has room for {room}", shell("du", "-sh", path), StorageFailed)
     connections = path / "connections"
     problem = _problem_of(connections) if os.path.lexists(connections) else None
     if problem := problem or privacy(path, *(path / folder for folder in IN_HOME)):
         return problem
-    killed = [str(folder) for folder in _entries(connections) if _is_abandoned(folder)]
-    if not held(path / "importing" / "lock"):  # an earlier version kept identities there while it imported them
-        killed += [str(folder) for folder in _entries(path / "importing") if folder.is_dir()]
-    if killed:
-        return warning(f"left by a run that was killed: {', '.join(killed)}", shell("rm", "-r", *killed))
+    if abandoned := [folder for folder in connections.glob(".*") if _is_abandoned(folder)]:
+        paths = ", ".join(map(str, abandoned))
+        return warning(f"left by a run that was killed: {paths}", shell("rm", "-r", *abandoned))
     return ok(f"{path} can be written and has room")
 
 
 def _is_abandoned(folder: Path) -> bool:
     age = time.time() - folder.lstat().st_ctime
-    return files.TEMPORARY.fullmatch(folder.name) is not None and age > _ABANDONED.total_seconds()
+    return files.TEMPORARY.fullmatch(folder.name) is not None and age > KEEP_YOUNGER.total_seconds()
 
 
 def privacy(home: Path, *below: Path) -> Finding | None:
@@ -75,13 +74,12 @@ def privacy(home: Path, *below: Path) -> Finding | None:
     return None
 
 
-def connection_folder(connection: Connection) -> Finding:
+def connection_folder(disk: OnDisk) -> Finding:
     """Examine the connection's folder: neither it nor a folder in it is a symlink, and this user can write there."""
-    for folder in connection.folders[1:]:
-        with suppress(OSError):
-            if folder.is_symlink():
-                return failed(f"{folder} is a symlink to {folder.resolve()}", _without_link(folder), StorageFailed)
-    return _problem_of(connection.location) or ok(str(connection.location))
+    for folder in disk.connection.folders[1:]:
+        if os.path.islink(folder):  # noqa: PTH114 - which is False for what this user may not look at
+            return failed(f"{folder} is a symlink to {folder.resolve()}", _without_link(folder), StorageFailed)
+    return _problem_of(disk.connection.location) or ok(str(disk.connection.location))
 
 
 def _without_link(link: Path) -> str:
@@ -91,76 +89,91 @@ def _without_link(link: Path) -> str:
     return f"{shell('rm', link)} && {shell('mv', target, link)}" if ours else shell("rm", link)
 
 
-def access(connection: Connection) -> Finding:
+def access(disk: OnDisk) -> Finding:
     """Examine whether this user owns and can use everything below the connection's folder."""
     closed, foreign = list[Path](), list[Path]()
-    owner, generations = _readers(connection).owner, connection.location / "generations"
-    for path, facts in _entries_below(connection.location, closed):
+    location, owner = disk.connection.location, _readers(disk).owner
+    for path, facts in _entries_below(location, closed):
         is_folder = stat.S_ISDIR(facts.st_mode)
         # A file of a generation is never written again, and may belong to another user whom the settings name.
-        is_final = generations in path.parents and not is_folder
+        is_final = location / "generations" in path.parents and not is_folder
         if facts.st_uid != os.geteuid() and not (is_final and facts.st_uid == owner):
             foreign.append(path)
         elif not may(path, os.R_OK | (os.X_OK if is_folder else 0) | (0 if is_final else os.W_OK)):
             closed.append(path)
     if foreign:
-        return _foreign(foreign[0], connection.location)
+        return _foreign(foreign[0], location)
     if closed:
-        return failed(f"this user has no access to {_first_of(closed)}", _tighten(connection), StorageFailed)
+        return failed(f"this user has no access to {_first_of(closed)}", _tighten(disk), StorageFailed)
     return ok("this user owns all files and can use them")
 
 
-def secrecy(connection: Connection) -> Finding:
+def secrecy(disk: OnDisk) -> Finding:
     """Examine whether only the readers in the settings can read secrets, and no other user can change a file."""
     secret, writable = list[Path](), list[Path]()
-    named, only_us, generations = _readers(connection), access_to.Readers(), connection.location / "generations"
-    for path, facts in _entries_below(connection.location, []):
-        readers = named if generations in path.parents else only_us
+    location, named, only_us = disk.connection.location, _readers(disk), Readers()
+    for path, facts in _entries_below(location, []):
+        readers = named if location / "generations" in path.parents else only_us
         is_secret = stat.S_ISREG(facts.st_mode) and any(name in path.name for name in SECRETS)
         if is_secret and not readers.may_have(facts):
             secret.append(path)
         elif facts.st_mode & WRITE:
             writable.append(path)
     if secret:
-        return failed(f"other users can read secrets: {_first_of(secret)}", _tighten(connection), SecretFound)
+        return failed(f"other users can read secrets: {_first_of(secret)}", _tighten(disk), SecretFound)
     if writable:
-        return failed(f"other users can change {_first_of(writable)}", _tighten(connection), StorageFailed)
+        return failed(f"other users can change {_first_of(writable)}", _tighten(disk), StorageFailed)
     return ok(f"keys are {named.mode:04o}, tokens 0600, and no other user can change anything")
 
 
-def _tighten(connection: Connection) -> str:
-    closed = shell("chmod", "-R", "u=rwX,go=", connection.location)
-    if not _readers(connection).others:
+def _tighten(disk: OnDisk) -> str:
+    closed = shell("chmod", "-R", "u=rwX,go=", disk.connection.location)
+    if not _readers(disk).others:
         return closed
-    return f"{closed} && {shell('ucl', 'export', connection.name, '--force', '--home', connection.home.path)}"
+    return f"{closed} && {shell('ucl', 'export', disk.name, '--force', '--home', disk.connection.home.path)}"
 
 
-def _readers(connection: Connection) -> access_to.Readers:
-    """Return who may read the files of a generation; only this user if the settings cannot be read."""
+def _readers(disk: OnDisk) -> Readers:
+    """Return who may read the files of a generation; only this user if the settings cannot be used."""
     with suppress(UCLError):
-        return access_to.readers_of(connection.read_settings().files, connection.name)
-    return access_to.Readers()
+        return readers_of(disk.settings.files, disk.name)
+    return Readers()
 
 
-def lock(connection: Connection, now: datetime) -> Finding:
+def _entries_below(path: Path, closed: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield everything below a folder except symlinks; add folders that this user cannot read to ``closed``."""
+    for folder, folders, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
+        for entry in (Path(folder, name) for name in [*folders, *names]):
+            with suppress(FileNotFoundError):  # another process is at work
+                if not stat.S_ISLNK((facts := entry.lstat()).st_mode):
+                    yield entry, facts
+
+
+def _first_of(paths: list[Path]) -> str:
+    return str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+
+
+def lock(disk: OnDisk) -> Finding:
     """Examine who holds the lock, and since when. The lock is read and never taken."""
-    path = connection.lock.path
-    if not held(path):
-        return ok("free")
-    facts = _json(path)
+    held = disk.connection.lock
+    facts = dict[str, Any]()
+    with suppress(OSError):
+        facts = files.json_object(files.read_regular(held.path)) or {}
     pid, here = facts.get("pid"), facts.get("host") == socket.gethostname()
+    if not _is_held(held.path, pid):
+        return ok("free")
     alive = "" if not here else ", running" if Path(f"/proc/{pid}").exists() else ", not running any more"
-    since = datetime.fromisoformat(str(facts.get("since"))) if facts.get("since") else now
-    text = f"held by {connection.lock.holder()} ({span(now - since)}{alive})"
-    if now - since > LONG:
+    age = disk.now - (moment_from(facts.get("since")) or disk.now)
+    text = f"held by {held.holder()} ({span(age)}{alive})"
+    if age > LONG:
         return failed(f"{text}; no run takes that long", f"kill {pid}" if here else "End that process.", Busy)
     return warning(text, "Wait until it is done.")
 
 
-def held(path: Path) -> bool:
+def _is_held(path: Path, pid: object) -> bool:
     """Return whether a process of this machine holds this lock now; False on systems that do not say (Linux does)."""
     try:
-        file, pid = path.stat(), _json(path).get("pid")
+        file = path.stat()
         lines = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
     except OSError:
         return False
@@ -220,31 +233,6 @@ def _user(number: int) -> str:
         return str(number)
 
 
-def _entries_below(path: Path, closed: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield everything below a folder except symlinks; add folders that this user cannot read to ``closed``."""
-    for folder, folders, names in os.walk(path, onerror=lambda error: closed.append(Path(error.filename))):
-        for entry in (Path(folder, name) for name in [*folders, *names]):
-            with suppress(FileNotFoundError):  # another process is at work
-                if not stat.S_ISLNK((facts := entry.lstat()).st_mode):
-                    yield entry, facts
-
-
-def _entries(folder: Path) -> list[Path]:
-    with suppress(OSError):
-        return sorted(folder.iterdir())
-    return []
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with suppress(OSError):
-        return files.json_object(files.read_regular(path)) or {}
-    return {}
-
-
-def _first_of(paths: list[Path]) -> str:
-    return str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-
-
 # -- the file system ---------------------------------------------------------------------------------------------------
 
 
@@ -262,12 +250,14 @@ def file_system(home: Home, *below: Path) -> Finding:
         return skipped(f"{home.path} does not exist, or is not writable")
     if privacy(home.path, *below) is not None:
         return skipped("see home folder")
-    folder = files.temporary(home.path / "doctor")
+    lacking, folder = dict[str, str](), files.temporary(home.path / "doctor")
     folder.mkdir(mode=0o700)
     try:
-        lacking = {
-            feature: problem for feature, attempt in _FEATURES.items() if (problem := _problem_with(attempt, folder))
-        }
+        for feature, attempt in _FEATURES.items():
+            try:
+                attempt(folder)
+            except OSError as error:
+                lacking[feature] = str(error.strerror or error).lower()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     problem = f"on {home.path}: {', '.join(f'no {feature} ({why})' for feature, why in lacking.items())}"
@@ -280,23 +270,15 @@ def file_system(home: Home, *below: Path) -> Finding:
     return ok(f"it supports {', '.join(_FEATURES)}")
 
 
-def _problem_with(attempt: Callable[[Path], str], folder: Path) -> str:
-    try:
-        return attempt(folder)
-    except OSError as error:
-        return str(error.strerror or error).lower()
-
-
-def _sync(folder: Path) -> str:
+def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return ""
 
 
-def _permissions(folder: Path) -> str:
+def _permissions(folder: Path) -> None:
     """Close a file and a folder that were open to others."""
     file, below = folder / "file", folder / "below"
     file.touch()
@@ -305,20 +287,19 @@ def _permissions(folder: Path) -> str:
         path.chmod(opened)
         path.chmod(closed)
         if (mode := stat.S_IMODE(path.stat().st_mode)) != closed:
-            return f"chmod {closed:04o} leaves {mode:04o}"
-    return ""
+            raise OSError(f"chmod {closed:04o} leaves {mode:04o}")
 
 
-def _links(folder: Path) -> str:
+def _links(folder: Path) -> None:
     link, new = folder / "link", folder / "new-link"
     link.symlink_to("old")
     new.symlink_to("new")
     new.rename(link)
-    target = str(link.readlink())
-    return "" if target == "new" else f"after a rename, the link still points to {target!r}"
+    if (target := str(link.readlink())) != "new":
+        raise OSError(f"after a rename, the link still points to {target!r}")
 
 
-def _locks(folder: Path) -> str:
+def _locks(folder: Path) -> None:
     """Lock a file that is opened twice: for the kernel these are two holders, as two processes would be."""
     with (folder / "lock").open("w") as holder, (folder / "lock").open() as other:
         fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -327,8 +308,8 @@ def _locks(folder: Path) -> str:
         except BlockingIOError:
             fcntl.flock(holder, fcntl.LOCK_UN)
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return ""
-    return "a lock that is held can be taken again"
+        else:
+            raise OSError("a lock that is held can be taken again")
 
 
 def local_locks(path: Path, table: Path = Path("/proc/self/mountinfo")) -> str:
@@ -346,7 +327,7 @@ def local_locks(path: Path, table: Path = Path("/proc/self/mountinfo")) -> str:
     return min(local, default="") if kind.startswith("nfs") else ""
 
 
-_FEATURES: dict[str, Callable[[Path], str]] = {
+_FEATURES: dict[str, Callable[[Path], None]] = {
     _SYNC: _sync,
     "file permissions": _permissions,
     "symbolic links": _links,

@@ -2,22 +2,22 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.x509 import Certificate
 
 from ucl_helpers.checks import TOLERANCE, Expected, check_identity
 from ucl_helpers.connection import access, exports
 from ucl_helpers.connection.attempts import remembered
-from ucl_helpers.connection.generation import Generation
+from ucl_helpers.connection.generation import Generation, holds_plain_key
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.references import generation_spec
 from ucl_helpers.connection.settings import Settings
+from ucl_helpers.connection.state import Verdicts
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.crypto import common_name, public_key_of, read_certificates
 from ucl_helpers.errors import (
@@ -32,14 +32,13 @@ from ucl_helpers.errors import (
     UnknownConnection,
     UsageError,
 )
-from ucl_helpers.keys import is_sealed
 from ucl_helpers.models import fingerprint
 from ucl_helpers.operate.doctor.findings import Commands, Finding, failed, ok, shell, skipped, warning
-from ucl_helpers.policy import due
 from ucl_helpers.tables import moment, span
 from ucl_helpers.urls import check_url
 from ucl_private_files import read_regular
 
+T = TypeVar("T")
 REQUIRED = ("identity.pem", "key.pem", "certificate.pem", "chain.pem", "connection.json")
 _COMPLETE = "chain is complete"
 _EXAMINED_APART = {"key", "valid now", "our clock"}  # checks that are findings of their own
@@ -52,85 +51,74 @@ class OnDisk:
         now: UCL's clock once it is known, else this machine's.
         settings: the defaults if the file cannot be used; ``settings_error`` says why.
         current: the generation in use, or None if there is none that can be read.
+        identity: the same, or a generation without files.
+        sandbox_url: the certificate endpoint of the sandbox that a practice connection follows, if one runs.
         accepted: whether UCL has accepted the certificate in use just now.
     """
 
     def __init__(self, connection: Connection, now: datetime) -> None:
         self.connection, self.name, self.now, self.accepted = connection, connection.name, now, False
-        self.settings = Settings()
-        self.settings_error: UCLError | None = None
+        self.settings, self.settings_error = Settings(), None
         try:
             self.settings = connection.read_settings()
         except UCLError as error:
             self.settings_error = error
-        self.current: Generation | None = None
-        with suppress(UCLError, OSError):
-            self.current = connection.current
-        self.generations: list[Generation] = []
-        with suppress(UCLError):
-            self.generations = connection.generations()
+        self.current: Generation | None = _readable(lambda: connection.current)
+        self.identity = self.current or Generation(connection.location / "current")
+        self.generations = _readable(connection.generations) or []
         self.pending = Pending(connection.location / "pending", connection.passphrase)
         self.practice = self.settings.sandbox is not None
-        candidates = filter(None, [self.current, *reversed(self.generations)])
+        self.sandbox_url: str | None = _readable(lambda: connection.sandbox_url)
         self.commands = Commands(
             connection,
             practice=self.practice,
-            url=next(filter(None, map(_url_of, candidates)), None),
-            server_ca=self._server_ca(),
+            url=next(filter(None, map(_url_of, [self.identity, *reversed(self.generations)])), None),
+            server_ca=_readable(self._server_ca),
             waiting=remembered(connection).next_try(now) is not None,
             passphrase=self.settings.key_passphrase,
         )
 
-    @property
-    def identity(self) -> Generation:
-        """Return the generation in use, or one without files if there is none."""
-        return self.current or Generation(self.connection.location / "current")
-
     def _server_ca(self) -> Path | None:
-        """Return the file that verifies the server, by a path that stays."""
-        with suppress(OSError):
-            if self.current and self.current.server_ca:
-                return self.connection.path / "current" / "server-ca.pem"
-            if self.current is None:  # an establishment that was interrupted
-                return self.pending.server_ca
-        return None
-
-    def sandbox_url(self) -> str | None:
-        """Return the certificate endpoint of the sandbox that a practice connection follows, if one runs."""
-        with suppress(UCLError):
-            return self.connection.sandbox_url
-        return None
-
-    def _may_be_used(self, certificate: Certificate) -> bool:
-        """Return whether a certificate has not expired, and UCL is not known to refuse it."""
-        refused = dict[str, datetime]()
-        with suppress(UCLError):
-            refused = self.connection.verdicts().having("revoked", "refused", "doubtful")
-        return certificate.not_valid_after_utc > self.now and fingerprint(certificate) not in refused
+        """Return the file that verifies the server, by a path that the next generation does not change."""
+        if self.current is None:  # an establishment that was interrupted
+            return self.pending.server_ca
+        return self.connection.path / "current" / "server-ca.pem" if self.current.server_ca else None
 
     def recovery(self) -> str:
         """Return the command that repairs an identity with damaged files, or replaces it if too little is left."""
-        link = self.connection.path / "current"
         if self.current is not None and not _is_generation(self.current.path, self.connection):
             return self.replacement()
         if self.current and self.current.is_readable and _url_of(self.current):
-            return _from_chain(self)  # only certificate.pem can be missing
-        if (rescued := Generation(link).rescued) and self._may_be_used(rescued.certificate):
-            return self.commands.again(rescued.key_file, rescued.certificate_file)
-        return self.replacement()
+            return self.from_chain()  # only certificate.pem can be missing
+        rescued = Generation(self.connection.path / "current").rescued
+        if rescued is None or rescued.certificate.not_valid_after_utc <= self.now:
+            return self.replacement()
+        verdicts = _readable(self.connection.verdicts) or Verdicts()
+        if fingerprint(rescued.certificate) in verdicts.having("revoked", "refused", "doubtful"):
+            return self.replacement()
+        return self.commands.again(rescued.key_file, rescued.certificate_file)
 
     def replacement(self) -> str:
         """Return the command that replaces a lost identity by an earlier one, or by a new one."""
-        with suppress(UCLError):
-            if self.connection.usable(self.now):
-                return self.commands.ucl("rollback", self.name)
+        if _readable(lambda: self.connection.usable(self.now)):
+            return self.commands.ucl("rollback", self.name)
         return self.commands.establish()
+
+    def from_chain(self) -> str:
+        """Return the command that makes ``certificate.pem`` again."""
+        folder = self.connection.path / "current"
+        return shell("openssl", "x509", "-in", folder / "chain.pem", "-out", folder / "certificate.pem")
+
+
+def _readable(read: Callable[[], T]) -> T | None:
+    """Return a part of a connection, or None if it cannot be read. Another probe reports that."""
+    with suppress(UCLError, OSError):
+        return read()
+    return None
 
 
 def _url_of(generation: Generation) -> str | None:
-    with suppress(UCLError, OSError):
-        return check_url(generation.facts.get("connectorUrl"))
-    return None
+    return _readable(lambda: check_url(generation.facts.get("connectorUrl")))
 
 
 def _is_generation(folder: Path, connection: Connection) -> bool:
@@ -216,24 +204,12 @@ def key_and_certificate(disk: OnDisk) -> Finding:
         current.check_whole(by_key=False)
     except UCLError as error:
         return failed(error.message, disk.recovery(), StorageFailed)
-    if not _is_leaf(current):
-        problem = f"{current.path / 'certificate.pem'} is not the first certificate of chain.pem"
-        return failed(problem, _from_chain(disk), StorageFailed)
+    file = current.path / "certificate.pem"
+    if _readable(lambda: read_certificates(read_regular(file), name=file.name)) != (current.certificate,):
+        return failed(f"{file} is not the first certificate of chain.pem", disk.from_chain(), StorageFailed)
     if (damage := current.damage_of("client-ca.pem")) is not None:  # it repeats the chain: it can be made again
         return failed(damage.message, disk.commands.ucl("export", disk.name, "--force"), StorageFailed)
     return ok(f"they match, SHA-256 {current.fingerprint}")
-
-
-def _is_leaf(current: Generation) -> bool:
-    with suppress(UCLError):
-        pem = read_regular(current.path / "certificate.pem")
-        return read_certificates(pem, name="certificate.pem") == (current.certificate,)
-    return False
-
-
-def _from_chain(disk: OnDisk) -> str:
-    folder = disk.connection.path / "current"
-    return shell("openssl", "x509", "-in", folder / "chain.pem", "-out", folder / "certificate.pem")
 
 
 def key_at_rest(disk: OnDisk) -> Finding:
@@ -250,19 +226,13 @@ def key_at_rest(disk: OnDisk) -> Finding:
     if disk.settings.key_passphrase is None:
         return ok("not encrypted, the default")
     places: list[Generation | Pending] = [*disk.generations, *disk.connection.aside(), disk.pending]
-    if in_plain := [place for place in places if _is_in_plain(place.path)]:
+    if in_plain := [place for place in places if holds_plain_key(place.path)]:
         names = ", ".join(place.path.name for place in in_plain)
         damaged = [place.path for place in in_plain if isinstance(place, Generation) and not place.is_readable]
         only_damaged = len(damaged) == len(in_plain)
         remedy = shell("rm", "-r", *damaged) if only_damaged else disk.commands.ucl("export", disk.name)
         return failed(f"key_passphrase is set, but the key is not encrypted in {names}", remedy, SecretFound)
     return ok("encrypted, and key_passphrase opens it")
-
-
-def _is_in_plain(folder: Path) -> bool:
-    with suppress(OSError):
-        return not is_sealed(read_regular(folder / "key.pem"))
-    return False
 
 
 def consumer_files(disk: OnDisk) -> Finding:
@@ -319,14 +289,9 @@ def validity(disk: OnDisk) -> Finding:
     if now < dates.not_before - TOLERANCE:
         problem = f"not valid yet, for {span(dates.not_before - now)} ({period})"
         return failed(problem, "timedatectl set-ntp true", NotYetAccepted)
-    when = due(
-        dates,
-        seed=f"{disk.name}/{common_name(current.certificate.subject)}",
-        now=now,
-        renew_before=disk.settings.renew_before,
-        activated=current.created,
-        min_interval=disk.settings.min_interval,
-    )
+    if disk.settings_error:
+        return ok(period)
+    when = disk.connection.due(now)
     if when.due:
         return warning(f"{period}; due since {moment(when.at)} ({when.reason})", disk.commands.renew())
     return ok(f"{period}; due {moment(when.at)}")

@@ -238,7 +238,7 @@ class IdentityReach(Reach):
 
     def __init__(self, disk: OnDisk, clock: Clock, seconds: float = SECONDS) -> None:
         self._disk, self._identity, self._commands = disk, disk.identity, disk.commands
-        super().__init__(disk.sandbox_url() or str(self._identity.facts["connectorUrl"]), clock, seconds)
+        super().__init__(disk.sandbox_url or str(self._identity.facts["connectorUrl"]), clock, seconds)
         self.server_ca, self.credentials = self._identity.server_ca, self._identity.credentials
         self.other_url = self._commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
         self.other_ca = self._commands.again(ca="$SERVER_CA_FILE")
