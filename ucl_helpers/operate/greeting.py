@@ -18,8 +18,7 @@ from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import Busy, RetryLater, printable
 from ucl_helpers.extras import install_command, is_installed
 from ucl_helpers.headless.notebooks import PACKAGE
-from ucl_helpers.operate.doctor.findings import Commands, shell
-from ucl_helpers.operate.doctor.on_disk import OnDisk
+from ucl_helpers.operate.doctor.on_disk import Commands, OnDisk, shell
 from ucl_helpers.tables import moment, text_table
 
 MOST = 10

@@ -13,7 +13,7 @@ from pathlib import Path
 from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import KeyLocked, StorageFailed
-from ucl_helpers.operate.doctor import folders, on_disk, reach, unfinished
+from ucl_helpers.operate.doctor import folders, identity, reach, unfinished
 from ucl_helpers.operate.doctor.findings import Diagnoses, Diagnosis, Finding, examined, failed, skipped
 from ucl_helpers.operate.doctor.on_disk import OnDisk
 from ucl_helpers.urls import hostname
@@ -24,16 +24,16 @@ Probes = Mapping[str, Callable[[OnDisk], Finding]]
 FOLDER: Probes = {"connection folder": folders.connection_folder}
 PERMISSIONS: Probes = {"access": folders.access, "secrecy": folders.secrecy}
 IDENTITY: Probes = {
-    "settings": on_disk.settings,
-    "references": on_disk.references,
+    "settings": identity.settings,
+    "references": identity.references,
     "lock": folders.lock,
     "state files": unfinished.state_files,
-    "identity in use": on_disk.identity,
-    "key and certificate": on_disk.key_and_certificate,
-    "key at rest": on_disk.key_at_rest,
-    "files": on_disk.consumer_files,
+    "identity in use": identity.in_use,
+    "key and certificate": identity.key_and_certificate,
+    "key at rest": identity.key_at_rest,
+    "files": identity.consumer_files,
 }
-CERTIFICATE: Probes = {"chain": on_disk.chain, "validity": on_disk.validity, "revocation": on_disk.revocation}
+CERTIFICATE: Probes = {"chain": identity.chain, "validity": identity.validity, "revocation": identity.revocation}
 UNFINISHED: Probes = {
     "under way": unfinished.under_way,
     "one-time token": unfinished.one_time_token,
@@ -123,9 +123,9 @@ class _Examination:
         if why := self._why_unseen(offline=offline):
             way = self._unseen(why)
         else:
-            identity = reach.IdentityReach(self._disk, clock, seconds)
-            way = {finding.name: finding for finding in identity.findings()}
-            self._disk.now, self._disk.accepted = identity.server_now, way["client certificate"].status == "ok"
+            call = reach.IdentityReach(self._disk, clock, seconds)
+            way = {finding.name: finding for finding in call.findings()}
+            self._disk.now, self._disk.accepted = call.server_now, way["client certificate"].status == "ok"
         self._probe(CERTIFICATE)
         explained_by = self._first_failure(CERTIFICATE)
         if explained_by and way["client certificate"].status == "failed":

@@ -1,17 +1,11 @@
 """Findings of the doctor: each names one thing that was examined, its state, and the command that repairs it."""
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import StorageFailed, UCLError, printable
-from ucl_helpers.keys import is_sealed
 from ucl_helpers.tables import Row, Tabular, text_table
-from ucl_private_files import read_regular
 
 Status = Literal["ok", "warning", "failed", "skipped"]
 SEVERITY: Mapping[Status, int] = {"failed": 0, "warning": 1, "ok": 2, "skipped": 2}
@@ -168,76 +162,3 @@ def _text(shown: Tabular) -> str:
     """Put each remedy below its finding, on a line of its own, so that it can be copied."""
     rows = [(name, status, f"{text}\n→ {remedy}" if remedy else text) for name, status, text, remedy in shown.rows()]
     return f"{printable(shown.caption())}\n{text_table([shown.header[:3], *rows])}"
-
-
-@dataclass(frozen=True)
-class Commands:
-    """The commands that repair a connection. A word in capitals after a ``$`` is for the user to fill in.
-
-    Attributes:
-        connection: the one to repair.
-        practice: it is for practice, in the sandbox.
-        url: its certificate endpoint, if that is known.
-        server_ca: the file that verifies the server; None for the system's CAs.
-        waiting: a renewal has just failed, and only ``--force`` tries it again now.
-        passphrase: a reference to what opens encrypted keys.
-    """
-
-    connection: Connection
-    practice: bool = False
-    url: str | None = None
-    server_ca: Path | None = None
-    waiting: bool = False
-    passphrase: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Return the connection's name."""
-        return self.connection.name
-
-    def ucl(self, *words: str | Path) -> str:
-        """Return a command of ``ucl``, with ``--home`` unless the home folder is the default."""
-        home = self.connection.home.path
-        option = () if Home().path == home else ("--home", home)
-        return shell("ucl", *words, *option)
-
-    def renew(self, *options: str) -> str:
-        """Return the command that renews it or resumes a renewal."""
-        insisting = ("--force",) if self.waiting and "--force" not in options else ()
-        return self.ucl("renew", self.name, *insisting, *options)
-
-    def finish(self) -> str:
-        """Return the command that resumes an interrupted establishment."""
-        return self.ucl("establish", self.name, *(["--sandbox"] if self.practice else []))
-
-    def establish(self, token_url: str | None = None) -> str:
-        """Return the command that establishes it again, with a one-time token."""
-        if self.practice:
-            return self.finish()
-        where = ["--token", "prompt", "--connector-url", token_url or "$CONNECTOR_URL"]
-        return self.ucl("establish", self.name, *where, *self._ca())
-
-    def again(self, key: Path | None = None, certificate: Path | None = None, **changed: str) -> str:
-        """Return the command that imports the identity in use again.
-
-        Other files, another ``url`` or another ``ca`` of the server can be given.
-        """
-        if self.practice:
-            return self.finish()
-        current = self.connection.location / "current"
-        key, certificate = key or current / "key.pem", certificate or current / "chain.pem"
-        identity: list[str | Path] = ["--key", key, "--certificate", certificate]
-        with suppress(OSError):
-            if is_sealed(read_regular(key)):
-                identity += ["--passphrase", self.passphrase or "prompt"]
-        url = changed.get("url") or self.url or "$CERTIFICATE_SECURED_CONNECTOR_URL"
-        ca: list[str | Path] = ["--ca-file", changed["ca"]] if "ca" in changed else self._ca()
-        return self.ucl("import", self.name, *identity, "--connector-url", url, *ca)
-
-    def _ca(self) -> list[str | Path]:
-        return ["--ca-file", self.server_ca] if self.server_ca else []
-
-
-def shell(*words: str | Path) -> str:
-    """Join words to a command for a shell. A word in capitals after a ``$`` stays a variable."""
-    return " ".join(f'"{word}"' if str(word).startswith("$") else shlex.quote(str(word)) for word in words)

@@ -20,8 +20,8 @@ from ucl_helpers.connection.exports import EXPORTS
 from ucl_helpers.connection.generation import KEEP_YOUNGER
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Busy, SecretFound, StorageFailed, UCLError
-from ucl_helpers.operate.doctor.findings import Finding, failed, ok, shell, skipped, warning
-from ucl_helpers.operate.doctor.on_disk import OnDisk
+from ucl_helpers.operate.doctor.findings import Finding, failed, ok, skipped, warning
+from ucl_helpers.operate.doctor.on_disk import OnDisk, shell
 from ucl_helpers.tables import span
 
 ROOM = 1 << 20  # bytes; a generation takes some 20 KB, and pending/ as much

@@ -1,47 +1,26 @@
-"""Examine a connection's settings and the identity in use. Nothing is changed, locked or called."""
+"""A connection as it is stored, and the commands that repair it."""
 
-import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
+import shlex
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
-from ucl_helpers.checks import TOLERANCE, Expected, check_identity
-from ucl_helpers.connection import access, exports
 from ucl_helpers.connection.attempts import remembered
-from ucl_helpers.connection.generation import Generation, holds_plain_key
+from ucl_helpers.connection.generation import Generation
 from ucl_helpers.connection.pending import Pending
-from ucl_helpers.connection.references import generation_spec
 from ucl_helpers.connection.settings import Settings
 from ucl_helpers.connection.state import Verdicts
-from ucl_helpers.connection.store import Connection
-from ucl_helpers.crypto import common_name, public_key_of, read_certificates
-from ucl_helpers.errors import (
-    CertificateRejected,
-    ChecksFailed,
-    KeyLocked,
-    NotYetAccepted,
-    Refused,
-    SecretFound,
-    StorageFailed,
-    UCLError,
-    UnknownConnection,
-    UsageError,
-)
+from ucl_helpers.connection.store import Connection, Home
+from ucl_helpers.errors import UCLError
+from ucl_helpers.keys import is_sealed
 from ucl_helpers.models import fingerprint
-from ucl_helpers.operate.doctor.findings import Commands, Finding, failed, ok, shell, skipped, warning
-from ucl_helpers.tables import moment, span
 from ucl_helpers.urls import check_url
 from ucl_private_files import read_regular
 
 T = TypeVar("T")
-REQUIRED = ("identity.pem", "key.pem", "certificate.pem", "chain.pem", "connection.json")
-_COMPLETE = "chain is complete"
-_EXAMINED_APART = {"key", "valid now", "our clock"}  # checks that are findings of their own
 
 
 class OnDisk:
@@ -63,17 +42,17 @@ class OnDisk:
             self.settings = connection.read_settings()
         except UCLError as error:
             self.settings_error = error
-        self.current: Generation | None = _readable(lambda: connection.current)
+        self.current: Generation | None = readable(lambda: connection.current)
         self.identity = self.current or Generation(connection.location / "current")
-        self.generations = _readable(connection.generations) or []
+        self.generations = readable(connection.generations) or []
         self.pending = Pending(connection.location / "pending", connection.passphrase)
         self.practice = self.settings.sandbox is not None
-        self.sandbox_url: str | None = _readable(lambda: connection.sandbox_url)
+        self.sandbox_url: str | None = readable(lambda: connection.sandbox_url)
         self.commands = Commands(
             connection,
             practice=self.practice,
             url=next(filter(None, map(_url_of, [self.identity, *reversed(self.generations)])), None),
-            server_ca=_readable(self._server_ca),
+            server_ca=readable(self._server_ca),
             waiting=remembered(connection).next_try(now) is not None,
             passphrase=self.settings.key_passphrase,
         )
@@ -86,21 +65,21 @@ class OnDisk:
 
     def recovery(self) -> str:
         """Return the command that repairs an identity with damaged files, or replaces it if too little is left."""
-        if self.current is not None and not _is_generation(self.current.path, self.connection):
+        if self.current is not None and not is_generation(self.current.path, self.connection):
             return self.replacement()
         if self.current and self.current.is_readable and _url_of(self.current):
             return self.from_chain()  # only certificate.pem can be missing
         rescued = Generation(self.connection.path / "current").rescued
         if rescued is None or rescued.certificate.not_valid_after_utc <= self.now:
             return self.replacement()
-        verdicts = _readable(self.connection.verdicts) or Verdicts()
+        verdicts = readable(self.connection.verdicts) or Verdicts()
         if fingerprint(rescued.certificate) in verdicts.having("revoked", "refused", "doubtful"):
             return self.replacement()
         return self.commands.again(rescued.key_file, rescued.certificate_file)
 
     def replacement(self) -> str:
         """Return the command that replaces a lost identity by an earlier one, or by a new one."""
-        if _readable(lambda: self.connection.usable(self.now)):
+        if readable(lambda: self.connection.usable(self.now)):
             return self.commands.ucl("rollback", self.name)
         return self.commands.establish()
 
@@ -110,7 +89,7 @@ class OnDisk:
         return shell("openssl", "x509", "-in", folder / "chain.pem", "-out", folder / "certificate.pem")
 
 
-def _readable(read: Callable[[], T]) -> T | None:
+def readable(read: Callable[[], T]) -> T | None:
     """Return a part of a connection, or None if it cannot be read. Another probe reports that."""
     with suppress(UCLError, OSError):
         return read()
@@ -118,193 +97,82 @@ def _readable(read: Callable[[], T]) -> T | None:
 
 
 def _url_of(generation: Generation) -> str | None:
-    return _readable(lambda: check_url(generation.facts.get("connectorUrl")))
+    return readable(lambda: check_url(generation.facts.get("connectorUrl")))
 
 
-def _is_generation(folder: Path, connection: Connection) -> bool:
+def is_generation(folder: Path, connection: Connection) -> bool:
+    """Return whether a folder is a generation of this connection."""
     return folder.is_dir() and folder.parent.resolve() == (connection.path / "generations").resolve()
 
 
-# -- settings ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Commands:
+    """The commands that repair a connection. A word in capitals after a ``$`` is for the user to fill in.
+
+    Attributes:
+        connection: the one to repair.
+        practice: it is for practice, in the sandbox.
+        url: its certificate endpoint, if that is known.
+        server_ca: the file that verifies the server; None for the system's CAs.
+        waiting: a renewal has just failed, and only ``--force`` tries it again now.
+        passphrase: a reference to what opens encrypted keys.
+    """
+
+    connection: Connection
+    practice: bool = False
+    url: str | None = None
+    server_ca: Path | None = None
+    waiting: bool = False
+    passphrase: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the connection's name."""
+        return self.connection.name
+
+    def ucl(self, *words: str | Path) -> str:
+        """Return a command of ``ucl``, with ``--home`` unless the home folder is the default."""
+        home = self.connection.home.path
+        option = () if Home().path == home else ("--home", home)
+        return shell("ucl", *words, *option)
+
+    def renew(self, *options: str) -> str:
+        """Return the command that renews it or resumes a renewal."""
+        insisting = ("--force",) if self.waiting and "--force" not in options else ()
+        return self.ucl("renew", self.name, *insisting, *options)
+
+    def finish(self) -> str:
+        """Return the command that resumes an interrupted establishment."""
+        return self.ucl("establish", self.name, *(["--sandbox"] if self.practice else []))
+
+    def establish(self, token_url: str | None = None) -> str:
+        """Return the command that establishes it again, with a one-time token."""
+        if self.practice:
+            return self.finish()
+        where = ["--token", "prompt", "--connector-url", token_url or "$CONNECTOR_URL"]
+        return self.ucl("establish", self.name, *where, *self._ca())
+
+    def again(self, key: Path | None = None, certificate: Path | None = None, **changed: str) -> str:
+        """Return the command that imports the identity in use again.
+
+        Other files, another ``url`` or another ``ca`` of the server can be given.
+        """
+        if self.practice:
+            return self.finish()
+        current = self.connection.location / "current"
+        key, certificate = key or current / "key.pem", certificate or current / "chain.pem"
+        identity: list[str | Path] = ["--key", key, "--certificate", certificate]
+        with suppress(OSError):
+            if is_sealed(read_regular(key)):
+                identity += ["--passphrase", self.passphrase or "prompt"]
+        url = changed.get("url") or self.url or "$CERTIFICATE_SECURED_CONNECTOR_URL"
+        ca: list[str | Path] = ["--ca-file", changed["ca"]] if "ca" in changed else self._ca()
+        return self.ucl("import", self.name, *identity, "--connector-url", url, *ca)
+
+    def _ca(self) -> list[str | Path]:
+        return ["--ca-file", self.server_ca] if self.server_ca else []
 
 
-def settings(disk: OnDisk) -> Finding:
-    """Examine whether ``settings.toml`` can be used."""
-    path = disk.connection.path / "settings.toml"
-    if (error := disk.settings_error) is not None:
-        remedy = f"${{EDITOR:-vi}} {shell(path)}" if path.is_file() else shell("mv", path, f"{path}.old")
-        return failed(str(error), remedy, type(error))
-    bits = f"{disk.settings.key_length} bits"
-    if disk.practice:
-        return ok(f"for practice, in the sandbox; {bits}")
-    return ok(bits + ("" if path.exists() else ", all settings at their defaults"))
-
-
-def references(disk: OnDisk) -> Finding:
-    """Examine whether files that the settings refer to are closed to others."""
-    if disk.settings_error:
-        return skipped("see settings")
-    exported = [str(disk.settings.exports[name] or "") for name, export in exports.EXPORTS.items() if export.opens]
-    named = (disk.settings.key_passphrase, *exported, *disk.settings.notices.urls)
-    referred = list(_files_behind(named))
-    if ours := [path for path, facts in referred if facts.st_uid == os.geteuid() and facts.st_mode & 0o077]:
-        return warning(f"other users can read {', '.join(map(str, ours))}", shell("chmod", "go=", *ours))
-    if foreign := [path for path, facts in referred if facts.st_uid != os.geteuid() and facts.st_mode & 0o007]:
-        problem = f"every user can read {', '.join(map(str, foreign))}"
-        return warning(problem, "Ask their owner to make them readable only by you or your group.")
-    closed = ", ".join(str(path) for path, _ in referred)
-    return ok(f"closed to others: {closed}" if referred else "the settings refer to no file")
-
-
-def _files_behind(names: Iterable[str | None]) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield the files that references name."""
-    for reference in dict.fromkeys(filter(None, names)):
-        with suppress(OSError, RuntimeError, ValueError):
-            path = Path(reference.removeprefix("file:")).expanduser()
-            if reference.startswith("file:") and stat.S_ISREG((facts := path.stat()).st_mode):
-                yield path, facts
-
-
-# -- the identity in use -----------------------------------------------------------------------------------------------
-
-
-def identity(disk: OnDisk) -> Finding:
-    """Examine whether ``current`` leads to a generation with all its files."""
-    link = disk.connection.path / "current"
-    if disk.current is not None:
-        if problem := _incomplete(disk.current, disk.connection):
-            return failed(problem, disk.recovery(), StorageFailed)
-        return ok(f"generation {disk.current.name}, complete")
-    if link.exists():
-        return failed(f"{link} is not a symlink", shell("mv", link, f"{link}.old"), StorageFailed)
-    if disk.generations:
-        return failed(f"{link} is missing, but generations exist", disk.recovery(), StorageFailed)
-    if disk.pending:
-        return skipped("none yet, see under way")
-    return failed("not established yet", disk.commands.establish(), UnknownConnection)
-
-
-def _incomplete(current: Generation, connection: Connection) -> str:
-    folder = current.path
-    if not _is_generation(folder, connection):
-        return f"current points to {folder}, which is not a generation"
-    if missing := [name for name in REQUIRED if not (folder / name).is_file()]:
-        return f"{folder} lacks {', '.join(missing)}"
-    try:
-        check_url(current.facts.get("connectorUrl"), what=f"connectorUrl in {folder / 'connection.json'}")
-    except UCLError as error:
-        return error.message
-    return ""
-
-
-def key_and_certificate(disk: OnDisk) -> Finding:
-    """Examine whether key, certificate and chain can be read and belong together."""
-    current = disk.identity
-    try:
-        current.check_whole(by_key=False)
-    except UCLError as error:
-        return failed(error.message, disk.recovery(), StorageFailed)
-    file = current.path / "certificate.pem"
-    if _readable(lambda: read_certificates(read_regular(file), name=file.name)) != (current.certificate,):
-        return failed(f"{file} is not the first certificate of chain.pem", disk.from_chain(), StorageFailed)
-    if (damage := current.damage_of("client-ca.pem")) is not None:  # it repeats the chain: it can be made again
-        return failed(damage.message, disk.commands.ucl("export", disk.name, "--force"), StorageFailed)
-    return ok(f"they match, SHA-256 {current.fingerprint}")
-
-
-def key_at_rest(disk: OnDisk) -> Finding:
-    """Examine whether all keys are encrypted if ``key_passphrase`` is set, and whether it opens the key in use."""
-    if disk.settings_error:
-        return skipped("see settings")
-    try:
-        disk.connection.passphrase()
-        disk.identity.key()
-    except KeyLocked as error:
-        return failed(error.message, disk.commands.ucl("export", disk.name, "--from", "prompt"), KeyLocked)
-    except UsageError as error:
-        return failed(error.message, disk.commands.ucl("settings", disk.name, "--edit"), type(error))
-    if disk.settings.key_passphrase is None:
-        return ok("not encrypted, the default")
-    places: list[Generation | Pending] = [*disk.generations, *disk.connection.aside(), disk.pending]
-    if in_plain := [place for place in places if holds_plain_key(place.path)]:
-        names = ", ".join(place.path.name for place in in_plain)
-        damaged = [place.path for place in in_plain if isinstance(place, Generation) and not place.is_readable]
-        only_damaged = len(damaged) == len(in_plain)
-        remedy = shell("rm", "-r", *damaged) if only_damaged else disk.commands.ucl("export", disk.name)
-        return failed(f"key_passphrase is set, but the key is not encrypted in {names}", remedy, SecretFound)
-    return ok("encrypted, and key_passphrase opens it")
-
-
-def consumer_files(disk: OnDisk) -> Finding:
-    """Examine whether files are as in the settings, and whether their group can pass through the folders."""
-    if disk.settings_error:
-        return skipped("see settings")
-    current, chosen = disk.identity, disk.settings.files
-    try:
-        wanted, readers = generation_spec(disk.settings, disk.name), access.readers_of(chosen, disk.name)
-    except UsageError as error:
-        return failed(error.message, disk.commands.ucl("settings", disk.name, "--edit"), type(error))
-    differing = {name for name in exports.differing(current.contents(), wanted) if name != "key.pem"}
-    if readers.others:  # without other readers, "secrecy" reports a file that is too open
-        differing.update(access.differing(readers, current.path.iterdir()))
-    if differing:
-        problem = f"different from the settings: {', '.join(sorted(differing))}"
-        return warning(problem, disk.commands.ucl("export", disk.name))
-    if (closed := access.closed_on_the_way(readers, current.path)) is not None:
-        problem = f"the group that must read them cannot pass through {closed}"
-        who = "g" if closed.stat().st_gid == readers.way else "o"
-        return failed(problem, shell("chmod", f"{who}+x", closed), StorageFailed)
-    present = ", ".join(export.file for export in exports.EXPORTS.values() if (current.path / export.file).exists())
-    who = " and ".join(filter(None, (chosen.owner or "us", chosen.group)))
-    return ok(f"for {who}, {chosen.mode:04o}; exports: {present or 'none'}")
-
-
-# -- the certificate, by UCL's clock if it is known --------------------------------------------------------------------
-
-
-def chain(disk: OnDisk) -> Finding:
-    """Examine whether each certificate of the chain is signed by the next, and the first is for clients."""
-    certificates = disk.identity.chain
-    key = cast(RSAPublicKey, public_key_of(certificates[0]))  # whether key.pem fits it is examined before
-    checks = check_identity(certificates, Expected(key, subject=None, server_now=None, local_now=disk.now))
-    bad = [check for check in checks if check.status != "ok" and check.name not in _EXAMINED_APART]
-    problems = "; ".join(f"{check.name}: expected {check.expected}, found {check.found}" for check in bad)
-    incomplete = any(check.name == _COMPLETE for check in bad) and not disk.practice
-    remedy = f"{disk.commands.again()} --chain {shell('MISSING.pem')}" if incomplete else disk.commands.establish()
-    if any(check.status == "failed" for check in bad):
-        return failed(problems, remedy, ChecksFailed)
-    if bad:
-        return warning(problems, remedy if incomplete else "Ask UCL's operator. You cannot fix this here.")
-    return ok(f"{len(certificates)} certificates, from {common_name(certificates[0].subject)}")
-
-
-def validity(disk: OnDisk) -> Finding:
-    """Examine whether the certificate is valid now, and whether its renewal is due."""
-    current, now = disk.identity, disk.now
-    dates = current.validity
-    period = f"{moment(dates.not_before)} to {moment(dates.not_after)}"
-    if now >= dates.not_after:
-        problem = f"expired {span(now - dates.not_after)} ago ({period})"
-        return failed(problem, disk.commands.establish(), CertificateRejected)
-    if now < dates.not_before - TOLERANCE:
-        problem = f"not valid yet, for {span(dates.not_before - now)} ({period})"
-        return failed(problem, "timedatectl set-ntp true", NotYetAccepted)
-    if disk.settings_error:
-        return ok(period)
-    when = disk.connection.due(now)
-    if when.due:
-        return warning(f"{period}; due since {moment(when.at)} ({when.reason})", disk.commands.renew())
-    return ok(f"{period}; due {moment(when.at)}")
-
-
-def revocation(disk: OnDisk) -> Finding:
-    """Examine whether this toolkit has revoked the certificate, or UCL refused it when it was to be revoked."""
-    verdict = disk.connection.verdicts().get(disk.identity.fingerprint)
-    if verdict is None:
-        return ok("not revoked by ucl")
-    text = f"{verdict}, {moment(verdict.since)}"
-    if verdict.may_pass and disk.accepted:  # the next renewal finds this as well
-        return warning(f"{text}; but UCL accepts it now", disk.commands.renew())
-    if verdict.status in {"revoked", "refused"}:
-        return failed(text, disk.replacement(), Refused)
-    return warning(text, f"{disk.commands.ucl('revoke', disk.name)} --all")
+def shell(*words: str | Path) -> str:
+    """Join words to a command for a shell. A word in capitals after a ``$`` stays a variable."""
+    return " ".join(f'"{word}"' if str(word).startswith("$") else shlex.quote(str(word)) for word in words)

@@ -1,20 +1,17 @@
 """Examine traces of earlier runs: state files, requests under way or set aside, a token, pending hooks."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from ucl_helpers.connection import state
 from ucl_helpers.connection.attempts import FILE as ATTEMPTS_FILE
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.errors import HookFailed, KeyLocked, NewTokenNeeded, RetryLater, StorageFailed, UCLError
 from ucl_helpers.models import fingerprint
-from ucl_helpers.operate.doctor.findings import Finding, failed, ok, shell, skipped, warning
-
-if TYPE_CHECKING:
-    from ucl_helpers.operate.doctor.on_disk import OnDisk
+from ucl_helpers.operate.doctor.findings import Finding, failed, ok, skipped, warning
+from ucl_helpers.operate.doctor.on_disk import OnDisk, shell
 
 
-def state_files(disk: "OnDisk") -> Finding:
+def state_files(disk: OnDisk) -> Finding:
     """Examine whether the files that decide what the toolkit does can be read."""
     folder = disk.connection.path
     try:
@@ -27,7 +24,7 @@ def state_files(disk: "OnDisk") -> Finding:
     return ok("all readable" if state.has_verdicts(folder) else "none yet, so ucl reads the journal")
 
 
-def under_way(disk: "OnDisk") -> Finding:
+def under_way(disk: OnDisk) -> Finding:
     """Examine how far an interrupted renewal or establishment has come, and what the next run does."""
     pending = disk.pending
     if others := [entry for entry in pending.path.glob("[!.]*") if not entry.is_file()]:
@@ -49,7 +46,7 @@ def under_way(disk: "OnDisk") -> Finding:
     return warning(progress, finish) if facts.sent else ok(progress)
 
 
-def _stage(disk: "OnDisk") -> str:
+def _stage(disk: OnDisk) -> str:
     pending, certificate = disk.pending, disk.pending.certificate()
     with suppress(KeyLocked):  # "key at rest" reports that
         if not pending.request_is_usable:
@@ -66,7 +63,7 @@ def _stage(disk: "OnDisk") -> str:
     return "signed, to be verified; the next run continues with it"
 
 
-def one_time_token(disk: "OnDisk") -> Finding:
+def one_time_token(disk: OnDisk) -> Finding:
     """Examine the one-time token that an establishment keeps until it is used."""
     facts = disk.pending.read_state()
     if facts.kind != "establish" or disk.pending.answer():
@@ -78,7 +75,7 @@ def one_time_token(disk: "OnDisk") -> Finding:
     return warning(problem, remedy) if disk.current else failed(problem, remedy, NewTokenNeeded)
 
 
-def set_aside(disk: "OnDisk") -> Finding:
+def set_aside(disk: OnDisk) -> Finding:
     """Examine requests that were set aside because a certificate may exist for their keys."""
     aside = disk.connection.aside()
     if damaged := [pending for pending in aside if pending.read_state().keep_until is None]:
@@ -90,7 +87,7 @@ def set_aside(disk: "OnDisk") -> Finding:
     return ok(f"{len(aside)}, kept until {until}" if aside else "nothing")
 
 
-def hooks(disk: "OnDisk") -> Finding:
+def hooks(disk: OnDisk) -> Finding:
     """Examine whether the hooks have run for the identity in use."""
     configured = disk.settings.hooks
     if not configured or disk.current is None:
