@@ -140,7 +140,7 @@ def test_of_one_it_is_a_line_with_what_was_measured():
 def test_of_several_the_worst_comes_first_and_each_has_its_line():
     several = report(at(0, name="a"), at(70, name="b"), at(85, name="c"), at(1, name="d"))
     first, *others = str(several).splitlines()
-    assert first.startswith("UCL CRITICAL - 2 of 4 need somebody: c: due since")
+    assert first.startswith("UCL CRITICAL - 2 of 4 need attention: c: due since")
     assert [one.partition(" - ")[2][0] for one in others] == ["c", "b", "a", "d"]
     measured = first.split(" | ")[1].split()
     assert [one[0] for one in measured] == ["a", "b", "c", "d"]

@@ -201,7 +201,7 @@ def test_what_is_not_taken_is_warned_of_and_told_again(connection, server, recei
     fail(connection, 2)
     notify(connection, DOWN)
     out, err = capfd.readouterr()
-    assert (out, err.count("env:NOTICE_URL leads to a URL that did not take it")) == ("", 1)
+    assert (out, err.count("The URL of env:NOTICE_URL did not accept it")) == ("", 1)
     assert [one["event"] for one in noted(connection)] == ["notice-failed"]
     assert SECRET not in err + (connection.path / "journal.jsonl").read_text()
     server.status = 200
@@ -218,7 +218,7 @@ def test_one_url_that_leads_nowhere_does_not_stop_the_others(connection, receive
     out, err = capfd.readouterr()
     assert titles(received) == ["prod: failed (Unreachable)"]
     assert "NOT_SET is empty or not set" in err
-    assert "env:NONSENSE leads to a URL that did not take it" in err
+    assert "The URL of env:NONSENSE did not accept it" in err
     assert SECRET not in out + err
 
 
@@ -227,7 +227,7 @@ def test_a_sender_that_takes_too_long_is_given_up(connection, received, monkeypa
     monkeypatch.setattr(notices, "LIMIT_SECONDS", 0.2)
     fail(connection, 2)
     notify(connection, DOWN)
-    assert (received, "did not take it" in capfd.readouterr().err) == ([], True)
+    assert (received, "did not accept it" in capfd.readouterr().err) == ([], True)
 
 
 def test_without_apprise_the_extra_is_named_and_nothing_stops(connection, received, monkeypatch, capfd):

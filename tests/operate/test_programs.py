@@ -12,7 +12,7 @@ from ucl_helpers.operate import programs
 
 PATH = {"PATH": "/usr/bin:/bin"}
 SCRIPTS = {
-    "CR LF": (b"#!/bin/sh\r\nexit 0\r\n", 0o700, "and so does the interpreter's name in it"),
+    "CR LF": (b"#!/bin/sh\r\nexit 0\r\n", 0o700, "and so does the last word in it"),
     "CR LF and env": (b"#!/usr/bin/env sh\r\nexit 0\r\n", 0o700, "its first line ends with CR LF"),
     "CR LF and an argument": (b"#!/bin/sh -e\r\nexit 0\r\n", 0o700, "its first line ends with CR LF"),
     "CR LF after the first line": (

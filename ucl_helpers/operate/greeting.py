@@ -140,17 +140,11 @@ def _steps(home: Home, statuses: Sequence[Status], now: datetime) -> Iterator[st
 
 
 def _command(step: Step, commands: Commands) -> str:
-    match step.action:
-        case "renew":
-            return commands.renew()
-        case "finish":
-            return commands.finish()
-        case "establish":
-            return commands.establish()
-        case "settings":
-            return commands.ucl("settings", commands.name, "--edit")
-        case _:
-            return commands.ucl(step.action, commands.name)
+    with_options = {"renew": commands.renew, "finish": commands.finish, "establish": commands.establish}
+    if step.action in with_options:
+        return with_options[step.action]()
+    editing = ["--edit"] if step.action == "settings" else []
+    return commands.ucl(step.action, commands.name, *editing)
 
 
 def _advice(why: str, command: str) -> tuple[str, str]:

@@ -79,7 +79,6 @@ class HookResults(Tabular):
         results: in the order of the settings.
         busy: the other process that runs them now; the next run does what that process leaves to do.
         logs: the folder that keeps what each printed, ``NAME.log``.
-        search: the ``PATH`` of hooks.
     """
 
     connection: str
@@ -87,7 +86,6 @@ class HookResults(Tabular):
     results: tuple[HookResult, ...] = ()
     busy: str | None = None
     logs: str | None = None
-    search: str = ""
 
     title: ClassVar[str] = "Hooks"
     header: ClassVar[Row] = ("hook", "status", "what happened")
@@ -106,7 +104,8 @@ class HookResults(Tabular):
         subject, runs = ("A hook", "It runs") if len(failed) == 1 else (f"{len(failed)} hooks", "They run")
         search = ""
         if programs.NOT_IN_PATH in problems:
-            search = f" Give the whole path of a program, or change PATH, which is {self.search}."
+            path = os.environ.get("PATH", os.defpath)
+            search = f" Give the whole path of a program, or change PATH, which is {path}."
         again = f"{runs} again with the next run, or by: ucl hooks {self.connection}"
         logs = f". What was printed is kept in {self.logs}" if self.logs else ""
         return HookFailed(
@@ -140,7 +139,7 @@ class HookResults(Tabular):
         """Return a row for each hook, with the output of a failed hook below its reason."""
         rows: list[Row] = [(hook.name, hook.status, f"{hook}\n{hook.output}".rstrip()) for hook in self.results]
         if self.busy:
-            rows.append(("", "busy", f"{self.busy} runs them; what it leaves to do, the next run does"))
+            rows.append(("", "busy", f"{self.busy} runs them; the next run does the rest"))
         if self.failed and self.logs:
             rows.append(("", "", f"what they printed is kept in {self.logs}"))
         return rows or [("none configured", "", "")]
@@ -212,8 +211,7 @@ def _results(
     # Hooks that are pending and did not run here are left to another process.
     shown = [hook.name for hook in hooks if hook.name in ran or hook.name not in pending]
     results = tuple(ran.get(name, HookResult(name, "not needed")) for name in shown)
-    logs, search = str(connection.path / "hooks"), printable(os.environ.get("PATH", os.defpath))
-    return HookResults(connection.name, generation.name, results, busy, logs, search)
+    return HookResults(connection.name, generation.name, results, busy, str(connection.path / "hooks"))
 
 
 def _run(connection: Connection, generation: Generation, hook: Hook) -> HookResult:

@@ -20,7 +20,7 @@ interface: alert rules and dashboards use them. A value that is not known has no
 ``ucl_last_looked_timestamp_seconds``, a dead man's switch, which is 0 then. No value is a secret.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -125,7 +125,7 @@ class Report:
         if not ranked:
             return Verdict("UNKNOWN", "there are no connections to watch")
         bad = sum(verdict.word != "OK" for verdict in ranked)
-        text = f"{bad} of {len(ranked)} need somebody: {ranked[0].text}" if bad else f"all {len(ranked)} are well"
+        text = f"{bad} of {len(ranked)} need attention: {ranked[0].text}" if bad else f"all {len(ranked)} are well"
         measured = " ".join(filter(None, (verdict.measured for verdict in self.verdicts.values())))
         return Verdict(ranked[0].word, text, measured)
 
@@ -171,69 +171,57 @@ TEXTFILE_MODE = 0o644
 TEXTFILE_SUFFIX = ".prom"
 
 
-def _generation_number(status: Status) -> int | None:
-    number = (status.generation or "").partition("-")[0]
-    return int(number) if number.isdecimal() else None
-
-
-_GAUGES: dict[str, tuple[str, Callable[[Status], Value]]] = {
-    "ucl_certificate_not_before_timestamp_seconds": (
-        "NotBefore of the certificate in use.",
-        lambda status: status.validity.not_before if status.validity else None,
-    ),
-    "ucl_certificate_not_after_timestamp_seconds": (
-        "NotAfter of the certificate in use.",
-        lambda status: status.validity.not_after if status.validity else None,
-    ),
-    "ucl_renewal_due_timestamp_seconds": (
-        "When a renewal is due.",
-        lambda status: status.due.at if status.due else None,
-    ),
-    "ucl_last_looked_timestamp_seconds": (
-        "When a run last looked whether it is due; 0: never.",
-        lambda status: status.attempts.last_looked or 0,
-    ),
-    "ucl_last_attempt_timestamp_seconds": (
-        "When a renewal or an establishment last began.",
-        lambda status: status.attempts.last_attempt,
-    ),
-    "ucl_last_success_timestamp_seconds": (
-        "When the newest certificate came into use.",
-        lambda status: status.attempts.last_success,
-    ),
-    "ucl_renewal_failures": ("Failed attempts in a row.", lambda status: status.attempts.failures),
-    "ucl_refused_since_timestamp_seconds": (
-        "Since when UCL refuses the certificate, which may be an outage.",
-        lambda status: status.attempts.refused_since,
-    ),
-    "ucl_refusal_ends_timestamp_seconds": (
-        "From when on that refusal is critical.",
-        lambda status: status.critical_refusal,
-    ),
-    "ucl_generation_number": ("Number of the generation in use.", _generation_number),
-    "ucl_hooks_pending": (
-        "Hooks that still have to run for the certificate in use.",
-        lambda status: len(status.pending_hooks),
-    ),
+_HELP = {
+    "ucl_certificate_not_before_timestamp_seconds": "NotBefore of the certificate in use.",
+    "ucl_certificate_not_after_timestamp_seconds": "NotAfter of the certificate in use.",
+    "ucl_renewal_due_timestamp_seconds": "When a renewal is due.",
+    "ucl_last_looked_timestamp_seconds": "When a run last looked whether it is due; 0: never.",
+    "ucl_last_attempt_timestamp_seconds": "When a renewal or an establishment last began.",
+    "ucl_last_success_timestamp_seconds": "When the newest certificate came into use.",
+    "ucl_renewal_failures": "Failed attempts in a row.",
+    "ucl_refused_since_timestamp_seconds": "Since when UCL refuses the certificate, which may be an outage.",
+    "ucl_refusal_ends_timestamp_seconds": "From when on that refusal is critical.",
+    "ucl_generation_number": "Number of the generation in use.",
+    "ucl_hooks_pending": "Hooks that still have to run for the certificate in use.",
 }
+
+
+def _values(status: Status) -> dict[str, Value]:
+    """Return the value of each gauge, None if it is not known, in the order of their names above."""
+    validity, attempts = status.validity, status.attempts
+    number = (status.generation or "").partition("-")[0]
+    values = (
+        validity.not_before if validity else None,
+        validity.not_after if validity else None,
+        status.due.at if status.due else None,
+        attempts.last_looked or 0,
+        attempts.last_attempt,
+        attempts.last_success,
+        attempts.failures,
+        attempts.refused_since,
+        status.critical_refusal,
+        int(number) if number.isdecimal() else None,
+        len(status.pending_hooks),
+    )
+    return dict(zip(_HELP, values, strict=True))
 
 
 def render(statuses: Iterable[Status], now: datetime) -> bytes:
     """Write all gauges of these connections in Prometheus' text format.
 
     Args:
-        statuses: of each connection one.
+        statuses: one for each connection.
         now: when they were read (UTC).
     """
     require("metrics")
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
     registry = CollectorRegistry()
-    gauges = {name: Gauge(name, text, ["connection"], registry=registry) for name, (text, _) in _GAUGES.items()}
+    gauges = {name: Gauge(name, text, ["connection"], registry=registry) for name, text in _HELP.items()}
     state = Gauge("ucl_state", "1 for the state that the connection is in.", ["connection", "state"], registry=registry)
     for status in statuses:
-        for name, (_, read) in _GAUGES.items():
-            if (value := read(status)) is not None:
+        for name, value in _values(status).items():
+            if value is not None:
                 seconds = value.timestamp() if isinstance(value, datetime) else value
                 gauges[name].labels(status.name).set(seconds)
         for word in STATES:

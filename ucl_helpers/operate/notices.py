@@ -18,7 +18,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -220,51 +220,45 @@ def _text(connection: Connection, kind: Kind, error: UCLError | None, failures: 
     name, lines = connection.name, [f"Connection {connection.name} on {socket.gethostname()}"]
     if error is None:
         title = f"{name}: well again"
-        lines.append("What was told as a failure is over.")
+        lines.append("The failure of an earlier notice is over.")
     else:
-        what = "a hook failed" if isinstance(error, HookFailed) else f"failed ({type(error).__name__})"
-        title = f"{name}: {what}" + (", still" if kind == "reminder" else "")
+        event = "a hook failed" if isinstance(error, HookFailed) else f"failed ({type(error).__name__})"
+        title = f"{name}: {event}" + (", still" if kind == "reminder" else "")
         lines += [error.message, error.remedy]
         lines += [f"Failures in a row: {failures}."] if failures > 1 else []
     with suppress(UCLError):
         end = connection.require_current().validity.not_after
         remaining = f"{span(end - now)} left" if end > now else "expired"
         lines.append(f"Its certificate is valid to {moment(end)} ({remaining}).")
-    lines.append(f"To look at it: ucl doctor {name}")
+    lines.append(f"For details, run: ucl doctor {name}")
     return {"type": _TYPES[kind], "title": title, "body": "\n".join(filter(None, lines))}
 
 
 def _send(connection: Connection, references: Sequence[str], kind: Kind, text: Mapping[str, str]) -> bool:
     """Send a notice to all URLs and warn of those that did not accept it; return whether one did."""
     require("notify")
-    urls = dict[str, str]()
+    urls, accepted = dict[str, str](), list[str]()
     for reference in references:
         try:
             urls[reference] = resolve(reference, what="notices.urls")
         except UsageError as error:
             _warn(connection, str(error))
-    accepted = dict(zip(urls, _send_in_another_process(urls.values(), text), strict=False)) if urls else {}
-    for reference in urls:
-        if not accepted.get(reference):
-            _warn(connection, f"{reference} leads to a URL that did not take it, or not within {LIMIT_SECONDS} s.")
-    if any(accepted.values()):
-        connection.record("notice-sent", kind=kind, title=text["title"])
-    return any(accepted.values())
-
-
-def _send_in_another_process(urls: Iterable[str], text: Mapping[str, str]) -> list[bool]:
-    """Return which URLs accepted a notice, in their order; empty if the process failed or took too long."""
-    with suppress(subprocess.SubprocessError, OSError, ValueError):
-        done = subprocess.run(
+    with suppress(subprocess.SubprocessError, OSError, ValueError):  # it failed, or took too long
+        sender = subprocess.run(
             _SENDER,
-            input=json.dumps({**text, "urls": list(urls)}).encode(),
+            input=json.dumps({**text, "urls": urls}).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=LIMIT_SECONDS,
             check=True,
         )
-        return [bool(accepted) for accepted in json.loads(done.stdout)]
-    return []
+        accepted = json.loads(sender.stdout)
+    for reference in urls:
+        if reference not in accepted:
+            _warn(connection, f"The URL of {reference} did not accept it within {LIMIT_SECONDS} s.")
+    if accepted:
+        connection.record("notice-sent", kind=kind, title=text["title"])
+    return bool(accepted)
 
 
 def _warn(connection: Connection, problem: str) -> None:
@@ -278,8 +272,8 @@ def _warn(connection: Connection, problem: str) -> None:
 def _sender() -> None:
     """Send one notice as a process that can be given up: ``python -m ucl_helpers.operate.notices``.
 
-    Standard input: ``{"urls": […], "type": "failure", "title": …, "body": …}``. Standard output: a list of true or
-    false, one for each URL. URLs hold passwords, and apprise logs URLs, so nothing else that it prints goes anywhere.
+    Standard input: ``{"urls": {REFERENCE: URL}, "type": "failure", "title": …, "body": …}``. Standard output: the
+    references of the URLs that accepted it. URLs hold passwords, and apprise logs URLs, so all other output is lost.
     """
     no_dumps_at_all()
     logging.disable()
@@ -289,13 +283,14 @@ def _sender() -> None:
     answer = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
-    def send(url: str) -> bool:
+    def send(reference: str) -> list[str]:
         service = apprise.Apprise(asset=apprise.AppriseAsset(storage_mode="memory"))
         text = {"title": notice["title"], "body": notice["body"], "body_format": apprise.NotifyFormat.TEXT}
-        return bool(service.add(url) and service.notify(notify_type=notice["type"], **text))
+        is_accepted = service.add(notice["urls"][reference]) and service.notify(notify_type=notice["type"], **text)
+        return [reference] if is_accepted else []
 
     with ThreadPoolExecutor() as pool:
-        accepted = list(pool.map(send, notice["urls"]))
+        accepted = sum(pool.map(send, notice["urls"]), list[str]())
     os.write(answer, json.dumps(accepted).encode())
 
 

@@ -16,11 +16,13 @@ import stat
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from time import monotonic
+from typing import IO, cast
 
 from ucl_helpers.formats.texts import encoding_of
 from ucl_helpers.tables import span
@@ -33,8 +35,6 @@ _POLL_SECONDS = 0.02
 _PIPE_READS = 16  # as much as a pipe holds
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 _NOT_FOUND = {126, 127}  # exit codes of a shell and of env when they cannot run a program
-_GIVE_THE_WHOLE_PATH = "Hooks run in the folder /: give the whole path"
-_FIRST_LINE = "its first line ends with CR LF, as on Windows"
 _SHELLS = {"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh", "busybox"}
 
 
@@ -51,8 +51,8 @@ class Completed:
 
     problem: str
     code: int | None
-    output: bytes
-    seconds: float
+    output: bytes = b""
+    seconds: float = 0.0
 
 
 def run(command: Sequence[str], environment: Mapping[str, str], limit: timedelta) -> Completed:
@@ -69,7 +69,7 @@ def run(command: Sequence[str], environment: Mapping[str, str], limit: timedelta
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], limit: timedelta, signals: list[int]) -> Completed:
-    start, search = monotonic(), environment.get("PATH", os.defpath)
+    start, search, output = monotonic(), environment.get("PATH", os.defpath), b""
     try:
         process = subprocess.Popen(
             command,
@@ -83,45 +83,35 @@ def _run(command: Sequence[str], environment: Mapping[str, str], limit: timedelt
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        return Completed(f"{command[0]} did not start: {explain(command, search, error)}", None, b"", 0.0)
-    with process, closing(_Output(process)) as output:
+        return Completed(f"{command[0]} did not start: {explain(command, search, error)}", None)
+    with process, selectors.DefaultSelector() as selector:
+        selector.register(cast("IO[bytes]", process.stdout), selectors.EVENT_READ)
         try:
             while process.poll() is None and not signals and monotonic() - start < limit.total_seconds():
-                output.read(_POLL_SECONDS)
+                output = _read(selector, output, _POLL_SECONDS)  # always, so that a full pipe does not stop the program
         finally:
             in_time = process.returncode is not None
             if not in_time:
                 _end(process)
         # A program that was left running may hold the pipe open, so only what is there now is read.
         for _ in range(_PIPE_READS):
-            output.read(0)
+            output = _read(selector, output, 0)
     seconds = monotonic() - start
     if not in_time:
-        return Completed(f"not done after {span(limit)}, so it was ended", None, output.end, seconds)
+        return Completed(f"not done after {span(limit)}, so it was ended", None, output, seconds)
     reason = explain(command, search, process.returncode)
     problem = ": ".join(filter(None, (_ending(process.returncode), reason)))
-    return Completed(problem, process.returncode, output.end, seconds)
+    return Completed(problem, process.returncode, output, seconds)
 
 
-class _Output:
-    """The end of what a program prints. It is read all the time, so that a full pipe does not stop the program."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self._descriptor = process.stdout.fileno() if process.stdout else -1
-        self._selector, self.end = selectors.DefaultSelector(), b""
-        self._selector.register(self._descriptor, selectors.EVENT_READ)
-
-    def read(self, seconds: float) -> None:
-        """Wait for output for so long; once the program has closed it, only wait."""
-        if self._selector.select(seconds):
-            chunk = os.read(self._descriptor, KEPT_BYTES)
-            self.end = (self.end + chunk)[-KEPT_BYTES:]
-            if not chunk:
-                self._selector.unregister(self._descriptor)
-
-    def close(self) -> None:
-        """Close the selector."""
-        self._selector.close()
+def _read(selector: selectors.BaseSelector, output: bytes, seconds: float) -> bytes:
+    """Wait for more output, and return the end of all. Once the program has closed it, only wait."""
+    for pipe, _ in selector.select(seconds):
+        chunk = os.read(pipe.fd, KEPT_BYTES)
+        output = (output + chunk)[-KEPT_BYTES:]
+        if not chunk:
+            selector.unregister(pipe.fileobj)
+    return output
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -169,38 +159,58 @@ def explain(command: Sequence[str], search: str, failure: OSError | ValueError |
         search: the folders in which the program is searched, as in ``PATH``.
         failure: the system's error, or the exit code.
     """
-    program = _find(command[0], search)
-    if isinstance(failure, int):
-        return _why_it_failed(command, program, search, failure) if failure > 0 else ""
     if isinstance(failure, ValueError):  # a character that this system's encoding does not have
         return "it cannot be written on this system"
+    program, default = _find(command[0], search), "" if isinstance(failure, int) else str(failure.strerror)
     if program is None:
-        return f"No such file or directory: it is {NOT_IN_PATH}"
+        return default and f"No such file or directory: it is {NOT_IN_PATH}"
+    if isinstance(failure, int) and failure <= 0:
+        return ""
+    reasons = _obstacles(command[0], program, failure)
+    if isinstance(failure, int):
+        reasons = chain(reasons, _faults_of_scripts(command, program, search, failure))
     with suppress(OSError):
-        return next(_obstacles(command[0], program, failure), str(failure.strerror))
-    return str(failure.strerror)
+        return next(reasons, default)
+    return default
 
 
-def _obstacles(name: str, program: Path, failure: OSError) -> Iterator[str]:
-    """Yield the reasons why a file cannot be run, the likeliest first."""
-    if program.is_symlink() and not program.exists():
-        yield "it is a symlink to a file that is not there"
-    elif not program.exists():
-        yield "No such file or directory" + ("" if name.startswith("/") else f". {_GIVE_THE_WHOLE_PATH}")
+def _obstacles(name: str, program: Path, failure: OSError | int) -> Iterator[str]:
+    """Yield the reasons why the file of a program cannot be run, the likeliest first."""
+    if not program.exists():
+        hint = "" if name.startswith("/") else ". Hooks run in the folder /: give the whole path"
+        dangling = "it is a symlink to a file that is not there"
+        yield dangling if program.is_symlink() else f"No such file or directory{hint}"
     elif program.is_dir():
         yield "it is a folder"
     elif not program.stat().st_mode & 0o111:
         yield f"it is not executable; make it so: chmod u+x {shlex.quote(str(program))}"
     text = _beginning(program)
     words = _interpreter(text)
-    if failure.errno == errno.ENOENT and _first_line(text).endswith(b"\r"):
-        yield _to_convert(program, f"{_FIRST_LINE}, and so does the interpreter's name in it")
-    if failure.errno == errno.ENOENT and words:
+    if words and text.partition(b"\n")[0].endswith(b"\r"):
+        yield _to_convert(program, "its first line ends with CR LF, as on Windows, and so does the last word in it")
+    if words and not Path(words[0]).exists():
         yield f"the interpreter {words[0]} that its first line names is not there"
     if words and not (Path(words[0]).is_file() and os.access(words[0], os.X_OK)):
         yield f"the interpreter {words[0]} that its first line names is not a program that this user can run"
-    if failure.errno == errno.ENOEXEC:
+    if isinstance(failure, OSError) and failure.errno == errno.ENOEXEC:
         yield _why_no_program(program, text)
+
+
+def _faults_of_scripts(command: Sequence[str], program: Path, search: str, code: int) -> Iterator[str]:
+    """Yield what is wrong with a script that ran and failed. It is the program itself, or an argument of a shell."""
+    words = _interpreter(_beginning(program))
+    by_env = bool(words) and Path(words[0]).name == "env"
+    interpreter = next((word for word in words[by_env:] if not word.startswith("-")), "")
+    if by_env and interpreter and code in _NOT_FOUND and shutil.which(interpreter, path=search) is None:
+        yield f"the interpreter {interpreter} that its first line names is {NOT_IN_PATH}"
+    arguments = [(Path(word), command[0]) for word in command[1:3] if word.startswith("/")]
+    for path, reader in [(program, interpreter), *arguments]:
+        text, is_shell = _beginning(path), Path(reader).name.rstrip("0123456789.") in _SHELLS
+        if is_shell and text.startswith(b"#!") and b"\r\n" in text:
+            problem = "it has lines that end with CR LF, as on Windows, and a shell reads the CR as well"
+            yield _to_convert(path, problem)
+        if code in _NOT_FOUND and encoding_of(text)[1]:
+            yield _to_save_as_utf8(path, text)
 
 
 def _why_no_program(program: Path, text: bytes) -> str:
@@ -213,28 +223,6 @@ def _why_no_program(program: Path, text: bytes) -> str:
     return "its first line names no interpreter; let it be for example #!/bin/sh"
 
 
-def _why_it_failed(command: Sequence[str], program: Path | None, search: str, code: int) -> str:
-    text = _beginning(program)
-    words = _interpreter(text)
-    if program and words and _first_line(text).endswith(b"\r"):
-        return _to_convert(program, f"{_FIRST_LINE}, and so does the name or option in it")
-    by_env = bool(words) and Path(words[0]).name == "env"
-    named = [word for word in words[by_env:] if not word.startswith("-")]
-    if by_env and named and code in _NOT_FOUND and shutil.which(named[0], path=search) is None:
-        return f"the interpreter {named[0]} that its first line names is {NOT_IN_PATH}"
-    # A script is the program itself, or an argument of a shell.
-    scripts = [(program, named[0] if named else "")] if program else []
-    scripts += [(Path(word), command[0]) for word in command[1:3] if word.startswith("/")]
-    for path, reader in scripts:
-        text, is_shell = _beginning(path), Path(reader).name.rstrip("0123456789.") in _SHELLS
-        if is_shell and text.startswith(b"#!") and b"\r\n" in text:
-            problem = "it has lines that end with CR LF, as on Windows, and a shell reads the CR as well"
-            return _to_convert(path, problem)
-        if code in _NOT_FOUND and encoding_of(text)[1]:
-            return _to_save_as_utf8(path, text)
-    return ""
-
-
 def _find(program: str, search: str) -> Path | None:
     """Find the file of a program. Hooks run in ``/``, so a relative path starts there."""
     if "/" in program:
@@ -243,21 +231,17 @@ def _find(program: str, search: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _beginning(path: Path | None) -> bytes:
+def _beginning(path: Path) -> bytes:
     with suppress(OSError, ValueError):
-        if path is not None and stat.S_ISREG(path.stat().st_mode):
+        if stat.S_ISREG(path.stat().st_mode):
             with path.open("rb") as file:
                 return file.read(KEPT_BYTES)
     return b""
 
 
-def _first_line(text: bytes) -> bytes:
-    return text.partition(b"\n")[0]
-
-
 def _interpreter(text: bytes) -> list[str]:
     """Return the words of a script's first line after ``#!``."""
-    return os.fsdecode(_first_line(text)[2:]).split() if text.startswith(b"#!") else []
+    return os.fsdecode(text.partition(b"\n")[0][2:]).split() if text.startswith(b"#!") else []
 
 
 def _to_convert(path: Path, problem: str) -> str:
