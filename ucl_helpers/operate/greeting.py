@@ -18,7 +18,7 @@ from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import Busy, RetryLater, printable
 from ucl_helpers.extras import install_command, is_installed
 from ucl_helpers.headless.notebooks import PACKAGE
-from ucl_helpers.operate.doctor.on_disk import Commands, OnDisk, shell
+from ucl_helpers.operate.doctor.on_disk import OnDisk, shell, ucl_command
 from ucl_helpers.tables import moment, text_table
 
 MOST = 10
@@ -44,7 +44,7 @@ def greeting(home: Home, clock: Clock = utc_now) -> str:
         StorageFailed: the home folder cannot be read, or is not a folder.
     """
     statuses = sorted((status_of(connection, clock, whole=False) for connection in home.connections()), key=urgency)
-    steps = _steps(home, statuses, clock()) if statuses else _first_steps(home)
+    steps = _steps(home, statuses, clock()) if statuses else _first_steps(home, clock())
     return printable("\n".join([*_overview(home, statuses), "", *steps, "", "All commands: ucl --help"]))
 
 
@@ -89,12 +89,11 @@ def _row(status: Status) -> tuple[str, str, str]:
     return status.name + (" (sandbox)" if status.sandbox else ""), status.state, due
 
 
-def _first_steps(home: Home) -> Iterator[str]:
+def _first_steps(home: Home, now: datetime) -> Iterator[str]:
     """Name the ways to a first connection, and to the notebooks."""
-    yield from _practice(
-        "To practise, in a sandbox of your own", Commands(Connection(home, "practice"), practice=True).finish()
-    )
-    yield from _real(home)
+    command = ucl_command(home, "establish", "practice", "--sandbox")
+    yield from _practice("To practise, in a sandbox of your own", command)
+    yield from _real(home, now)
     if (makefile := PACKAGE.parent / "Makefile").exists():
         yield from _advice(f"{_NOTEBOOKS}:", shell("make", "-C", makefile.parent, "lab"))
     elif is_installed("lab") and find_spec("jupyterlab"):
@@ -111,40 +110,38 @@ def _practice(why: str, command: str) -> tuple[str, str]:
     return _advice(f"{why}, first install the extra sandbox:", install_command("sandbox"))
 
 
-def _real(home: Home) -> Iterator[str]:
-    prod = Commands(Connection(home, "prod"))
-    yield from _advice("With the tutorial's files:", prod.again(Path("ucl-app.key"), Path("ucl-app.crt")))
-    yield from _advice("With a one-time token, which it asks for:", prod.establish())
+def _real(home: Home, now: datetime) -> Iterator[str]:
+    prod = OnDisk(Connection(home, "prod"), now)
+    yield from _advice("With the tutorial's files:", prod.import_command(Path("ucl-app.key"), Path("ucl-app.crt")))
+    yield from _advice("With a one-time token, which it asks for:", prod.establish_command())
 
 
 def _steps(home: Home, statuses: Sequence[Status], now: datetime) -> Iterator[str]:
     """Name what each connection needs; if none needs anything, until when, and what else there is."""
     steps = [(status, step) for status in statuses if (step := next_step(status))]
     for status, step in steps[:MOST]:
-        command = _command(step, OnDisk(Connection(home, status.name), now).commands)
+        command = _command(step, OnDisk(Connection(home, status.name), now))
         calls = status.sandbox and step.action in {"renew", "finish", "establish"}
         why = f"{status.name}: {step.why}"
         yield from _practice(why, command) if calls else _advice(why, command)
-    commands = Commands(Connection(home, statuses[0].name))
     if len(steps) > MOST:
-        yield from _advice(f"And {len(steps) - MOST} more:", commands.ucl("status"))
+        yield from _advice(f"And {len(steps) - MOST} more:", ucl_command(home, "status"))
     if sum(step.action == "renew" for _, step in steps) > 1:
-        yield from _advice("All that are due, at once:", commands.ucl("fleet", "renew"))
+        yield from _advice("All that are due, at once:", ucl_command(home, "fleet", "renew"))
     if not steps:
         at, name = min((status.due.at, status.name) for status in statuses if status.due)
         yield f"Nothing is to be done before {moment(at)}, when {name} is due."
         if statuses[0].sandbox:
-            yield from _practice("To see a renewal now", commands.renew("--force"))
+            yield from _practice("To see a renewal now", ucl_command(home, "renew", statuses[0].name, "--force"))
         if all(status.sandbox for status in statuses):
-            yield from _real(home)
+            yield from _real(home, now)
 
 
-def _command(step: Step, commands: Commands) -> str:
-    with_options = {"renew": commands.renew, "finish": commands.finish, "establish": commands.establish}
-    if step.action in with_options:
-        return with_options[step.action]()
-    editing = ["--edit"] if step.action == "settings" else []
-    return commands.ucl(step.action, commands.name, *editing)
+def _command(step: Step, disk: OnDisk) -> str:
+    commands = {"renew": disk.renew_command, "finish": disk.finish_command, "establish": disk.establish_command}
+    if step.action in commands:
+        return commands[step.action]()
+    return disk.command(step.action, *(["--edit"] if step.action == "settings" else []))
 
 
 def _advice(why: str, command: str) -> tuple[str, str]:

@@ -159,13 +159,13 @@ class _Examination:
         ):
             return "see key at rest"
         if self._disk.practice and self._disk.sandbox_url is None:
-            return f"its sandbox is not running; this starts it: {self._disk.commands.renew()}"
+            return f"its sandbox is not running; this starts it: {self._disk.renew_command()}"
         return ""
 
     def _unseen(self, why: str) -> dict[str, Finding]:
         """Return the findings on the way to UCL if no call is made. A damaged CA file is found without one."""
         unseen = {name: skipped(why).named(name) for name in reach.NAMES}
         if not self._blocker and (damage := self._disk.identity.damage_of("server-ca.pem")) is not None:
-            remedy = self._disk.commands.again(ca="$SERVER_CA_FILE")
+            remedy = self._disk.import_command(server_ca="$SERVER_CA_FILE")
             unseen["server trust"] = failed(damage.message, remedy, StorageFailed).named("server trust")
         return unseen

@@ -130,7 +130,7 @@ def _tighten(disk: OnDisk) -> str:
     closed = shell("chmod", "-R", "u=rwX,go=", disk.connection.location)
     if not _readers(disk).others:
         return closed
-    return f"{closed} && {shell('ucl', 'export', disk.name, '--force', '--home', disk.connection.home.path)}"
+    return f"{closed} && {disk.command('export', '--force')}"
 
 
 def _readers(disk: OnDisk) -> Readers:

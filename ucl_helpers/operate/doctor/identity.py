@@ -95,7 +95,7 @@ def in_use(disk: OnDisk) -> Finding:
         return failed(f"{link} is missing, but generations exist", disk.recovery(), StorageFailed)
     if disk.pending:
         return skipped("none yet, see under way")
-    return failed("not established yet", disk.commands.establish(), UnknownConnection)
+    return failed("not established yet", disk.establish_command(), UnknownConnection)
 
 
 def _incomplete(current: Generation, connection: Connection) -> str:
@@ -122,7 +122,7 @@ def key_and_certificate(disk: OnDisk) -> Finding:
     if readable(lambda: read_certificates(read_regular(file), name=file.name)) != (current.certificate,):
         return failed(f"{file} is not the first certificate of chain.pem", disk.from_chain(), StorageFailed)
     if (damage := current.damage_of("client-ca.pem")) is not None:  # it repeats the chain: it can be made again
-        return failed(damage.message, disk.commands.ucl("export", disk.name, "--force"), StorageFailed)
+        return failed(damage.message, disk.command("export", "--force"), StorageFailed)
     return ok(f"they match, SHA-256 {current.fingerprint}")
 
 
@@ -134,9 +134,9 @@ def key_at_rest(disk: OnDisk) -> Finding:
         disk.connection.passphrase()
         disk.identity.key()
     except KeyLocked as error:
-        return failed(error.message, disk.commands.ucl("export", disk.name, "--from", "prompt"), KeyLocked)
+        return failed(error.message, disk.command("export", "--from", "prompt"), KeyLocked)
     except UsageError as error:
-        return failed(error.message, disk.commands.ucl("settings", disk.name, "--edit"), type(error))
+        return failed(error.message, disk.command("settings", "--edit"), type(error))
     if disk.settings.key_passphrase is None:
         return ok("not encrypted, the default")
     places: list[Generation | Pending] = [*disk.generations, *disk.connection.aside(), disk.pending]
@@ -144,7 +144,7 @@ def key_at_rest(disk: OnDisk) -> Finding:
         names = ", ".join(place.path.name for place in in_plain)
         damaged = [place.path for place in in_plain if isinstance(place, Generation) and not place.is_readable]
         only_damaged = len(damaged) == len(in_plain)
-        remedy = shell("rm", "-r", *damaged) if only_damaged else disk.commands.ucl("export", disk.name)
+        remedy = shell("rm", "-r", *damaged) if only_damaged else disk.command("export")
         return failed(f"key_passphrase is set, but the key is not encrypted in {names}", remedy, SecretFound)
     return ok("encrypted, and key_passphrase opens it")
 
@@ -157,13 +157,13 @@ def consumer_files(disk: OnDisk) -> Finding:
     try:
         wanted, readers = generation_spec(disk.settings, disk.name), access.readers_of(chosen, disk.name)
     except UsageError as error:
-        return failed(error.message, disk.commands.ucl("settings", disk.name, "--edit"), type(error))
+        return failed(error.message, disk.command("settings", "--edit"), type(error))
     differing = {name for name in exports.differing(current.contents(), wanted) if name != "key.pem"}
     if readers.others:  # without other readers, "secrecy" reports a file that is too open
         differing.update(access.differing(readers, current.path.iterdir()))
     if differing:
         problem = f"different from the settings: {', '.join(sorted(differing))}"
-        return warning(problem, disk.commands.ucl("export", disk.name))
+        return warning(problem, disk.command("export"))
     if (closed := access.closed_on_the_way(readers, current.path)) is not None:
         problem = f"the group that must read them cannot pass through {closed}"
         who = "g" if closed.stat().st_gid == readers.way else "o"
@@ -184,7 +184,7 @@ def chain(disk: OnDisk) -> Finding:
     bad = [check for check in checks if check.status != "ok" and check.name not in _EXAMINED_APART]
     problems = "; ".join(f"{check.name}: expected {check.expected}, found {check.found}" for check in bad)
     incomplete = any(check.name == _COMPLETE for check in bad) and not disk.practice
-    remedy = f"{disk.commands.again()} --chain {shell('MISSING.pem')}" if incomplete else disk.commands.establish()
+    remedy = f"{disk.import_command()} --chain {shell('MISSING.pem')}" if incomplete else disk.establish_command()
     if any(check.status == "failed" for check in bad):
         return failed(problems, remedy, ChecksFailed)
     if bad:
@@ -199,7 +199,7 @@ def validity(disk: OnDisk) -> Finding:
     period = f"{moment(dates.not_before)} to {moment(dates.not_after)}"
     if now >= dates.not_after:
         problem = f"expired {span(now - dates.not_after)} ago ({period})"
-        return failed(problem, disk.commands.establish(), CertificateRejected)
+        return failed(problem, disk.establish_command(), CertificateRejected)
     if now < dates.not_before - TOLERANCE:
         problem = f"not valid yet, for {span(dates.not_before - now)} ({period})"
         return failed(problem, "timedatectl set-ntp true", NotYetAccepted)
@@ -207,7 +207,7 @@ def validity(disk: OnDisk) -> Finding:
         return ok(period)
     when = disk.connection.due(now)
     if when.due:
-        return warning(f"{period}; due since {moment(when.at)} ({when.reason})", disk.commands.renew())
+        return warning(f"{period}; due since {moment(when.at)} ({when.reason})", disk.renew_command())
     return ok(f"{period}; due {moment(when.at)}")
 
 
@@ -218,7 +218,7 @@ def revocation(disk: OnDisk) -> Finding:
         return ok("not revoked by ucl")
     text = f"{verdict}, {moment(verdict.since)}"
     if verdict.may_pass and disk.accepted:  # the next renewal finds this as well
-        return warning(f"{text}; but UCL accepts it now", disk.commands.renew())
+        return warning(f"{text}; but UCL accepts it now", disk.renew_command())
     if verdict.status in {"revoked", "refused"}:
         return failed(text, disk.replacement(), Refused)
-    return warning(text, f"{disk.commands.ucl('revoke', disk.name)} --all")
+    return warning(text, f"{disk.command('revoke')} --all")

@@ -237,11 +237,11 @@ class IdentityReach(Reach):
     trusted = "the connection's server-ca.pem"
 
     def __init__(self, disk: OnDisk, clock: Clock, seconds: float = SECONDS) -> None:
-        self._disk, self._identity, self._commands = disk, disk.identity, disk.commands
+        self._disk, self._identity = disk, disk.identity
         super().__init__(disk.sandbox_url or str(self._identity.facts["connectorUrl"]), clock, seconds)
         self.server_ca, self.credentials = self._identity.server_ca, self._identity.credentials
-        self.other_url = self._commands.again(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
-        self.other_ca = self._commands.again(ca="$SERVER_CA_FILE")
+        self.other_url = disk.import_command(url="$CERTIFICATE_SECURED_CONNECTOR_URL")
+        self.other_ca = disk.import_command(server_ca="$SERVER_CA_FILE")
 
     def _call(self) -> None:
         answer = self._ask("certificate")
@@ -272,16 +272,16 @@ class IdentityReach(Reach):
         )
         if isinstance(verdict, RetryLater):  # an outage is temporary: it is too early to establish the connection again
             wait = verdict.remedy.removesuffix(doctor_hint(connection))
-            again = f"Wait. When UCL is back: {self._commands.renew()}"
+            again = f"Wait. When UCL is back: {self._disk.renew_command()}"
             return failed(f"{verdict.message}\n{wait}", again, type(verdict))
-        return failed(verdict.message, self._commands.establish(), type(verdict))
+        return failed(verdict.message, self._disk.establish_command(), type(verdict))
 
     def _subject(self, configuration: Configuration) -> Finding:
         used = self._identity.certificate.subject
         if same_subject(used, parse_subject(configuration.subject)):
             return ok("UCL names the subject in use")
         problem = f"UCL names {configuration.subject}, and the certificate in use has {subject_text(used)}"
-        return failed(problem, self._commands.renew("--force", "--accept-new-subject"), SubjectChanged)
+        return failed(problem, self._disk.renew_command("--force", "--accept-new-subject"), SubjectChanged)
 
     def _urls(self, configuration: Configuration) -> Finding:
         endpoint, facts = configuration.certificate_secured_connector_url, self._identity.facts
@@ -293,8 +293,8 @@ class IdentityReach(Reach):
             if url and stored and url != stored
         )
         if another_host(endpoint, self.url, facts.get("acceptedHost")):
-            return failed(changed, self._commands.renew("--force", "--accept-new-host"), HostChanged)
-        return warning(changed, self._commands.renew("--force")) if changed else ok("those that UCL names")
+            return failed(changed, self._disk.renew_command("--force", "--accept-new-host"), HostChanged)
+        return warning(changed, self._disk.renew_command("--force")) if changed else ok("those that UCL names")
 
 
 def _stopped(step: str, where: str, error: Exception) -> Unreachable:

@@ -35,11 +35,11 @@ def under_way(disk: OnDisk) -> Finding:
         return ok("nothing")
     if facts.kind == "damaged":
         problem = f"{pending.path / 'state.json'} cannot be read; the next run sets it aside and starts again"
-        return warning(problem, disk.commands.renew("--force") if disk.current else disk.commands.establish())
+        return warning(problem, disk.renew_command("--force") if disk.current else disk.establish_command())
     progress = f"{facts.kind} since {facts.created}: {_stage(disk)}"
     if facts.rejected:
         progress += f" ({facts.rejected} answers failed their checks)"
-    finish = disk.commands.renew() if facts.kind == "renew" else disk.commands.finish()
+    finish = disk.renew_command() if facts.kind == "renew" else disk.finish_command()
     if disk.current is None:
         can_go_on = pending.answer() or pending.token()
         return failed(progress, finish, RetryLater) if can_go_on else ok(progress)
@@ -71,7 +71,7 @@ def one_time_token(disk: OnDisk) -> Finding:
     if disk.pending.token():
         return ok("kept, not used yet")
     end = "expired, 5 minutes after it was issued" if (disk.pending.path / "token").exists() else "used up"
-    problem, remedy = f"{end}; ucl keeps key and CSR", disk.commands.establish(facts.token_url)
+    problem, remedy = f"{end}; ucl keeps key and CSR", disk.establish_command(facts.token_url)
     return warning(problem, remedy) if disk.current else failed(problem, remedy, NewTokenNeeded)
 
 
@@ -97,7 +97,7 @@ def hooks(disk: OnDisk) -> Finding:
         return ok(f"{len(configured)}, all have succeeded for this generation")
     failures = disk.connection.hook_failures(disk.current)
     problems = "; ".join(f"{name} failed: {failures[name]}" for name in pending if name in failures)
-    remedy = disk.commands.ucl("hooks", disk.name)
+    remedy = disk.command("hooks")
     if problems:
         return failed(f"{problems}; what it printed is in {disk.connection.path / 'hooks'}", remedy, HookFailed)
     return warning(f"not run yet for this generation: {', '.join(pending)}", remedy)
