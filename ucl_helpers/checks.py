@@ -124,7 +124,7 @@ def require(checks: Sequence[Check], *, what: str) -> None:
         lines = "; ".join(f"{one.name}: expected {one.expected}, found {one.found}" for one in failed)
         raise ChecksFailed(
             f"{what} fails {len(failed)} check{'s' * (len(failed) > 1)}: {lines}.",
-            remedy="The identity in use is untouched. If this stays, report it to UCL.",
+            remedy="The identity in use is untouched. If this happens again, report it to UCL.",
             failed=[check.name for check in failed],
         )
 

@@ -1,44 +1,44 @@
-"""What can go wrong, as types.
+"""The errors of this toolkit, each with an exit code.
 
-Every error says what happened, what it likely means and what to do next; carries its facts in ``data``; knows the
-exit code with which ``ucl`` and the notebooks end; survives pickling; never holds a secret; and prints safely, whatever
-a server wrote into it.
+An error says what happened, what it likely means and what to do next. Its facts are in ``data``, and its class has the
+exit code of ``ucl`` and the notebooks. It can be pickled, holds no secret, and is safe to print even if a server wrote
+part of it.
 
 ::
 
     UCLError                      1  unexpected
-    ├── UsageError                2  a name, option, parameter or file is not usable as given
+    ├── UsageError                2  a name, option, parameter or file cannot be used
     │   ├── UnknownConnection
     │   ├── InvalidSettings
-    │   └── KeyLocked                a private key is encrypted, and the passphrase at hand does not open it
-    ├── RetryLater                3  nothing is lost and nothing changed; the next run goes on from here
-    │   ├── Unreachable              no connection, or it broke off
+    │   └── KeyLocked                a private key is encrypted, and no passphrase opens it
+    ├── RetryLater                3  a temporary failure; nothing is lost, and the next run continues
+    │   ├── Unreachable              no connection, or it was interrupted
     │   ├── RateLimited              429, with the server's Retry-After
     │   ├── Unavailable              408, 500, 502, 503, 504
     │   ├── EmptyAnswer              no data and no error: a known bug of the server
     │   ├── NotYetAccepted           the new certificate is refused in its first minutes
     │   ├── Outage                   UCL is down and refuses every certificate
-    │   ├── PossibleOutage           UCL refuses what should be good; perhaps an outage
-    │   ├── Waiting                  a renewal is due, has failed, and is not to be tried again yet
-    │   └── DeadlineExceeded         a headless run took longer than it may
-    ├── Refused                   4  the server understood, and said no
+    │   ├── PossibleOutage           UCL refuses something that should be valid; perhaps an outage
+    │   ├── Waiting                  a renewal is due, has failed, and must wait before the next try
+    │   └── DeadlineExceeded         a headless run took longer than its deadline
+    ├── Refused                   4  the server refused the request
     │   ├── AuthenticationFailed     400 with an empty body, 401, 403
-    │   ├── CertificateRejected      the server's TLS does not take our client certificate
+    │   ├── CertificateRejected      the server refuses our client certificate in the TLS handshake
     │   └── RequestRejected          GraphQL errors
     ├── ServerNotTrusted          5  the server's certificate does not verify: nothing was sent
-    ├── ChecksFailed              6  the signed certificate is not what was asked for
-    ├── ConsentNeeded             7  UCL names another subject or host, and the user has to agree
+    ├── ChecksFailed              6  the signed certificate is not the one that was requested
+    ├── ConsentNeeded             7  UCL names another subject or host, and the user must agree
     │   ├── SubjectChanged           it wants another subject
     │   └── HostChanged              it names another host for the certificate endpoint
     ├── Busy                      8  another process is using this connection
-    │   └── SettledElsewhere         … and has finished what this one began
+    │   └── SettledElsewhere         another process has finished or set aside this work
     ├── SecretFound               9  a secret was passed in plain text
     ├── StorageFailed            10  a file could not be read or written, or is corrupt
     ├── NewTokenNeeded           11  the one-time token is used up or expired; key and CSR are kept
     ├── BadAnswer                12  an answer that does not follow the Connector's schema
-    ├── HookFailed               13  the certificate is in place; a command that has to know of it failed
+    ├── HookFailed               13  the certificate is in use, but a hook failed
     ├── SecretRedacted           14  a notebook showed a secret; the outputs that held it were removed
-    └── OutputLost               15  the command has done its work; its output is lost
+    └── OutputLost               15  the command has done its work, but its output is lost
 """
 
 import re
@@ -52,16 +52,16 @@ _UNPRINTABLE = re.compile(
 
 
 def printable(text: str) -> str:
-    r"""The text with what a terminal or an encoder would trip over as escapes, such as ``\x1b`` and ``\ud800``.
+    r"""Return the text with escapes, such as ``\x1b``, for characters that are not safe in a terminal or an encoder.
 
-    Control characters other than newline and tab, marks that turn the direction of writing or cannot be seen, lone
-    surrogates.
+    These are control characters other than newline and tab, invisible characters, characters that change the direction
+    of writing, and lone surrogates.
     """
     return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class UCLError(Exception):
-    """The root of the tree.
+    """The base class of all errors.
 
     Args:
         message: what happened, where.
@@ -115,7 +115,7 @@ def _rebuild(kind: type[UCLError], message: str, remedy: str, data: dict[str, An
 
 
 class UsageError(UCLError):
-    """A name, option, parameter or file cannot be used as given."""
+    """A name, option, parameter or file cannot be used."""
 
     exit_code = 2
 
@@ -125,25 +125,25 @@ class UnknownConnection(UsageError):
 
 
 class InvalidSettings(UsageError):
-    """``settings.toml`` does not say what it may; the text names line and key."""
+    """``settings.toml`` has an error. The message names line and key."""
 
 
 class KeyLocked(UsageError):
-    """A private key lies encrypted, and the passphrase at hand does not open it, or there is none. It is not lost."""
+    """A private key is encrypted, and the passphrase is wrong or missing. The key is not lost."""
 
 
 class RetryLater(UCLError):
-    """It did not work now. Nothing is lost, nothing changed; ``data['retry_after']`` may hold seconds."""
+    """A temporary failure. Nothing is lost. ``data['retry_after']`` may have the seconds until the next try."""
 
     exit_code = 3
 
 
 class Unreachable(RetryLater):
-    """No connection to the server, or it broke off."""
+    """There is no connection to the server, or it was interrupted."""
 
 
 class RateLimited(RetryLater):
-    """The server asks to slow down (429)."""
+    """The server asks for fewer calls (429)."""
 
 
 class Unavailable(RetryLater):
@@ -151,11 +151,11 @@ class Unavailable(RetryLater):
 
 
 class EmptyAnswer(RetryLater):
-    """Neither data nor an error came back: a known bug of the server that passes."""
+    """The answer has neither data nor an error. This is a known, temporary bug of the server."""
 
 
 class NotYetAccepted(RetryLater):
-    """The new certificate is refused in its first minutes; a gateway's clock may be behind its NotBefore."""
+    """The new certificate is refused in its first minutes. A gateway's clock may be behind its NotBefore."""
 
 
 class Outage(RetryLater):
@@ -167,29 +167,29 @@ class PossibleOutage(RetryLater):
 
 
 class Waiting(RetryLater):
-    """A renewal is due and not tried: it failed, and ``data['not_before']`` (ISO 8601, UTC) has not come."""
+    """A renewal is due, but it has failed. The next try is not before ``data['not_before']`` (ISO 8601, UTC)."""
 
 
 class DeadlineExceeded(RetryLater):
-    """A headless run took longer than it may, and was ended; what it had begun is on disk."""
+    """A headless run reached its deadline and was ended. Its interrupted work is on disk."""
 
 
 class Refused(UCLError):
-    """The server understood the request and said no."""
+    """The server refused the request."""
 
     exit_code = 4
 
 
 class AuthenticationFailed(Refused):
-    """400 with an empty body, 401 or 403; ``data['causes']`` lists what it may mean, the likeliest first."""
+    """The server answered 400 with an empty body, 401 or 403. ``data['causes']`` lists the causes, likeliest first."""
 
 
 class CertificateRejected(Refused):
-    """The server's TLS stack did not take our client certificate, or wanted one."""
+    """The server refused our client certificate in the TLS handshake, or required one."""
 
 
 class RequestRejected(Refused):
-    """The server answered with GraphQL errors; ``data['errors']`` lists their texts."""
+    """The server answered with GraphQL errors. ``data['errors']`` lists their texts."""
 
 
 class ServerNotTrusted(UCLError):
@@ -199,13 +199,13 @@ class ServerNotTrusted(UCLError):
 
 
 class ChecksFailed(UCLError):
-    """A certificate is not what was asked for; ``data['failed']`` names every failed check."""
+    """A certificate is not the one that was requested. ``data['failed']`` names every failed check."""
 
     exit_code = 6
 
 
 class ConsentNeeded(UCLError):
-    """UCL's answer names another subject or another host. Nothing was signed; the identity in use stays."""
+    """UCL's answer names another subject or another host. Nothing was signed, and the identity in use is unchanged."""
 
     exit_code = 7
 
@@ -215,27 +215,27 @@ class SubjectChanged(ConsentNeeded):
 
 
 class HostChanged(ConsentNeeded):
-    """UCL names another host for the certificate endpoint; ``data['named']`` says which. ``ucl`` did not call it."""
+    """UCL names another host for the certificate endpoint, ``data['named']``. ``ucl`` did not call it."""
 
 
 class Busy(UCLError):
-    """Another process holds this connection; ``data['holder']`` says which."""
+    """Another process is using this connection, ``data['holder']``."""
 
     exit_code = 8
 
 
 class SettledElsewhere(Busy):
-    """Another process finished, or set aside, what this one had begun."""
+    """Another process has finished the work that this one began, or set it aside."""
 
 
 class SecretFound(UCLError):
-    """A secret stands where none may be."""
+    """A secret was given in plain text."""
 
     exit_code = 9
 
 
 class StorageFailed(UCLError):
-    """A file could not be read or written, or what lies there is not whole."""
+    """A file could not be read or written, or it is damaged."""
 
     exit_code = 10
 
@@ -253,13 +253,13 @@ class BadAnswer(UCLError):
 
 
 class HookFailed(UCLError):
-    """The certificate is in place, but a hook failed; ``data['failed']`` says which, and why. It will run again."""
+    """The certificate is in use, but a hook failed. ``data['failed']`` names it and the reason. It will run again."""
 
     exit_code = 13
 
 
 class SecretRedacted(UCLError):
-    """A notebook showed a secret. The outputs that held it were removed; ``data['redacted']`` says what and where."""
+    """A notebook showed a secret. Its outputs were removed. ``data['redacted']`` names the secret and the place."""
 
     exit_code = 14
 

@@ -47,7 +47,7 @@ def test_the_last_line_on_the_terminal_leads_to_the_entry(shell):
     *_, command = said.err.splitlines()[-1].split(": ")
     entry = shell.ucl(*command.split()[1:])
     assert (entry.code, entry.err) == (0, "")
-    assert "--home or UCL_HOME is not what it was" in entry.out.replace("`", "")
+    assert "because --home or UCL_HOME differs" in entry.out.replace("`", "")
 
 
 @pytest.mark.parametrize(("code", "told"), [(1, True), (130, False)])

@@ -84,7 +84,7 @@ def test_every_error_has_its_entry():
     [
         ("Exit code 8, a kind of [UCLError]", "Exit code 9, a kind of [UCLError]", ["Busy has not its exit code"]),
         ("a kind of [Busy](#busy)", "a kind of [UCLError](#uclerror)", ["SettledElsewhere has not its parent"]),
-        ("The server asks to slow down (429).", "Slowly.", ["RateLimited has not what it means"]),
+        ("The server asks for fewer calls (429).", "Slowly.", ["RateLimited has not what it means"]),
         ("- A known bug of the server", "A known bug of the server", ["EmptyAnswer has not causes"]),
         ("\nRemedy: Run it again later.\n", "\nRemedy: No.\n", ["Unavailable has not a remedy"]),
         ("## Busy\n", "## Lazy\n", 7),

@@ -86,7 +86,7 @@ def verify(pending: Pending, identity: Identity, urls: Sequence[str | None], now
     if is_young and isinstance(last, AuthenticationFailed | CertificateRejected):
         raise NotYetAccepted(
             f"The new certificate is signed but not accepted yet. {last.message}",
-            remedy="The answer is kept and the old identity stays; run it again in some minutes.",
+            remedy="The answer is kept, and the old identity is still in use. Run it again in a few minutes.",
             **last.data,
         )
     raise last
@@ -223,7 +223,7 @@ def explain_refusal(
     not_after: datetime,
     now: datetime,
 ) -> UCLError:
-    """Return the error that a refusal stands for, by the Director's answer and the time since UCL first refused.
+    """Return the error for a refusal, by the Director's answer and the time since UCL first refused.
 
     Nothing is recorded.
 
