@@ -94,7 +94,7 @@ def check_identity(
     """
     leaf, key = chain[0], _key_text(chain[0])
     is_ours = public_key_of(leaf) == expected.public_key
-    found = [
+    checks = [
         _check(
             "key",
             is_ours,
@@ -110,7 +110,7 @@ def check_identity(
         *_strength(chain),
         *_previous(chain, expected),
     ]
-    return tuple(found)
+    return tuple(checks)
 
 
 def require(checks: Sequence[Check], *, what: str) -> None:
@@ -121,7 +121,7 @@ def require(checks: Sequence[Check], *, what: str) -> None:
     """
     failed = [check for check in checks if check.status == "failed"]
     if failed:
-        lines = "; ".join(f"{one.name}: expected {one.expected}, found {one.found}" for one in failed)
+        lines = "; ".join(f"{check.name}: expected {check.expected}, found {check.found}" for check in failed)
         raise ChecksFailed(
             f"{what} fails {len(failed)} check{'s' * (len(failed) > 1)}: {lines}.",
             remedy="The identity in use is untouched. If this happens again, report it to UCL.",
@@ -155,8 +155,8 @@ def _key_text(certificate: x509.Certificate) -> str:
 def _subject(leaf: x509.Certificate, expected: Expected) -> Iterator[Check]:
     if expected.subject is not None:
         same = same_subject(leaf.subject, expected.subject)
-        found = "the same fields" if same else subject_text(leaf.subject)
-        yield _check("subject", same, subject_text(expected.subject), found)
+        actual = "the same fields" if same else subject_text(leaf.subject)
+        yield _check("subject", same, subject_text(expected.subject), actual)
 
 
 def _answer_parts(
@@ -165,9 +165,9 @@ def _answer_parts(
     ca: Sequence[x509.Certificate] | None,
 ) -> Iterator[Check]:
     if client is not None:
-        found = f"{len(client)} certificate(s), first {fingerprint(client[0])[:16]}…"
+        actual = f"{len(client)} certificate(s), first {fingerprint(client[0])[:16]}…"
         same = list(client) == [chain[0]]
-        yield _check("leaf first", same, "clientCertificate opens certificateChain", found)
+        yield _check("leaf first", same, "clientCertificate opens certificateChain", actual)
     if ca is not None:
         same = list(ca) == list(chain[1:]) and bool(ca)
         expected = f"the {len(chain) - 1} certificate(s) after the leaf"
@@ -183,8 +183,8 @@ def _links(chain: Sequence[x509.Certificate]) -> Iterator[Check]:
     leaf, top = chain[0], chain[-1]
     yield _check("issuer", leaf.issuer != leaf.subject, "a CA, not itself", subject_text(leaf.issuer))
     rooted = len(chain) > 1 and not _link_problem(top, top)
-    found = f"{_name(top)}, {'self-signed' if rooted else 'not a self-signed CA'}"
-    yield _check("chain is complete", rooted, "ends at a self-signed CA", found, otherwise="warning")
+    actual = f"{_name(top)}, {'self-signed' if rooted else 'not a self-signed CA'}"
+    yield _check("chain is complete", rooted, "ends at a self-signed CA", actual, otherwise="warning")
 
 
 def _link_problem(lower: x509.Certificate, upper: x509.Certificate) -> str:
@@ -220,9 +220,11 @@ def _time(leaf: x509.Certificate, expected: Expected) -> Iterator[Check]:
 
 def _ca_time(chain: Sequence[x509.Certificate], expected: Expected) -> Iterator[Check]:
     now, leaf, cas = expected.server_now or expected.local_now, Validity.of(chain[0]), map(Validity.of, chain[1:])
-    found = [f"{moment(ca.not_before)} to {moment(ca.not_after)}" for ca in cas if not _covers(ca, now, leaf.not_after)]
-    text = "; ".join(found) or "so it is"
-    yield _check("CA's time", not found, "valid now and as long as the leaf", text, otherwise="warning")
+    actual = [
+        f"{moment(ca.not_before)} to {moment(ca.not_after)}" for ca in cas if not _covers(ca, now, leaf.not_after)
+    ]
+    text = "; ".join(actual) or "so it is"
+    yield _check("CA's time", not actual, "valid now and as long as the leaf", text, otherwise="warning")
 
 
 def _covers(ca: Validity, now: datetime, end: datetime) -> bool:
@@ -232,7 +234,7 @@ def _covers(ca: Validity, now: datetime, end: datetime) -> bool:
 def _usage(leaf: x509.Certificate) -> Iterator[Check]:
     extended = _extension(leaf, x509.ExtendedKeyUsage) or ()
     names = {ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth", ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth"}
-    listed = ", ".join(names.get(one, one.dotted_string) for one in extended) or "no extended key usage"
+    listed = ", ".join(names.get(purpose, purpose.dotted_string) for purpose in extended) or "no extended key usage"
     yield _check("extended key usage", ExtendedKeyUsageOID.CLIENT_AUTH in extended, "clientAuth", listed)
     usage = _extension(leaf, x509.KeyUsage)
     signs = usage is not None and usage.digital_signature
@@ -241,10 +243,10 @@ def _usage(leaf: x509.Certificate) -> Iterator[Check]:
 
 def _strength(chain: Sequence[x509.Certificate]) -> Iterator[Check]:
     # The signature of a self-signed root proves nothing, so its hash does not matter.
-    signed = [one for one in chain if one.issuer != one.subject]
+    signed = [certificate for certificate in chain if certificate.issuer != certificate.subject]
     weak = [name for name in map(_hash_name, signed) if name in WEAK_HASHES]
-    found = ", ".join(sorted({_hash_name(one) for one in signed} or {"no signature to judge"}))
-    yield _check("signature hash", not weak, "neither SHA-1 nor MD5", found)
+    actual = ", ".join(sorted({_hash_name(certificate) for certificate in signed} or {"no signature to judge"}))
+    yield _check("signature hash", not weak, "neither SHA-1 nor MD5", actual)
 
 
 def _hash_name(certificate: x509.Certificate) -> str:
@@ -258,8 +260,8 @@ def _hash_name(certificate: x509.Certificate) -> str:
 def _previous(chain: Sequence[x509.Certificate], expected: Expected) -> Iterator[Check]:
     if expected.previous is not None:
         new = chain[0] != expected.previous and public_key_of(chain[0]) != public_key_of(expected.previous)
-        found = f"{fingerprint(chain[0])[:16]}…"
-        yield _check("not the old certificate", new, f"other than {fingerprint(expected.previous)[:16]}…", found)
+        actual = f"{fingerprint(chain[0])[:16]}…"
+        yield _check("not the old certificate", new, f"other than {fingerprint(expected.previous)[:16]}…", actual)
     if expected.previous_ca:
         same = set(chain[1:]) == set(expected.previous_ca)
         names = ", ".join(map(_name, chain[1:])) or "none in the chain"

@@ -7,6 +7,7 @@ certificate may be used. :mod:`ucl_helpers.checks` decides that.
 import base64
 import re
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 
 from cryptography import x509
@@ -32,7 +33,7 @@ def parse_subject(text: str) -> x509.Name:
     """
     try:
         name = x509.Name.from_rfc4514_string(text, {"E": x509.NameOID.EMAIL_ADDRESS})
-        fits = all(re.fullmatch(_ALPHABETS.get(one.oid, _ANY), str(one.value)) for one in name)
+        fits = all(re.fullmatch(_ALPHABETS.get(attribute.oid, _ANY), str(attribute.value)) for attribute in name)
         problem = "" if fits else "a value has characters that its field cannot hold"
     except ValueError as error:
         problem = str(error) or _FORM
@@ -63,9 +64,9 @@ def subject_fields(name: x509.Name) -> Counter[tuple[str, str]]:
     return Counter((field.oid.dotted_string, str(field.value)) for field in name)
 
 
-def same_subject(one: x509.Name, other: x509.Name) -> bool:
+def same_subject(subject: x509.Name, other: x509.Name) -> bool:
     """Return whether both subjects have the same fields with the same values, in any order."""
-    return subject_fields(one) == subject_fields(other)
+    return subject_fields(subject) == subject_fields(other)
 
 
 def common_name(name: x509.Name) -> str:
@@ -119,11 +120,16 @@ def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
 @lru_cache(maxsize=32)  # a renewal reads three chains fourteen times
 def _parsed(pem: bytes) -> tuple[x509.Certificate, ...]:
     is_pem = b"-----BEGIN CERTIFICATE-----" in pem
-    found = x509.load_pem_x509_certificates(pem) if is_pem else [x509.load_der_x509_certificate(pem)]
-    for one in found:  # names are parsed on first use: a name that cannot be read must fail here and not later
-        one.subject.public_bytes()
-        one.issuer.public_bytes()
-    return tuple(found)
+    certificates = x509.load_pem_x509_certificates(pem) if is_pem else [x509.load_der_x509_certificate(pem)]
+    parse_names(certificates)
+    return tuple(certificates)
+
+
+def parse_names(certificates: Iterable[x509.Certificate]) -> None:
+    """Parse the names of certificates, which `cryptography` does on first use; raises ValueError for a damaged one."""
+    for certificate in certificates:
+        certificate.subject.public_bytes()
+        certificate.issuer.public_bytes()
 
 
 def public_key_of(signed: x509.Certificate | x509.CertificateSigningRequest) -> object:

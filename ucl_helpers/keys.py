@@ -159,16 +159,16 @@ def open_key(pem: bytes, *passphrases: Passphrase, where: str) -> rsa.RSAPrivate
     if not is_sealed(pem):
         return load_key(pem, where=where, ours=True)
     try:
-        known = [secret for one in passphrases if (secret := one()) is not None]
+        secrets = [secret for passphrase in passphrases if (secret := passphrase()) is not None]
     except UsageError as error:
         raise KeyLocked(f"{where} is encrypted. {error.message}", remedy=error.remedy, path=where) from None
-    for secret in known:
+    for secret in secrets:
         try:
             return load_key(pem, secret, where=where, ours=True)
         except UsageError:
             continue
-    what = "with another passphrase than key_passphrase" if known else "and key_passphrase is not set"
-    connection = found[1] if (found := _CONNECTION.match(where)) else "NAME"
+    what = "with another passphrase than key_passphrase" if secrets else "and key_passphrase is not set"
+    connection = match[1] if (match := _CONNECTION.match(where)) else "NAME"
     remedy = f"Nothing is lost. Set key_passphrase to what it was, or give that: ucl export {connection} --from prompt"
     raise KeyLocked(f"{where} is encrypted, {what}.", remedy=remedy, path=where)
 

@@ -155,18 +155,18 @@ def read_bearer(text: str) -> str:
     Raises:
         UsageError: the text has none of these forms. The error never repeats the text.
     """
-    found = _HEADER_OF_BEARER.sub("", unwrapped(text))
+    bearer = _HEADER_OF_BEARER.sub("", unwrapped(text))
     with suppress(ValueError, RecursionError):
-        value = json.loads(found)
+        value = json.loads(bearer)
         if isinstance(value, dict) and isinstance(value.get("access_token"), str):  # RFC 6749, section 5.1
-            found = value["access_token"]
-    found = re.sub(r"\s*[\r\n]\s*", "", _HEADER_OF_BEARER.sub("", unwrapped(found)))  # a terminal wraps it
-    if not _BEARER.fullmatch(found):
+            bearer = value["access_token"]
+    bearer = re.sub(r"\s*[\r\n]\s*", "", _HEADER_OF_BEARER.sub("", unwrapped(bearer)))  # a terminal wraps it
+    if not _BEARER.fullmatch(bearer):
         raise UsageError(
             "The bearer token has characters that no bearer token has.",
             remedy="It was not sent. Give the access token alone, or the JSON with access_token that it came in.",
         )
-    return found
+    return bearer
 
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{86}={0,2}")  # 64 bytes; a double click selects no "=" at the end
@@ -200,8 +200,8 @@ def _token_in(text: str, depth: int = 0) -> OneTimeToken | None:
             text = text[named.end() :]
         with suppress(ValueError, RecursionError):
             value = json.loads(text)
-            if isinstance(value, str) and (found := _from_json(value, depth + 1)):
-                return found
+            if isinstance(value, str) and (token := _from_json(value, depth + 1)):
+                return token
         text = unwrapped(re.sub(r"\\[nr]", "", text))  # line breaks as a shell or JSON writes them
     joined = without_blanks(text)
     if _TOKEN.fullmatch(joined):
@@ -209,8 +209,8 @@ def _token_in(text: str, depth: int = 0) -> OneTimeToken | None:
     if joined.lower().startswith(("https://", "http://")):
         return _from_url(joined)
     for value in _json_in(text):
-        if found := _from_json(value, depth + 1):
-            return found
+        if token := _from_json(value, depth + 1):
+            return token
     return None
 
 
@@ -240,16 +240,16 @@ def _from_json(value: object, depth: int) -> OneTimeToken | None:
         if not isinstance(given, str) or not given:
             continue
         # JSON is whole or none, so a token in it was not cut off, whatever its length.
-        found = _token_in(given, depth) or (OneTimeToken(given) if name == "token" else None)
-        if found:
+        token = _token_in(given, depth) or (OneTimeToken(given) if name == "token" else None)
+        if token:
             if value.get("used") is True:
                 raise UsageError("The one-time token is used up.", remedy="It was not sent. Get a new one-time token.")
             url, expires = value.get("connectorURL"), moment_from(value.get("expiresAt"))
             if expires and expires.year == 1:  # the Director's "never set", which stops no token
                 expires = None
-            named = url if isinstance(url, str) and url else found.connector_url
-            return replace(found, connector_url=named, expires_at=expires or found.expires_at)
-    inner = (_from_json(one, depth + 1) for one in value.values() if isinstance(one, dict))
+            named = url if isinstance(url, str) and url else token.connector_url
+            return replace(token, connector_url=named, expires_at=expires or token.expires_at)
+    inner = (_from_json(item, depth + 1) for item in value.values() if isinstance(item, dict))
     return next(filter(None, inner), None)
 
 
@@ -297,7 +297,7 @@ def _remedy_for(texts: list[str]) -> str:
 
 def _error_texts(errors: object) -> list[str]:
     listed = errors if isinstance(errors, list) else [errors]
-    texts = [one.get("message") if isinstance(one, dict) else one for one in listed[:10]]
+    texts = [error.get("message") if isinstance(error, dict) else error for error in listed[:10]]
     return [" ".join(text.split())[:500] if isinstance(text, str) else "an error without a text" for text in texts]
 
 

@@ -107,8 +107,8 @@ def next_try(
     pause = min(FIRST_PAUSE * (1 << min(failures - 1, 10)), LONGEST_PAUSE)
     pause *= 1 - fraction(f"{seed}/{failures}") / 2
     asked = min(timedelta(seconds=retry_after), LONGEST_ASKED)
-    if not_after is not None and (left := not_after - now) > timedelta(0):
-        pause, asked = min(pause, left * PAUSE_SHARE), min(asked, left / 2)
+    if not_after is not None and (remaining := not_after - now) > timedelta(0):
+        pause, asked = min(pause, remaining * PAUSE_SHARE), min(asked, remaining / 2)
     return now + asked + pause
 
 
@@ -122,8 +122,8 @@ def refusal_ends(since: datetime, *, not_after: datetime | None) -> datetime:
         since: when UCL began to refuse (UTC).
         not_after: of the certificate that must be replaced in time; None if there is none.
     """
-    left = LONGEST_REFUSAL if not_after is None else max(not_after - since, timedelta(0)) * REFUSAL_SHARE
-    return since + min(left, LONGEST_REFUSAL)
+    period = LONGEST_REFUSAL if not_after is None else max(not_after - since, timedelta(0)) * REFUSAL_SHARE
+    return since + min(period, LONGEST_REFUSAL)
 
 
 def is_waiting(now: datetime, *, failed: datetime, not_before: datetime) -> bool:

@@ -119,9 +119,9 @@ class Home:
         with files.storage("look into", connection.path):
             there = connection.path.is_dir()
         if not there:
-            known = ", ".join(self.names()) or "none yet"
+            existing = ", ".join(self.names()) or "none yet"
             raise UnknownConnection(
-                f"There is no connection {name!r} in {self.path} (there: {known}).",
+                f"There is no connection {name!r} in {self.path} (there: {existing}).",
                 remedy="Make one with: ucl establish, or ucl import.",
             )
         return connection
@@ -250,8 +250,8 @@ class Connection:
         """Return all generations, oldest first."""
         folder = self.path / "generations"
         with files.storage("look into", folder), suppress(FileNotFoundError):
-            found = [Generation(path, self.passphrase) for path in folder.iterdir() if NAME.fullmatch(path.name)]
-            return sorted(found, key=lambda generation: generation.order)
+            generations = [Generation(path, self.passphrase) for path in folder.iterdir() if NAME.fullmatch(path.name)]
+            return sorted(generations, key=lambda generation: generation.order)
         return []
 
     @property

@@ -17,16 +17,15 @@ from itertools import islice
 from urllib.parse import unquote
 
 from cryptography import x509
-from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.formats.texts import text_of
+from ucl_helpers.keys import UNUSABLE
 
 MOST_BLOCKS = 2000
 """The most blocks that are read from a file. The largest bundles of public CAs have some hundreds."""
 _DEEPEST = 3  # base64 in a Secret of base64 of PEM
-UNUSABLE = (UnsupportedAlgorithm, InternalError)  # of a kind that `cryptography`, or OpenSSL, cannot use
 UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UserWarning, *UNUSABLE)  # warnings may be errors
 
 CERTIFICATE, PKCS7, PKCS12, KEY, SEALED_KEY = "certificate", "PKCS #7", "PKCS #12", "private key", "encrypted key"
@@ -111,13 +110,13 @@ class Block:
 
 def blocks(data: bytes) -> tuple[Block, ...]:
     """Return the blocks in a file, in their order, each once, at most :data:`MOST_BLOCKS`."""
-    found: dict[Block, None] = {}
+    parts: dict[Block, None] = {}
     for block in _blocks(data, 0):
         if block.kind:
-            found[block] = None
-        if len(found) >= MOST_BLOCKS:
+            parts[block] = None
+        if len(parts) >= MOST_BLOCKS:
             break
-    return tuple(found)
+    return tuple(parts)
 
 
 def _blocks(data: bytes, depth: int) -> Iterator[Block]:
@@ -125,21 +124,21 @@ def _blocks(data: bytes, depth: int) -> Iterator[Block]:
         yield from map(_classified, elements(data))
         return
     text = _plain_text(data)
-    found = False
+    has_blocks = False
     for block in _pem_blocks(text):
-        found = True
+        has_blocks = True
         yield block
     if depth < _DEEPEST:
-        if not found and (inner := _of_whole_text(text, depth)):
+        if not has_blocks and (inner := _of_whole_text(text, depth)):
             yield from inner
             return
         for run in _RUN.finditer(text):
             decoded = _decoded(run[0])
             if not _is_der(decoded):  # a block's own body is DER, as is what _bare_blocks looks for
                 for block in filter(_is_usable, _blocks(decoded, depth + 1)):
-                    found = True
+                    has_blocks = True
                     yield block
-        if not found:
+        if not has_blocks:
             yield from _bare_blocks(text)
 
 
@@ -148,8 +147,8 @@ def _of_whole_text(text: str, depth: int) -> list[Block]:
     whole = _NOT_BASE64.sub("", text).replace("-", "+").replace("_", "/")
     if not _BASE64.fullmatch(whole):
         return []
-    found = list(islice(_blocks(_decoded(whole), depth + 1), MOST_BLOCKS))
-    return found if any(map(_is_usable, found)) else []
+    decoded = list(islice(_blocks(_decoded(whole), depth + 1), MOST_BLOCKS))
+    return decoded if any(map(_is_usable, decoded)) else []
 
 
 def _is_usable(block: Block) -> bool:
@@ -300,11 +299,11 @@ def identify(data: bytes) -> str:
 
 def _identified(data: bytes) -> tuple[str, str]:
     """Return a description of a file, and the key of its remedy."""
-    found = blocks(data)
-    kinds = [kind for kind in dict.fromkeys(block.kind for block in found) if kind in _IN_WORDS]
+    parts = blocks(data)
+    kinds = [kind for kind in dict.fromkeys(block.kind for block in parts) if kind in _IN_WORDS]
     if kinds:
         return " and ".join(_IN_WORDS[kind] for kind in kinds), kinds[0]
-    for block in found:
+    for block in parts:
         if block.kind == DAMAGED:
             return f"PEM with a damaged or truncated block {block.label}", DAMAGED
         if block.label:
@@ -316,17 +315,17 @@ def _identified(data: bytes) -> tuple[str, str]:
 def _by_content(data: bytes) -> str:
     if not data.strip():
         return "empty"
-    found = [words for magic, words in _MAGIC if data.startswith(magic)]
+    kinds = [words for magic, words in _MAGIC if data.startswith(magic)]
     try:
         text = text_of(data)
     except UnicodeDecodeError:
-        return [*found, "binary data of an unknown kind"][0]
-    found += [words for pattern, words in _TEXTS if pattern.match(text)]
+        return [*kinds, "binary data of an unknown kind"][0]
+    kinds += [words for pattern, words in _TEXTS if pattern.match(text)]
     if "\0" in text:
-        return [*found, "binary data of an unknown kind"][0]
+        return [*kinds, "binary data of an unknown kind"][0]
     if re.search(r"BEGIN [A-Z0-9 ]*(CERTIFICATE|KEY)", text):
         return _BAD_MARKERS
-    return [*found, "text without a key or a certificate"][0]
+    return [*kinds, "text without a key or a certificate"][0]
 
 
 def wrong_kind(data: bytes, where: str, wanted: str, remedy: str) -> UsageError:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12KeyAndCertificates, load_pkcs12
 
+from ucl_helpers.crypto import parse_names
 from ucl_helpers.errors import UsageError
 from ucl_helpers.formats.blocks import (
     CERTIFICATE,
@@ -24,7 +25,6 @@ from ucl_helpers.formats.blocks import (
     PKCS12,
     SEALED_KEY,
     UNREADABLE,
-    UNUSABLE,
     Block,
     blocks,
     elements,
@@ -32,7 +32,7 @@ from ucl_helpers.formats.blocks import (
     wrapped,
     wrong_kind,
 )
-from ucl_helpers.keys import MIN_BITS
+from ucl_helpers.keys import MIN_BITS, UNUSABLE
 
 _CERTIFICATE_FORMS = "Give a certificate as PEM, DER, PKCS #7 or PKCS #12."
 _BAG_TYPES = bytes.fromhex("060b2a864886f70d010c0a01")  # keyBag 1, pkcs8ShroudedKeyBag 2
@@ -57,17 +57,17 @@ def certificates_in(
     Raises:
         UsageError: there is none and one is needed; or one is damaged. Says what the file is.
     """
-    found: dict[x509.Certificate, None] = {}
+    certificates: dict[x509.Certificate, None] = {}
     for block in blocks(data):
         if block.kind in {CERTIFICATE, PKCS7, PKCS12}:
-            found |= dict.fromkeys(_certificates_of(block, where, passphrase))
+            certificates |= dict.fromkeys(_certificates_of(block, where, passphrase))
         elif block.kind == DAMAGED and "CERTIFICATE" in block.label and "REQUEST" not in block.label:
             raise _damaged(where)
-    if not found and needed:
+    if not certificates and needed:
         if containers := [block.kind for block in blocks(data) if block.kind in {PKCS7, PKCS12}]:
             raise UsageError(f"{where} is {containers[0]} without certificates.", remedy=_CERTIFICATE_FORMS)
         raise wrong_kind(data, where, "a certificate", _CERTIFICATE_FORMS)
-    return tuple(found)
+    return tuple(certificates)
 
 
 def _certificates_of(block: Block, where: str, passphrase: bytes | None) -> list[x509.Certificate]:
@@ -76,17 +76,15 @@ def _certificates_of(block: Block, where: str, passphrase: bytes | None) -> list
         return certificates
     try:
         if block.kind == PKCS7:
-            found = pkcs7.load_der_pkcs7_certificates(block.der)
+            certificates = pkcs7.load_der_pkcs7_certificates(block.der)
         else:
-            found = [x509.load_der_x509_certificate(next(elements(block.der), b""))]
-        for one in found:  # names are parsed late: better here than in the midst of something
-            one.subject.public_bytes()
-            one.issuer.public_bytes()
+            certificates = [x509.load_der_x509_certificate(next(elements(block.der), b""))]
+        parse_names(certificates)
     except UNREADABLE as error:
         if block.kind == PKCS7 and "no certificate" in str(error):  # cryptography has no type of its own for it
             return []
         raise _damaged(where) from None
-    return found
+    return certificates
 
 
 def _damaged(where: str) -> UsageError:
@@ -108,24 +106,25 @@ def ca_certificates(data: bytes, *, where: str) -> tuple[bytes, ...]:
         remedy = f"Convert it: openssl pkcs12 -in {where} -nokeys -out CA.pem. Then give CA.pem."
         raise UsageError(f"{where} is PKCS #12 and needs a passphrase. A CA file must not need one.", remedy=remedy)
     certificates_in(data, where=where)  # for its errors
-    found: dict[bytes, None] = {}
+    encoded: dict[bytes, None] = {}
     for block in blocks(data):
         if block.kind == CERTIFICATE:
             first, *rest = elements(block.der)
             if not rest or _is_for_servers(rest[0]):
-                found[first] = None
+                encoded[first] = None
         elif block.kind in {PKCS7, PKCS12}:
-            found |= dict.fromkeys(one.public_bytes(Encoding.DER) for one in _certificates_of(block, where, None))
-    if not found:
+            certificates = _certificates_of(block, where, None)
+            encoded |= dict.fromkeys(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+    if not encoded:
         remedy = "Give a CA that is trusted for servers. `openssl x509 -text` shows what a certificate is trusted for."
         raise UsageError(f"No certificate in {where} is trusted to verify servers.", remedy=remedy)
-    return tuple(found)
+    return tuple(encoded)
 
 
 def ca_pem(data: bytes, *, where: str) -> bytes:
     """Return a CA file as plain PEM, which any program can load; see :func:`ca_certificates`."""
     lines = (wrapped(base64.b64encode(der).decode()) for der in ca_certificates(data, where=where))
-    return "".join(f"-----BEGIN CERTIFICATE-----\n{one}\n-----END CERTIFICATE-----\n" for one in lines).encode()
+    return "".join(f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n" for body in lines).encode()
 
 
 def _is_for_servers(trust: bytes) -> bool:
@@ -163,21 +162,21 @@ def keys_in(data: bytes, *, where: str, passphrase: bytes | None = None, remedy:
         UsageError: there is no key that can be used: it is another kind of file or of key, shorter than 2048 bits,
             damaged, or encrypted and the passphrase is missing or wrong. Names ``where``.
     """
-    found, problem = list[rsa.RSAPrivateKey](), None
+    usable, problem = list[rsa.RSAPrivateKey](), None
     for block in blocks(data):
         try:
             if block.kind in {KEY, SEALED_KEY}:
-                found.append(_usable(_opened(block, where, passphrase), where))
+                usable.append(_usable(_opened(block, where, passphrase), where))
             elif block.kind == PKCS12:
                 key, _ = _opened_bundle(block.der, where, passphrase)
                 keys = [*([key] if key is not None else []), *_keys_of_bundle(block.der, passphrase)]
-                found += _usable_of(keys, where)
+                usable += _usable_of(keys, where)
             elif block.kind == DAMAGED and "KEY" in block.label:
                 raise _damaged_key(where)
         except UsageError as error:
             problem = problem or error
-    if found:
-        return tuple({key.public_key().public_numbers(): key for key in found}.values())
+    if usable:
+        return tuple({key.public_key().public_numbers(): key for key in usable}.values())
     if problem is None and any(block.kind == PKCS12 for block in blocks(data)):
         opened = " --passphrase prompt" if needs_passphrase(data) else ""
         raise UsageError(
@@ -218,15 +217,15 @@ def _usable(key: object, where: str) -> rsa.RSAPrivateKey:
 
 def _usable_of(keys: Sequence[object], where: str) -> list[rsa.RSAPrivateKey]:
     """Return the keys that can be used. Raises UsageError if there are keys and none can be used."""
-    found, problem = list[rsa.RSAPrivateKey](), None
+    usable, problem = list[rsa.RSAPrivateKey](), None
     for key in keys:
         try:
-            found.append(_usable(key, where))
+            usable.append(_usable(key, where))
         except UsageError as error:
             problem = problem or error
-    if problem and not found:
+    if problem and not usable:
         raise problem
-    return found
+    return usable
 
 
 def _damaged_key(where: str) -> UsageError:
@@ -262,7 +261,7 @@ def _keys_of_bundle(der: bytes, passphrase: bytes | None) -> list[object]:
 
     The function finds each key by the type of its bag (RFC 7292, 4.2). A bag that does not open is left out.
     """
-    found = list[object]()
+    keys = list[object]()
     for bag in _KEY_BAG.finditer(der):
         end = end_of(der, at := bag.end())
         begin = at + _start_of(der[at : at + 2])
@@ -270,9 +269,9 @@ def _keys_of_bundle(der: bytes, passphrase: bytes | None) -> list[object]:
             continue
         for secret in dict.fromkeys((passphrase, None)):
             with suppress(*UNREADABLE):
-                found.append(load_der_private_key(der[begin:end], secret))
+                keys.append(load_der_private_key(der[begin:end], secret))
                 break
-    return found
+    return keys
 
 
 def needs_passphrase(data: bytes) -> bool:
@@ -294,10 +293,8 @@ def _opened_bundle(der: bytes, where: str, passphrase: bytes | None) -> tuple[ob
     """Return key and certificates in PKCS #12. Either may be missing."""
     try:
         bundle = _load_bundle(der, passphrase)
-        certificates = [one.certificate for one in (bundle.cert, *bundle.additional_certs) if one is not None]
-        for one in certificates:
-            one.subject.public_bytes()
-            one.issuer.public_bytes()
+        certificates = [entry.certificate for entry in (bundle.cert, *bundle.additional_certs) if entry is not None]
+        parse_names(certificates)
     except UNUSABLE:
         remedy = f"Convert it: openssl pkcs12 -legacy -in {where} -out FILE.pem -noenc. Then give FILE.pem."
         raise UsageError(f"{where} is PKCS #12 with an encryption that is not supported.", remedy=remedy) from None

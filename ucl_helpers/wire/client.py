@@ -168,7 +168,7 @@ class Client:
         from urllib3.exceptions import HTTPError
 
         request_id = str(uuid.uuid4())
-        left = max(until - time.monotonic(), 0.001)
+        seconds = max(until - time.monotonic(), 0.001)
         self.context.bounds.until, self.context.bounds.room = until, MAX_RECEIVED_BYTES
         answering = False
         try:
@@ -176,7 +176,7 @@ class Client:
                 self.url,
                 json={"query": operation, "variables": variables or {}},
                 headers={"x-request-id": request_id},
-                timeout=(min(CONNECT_SECONDS, left), min(READ_SECONDS, left)),
+                timeout=(min(CONNECT_SECONDS, seconds), min(READ_SECONDS, seconds)),
                 proxies={"https": self._proxy.url} if self._proxy else {},
                 allow_redirects=False,
                 stream=True,
@@ -224,8 +224,8 @@ class Client:
     def _masked(self, text: str) -> str:
         """Remove our secrets from a server's text: in any case of letters, quoted, or broken by blanks."""
         squeezed = re.sub(_BLANKS, "", text).lower()
-        found = [one for one in self._secrets if one.lower() in squeezed]
-        forms = [f"(?:{_BLANKS})*".join(map(re.escape, one)) for one in sorted(found, key=len, reverse=True)]
+        echoed = [secret for secret in self._secrets if secret.lower() in squeezed]
+        forms = [f"(?:{_BLANKS})*".join(map(re.escape, secret)) for secret in sorted(echoed, key=len, reverse=True)]
         return re.sub("|".join(forms), "…", text, flags=re.IGNORECASE) if forms else text
 
     def _interpret(self, response: "Response", body: bytes, date: datetime | None) -> Any:
@@ -258,8 +258,8 @@ class Client:
             result_of(_json(body, self._masked), where=self.url)
         to = self._masked(host_of(response.headers.get("Location", "")))
         where = f" to {to[:100] or 'itself'}, which is not followed" if response.is_redirect else ""
-        found = f"{self.url} answered {status}{where}."
-        raise BadAnswer(found, remedy="Check that it is a Connector's GraphQL URL.", status=status)
+        message = f"{self.url} answered {status}{where}."
+        raise BadAnswer(message, remedy="Check that it is a Connector's GraphQL URL.", status=status)
 
 
 def _headers_shown(headers: Mapping[str, str]) -> dict[str, str]:
@@ -367,7 +367,9 @@ def sendable(name: str, value: str) -> str:
 
 def echoes(secrets: Sequence[str]) -> list[str]:
     """Return the forms in which an answer may repeat our secrets: plain, as in URLs and JSON, and in base64."""
-    forms = {text for one in secrets for text in (one, quote(one), quote(one, safe=""), json.dumps(one)[1:-1])}
+    forms = {
+        text for secret in secrets for text in (secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1])
+    }
     for raw in map(str.encode, secrets):  # within a longer text it begins at any of three places
         forms |= {b64encode(bytes(at) + raw)[-(-at * 4 // 3) : (at + len(raw)) * 4 // 3].decode() for at in range(3)}
     return sorted(forms)
