@@ -7,7 +7,6 @@ certificate may be used. :mod:`ucl_helpers.checks` decides that.
 import base64
 import re
 from collections import Counter
-from collections.abc import Iterable
 from functools import lru_cache
 
 from cryptography import x509
@@ -121,15 +120,10 @@ def read_certificates(pem: bytes, *, name: str) -> tuple[x509.Certificate, ...]:
 def _parsed(pem: bytes) -> tuple[x509.Certificate, ...]:
     is_pem = b"-----BEGIN CERTIFICATE-----" in pem
     certificates = x509.load_pem_x509_certificates(pem) if is_pem else [x509.load_der_x509_certificate(pem)]
-    parse_names(certificates)
-    return tuple(certificates)
-
-
-def parse_names(certificates: Iterable[x509.Certificate]) -> None:
-    """Parse the names of certificates, which `cryptography` does on first use; raises ValueError for a damaged one."""
-    for certificate in certificates:
+    for certificate in certificates:  # parse the names now: a damaged one must fail here and not later
         certificate.subject.public_bytes()
         certificate.issuer.public_bytes()
+    return tuple(certificates)
 
 
 def public_key_of(signed: x509.Certificate | x509.CertificateSigningRequest) -> object:

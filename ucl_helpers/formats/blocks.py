@@ -17,15 +17,16 @@ from itertools import islice
 from urllib.parse import unquote
 
 from cryptography import x509
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_der_public_key
 
 from ucl_helpers.errors import UsageError
 from ucl_helpers.formats.texts import text_of
-from ucl_helpers.keys import UNUSABLE
 
 MOST_BLOCKS = 2000
 """The most blocks that are read from a file. The largest bundles of public CAs have some hundreds."""
 _DEEPEST = 3  # base64 in a Secret of base64 of PEM
+UNUSABLE = (UnsupportedAlgorithm, InternalError)  # of a kind that `cryptography`, or OpenSSL, cannot use
 UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UserWarning, *UNUSABLE)  # warnings may be errors
 
 CERTIFICATE, PKCS7, PKCS12, KEY, SEALED_KEY = "certificate", "PKCS #7", "PKCS #12", "private key", "encrypted key"

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12KeyAndCertificates, load_pkcs12
 
-from ucl_helpers.crypto import parse_names
 from ucl_helpers.errors import UsageError
 from ucl_helpers.formats.blocks import (
     CERTIFICATE,
@@ -25,6 +24,7 @@ from ucl_helpers.formats.blocks import (
     PKCS12,
     SEALED_KEY,
     UNREADABLE,
+    UNUSABLE,
     Block,
     blocks,
     elements,
@@ -32,7 +32,7 @@ from ucl_helpers.formats.blocks import (
     wrapped,
     wrong_kind,
 )
-from ucl_helpers.keys import MIN_BITS, UNUSABLE
+from ucl_helpers.keys import MIN_BITS
 
 _CERTIFICATE_FORMS = "Give a certificate as PEM, DER, PKCS #7 or PKCS #12."
 _BAG_TYPES = bytes.fromhex("060b2a864886f70d010c0a01")  # keyBag 1, pkcs8ShroudedKeyBag 2
@@ -79,7 +79,7 @@ def _certificates_of(block: Block, where: str, passphrase: bytes | None) -> list
             certificates = pkcs7.load_der_pkcs7_certificates(block.der)
         else:
             certificates = [x509.load_der_x509_certificate(next(elements(block.der), b""))]
-        parse_names(certificates)
+        _parse_names(certificates)
     except UNREADABLE as error:
         if block.kind == PKCS7 and "no certificate" in str(error):  # cryptography has no type of its own for it
             return []
@@ -92,6 +92,13 @@ def _damaged(where: str) -> UsageError:
         f"{where} holds a certificate that is damaged or truncated.",
         remedy="Copy the whole certificate again, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----.",
     )
+
+
+def _parse_names(certificates: Sequence[x509.Certificate]) -> None:
+    """Parse the names of certificates, which `cryptography` does on first use; raises ValueError for a damaged one."""
+    for certificate in certificates:
+        certificate.subject.public_bytes()
+        certificate.issuer.public_bytes()
 
 
 def ca_certificates(data: bytes, *, where: str) -> tuple[bytes, ...]:
@@ -294,7 +301,7 @@ def _opened_bundle(der: bytes, where: str, passphrase: bytes | None) -> tuple[ob
     try:
         bundle = _load_bundle(der, passphrase)
         certificates = [entry.certificate for entry in (bundle.cert, *bundle.additional_certs) if entry is not None]
-        parse_names(certificates)
+        _parse_names(certificates)
     except UNUSABLE:
         remedy = f"Convert it: openssl pkcs12 -legacy -in {where} -out FILE.pem -noenc. Then give FILE.pem."
         raise UsageError(f"{where} is PKCS #12 with an encryption that is not supported.", remedy=remedy) from None
