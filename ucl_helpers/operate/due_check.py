@@ -1,6 +1,7 @@
-"""``ucl run --if-due``: does a connection need a run? Answered from disk, without a lock, a call or a kernel.
+"""Check for ``ucl run --if-due`` whether a connection needs a run, without a lock, a call or a kernel.
 
-:func:`ucl_helpers.connection.status.needs` decides. If the connection cannot be read, a run is needed: it says more.
+:func:`ucl_helpers.connection.status.needs` decides. If the connection cannot be read, a run is needed, because it
+reports the error.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from ucl_helpers.connection.references import generation_spec
 from ucl_helpers.connection.status import Need, needs, status_of
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import Refused, UCLError, Waiting
-from ucl_helpers.headless.outcome import SCHEMA_VERSION, identity_facts
-from ucl_helpers.tables import moment, timestamp
+from ucl_helpers.headless.outcome import Record
+from ucl_helpers.headless.redaction import Redactor
+from ucl_helpers.tables import moment
 
 
 @dataclass(frozen=True)
@@ -68,34 +70,23 @@ def nothing_to_do(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, An
     """
     if not (name := parameters.get("connection")):
         return None
-    started = datetime.now(UTC)
+    record = Record(str(notebook), parameters, datetime.now(UTC))
     connection = Connection(Home(parameters.get("home") or None), name)
+    error: UCLError | None = None
     try:
-        check = check_due(connection, started)
-    except Waiting as error:
-        facts = {"outcome": "failed", **error.as_json(), "nextTry": error.data["not_before"]}
+        check = check_due(connection, record.started)
+    except Waiting as waiting:
+        error, facts = waiting, {"nextTry": waiting.data["not_before"]}
     else:
-        if check.need and check.need.action == "establish" and not check.need.renews and connection.current:
-            record_check(connection, started)  # it was revoked, and no run brings it back
+        if check.until is not None:
+            facts = {"outcome": "not-due", "notNeededUntil": moment(check.until), "rule": check.rule}
+        elif check.need and check.need.action == "establish" and not check.need.renews and connection.current:
+            facts = {}  # it was revoked, and no run brings it back
             remedy = f"It cannot be renewed. To come back: {connection.come_back(utc_now())}"
-            facts = {"outcome": "failed", **Refused(f"The certificate of {name} was revoked.", remedy=remedy).as_json()}
-        elif check.need or check.until is None:
-            return None
+            error = Refused(f"The certificate of {name} was revoked.", remedy=remedy)
         else:
-            record_check(connection, started)
-            facts = {"outcome": "not-due", "exitCode": 0, "notNeededUntil": moment(check.until), "rule": check.rule}
-    ended = datetime.now(UTC)
-    return {
-        "schemaVersion": SCHEMA_VERSION,
-        "kind": "look",
-        "connection": name,
-        **facts,
-        **identity_facts(connection),
-        "redacted": [],
-        "started": timestamp(started),
-        "ended": timestamp(ended),
-        "seconds": round((ended - started).total_seconds(), 3),
-        "steps": [],
-        "source": str(notebook),
-        "notebook": None,
-    }
+            return None
+        record_check(connection, record.started)
+    record.end((), error, Redactor())
+    record.outcome |= facts
+    return {**record.as_json(None), "kind": "look"}
