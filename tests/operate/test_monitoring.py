@@ -33,8 +33,8 @@ def at(days, *, failures=0, revoked=False, name="prod"):
     when = due(LIFE, seed=name, now=now, renew_before=30 * DAY)
     word = word_of(LIFE, now=now, revoked=revoked, is_due=when.due)
     failed = Failure("Unreachable", "No answer | from\nanywhere", 3, now) if failures else None
-    known = Attempts(failures=failures, last_error=failed)
-    return Status(name, word, now, generation="000001-ab", validity=LIFE, due=when, attempts=known)
+    attempts = Attempts(failures=failures, last_error=failed)
+    return Status(name, word, now, generation="000001-ab", validity=LIFE, due=when, attempts=attempts)
 
 
 def bare(state, **facts):
@@ -63,11 +63,11 @@ def bare(state, **facts):
     ],
 )
 def test_the_word_for_each_state(status, word, text):
-    found = verdict(status)
-    assert found.word == word
-    assert text in found.text
-    assert "\n" not in found.text
-    assert "|" not in found.text
+    judgement = verdict(status)
+    assert judgement.word == word
+    assert text in judgement.text
+    assert "\n" not in judgement.text
+    assert "|" not in judgement.text
 
 
 def refused(days, *, since, error="PossibleOutage"):
@@ -127,7 +127,7 @@ def test_of_any_lifetime_it_is_well_first_then_late_then_too_late(lifetime, rene
 
 
 def report(*statuses):
-    return Report({one.name: verdict(one) for one in statuses})
+    return Report({status.name: verdict(status) for status in statuses})
 
 
 def test_of_one_it_is_a_line_with_what_was_measured():
@@ -141,10 +141,10 @@ def test_of_several_the_worst_comes_first_and_each_has_its_line():
     several = report(at(0, name="a"), at(70, name="b"), at(85, name="c"), at(1, name="d"))
     first, *others = str(several).splitlines()
     assert first.startswith("UCL CRITICAL - 2 of 4 need attention: c: due since")
-    assert [one.partition(" - ")[2][0] for one in others] == ["c", "b", "a", "d"]
+    assert [line.partition(" - ")[2][0] for line in others] == ["c", "b", "a", "d"]
     measured = first.split(" | ")[1].split()
-    assert [one[0] for one in measured] == ["a", "b", "c", "d"]
-    assert all(PERFDATA.fullmatch(one) for one in measured)
+    assert [value[0] for value in measured] == ["a", "b", "c", "d"]
+    assert all(PERFDATA.fullmatch(value) for value in measured)
     assert several.exit_code == 2
     assert several.as_json()["connections"]["b"]["verdict"] == "WARNING"
 
@@ -162,9 +162,9 @@ def test_of_several_the_worst_comes_first_and_each_has_its_line():
     ],
 )
 def test_the_exit_code_is_that_of_the_worst(statuses, word, code):
-    found = report(*statuses)
-    assert (found.whole.word, found.exit_code) == (word, code)
-    assert str(found).startswith(f"UCL {word} - ")
+    judged = report(*statuses)
+    assert (judged.whole.word, judged.exit_code) == (word, code)
+    assert str(judged).startswith(f"UCL {word} - ")
 
 
 def test_all_well_is_said_in_one_line():
@@ -189,8 +189,8 @@ def test_those_for_practice_are_judged_only_by_name(home):
 
 
 def test_what_cannot_be_looked_at_is_unknown_and_no_error(home, tmp_path):
-    found = check_home(home, "nobody")
-    assert (found.exit_code, "no connection 'nobody'" in str(found)) == (3, True)
+    judged = check_home(home, "nobody")
+    assert (judged.exit_code, "no connection 'nobody'" in str(judged)) == (3, True)
     (tmp_path / "file").write_text("")
     assert check_home(Home(tmp_path / "file")).exit_code == 3
 
@@ -200,8 +200,8 @@ def test_check_ends_with_the_exit_code_and_status_with_zero(home):
     said = shell.ucl("status", "--check")
     assert (said.code, said.err) == (2, "")
     assert said.out.startswith("UCL CRITICAL - prod: expired")
-    told = shell.ucl("status", "prod", "--check", "--json")
-    assert (told.code, told.json["verdict"], told.json["exitCode"]) == (2, "CRITICAL", 2)
+    said = shell.ucl("status", "prod", "--check", "--json")
+    assert (said.code, said.json["verdict"], said.json["exitCode"]) == (2, "CRITICAL", 2)
     assert shell.ucl("status", "nobody", "--check").code == 3
     (home.path / "connections/prod/settings.toml").write_text("keep = 0")
     assert shell.ucl("status", "prod", "--check").code == 3
@@ -224,19 +224,19 @@ WHOLE = Status(
 
 def samples(text):
     """Each sample by name and labels; it has a help text and is a gauge."""
-    found = {}
+    values = {}
     for family in text_string_to_metric_families(text.decode()):
         assert family.type == "gauge"
         assert family.documentation.endswith(".")
-        for one in family.samples:
-            found[one.name, *one.labels.values()] = one.value
-    return found
+        for sample in family.samples:
+            values[sample.name, *sample.labels.values()] = sample.value
+    return values
 
 
 def test_every_gauge_has_its_value():
-    found = samples(render([WHOLE], START + 61 * DAY))
+    values = samples(render([WHOLE], START + 61 * DAY))
     day = 86_400
-    assert {name: value for (name, *_), value in found.items() if name != "ucl_state"} == {
+    assert {name: value for (name, *_), value in values.items() if name != "ucl_state"} == {
         "ucl_certificate_not_before_timestamp_seconds": START.timestamp(),
         "ucl_certificate_not_after_timestamp_seconds": START.timestamp() + 90 * day,
         "ucl_renewal_due_timestamp_seconds": START.timestamp() + 60 * day,
@@ -250,21 +250,21 @@ def test_every_gauge_has_its_value():
         "ucl_hooks_pending": 0,
         "ucl_metrics_written_timestamp_seconds": START.timestamp() + 61 * day,
     }
-    assert all(("prod" in key) == (key[0] != "ucl_metrics_written_timestamp_seconds") for key in found)
+    assert all(("prod" in key) == (key[0] != "ucl_metrics_written_timestamp_seconds") for key in values)
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_of_all_states_one_is_1(state):
-    found = samples(render([replace(WHOLE, state=state)], START))
-    assert {key[2]: value for key, value in found.items() if key[0] == "ucl_state"} == {
+    values = samples(render([replace(WHOLE, state=state)], START))
+    assert {key[2]: value for key, value in values.items() if key[0] == "ucl_state"} == {
         **dict.fromkeys(STATES, 0),
         state: 1,
     }
 
 
 def test_what_is_not_known_has_no_sample_but_for_the_dead_mans_switch():
-    found = samples(render([Status("new", "not established", START)], START))
-    assert {name: value for (name, *_), value in found.items() if name != "ucl_state"} == {
+    values = samples(render([Status("new", "not established", START)], START))
+    assert {name: value for (name, *_), value in values.items() if name != "ucl_state"} == {
         "ucl_last_looked_timestamp_seconds": 0,
         "ucl_renewal_failures": 0,
         "ucl_hooks_pending": 0,
@@ -297,7 +297,7 @@ def test_the_file_can_be_read_by_others_and_is_replaced_whole(tmp_path):
     with held:
         assert (held.read(), path.read_bytes()) == (b"old\n", b"new\n")
     assert path.stat().st_mode & 0o777 == 0o644
-    assert [one.name for one in tmp_path.iterdir()] == ["ucl.prom"]
+    assert [path.name for path in tmp_path.iterdir()] == ["ucl.prom"]
 
 
 def test_a_name_that_node_exporter_passes_over_is_refused(tmp_path):
@@ -318,9 +318,9 @@ def test_the_command_writes_what_it_prints(tmp_path):
     shell, path = Shell(home.path), tmp_path / "ucl.prom"
     printed, written = shell.ucl("metrics"), shell.ucl("metrics", "--textfile", path)
     assert (printed.code, printed.err, written.code, written.out) == (0, "", 0, "")
-    found = samples(path.read_bytes())
-    assert {key[1] for key in found if len(key) > 1} == {"prod"}
-    assert found["ucl_state", "prod", "expired"] == 1
-    assert samples(printed.out.encode()).keys() == found.keys()
+    values = samples(path.read_bytes())
+    assert {key[1] for key in values if len(key) > 1} == {"prod"}
+    assert values["ucl_state", "prod", "expired"] == 1
+    assert samples(printed.out.encode()).keys() == values.keys()
     assert ("ucl_state", "practice", "not established") in samples(shell.ucl("metrics", "--practice").out.encode())
     assert shell.ucl("metrics", "--textfile", tmp_path / "ucl.txt").code == 2

@@ -77,18 +77,18 @@ def fail(connection, times):
 
 def noted(connection):
     """What the journal has of notices."""
-    return [one for one in connection.journal() if one["event"].startswith("notice-")]
+    return [event for event in connection.journal() if event["event"].startswith("notice-")]
 
 
 def titles(received):
-    return [told["title"] for _, told in received]
+    return [notice["title"] for _, notice in received]
 
 
 # -- what is told when: pure -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("told", "error", "enough", "kind"),
+    ("sent", "error", "enough", "kind"),
     [
         ({}, None, True, None),
         ({}, DOWN, True, "failure"),
@@ -106,8 +106,8 @@ def titles(received):
         ({"4": NOW - 99 * HOUR, "13": NOW}, None, False, "recovery"),
     ],
 )
-def test_what_is_told_when(told, error, enough, kind):
-    assert kind_to_send(told, error, enough=enough, now=NOW) == kind
+def test_what_is_told_when(sent, error, enough, kind):
+    assert kind_to_send(sent, error, enough=enough, now=NOW) == kind
 
 
 # -- to a real server --------------------------------------------------------------------------------------------------
@@ -123,8 +123,8 @@ def test_a_failure_is_told_once_then_each_day_and_once_that_it_is_over(connectio
     for hours in (27, 28):
         notify(connection, None, clock=lambda hours=hours: NOW + hours * HOUR)
     assert titles(received) == ["prod: failed (Unreachable)", "prod: failed (Unreachable), still", "prod: well again"]
-    assert [told["type"] for _, told in received] == ["failure", "warning", "success"]
-    assert [one["kind"] for one in noted(connection)] == ["failure", "reminder", "recovery"]
+    assert [notice["type"] for _, notice in received] == ["failure", "warning", "success"]
+    assert [event["kind"] for event in noted(connection)] == ["failure", "reminder", "recovery"]
 
 
 @pytest.mark.parametrize("what", [DeadlineExceeded, SecretRedacted, StorageFailed, HookFailed, UsageError, UCLError])
@@ -147,7 +147,7 @@ def test_an_outage_is_a_warning_first_and_a_failure_when_it_lasts(what, connecti
         with suppress(UCLError), connection.lock.held(), recording_attempt(connection, lambda moment=moment: moment):
             raise error
         notify(connection, error, clock=lambda moment=moment: moment)
-    assert [told["type"] for _, told in received] == ["warning", "failure", "failure"]
+    assert [notice["type"] for _, notice in received] == ["warning", "failure", "failure"]
     assert [title.removeprefix("prod: ") for title in titles(received)] == [
         *[f"failed ({what.__name__})"] * 2,
         "failed (AuthenticationFailed)",
@@ -157,10 +157,10 @@ def test_an_outage_is_a_warning_first_and_a_failure_when_it_lasts(what, connecti
 def test_it_tells_what_has_to_be_known_and_the_url_to_nobody(connection, server, received, capfd):
     fail(connection, 2)
     notify(connection, DOWN)
-    [(path, told)] = received
+    [(path, notice)] = received
     assert path.startswith(f"/{SECRET}")
     for text in (DOWN.message, DOWN.remedy, "Failures in a row: 2.", "valid to 20", "ucl doctor prod"):
-        assert text in told["message"]
+        assert text in notice["message"]
     assert (capfd.readouterr(), server.seen) == (("", ""), [])
     kept = [path.read_text() for path in connection.path.glob("*.json*")]
     assert len(kept) == 4
@@ -171,9 +171,9 @@ def test_what_apprise_logs_would_show_it(connection, received):
     script = """
 import logging, os, apprise
 logging.basicConfig(level=logging.DEBUG)
-one = apprise.Apprise()
-one.add(os.environ["NOTICE_URL"])
-one.notify("text")
+service = apprise.Apprise()
+service.add(os.environ["NOTICE_URL"])
+service.notify("text")
 """
     said = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, check=True).stderr
     assert (SECRET in said, len(received)) == (True, 1)
@@ -202,7 +202,7 @@ def test_what_is_not_taken_is_warned_of_and_told_again(connection, server, recei
     notify(connection, DOWN)
     out, err = capfd.readouterr()
     assert (out, err.count("The URL of env:NOTICE_URL did not accept it")) == ("", 1)
-    assert [one["event"] for one in noted(connection)] == ["notice-failed"]
+    assert [event["event"] for event in noted(connection)] == ["notice-failed"]
     assert SECRET not in err + (connection.path / "journal.jsonl").read_text()
     server.status = 200
     fail(connection, 3)
@@ -238,7 +238,7 @@ def test_without_apprise_the_extra_is_named_and_nothing_stops(connection, receiv
         [],
         True,
     )
-    assert [one["event"] for one in noted(connection)] == ["notice-failed"]
+    assert [event["event"] for event in noted(connection)] == ["notice-failed"]
 
 
 def test_not_while_the_lock_of_the_connection_is_held(connection, received):
@@ -254,7 +254,7 @@ NOT_DUE = Outcome("not-due", "prod", {"rule": "a rule"})
 
 
 @pytest.fixture
-def told(monkeypatch):
+def notified(monkeypatch):
     """What `notify` is called with, in place of sending."""
     calls = []
 
@@ -275,21 +275,21 @@ def test_a_failed_hook_is_told_at_once_and_that_it_succeeded_at_last(connection,
     assert "one: exit code 1" in received[0][1]["message"]
 
 
-def test_hooks_that_cannot_be_run_do_not_hide_the_outcome(connection, told):
+def test_hooks_that_cannot_be_run_do_not_hide_the_outcome(connection, notified):
     (connection.path / "settings.toml").write_text("hooks = 5")
     done = complete_run(connection, NOT_DUE)
     assert (done.outcome.outcome, done.outcome.exit_code) == ("not-due", 2)
     assert (done.outcome.facts["error"], done.outcome.facts["rule"]) == ("InvalidSettings", "a rule")
-    assert told == ["InvalidSettings"]
+    assert notified == ["InvalidSettings"]
 
 
-def test_after_an_error_the_hooks_left_over_are_run_and_the_error_is_told(connection, told, tmp_path):
+def test_after_an_error_the_hooks_left_over_are_run_and_the_error_is_told(connection, notified, tmp_path):
     configure(connection, more=HOOK.format(tmp_path))
     report_failure(connection, DOWN)
     (tmp_path / "ready").touch()
     report_failure(connection, DOWN)
-    assert [one["event"] for one in connection.journal()] == ["hook-failed", "hook-succeeded"]
-    assert told == ["Unreachable", "Unreachable"]
+    assert [event["event"] for event in connection.journal()] == ["hook-failed", "hook-succeeded"]
+    assert notified == ["Unreachable", "Unreachable"]
 
 
 @pytest.mark.parametrize(
@@ -302,9 +302,9 @@ def test_after_an_error_the_hooks_left_over_are_run_and_the_error_is_told(connec
         ({"outcome": "failed", "exitCode": 1, "error": "Mapping"}, "UCLError"),
     ],
 )
-def test_of_a_headless_run_its_outcome_is_told(outcome, error, connection, told):
+def test_of_a_headless_run_its_outcome_is_told(outcome, error, connection, notified):
     report_notebook_run(connection, outcome)
-    assert told == [error]
+    assert notified == [error]
 
 
 @pytest.mark.parametrize(("name", "told_of"), [("prod", ["prod: failed (UsageError)"]), ("other", [])])
@@ -320,18 +320,20 @@ def test_a_run_that_does_not_come_about_is_told_too(name, told_of, connection, r
     ("outcome", "recovers"),
     [("renewed", True), ("not-due", True), ("exported", False), ("nothing-to-export", False), ("rolled-back", False)],
 )
-def test_what_does_not_say_that_all_is_well_is_no_recovery(outcome, recovers, connection, told):
+def test_what_does_not_say_that_all_is_well_is_no_recovery(outcome, recovers, connection, notified):
     complete_run(connection, Outcome(outcome, "prod", {}))
-    assert told == ["NoneType"] * recovers
+    assert notified == ["NoneType"] * recovers
 
 
 @pytest.mark.parametrize(("error", "event"), [("Unreachable", ["hook-failed"]), ("HookFailed", [])])
-def test_a_headless_run_that_failed_before_it_came_to_its_hooks_runs_them_now(error, event, connection, told, tmp_path):
+def test_a_headless_run_that_failed_before_it_came_to_its_hooks_runs_them_now(
+    error, event, connection, notified, tmp_path
+):
     configure(connection, more=HOOK.format(tmp_path))
     report_notebook_run(connection, {"outcome": "failed", "exitCode": 3, "error": error, "message": "x"})
-    assert ([one["event"] for one in connection.journal()], told) == (event, [error])
+    assert ([entry["event"] for entry in connection.journal()], notified) == (event, [error])
 
 
-def test_that_somebody_stopped_a_run_is_told_to_nobody(connection, told):
+def test_that_somebody_stopped_a_run_is_told_to_nobody(connection, notified):
     report_notebook_run(connection, {"outcome": "stopped", "exitCode": 130, "message": "The run was told to stop."})
-    assert told == []
+    assert notified == []

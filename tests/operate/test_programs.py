@@ -73,9 +73,9 @@ def test_the_command_that_is_named_converts_it(name, tmp_path):
 @pytest.mark.kind("foreign files: scripts that cannot be run")
 def test_a_script_given_to_a_shell_is_looked_at_as_well(tmp_path):
     path = script(tmp_path, b"#!/bin/sh\nif true; then\r\n  exit 0\r\nfi\r\n", 0o600)
-    told = run("sh", str(path))
-    assert "it has lines that end with CR LF" in told
-    assert "interpreter" not in told
+    problem = run("sh", str(path))
+    assert "it has lines that end with CR LF" in problem
+    assert "interpreter" not in problem
     marked = script(tmp_path, b"\xef\xbb\xbfno-such-command\n", 0o600)
     assert "byte order mark (BOM)" in run("sh", str(marked))
 

@@ -31,7 +31,7 @@ from ucl_helpers.models import Outcome
 from ucl_helpers.operate import programs
 from ucl_helpers.tables import Row, Tabular, moment
 
-__all__ = ["HookResult", "HookResults", "pending_hooks", "run_hooks"]
+__all__ = ["HookResult", "HookResults", "pending_hooks", "require_unlocked", "run_hooks"]
 
 _PASSED_ON = re.compile(r"PATH|HOME|LANG|LC_[A-Z]+|TZ|USER|LOGNAME|TMPDIR")
 _EVENTS = {"establish": "established", "renew": "renewed", "import": "imported"}
@@ -168,10 +168,7 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
         InvalidSettings: the settings cannot be used.
         StorageFailed: a file could not be read or written, or other users may write the settings.
     """
-    if connection.lock.is_ours:
-        raise UsageError(
-            f"Hooks of {connection.name} cannot run while its lock is held.", remedy="Run them when it is released."
-        )
+    require_unlocked(connection, "Hooks")
     if not (connection.read_settings().hooks if everything else pending_hooks(connection)):
         return _results(connection, connection.current, {})
     _require_safe_settings(connection.path / "settings.toml")
@@ -188,6 +185,13 @@ def run_hooks(connection: Connection, *, everything: bool = False) -> HookResult
         except Busy as error:
             busy = str(error.data["holder"])
     return _results(connection, generation, ran, busy)
+
+
+def require_unlocked(connection: Connection, what: str) -> None:
+    """Refuse to begin a task that may take long while this process holds the connection's lock. Raises UsageError."""
+    if connection.lock.is_ours:
+        problem = f"{what} of {connection.name} cannot run while its lock is held."
+        raise UsageError(problem, remedy="Run them when it is released.")
 
 
 def _require_safe_settings(settings: Path) -> None:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.clock import Clock, moment_from, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import remembered
 from ucl_helpers.connection.files import json_object
@@ -46,7 +46,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.extras import require
 from ucl_helpers.models import Outcome
-from ucl_helpers.operate.hooks import HookResults, run_hooks
+from ucl_helpers.operate.hooks import HookResults, require_unlocked, run_hooks
 from ucl_helpers.operate.monitoring import verdict
 from ucl_helpers.tables import moment, span
 
@@ -139,11 +139,7 @@ def notify(connection: Connection, error: UCLError | None, *, clock: Clock = utc
     Raises:
         UsageError: this process holds the connection's lock; it would be held for as long as the network takes.
     """
-    if connection.lock.is_ours:
-        raise UsageError(
-            f"Notices of {connection.name} cannot be sent while its lock is held.",
-            remedy="Send them when it is released.",
-        )
+    require_unlocked(connection, "Notices")
     try:
         notices = connection.read_settings().notices
     except UCLError:  # the run itself reports these settings
@@ -206,14 +202,13 @@ def _key(error: UCLError, *, critical: bool) -> str:
 
 
 def _sent(connection: Connection) -> dict[str, datetime]:
-    """Read which failures were sent, and when; none if the file is damaged."""
-    path, moments = connection.path / FILE, None
+    """Read which failures were sent, and when (UTC); none if the file is damaged."""
+    path, content = connection.path / FILE, b""
     with files.storage("read", path), suppress(FileNotFoundError):
-        moments = (json_object(files.read_regular(path)) or {}).get("told")
-    with suppress(TypeError, ValueError, AttributeError):
-        sent = {key: datetime.fromisoformat(at) for key, at in (moments or {}).items()}
-        return sent if all(at.tzinfo for at in sent.values()) else {}
-    return {}
+        content = files.read_regular(path)
+    texts = (json_object(content) or {}).get("told")
+    moments = {key: moment_from(text) for key, text in texts.items()} if isinstance(texts, dict) else {}
+    return {key: at for key, at in moments.items() if at}
 
 
 def _text(connection: Connection, kind: Kind, error: UCLError | None, failures: int, now: datetime) -> dict[str, str]:

@@ -62,13 +62,13 @@ def test_a_connection_that_is_not_there_is_an_error(prod):
 # -- folders and permissions -------------------------------------------------------------------------------------------
 
 FOLDERS = {
-    "home writable by others": ("home folder", lambda home, prod: home.path.chmod(0o777), "other users can change"),
+    "home writable by others": ("home folder", lambda home, prod: home.path.chmod(0o777), "can be changed by others"),
     "connections writable": (
         "home folder",
         lambda home, prod: (home.path / "connections").chmod(0o770),
-        "other users can change",
+        "can be changed by others",
     ),
-    "connection writable": ("connection folder", lambda home, prod: prod.path.chmod(0o720), "other users can change"),
+    "connection writable": ("connection folder", lambda home, prod: prod.path.chmod(0o720), "can be changed by others"),
     "generations writable": ("secrecy", lambda home, prod: (prod.path / "generations").chmod(0o770), "generations"),
     "an identity for all": ("secrecy", lambda home, prod: (prod.path / "current/identity.pem").chmod(0o604), "secret"),
     "a key for the group": ("secrecy", lambda home, prod: (prod.path / "current/key.pem").chmod(0o640), "key.pem"),

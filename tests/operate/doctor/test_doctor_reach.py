@@ -91,18 +91,18 @@ def elsewhere(at, ucl):
 def test_a_proxy_is_told_by_host_alone(elsewhere, monkeypatch, count):
     with proxying() as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t@localhost:{proxy.port}")
-        told = diagnose(elsewhere)
-        assert bad(told) == {"URLs": "failed"}
-        assert told["proxy"].found == f"localhost:{proxy.port}, by HTTPS_PROXY"
-        assert {told[name].found for name in ("name resolution", "TCP connection")} == {"done by the proxy"}
-        assert told["TLS handshake"].found == "done"
-        assert ["Proxy-Authorization" in one.headers for one in proxy.requests] == [True]
+        diagnosis = diagnose(elsewhere)
+        assert bad(diagnosis) == {"URLs": "failed"}
+        assert diagnosis["proxy"].found == f"localhost:{proxy.port}, by HTTPS_PROXY"
+        assert {diagnosis[name].found for name in ("name resolution", "TCP connection")} == {"done by the proxy"}
+        assert diagnosis["TLS handshake"].found == "done"
+        assert ["Proxy-Authorization" in request.headers for request in proxy.requests] == [True]
         monkeypatch.setenv("NO_PROXY", HOST)
-        told_without = diagnose(elsewhere)
-        assert told_without["proxy"].found == "none: NO_PROXY excepts this host from HTTPS_PROXY"
-        assert bad(told_without) == {"name resolution": "failed"}
+        diagnosis_without = diagnose(elsewhere)
+        assert diagnosis_without["proxy"].found == "none: NO_PROXY excepts this host from HTTPS_PROXY"
+        assert bad(diagnosis_without) == {"name resolution": "failed"}
         assert len(proxy.requests) == 1
-    assert "s3cr3t" not in str(told) + json.dumps(told.as_json())
+    assert "s3cr3t" not in str(diagnosis) + json.dumps(diagnosis.as_json())
 
 
 def test_the_sandbox_is_reached_whatever_proxy_there_is(secure, monkeypatch):
@@ -173,7 +173,7 @@ def test_a_proxy_over_tls_that_speaks_none(elsewhere, monkeypatch, count):
 
 
 @pytest.mark.parametrize(
-    ("proxy", "told"),
+    ("proxy", "expected"),
     [
         ("http://u:s3cr3t@nothing.invalid:3128", {"name": "proxy", "code": 3}),
         ("http://u:s3cr3t@localhost:1", {"name": "proxy", "code": 3}),
@@ -181,8 +181,8 @@ def test_a_proxy_over_tls_that_speaks_none(elsewhere, monkeypatch, count):
         ("http://u:s3cr3t@", {"name": "proxy", "code": 2}),
     ],
 )
-def test_a_proxy_that_cannot_be_reached(elsewhere, monkeypatch, count, proxy, told):
+def test_a_proxy_that_cannot_be_reached(elsewhere, monkeypatch, count, proxy, expected):
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    finding = named(elsewhere, **told)
+    finding = named(elsewhere, **expected)
     assert "s3cr3t" not in str(finding) + finding.remedy
     count()

@@ -41,13 +41,13 @@ def test_a_renewal_is_told_at_each_stage_and_the_next_run_ends_it(secure, betwee
     status, text = STAGES[upto]
     stopped(secure, between, upto)
     before = tree(secure.path)
-    told = diagnose(secure)
-    assert (bad(told), told.exit_code) == ({"under way": "warning"} if status == "warning" else {}, 0)
-    assert text in told["under way"].found
-    assert pending_of(secure).read_state().created in told["under way"].found
+    diagnosis = diagnose(secure)
+    assert (bad(diagnosis), diagnosis.exit_code) == ({"under way": "warning"} if status == "warning" else {}, 0)
+    assert text in diagnosis["under way"].found
+    assert pending_of(secure).read_state().created in diagnosis["under way"].found
     assert tree(secure.path) == before
     if status == "warning":
-        mended(told["under way"], secure)
+        mended(diagnosis["under way"], secure)
         assert not pending_of(secure)
     count(mended=status == "warning")
 
@@ -55,7 +55,7 @@ def test_a_renewal_is_told_at_each_stage_and_the_next_run_ends_it(secure, betwee
 def test_an_answer_that_was_cut_off_just_after_the_switch(secure, between, tmp_path, count):
     go(Renewal.begin(secure, key_length=QUICK_BITS), "verify")
     folder = pending_of(secure).path
-    kept = {one.name: one.read_bytes() for one in folder.iterdir()}
+    kept = {file.name: file.read_bytes() for file in folder.iterdir()}
     renew(secure, key_length=QUICK_BITS)
     folder.mkdir(mode=0o700)
     for name, data in kept.items():
@@ -221,14 +221,14 @@ def test_a_hook_that_was_not_run_or_has_failed_is_named(secure, tmp_path, count)
 def test_all_connections_are_one_line_each_with_the_worst(secure, ucl, tmp_path, count):
     other = install(secure.home, ucl, tmp_path, name="other")
     everything = diagnose_home(secure.home)
-    assert [(one.name, one.summary()) for one in everything.diagnoses] == [
+    assert [(diagnosis.name, diagnosis.summary()) for diagnosis in everything.diagnoses] == [
         *((str(secure.home.path), "all is well"), ("other", "all is well"), ("prod", "all is well")),
     ]
     (other.current.path / "key.pem").unlink()
     renew(secure, key_length=QUICK_BITS)
     (secure.current.path / "key.pem").chmod(0o644)
     everything = diagnose_home(secure.home)
-    assert [one.exit_code for one in everything.diagnoses] == [0, 10, 9]
+    assert [diagnosis.exit_code for diagnosis in everything.diagnoses] == [0, 10, 9]
     assert everything.exit_code == 10
     assert "→ ucl import other" in str(everything)
     (secure.current.path / "key.pem").chmod(0o600)

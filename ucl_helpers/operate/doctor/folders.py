@@ -70,7 +70,7 @@ def privacy(home: Path, *below: Path) -> Finding | None:
     try:
         files.require_private_folder(home, *below)
     except StorageFailed as error:
-        return failed(error.message, error.remedy, StorageFailed)
+        return failed(error.message, files.closing_home(home, *below) or error.remedy, StorageFailed)
     return None
 
 
@@ -79,7 +79,10 @@ def connection_folder(disk: OnDisk) -> Finding:
     for folder in disk.connection.folders[1:]:
         if os.path.islink(folder):  # noqa: PTH114 - which is False for what this user may not look at
             return failed(f"{folder} is a symlink to {folder.resolve()}", _without_link(folder), StorageFailed)
-    return _problem_of(disk.connection.location) or ok(str(disk.connection.location))
+    location, above = disk.connection.location, disk.connection.folders[:2]
+    if problem := _problem_of(location) or (privacy(*above, location) if privacy(*above) is None else None):
+        return problem
+    return ok(str(location))
 
 
 def _without_link(link: Path) -> str:
@@ -200,21 +203,11 @@ def _problem_of(path: Path) -> Finding | None:
         problem, remedy = f"{path} is not a folder", shell("mv", path, f"{path}.old")
     elif os.statvfs(path).f_flag & os.ST_RDONLY:
         problem, remedy = f"{path} is on a read-only file system", "Choose another home folder: --home or UCL_HOME."
-    elif facts.st_mode & WRITE:
-        problem, remedy = f"other users can change {path}", _closing(path)
     elif not may(path, os.R_OK | os.W_OK | os.X_OK):
         problem, remedy = f"this user cannot write to {path}", shell("chmod", "u+rwx", path)
     else:
         return None
     return failed(problem, remedy, StorageFailed)
-
-
-def _closing(path: Path) -> str:
-    """Return one command that closes a folder; if it belongs to a home folder, the home folder with all in it."""
-    for home in (path, path.parent, path.parent.parent):
-        if command := files.closing_home(home, path):
-            return command
-    return shell("chmod", "go-w", path)
 
 
 def _foreign(path: Path, folder: Path) -> Finding:
