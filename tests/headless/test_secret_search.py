@@ -149,9 +149,9 @@ def test_a_key_that_was_added_before_is_known_once():
     secrets = KnownSecrets()
     for _ in range(2):
         secrets.add_key(PEM.encode())
-    assert secrets.count == 1
+    assert len(secrets.added) == 1
     secrets.add_key(PEM.encode(), [b"what may open it"])
-    assert secrets.count == 2
+    assert len(secrets.added) == 2
 
 
 # -- known texts -------------------------------------------------------------------------------------------------------
@@ -432,3 +432,20 @@ def test_the_search_has_fewer_lines_of_code_than_before_and_its_matching_is_expl
     proof("search", "lines of code of the search at commit 476826d, before", CODE_BEFORE)
     assert code < CODE_BEFORE
     assert explained * 10 > code
+
+
+@pytest.mark.parametrize("word", ["changeit", "Connection", "PASSWORD", "passphrase"])
+def test_a_passphrase_that_may_be_a_word_is_found_as_a_word_only(word):
+    secrets = KnownSecrets()
+    secrets.add_text(word, "secret")
+    assert find_secret(f"the passphrase is '{word}', said the cell", secrets) == "secret"
+    for text in (f"{word}s", " ".join((word[:6], word[6:])), base64.b64encode(word.encode()).decode()):
+        assert find_secret(f"prose: {text}.", secrets) is None
+
+
+@pytest.mark.parametrize("secret", ["change1t", "changeItNow", "correct horse", "abcdefghijklmnopqr"])
+def test_a_passphrase_that_is_no_word_is_found_in_other_notations(secret):
+    """The twin."""
+    secrets = KnownSecrets()
+    secrets.add_text(secret, "secret")
+    assert find_secret(base64.b64encode(secret.encode()).decode(), secrets) == "secret"

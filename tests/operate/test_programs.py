@@ -111,3 +111,13 @@ def test_a_program_that_is_not_there_is_named(command, says, tmp_path):
 def test_a_script_that_fails_by_itself_is_not_explained(tmp_path):
     assert run(str(script(tmp_path, b"#!/bin/sh\nexit 3\n", 0o700))) == "exit code 3"
     assert run(str(script(tmp_path, b"#!/bin/sh\nexit 0\n", 0o700))) == ""
+
+
+@pytest.mark.parametrize("folder", ["/" + "x" * 300, "/root/bin"])
+def test_a_folder_of_path_that_cannot_be_searched_is_skipped(folder):
+    """Its name is too long or, for an ordinary user, it may not be entered."""
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    assert programs.run(("true",), environment, timedelta(seconds=30)).problem == ""
+    assert programs.run(("false",), environment, timedelta(seconds=30)).problem == "exit code 1"
+    missing = programs.run(("no-such-program",), environment, timedelta(seconds=30))
+    assert (missing.code, programs.NOT_IN_PATH in missing.problem) == (None, True)

@@ -34,12 +34,14 @@ from ucl_helpers.headless import DEADLINE, KERNEL_NAME, CellFailed, RunContext
 from ucl_helpers.headless.cells import HeadlessClient
 from ucl_helpers.headless.interruption import handling_signals, noting_signals
 from ucl_helpers.headless.kernel import QUIET, EncryptedKernelManager
+from ucl_helpers.headless.notebooks import packaged_text
 from ucl_helpers.headless.outcome import Record, outcome_path, write_outcome, write_refusal
 from ucl_helpers.headless.parameters import BUILT_IN, Parameter, declared, refuse_secret, typed
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.sources import WatchedSecrets
 from ucl_helpers.policy import parse_duration
 
+_WARNINGS = logging.getLogger(__name__)
 _LOG = logging.getLogger("papermill.ucl")
 _LOG.setLevel(logging.INFO)  # at DEBUG nbclient would log what cells print
 
@@ -140,6 +142,11 @@ def _accepted(nb: Any, parameters: dict[str, Any], home: Path | None) -> Redacto
                 cell.source = translate_parameters(KERNEL_NAME, "python", parameters, "Parameters")
     defaults = {name: parameter.default for name, parameter in parameters_cell.items() if parameter.default is not None}
     redactor = Redactor(WatchedSecrets({**defaults, **parameters}, home))
+    for kind in redactor.secrets.forget_words(lambda: packaged_text(nb)):
+        _WARNINGS.warning(
+            "The %s is a word of this notebook, so the outputs are not searched for it. Choose a longer passphrase.",
+            kind,
+        )
     redactor.refuse_sources(nb.cells)
     return redactor
 

@@ -56,6 +56,20 @@ def find_notebook(name: str) -> Path:
     return matches[0]
 
 
+def packaged_text(notebook: Any) -> str:
+    """Return the file of the toolkit's notebook whose cells a notebook has; an empty text if it is another notebook."""
+    sources = {
+        "".join(cell["source"])
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", ())
+    }
+    for path in sorted(notebooks_directory().glob("*.ipynb")):
+        text = path.read_text("utf-8")
+        if sources <= {"".join(cell["source"]) for cell in json.loads(text)["cells"]}:
+            return text
+    return ""
+
+
 def _refuse_planted(path: Path) -> None:
     """Refuse a notebook in the current folder that another user has put there or can replace."""
     problem, status = "", path.stat()

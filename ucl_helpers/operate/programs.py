@@ -228,7 +228,14 @@ def _find(program: str, search: str) -> Path | None:
     if "/" in program:
         return Path("/", program)
     paths = [Path(folder or "/", program) for folder in search.split(os.pathsep)]
-    return next((path for path in paths if path.is_file()), None)
+    return next(filter(_is_file, paths), None)
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a path is a file; False in a folder that this user may not enter, which the system skips too."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
 
 
 def _beginning(path: Path) -> bytes:

@@ -36,13 +36,13 @@ class Redactor:
 
     def __init__(self, load_secrets: Callable[[], KnownSecrets] = KnownSecrets) -> None:
         self.finds, self.condemned = list[Find](), set[int]()
-        self._load_secrets, self._secrets = load_secrets, load_secrets()
+        self._load_secrets, self.secrets = load_secrets, load_secrets()
         self._clean = set[tuple[int, bytes]]()  # counts and digests: only a change makes another search necessary
 
     def find(self, text: str, place: str = "") -> str | None:
         """Return the kind of a secret in the text, or None; add it to the finds if a place is given."""
-        state = (self._secrets.count, blake2b(raw(text), digest_size=16).digest())
-        kind = None if state in self._clean else find_secret(text, self._secrets)
+        state = (len(self.secrets.added), blake2b(raw(text), digest_size=16).digest())
+        kind = None if state in self._clean else find_secret(text, self.secrets)
         if kind is None:
             self._clean.add(state)
         elif place and (find := Find(kind, place)) not in self.finds:
@@ -65,7 +65,7 @@ class Redactor:
 
     def notebook(self, notebook: MutableMapping[str, Any]) -> None:
         """Remove secrets, in place, from the metadata of a notebook and from what its cells have besides sources."""
-        self._secrets = self._load_secrets()  # the run may have made keys
+        self.secrets = self._load_secrets()  # the run may have made keys
         self.value(notebook["metadata"], "metadata of the notebook")
         for number, cell in enumerate(notebook["cells"], 1):
             for part in ("metadata", "attachments"):

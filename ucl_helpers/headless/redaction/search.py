@@ -3,7 +3,8 @@
 A known secret is recognised in any bytes that the text stands for. Guarantee: 10 contiguous bytes of a secret number of
 a private key are found, wherever they begin; so are 31 decimal digits of it, and 15 visible characters of its bytes
 shown as text. A token or passphrase is found whole, one of 40 or more bytes also by any 31 of them. A text of 4 to 7
-bytes is found only as a word of its own. Only what is secret of a key is known, not its modulus, exponent or public
+bytes is found only as a word of its own, and so is a text that may be a word of a language, such as ``changeit``: in
+other notations prose would contain it. Only what is secret of a key is known, not its modulus, exponent or public
 point, which every certificate contains.
 
 A secret that is not known is recognised by what only a secret has:
@@ -52,6 +53,7 @@ _LEAST_DISTINCT = 5  # bytes that differ in a window; runs of zeros and the like
 _NOTHING_MORE = {b"": KEY}  # to compare once a window of a key is found: an empty piece is in any data
 _SHORTEST_WORD, _SHORTEST_REDUCED = 4, 10  # characters
 _WHOLE, _PIECE, _EVERY = 40, 24, 8  # bytes: shorter texts are found whole, longer ones by pieces
+_LIKE_A_WORD = re.compile(r"[A-Za-z]?(?:[a-z]{7,15}|[A-Z]{7,15})")
 _HEADER = 128  # bytes that the parameters of an encrypted key take at most; what follows is random
 _NUMBER_NAMES = ("d", "p", "q", "dmp1", "dmq1", "iqmp", "private_value", "x")  # of RSA, elliptic curves and DSA
 _PRIVATE_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
@@ -88,21 +90,20 @@ _DER = re.compile(
 
 
 class KnownSecrets:
-    """Private keys and texts to be recognised; ``count`` says how many were added."""
+    """Private keys and texts to be recognised; ``added`` says which were added."""
 
     def __init__(self) -> None:
-        self.count, self._added = 0, set[tuple[bytes, ...]]()
+        self.added, self._words = set[tuple[bytes, ...]](), dict[str, str]()
         self._windows: dict[int, dict[bytes, str]] = {}  # each leads to the pieces of texts that begin with it
-        self._words: dict[str, str] = {}
 
     def add_key(self, data: bytes, passphrases: Iterable[bytes] = ()) -> None:
         """Add the private keys in the content of a file, PEM, DER or PKCS #12; certificates beside them are ignored.
 
         A key that neither is plain nor is opened by one of the passphrases is known by its encrypted bytes.
         """
-        if (added := (data, *sorted(passphrases))) in self._added:
+        if (added := (data, *sorted(passphrases))) in self.added:
             return
-        self._added.add(added)
+        self.added.add(added)
         for block in (blocks := [block[0] for block in _PRIVATE_PEM.finditer(data)]) or [data]:
             key, opened_by = _opened(block, passphrases)
             numbers = [number.to_bytes((number.bit_length() + 7) // 8) for number in _secret_numbers(key)]
@@ -114,16 +115,14 @@ class KnownSecrets:
             if blocks and (opened_by or not key):
                 body = b"".join(line for line in block.splitlines() if not {*b":-"} & {*line})
                 self._add_windows(next(base64_decoded(body))[_HEADER:], _OFFSETS, _WORD_SIZES)
-            self.count += bool(blocks or numbers)
 
     def add_text(self, secret: str, kind: str) -> None:
         """Add a token, bearer or passphrase; fewer than four characters are ignored."""
         reduced = only(ALPHANUMERIC, data := raw(secret))
-        if len(secret) < _SHORTEST_WORD or (added := (b"text", data)) in self._added:
+        if len(secret) < _SHORTEST_WORD or (added := (b"text", data)) in self.added:
             return
-        self._added.add(added)
-        self.count += 1
-        if len(data) < _WINDOW:
+        self.added.add(added)
+        if len(data) < _WINDOW or _LIKE_A_WORD.fullmatch(secret):
             self._words[secret] = kind
             return
         for form in (data, reduced) if len(reduced) >= _SHORTEST_REDUCED else (data,):
@@ -140,9 +139,13 @@ class KnownSecrets:
                 for window in self._windows.keys() & set(words):
                     yield from (kind for piece, kind in self._windows[window].items() if piece in data)
 
-    def find_words(self, text: str) -> Iterator[str]:
-        """Yield the kinds of the known secrets of fewer than eight bytes in the text."""
-        return (kind for word, kind in self._words.items() if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text))
+    def find_words(self, text: str) -> dict[str, str]:
+        """Return the known secrets that are found only as words, and are in the text, with their kinds."""
+        return {word: kind for word, kind in self._words.items() if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)}
+
+    def forget_words(self, load_text: Callable[[], str]) -> list[str]:
+        """Look no longer for words that a public text contains, and return their kinds. It is read only if needed."""
+        return [self._words.pop(word) for word in self.find_words(load_text() if self._words else "")]
 
     def _add_windows(self, secret: bytes, offsets: Iterable[int] = (0,), sizes: str = "B") -> None:
         for size in sizes:
@@ -194,7 +197,7 @@ def _in_text(text: str, secrets: KnownSecrets, room: list[int], searched: set[in
     for bare in _unsearched((TAGS.sub("", uncoloured), uncoloured), searched, depth):
         yield from (KEY for marker in _MARKER.finditer(bare) if _has_body(bare, marker))
         yield from (kind for shape, kind in ((_FIELD, KEY), (_TOKEN, TOKEN), (_JWT, BEARER)) if shape.search(bare))
-        yield from secrets.find_words(bare)
+        yield from secrets.find_words(bare).values()
         for data in undecoded(bare):
             yield from secrets.find(data)
         for data in _unsearched(decoded(bare, room) if depth else (), searched, depth):
