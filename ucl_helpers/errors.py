@@ -167,7 +167,15 @@ class PossibleOutage(RetryLater):
 
 
 class Waiting(RetryLater):
-    """A renewal is due, but it has failed. The next try is not before ``data['not_before']`` (ISO 8601, UTC)."""
+    """A renewal is due, but it has failed. The next try is not before ``data['not_before']`` (ISO 8601, UTC).
+
+    If waiting does not help, because the last error was not temporary or the certificate has expired, ``data['code']``
+    is the exit code instead of 3. A scheduler must not count such a run as a success.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", **data: Any) -> None:
+        super().__init__(message, remedy=remedy, **data)
+        self.exit_code = data.get("code") or type(self).exit_code  # type: ignore[misc]  # of this error, not of its class
 
 
 class DeadlineExceeded(RetryLater):

@@ -15,6 +15,7 @@ from ucl_helpers.connection import attempts, files
 from ucl_helpers.connection.attempts import Attempts, record_check, remembered
 from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import (
+    BadAnswer,
     Busy,
     HostChanged,
     InvalidSettings,
@@ -219,6 +220,27 @@ def test_it_waits_and_says_why_and_until_when(due, between):
     assert len(between.calls) == calls
     assert remembered(due).failures == 1
     assert remembered(due).last_looked == now + MINUTE / 4
+
+
+def test_after_a_lasting_failure_it_ends_with_the_same_exit_code(due, between):
+    """A scheduler must not take the runs of the pause for a success."""
+    between.on("configuration", lambda forward, call: Reply(200, b"<html>"))
+    with pytest.raises(BadAnswer):
+        renew(due)
+    with pytest.raises(Waiting, match="the last error was BadAnswer") as caught:
+        renew(due, only_if_due=True)
+    assert caught.value.exit_code == BadAnswer.exit_code
+
+
+def test_once_it_has_expired_waiting_is_not_advised(due, between):
+    expired = due.current.validity.not_after
+    failing(due, between, clock=lambda: expired + MINUTE)
+    with pytest.raises(Waiting, match="the last error was Unreachable") as caught:
+        renew(due, only_if_due=True, clock=lambda: expired + 5 * MINUTE / 4)
+    assert caught.value.exit_code == 4
+    assert caught.value.remedy == (
+        "The certificate has expired, so waiting does not help. To come back: ucl establish prod --sandbox"
+    )
 
 
 def test_it_tells_how_often_and_since_when(due, between):

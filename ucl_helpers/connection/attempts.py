@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 from ucl_helpers.clock import Clock, moment_from
 from ucl_helpers.connection import files
 from ucl_helpers.connection.files import json_object
-from ucl_helpers.errors import Busy, NewTokenNeeded, StorageFailed, UCLError, UsageError, Waiting
+from ucl_helpers.errors import (
+    Busy,
+    NewTokenNeeded,
+    Refused,
+    RetryLater,
+    StorageFailed,
+    UCLError,
+    UsageError,
+    Waiting,
+)
 from ucl_helpers.policy import is_waiting, next_try
 from ucl_helpers.tables import moment
 
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
 
 FILE = "attempts.json"
 MESSAGE_LENGTH, MOST_FAILURES = 500, 1_000_000
+TEMPORARY = {RetryLater.exit_code, Busy.exit_code}
 NO_FAILURES = (UsageError, Busy, Waiting)  # they say nothing of UCL, nor of the connection
 
 
@@ -122,11 +132,18 @@ def raise_if_backing_off(connection: "Connection", now: datetime) -> None:
     if (when := attempts.next_try(now)) is None:
         return
     record_check(connection, now)
+    current, code = _in_use(connection), attempts.last_error.exit_code if attempts.last_error else None
+    remedy = f"The next try is not before {moment(when)}; to try now: ucl renew {connection.name} --force."
+    with suppress(StorageFailed):
+        if current and current.validity.not_after <= now:
+            code = Refused.exit_code
+            remedy = f"The certificate has expired, so waiting does not help. To come back: {connection.come_back(now)}"
     times = "once" if attempts.failures == 1 else f"{attempts.failures} times"
     since = f" since {moment(attempts.failing_since)}" if attempts.failing_since and attempts.failures > 1 else ""
     raise Waiting(
         f"{connection.name} has failed {times}{since}; the last error was {attempts.last_error}",
-        remedy=f"The next try is not before {moment(when)}; to try now: ucl renew {connection.name} --force.",
+        remedy=remedy,
+        code=None if code in TEMPORARY else code,
         not_before=moment(when),
         failures=attempts.failures,
         last_error=attempts.last_error and attempts.last_error.error,

@@ -13,9 +13,10 @@ from pathlib import Path
 from textwrap import shorten
 
 from ucl_helpers.clock import Clock, utc_now
+from ucl_helpers.connection.attempts import TEMPORARY
 from ucl_helpers.connection.status import STATES, Status, needs, status_of
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import Busy, RetryLater, printable
+from ucl_helpers.errors import printable
 from ucl_helpers.extras import install_command, is_installed
 from ucl_helpers.headless.notebooks import PACKAGE
 from ucl_helpers.operate.doctor.on_disk import OnDisk, shell, ucl_command
@@ -24,7 +25,6 @@ from ucl_helpers.tables import moment, text_table
 MOST = 10
 """So many connections are named; of more, so many of those that need something."""
 WIDTH = 200  # characters of why something is to be done
-_TEMPORARY = {RetryLater.exit_code, Busy.exit_code}
 _COMMANDS = {"ask": "renew", "protect": "export"}  # of needs whose command has another name
 _NOTEBOOKS = "To read and run all of it as notebooks"
 
@@ -70,7 +70,7 @@ def next_step(status: Status) -> Step | None:
     if need.action in {"renew", "ask"} and attempts.last_error is not None:
         wait = f"; next try not before {moment(need.wait_until)}" if need.wait_until else ""
         why = f"{why}; failed {attempts.failures} in a row, the last: {attempts.last_error}{wait}"
-        if attempts.last_error.exit_code not in _TEMPORARY:
+        if attempts.last_error.exit_code not in TEMPORARY:
             action = "doctor"
     return Step(action, why)
 
