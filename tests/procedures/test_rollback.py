@@ -44,6 +44,28 @@ def test_rolling_back_tries_the_earlier_one_and_switches(secure, between):
     assert renew(secure).outcome == "renewed"
 
 
+def test_the_files_that_the_settings_ask_for_are_written_first(secure):
+    """Programs that read them keep working."""
+    first, _ = renewed(secure, 1)
+    (secure.path / "settings.toml").write_text("[exports]\ncombined = true\n")
+    outcome = rollback(secure)
+    assert (outcome.facts["generation"], outcome.facts["warnings"]) == (f"{first}.1", None)
+    current = secure.require_current()
+    assert (current.path / "combined.pem").read_bytes() == b"".join(
+        (current.path / name).read_bytes() for name in ("chain.pem", "key.pem")
+    )
+    assert current.stem == first
+
+
+def test_a_reference_that_leads_nowhere_does_not_stop_a_rollback(secure):
+    first, _ = renewed(secure, 1)
+    (secure.path / "settings.toml").write_text('[exports]\npkcs12 = "env:NOT_SET"\n')
+    outcome = rollback(secure)
+    assert (outcome.outcome, secure.current.name) == ("rolled-back", first)
+    assert "NOT_SET" in outcome.facts["warnings"]
+    assert outcome.facts["warnings"].endswith("To write them: ucl export prod")
+
+
 @pytest.mark.parametrize(
     ("trouble", "error"), [(refused, PossibleOutage), (answers(503), Unavailable), (lost_on_the_way, Unreachable)]
 )

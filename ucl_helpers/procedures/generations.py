@@ -22,7 +22,7 @@ from ucl_helpers.connection import files
 from ucl_helpers.connection.exports import EXPORTS, generation_files, is_protected
 from ucl_helpers.connection.generation import Generation, fingerprint_or_none, write_generation
 from ucl_helpers.connection.pending import Pending
-from ucl_helpers.errors import KeyLocked, StorageFailed, UsageError
+from ucl_helpers.errors import KeyLocked, StorageFailed, UCLError, UsageError
 from ucl_helpers.keys import Passphrase, no_passphrase, open_key
 from ucl_helpers.models import Configuration, Outcome, fingerprint
 from ucl_helpers.tables import moment
@@ -84,7 +84,7 @@ def outcome_of(
 def export(
     connection: "Connection", *, force: bool = False, former: Passphrase = no_passphrase, clock: Clock = utc_now
 ) -> Outcome:
-    """Write the files of the generation in use again if the settings want other files; the identity stays.
+    """Write the files of the generation in use again if the settings want other files. The identity does not change.
 
     Where ``key_passphrase`` wants keys otherwise than they are stored, all are replaced: of every generation, of what
     is pending and of what was set aside.
@@ -118,6 +118,21 @@ def export(
         outcome = outcome_of(connection, done, clock(), warnings="; ".join(problems) or None)
         facts = {"exports": ", ".join(exports) or "none", "key": "encrypted" if current.is_sealed else "in plain"}
         return Outcome(done, connection.name, {**outcome.facts, **facts})
+
+
+def as_settings_want(connection: "Connection", generation: Generation) -> tuple[Generation, str | None]:
+    """Write a generation again if the settings ask for other files. The caller holds the lock.
+
+    Returns:
+        The new revision and None; or the generation itself, and the reason if it could not be written again.
+    """
+    try:
+        spec, readers = connection.generation_spec()
+        differs = connection.differing_files(generation, spec, readers)
+        return _rebuild(connection, generation) if differs else generation, None
+    except UCLError as error:
+        problem = f"The files that the settings ask for were not written. {error.message}"
+        return generation, f"{problem} To write them: ucl export {connection.name}"
 
 
 def encrypt_keys(connection: "Connection") -> None:

@@ -1,7 +1,8 @@
 """Go back to an earlier generation of a connection.
 
 ``current`` is switched by one rename, to a generation that is whole, and only after UCL has answered a call with its
-identity over a new, full handshake.
+identity over a new, full handshake. If the settings ask for other files than it has, for example further exports, it is
+written again with them first, so that programs that read them keep working.
 """
 
 from datetime import datetime
@@ -13,7 +14,7 @@ from ucl_helpers.connection.store import Connection
 from ucl_helpers.errors import Refused, UsageError
 from ucl_helpers.models import Outcome
 from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director
-from ucl_helpers.procedures.generations import outcome_of
+from ucl_helpers.procedures.generations import as_settings_want, outcome_of
 from ucl_helpers.tables import moment
 from ucl_helpers.urls import check_url
 
@@ -29,7 +30,7 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
 
     Raises:
         UsageError: there is no such generation, or none that could be used.
-        RetryLater, Refused, ServerNotTrusted: UCL does not accept it; the one in use stays.
+        RetryLater, Refused, ServerNotTrusted: UCL does not accept it. The identity in use is unchanged.
     """
     with connection.lock.held():
         previous = fingerprint_or_none(connection.current)
@@ -42,9 +43,10 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
         except Refused as error:
             raise explain_by_director(error, connection, credentials, ca_file, now=clock()) from None
         connection.judge(chosen.fingerprint, None)  # UCL has just accepted it
-        connection.switch(chosen, "rolled-back", previous)
-        connection.record("rolled-back", fingerprint=chosen.fingerprint, previous=previous, generation=chosen.name)
-        return outcome_of(connection, "rolled-back", clock(), previous=previous)
+        restored, problem = as_settings_want(connection, chosen)
+        connection.switch(restored, "rolled-back", previous)
+        connection.record("rolled-back", fingerprint=chosen.fingerprint, previous=previous, generation=restored.name)
+        return outcome_of(connection, "rolled-back", clock(), previous=previous, warnings=problem)
 
 
 def _choose(connection: Connection, name: str | None, now: datetime) -> Generation:
