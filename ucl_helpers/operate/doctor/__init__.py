@@ -40,6 +40,7 @@ UNFINISHED: Probes = {
     "set aside": unfinished.set_aside,
     "hooks": unfinished.hooks,
 }
+NEED_SETTINGS = {"references", "key at rest", "files"}
 NEEDED = {"access", "identity in use", "key and certificate"}
 """If the probe for one of these does not succeed, the probes after it are skipped."""
 
@@ -135,11 +136,14 @@ class _Examination:
         return [*self._findings, *way.values()]
 
     def _probe(self, probes: Probes) -> None:
+        edit = self._disk.command("settings", "--edit")
         for name, probe in probes.items():
-            if self._blocker:
-                self._findings.append(skipped(f"see {self._blocker}").named(name))
+            needs_settings = name in NEED_SETTINGS and self._disk.settings_error
+            blocker = self._blocker or ("settings" if needs_settings else "")
+            if blocker:
+                self._findings.append(skipped(f"see {blocker}").named(name))
                 continue
-            finding = examined(name, partial(probe, self._disk))
+            finding = examined(name, partial(probe, self._disk), to_edit_settings=edit)
             self._findings.append(finding)
             if name in NEEDED and finding.status in {"failed", "skipped"}:
                 self._blocker = name

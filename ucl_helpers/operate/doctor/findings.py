@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from ucl_helpers.errors import StorageFailed, UCLError, printable
+from ucl_helpers.errors import InvalidSettings, StorageFailed, UCLError, printable
 from ucl_helpers.tables import Row, Tabular, text_table
 
 Status = Literal["ok", "warning", "failed", "skipped"]
@@ -54,10 +54,18 @@ def skipped(why: str) -> Finding:
     return Finding("", "skipped", why)
 
 
-def examined(name: str, check: Callable[[], Finding]) -> Finding:
-    """Call a check and name its finding. An error of the toolkit or of the system becomes a finding as well."""
+def examined(name: str, probe: Callable[[], Finding], *, to_edit_settings: str = "") -> Finding:
+    """Call a probe and name its finding. An error of the toolkit or of the system becomes a finding as well.
+
+    Args:
+        name: of the finding.
+        probe: what to call.
+        to_edit_settings: the command that repairs settings, if the connection has settings.
+    """
     try:
-        finding = check()
+        finding = probe()
+    except InvalidSettings as error:
+        finding = failed(error.message, to_edit_settings or error.remedy, type(error))
     except UCLError as error:
         finding = failed(error.message, error.remedy, type(error))
     except OSError as error:

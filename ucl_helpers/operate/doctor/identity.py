@@ -14,7 +14,6 @@ from ucl_helpers.connection import access, exports
 from ucl_helpers.connection.generation import Generation, holds_plain_key
 from ucl_helpers.connection.pending import Pending
 from ucl_helpers.connection.references import generation_spec
-from ucl_helpers.connection.store import Connection
 from ucl_helpers.crypto import common_name, public_key_of, read_certificates
 from ucl_helpers.errors import (
     CertificateRejected,
@@ -26,12 +25,10 @@ from ucl_helpers.errors import (
     StorageFailed,
     UCLError,
     UnknownConnection,
-    UsageError,
 )
 from ucl_helpers.operate.doctor.findings import Finding, failed, ok, skipped, warning
-from ucl_helpers.operate.doctor.on_disk import OnDisk, is_generation, readable, shell
+from ucl_helpers.operate.doctor.on_disk import OnDisk, is_generation, readable, shell, url_of
 from ucl_helpers.tables import moment, span
-from ucl_helpers.urls import check_url
 from ucl_private_files import read_regular
 
 REQUIRED = ("identity.pem", "key.pem", "certificate.pem", "chain.pem", "connection.json")
@@ -56,8 +53,6 @@ def settings(disk: OnDisk) -> Finding:
 
 def references(disk: OnDisk) -> Finding:
     """Examine whether files that the settings refer to are closed to others."""
-    if disk.settings_error:
-        return skipped("see settings")
     exported = [str(disk.settings.exports[name] or "") for name, export in exports.EXPORTS.items() if export.opens]
     named = (disk.settings.key_passphrase, *exported, *disk.settings.notices.urls)
     referred = list(_files_behind(named))
@@ -86,9 +81,17 @@ def in_use(disk: OnDisk) -> Finding:
     """Examine whether ``current`` leads to a generation with all its files."""
     link = disk.connection.path / "current"
     if disk.current is not None:
-        if problem := _incomplete(disk.current, disk.connection):
-            return failed(problem, disk.recovery(), StorageFailed)
-        return ok(f"generation {disk.current.name}, complete")
+        folder = disk.current.path
+        missing = [name for name in REQUIRED if not (folder / name).is_file()]
+        if not is_generation(folder, disk.connection):
+            problem = f"current points to {folder}, which is not a generation"
+        elif missing:
+            problem = f"{folder} lacks {', '.join(missing)}"
+        elif url_of(disk.current) is None:
+            problem = f"{folder / 'connection.json'} is damaged, or its connectorUrl is missing or not an https URL"
+        else:
+            return ok(f"generation {disk.current.name}, complete")
+        return failed(problem, disk.recovery(), StorageFailed)
     if link.exists():
         return failed(f"{link} is not a symlink", shell("mv", link, f"{link}.old"), StorageFailed)
     if disk.generations:
@@ -96,19 +99,6 @@ def in_use(disk: OnDisk) -> Finding:
     if disk.pending:
         return skipped("none yet, see under way")
     return failed("not established yet", disk.establish_command(), UnknownConnection)
-
-
-def _incomplete(current: Generation, connection: Connection) -> str:
-    folder = current.path
-    if not is_generation(folder, connection):
-        return f"current points to {folder}, which is not a generation"
-    if missing := [name for name in REQUIRED if not (folder / name).is_file()]:
-        return f"{folder} lacks {', '.join(missing)}"
-    try:
-        check_url(current.facts.get("connectorUrl"), what=f"connectorUrl in {folder / 'connection.json'}")
-    except UCLError as error:
-        return error.message
-    return ""
 
 
 def key_and_certificate(disk: OnDisk) -> Finding:
@@ -128,15 +118,11 @@ def key_and_certificate(disk: OnDisk) -> Finding:
 
 def key_at_rest(disk: OnDisk) -> Finding:
     """Examine whether all keys are encrypted if ``key_passphrase`` is set, and whether it opens the key in use."""
-    if disk.settings_error:
-        return skipped("see settings")
     try:
         disk.connection.passphrase()
         disk.identity.key()
     except KeyLocked as error:
         return failed(error.message, disk.command("export", "--from", "prompt"), KeyLocked)
-    except UsageError as error:
-        return failed(error.message, disk.command("settings", "--edit"), type(error))
     if disk.settings.key_passphrase is None:
         return ok("not encrypted, the default")
     places: list[Generation | Pending] = [*disk.generations, *disk.connection.aside(), disk.pending]
@@ -151,13 +137,8 @@ def key_at_rest(disk: OnDisk) -> Finding:
 
 def consumer_files(disk: OnDisk) -> Finding:
     """Examine whether files are as in the settings, and whether their group can pass through the folders."""
-    if disk.settings_error:
-        return skipped("see settings")
     current, chosen = disk.identity, disk.settings.files
-    try:
-        wanted, readers = generation_spec(disk.settings, disk.name), access.readers_of(chosen, disk.name)
-    except UsageError as error:
-        return failed(error.message, disk.command("settings", "--edit"), type(error))
+    wanted, readers = generation_spec(disk.settings, disk.name), access.readers_of(chosen, disk.name)
     differing = {name for name in exports.differing(current.contents(), wanted) if name != "key.pem"}
     if readers.others:  # without other readers, "secrecy" reports a file that is too open
         differing.update(access.differing(readers, current.path.iterdir()))

@@ -89,7 +89,7 @@ class OnDisk:
         passphrase = ["--passphrase", self.settings.key_passphrase or "prompt"] if is_locked else []
         if not url:
             candidates = [self.identity, *reversed(self.generations)]
-            url = next(filter(None, map(_url_of, candidates)), "$CERTIFICATE_SECURED_CONNECTOR_URL")
+            url = next(filter(None, map(url_of, candidates)), "$CERTIFICATE_SECURED_CONNECTOR_URL")
         identity: list[str | Path] = ["--key", key, "--certificate", certificate, *passphrase]
         ca = ["--ca-file", server_ca] if server_ca else self._ca_option()
         return self.command("import", *identity, "--connector-url", url, *ca)
@@ -105,7 +105,7 @@ class OnDisk:
         """Return the command that repairs an identity with damaged files, or replaces it if too little is left."""
         if self.current is not None and not is_generation(self.current.path, self.connection):
             return self.replacement()
-        if self.current and self.current.is_readable and _url_of(self.current):
+        if self.current and self.current.is_readable and url_of(self.current):
             return self.from_chain()  # only certificate.pem can be missing
         rescued = Generation(self.connection.path / "current").rescued
         if rescued is None or rescued.certificate.not_valid_after_utc <= self.now:
@@ -133,7 +133,8 @@ def readable(read: Callable[[], T]) -> T | None:
     return None
 
 
-def _url_of(generation: Generation) -> str | None:
+def url_of(generation: Generation) -> str | None:
+    """Return the certificate endpoint of a generation, or None if that is damaged."""
     return readable(lambda: check_url(generation.facts.get("connectorUrl")))
 
 
