@@ -1,19 +1,23 @@
 """How Sphinx builds the site: ``make docs``.
 
-The source folder is the root of the repository, and only this file lies in ``docs/``: pages, notebooks and the README
-stand where people read them in the repository, and a link between them leads to the same place here and there.
+The source folder is the root of the repository. Sphinx reads pages, notebooks and the README where people read them in
+the repository, so a link between them works in both places.
 
-Nothing that a page needs comes from another host. So there is no MathJax, no require.js, no font from elsewhere, and
-no intersphinx: names of other projects are not linked.
+A page loads nothing from another host. So there is no MathJax, no require.js, no font of another host, and no
+intersphinx, which would link names of other projects.
 """
 
 import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from pygments.lexers.shell import BashLexer
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 
 from ucl_helpers import __version__
 
@@ -83,10 +87,13 @@ html_theme = "sphinx_book_theme"
 html_title = "ucl-helpers"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
+html_search_scorer = "docs/_static/scorer.js"  # below the source folder
+html_context = {"default_mode": "auto"}  # without it the theme reports an error on the first visit
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
-html_additional_pages = {"index": "to_docs.html"}  # whoever opens the top of the site is led to docs/
+html_additional_pages = {"index": "to_docs.html"}  # the top of the site leads to docs/
 html_theme_options = {
     "show_toc_level": 2,
     "navbar_persistent": [],  # the search field of the sidebar is enough
@@ -115,23 +122,115 @@ def draw_inline(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def keep_first_line(_app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
-    """What stands before a colon in a property's first line is prose, and no type as napoleon would have it.
+    """Keep napoleon from reading the text before a colon in a property's first line as a type.
 
-    So napoleon gets another first line, an empty comment.
+    It gets another first line, an empty comment.
     """
     if what in {"attribute", "data", "property"}:
         lines[:0] = ["..", ""]
 
+
+# -- notebooks carry their number, in titles and in the sidebar --------------------------------------------------------
+
+
+def number_notebook(app: Sphinx, doctree: nodes.document) -> None:
+    """Put the number of a notebook's file name before its title."""
+    found = re.match(r"notebooks/(\d\d)_", app.env.current_document.docname)
+    title = next(doctree.findall(nodes.title), None)
+    if found and title is not None:
+        title.insert(0, nodes.Text(f"{found[1]} "))
+
+
+# -- search: words that people type, and the page that comes first -----------------------------------------------------
+
+SEARCH_WORDS: dict[str, list[str]] = tomllib.loads(Path(__file__).with_name("search.toml").read_text("utf-8"))
+
+
+class SearchWords(SphinxTransform):
+    """Add the words of ``search.toml`` as main index entries, which Sphinx's search ranks above all text."""
+
+    default_priority = 840  # before Sphinx collects the index entries, at 850
+
+    def apply(self, **_options: Any) -> None:
+        """Add an entry for each word of this page, with the id of its section."""
+        ids = {section["slug"]: section["ids"][0] for section in self.document.findall(_has_slug)}
+        for place, words in SEARCH_WORDS.items():
+            page, _, slug = place.partition("#")
+            if page == self.env.current_document.docname:
+                target = ids[slug] if slug else ""
+                entries = [("single", word, target, "main", None) for word in words]
+                self.document.insert(0, addnodes.index(entries=entries))
+
+
+def _has_slug(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.section) and "slug" in node
+
+
+# -- terms of the glossary are links at their first use ----------------------------------------------------------------
+
+GLOSSARY = "docs/reference/glossary"
+
+
+class Glossary:
+    """The terms that each page links to the glossary, with their ids there."""
+
+    everyday: ClassVar = {"configuration", "connection", "identity", "renewal"}  # also mean other things
+    names: ClassVar = {"UCL", "CSR", "Director", "Connector"}  # written with capitals only
+
+    def __init__(self, doctree: nodes.document) -> None:
+        sections = list(doctree.findall(nodes.section))[1:]  # the first is the page
+        self.ids = {section[0].astext(): section["ids"][0] for section in sections}
+        self.ids = {term: place for term, place in self.ids.items() if term.lower() not in self.everyday}
+
+    def link_first_uses(self, doctree: nodes.document, address: str) -> None:
+        """Replace the first use of each term in a paragraph by a link."""
+        patterns = {
+            term: re.compile(rf"\b{re.escape(term)}s?\b", 0 if term in self.names else re.IGNORECASE)
+            for term in self.ids
+        }
+        for text in list(_plain_texts(doctree)):
+            uses = [(found, term) for term, pattern in patterns.items() if (found := pattern.search(text))]
+            replaced: list[nodes.Node] = []
+            end = 0
+            for found, term in sorted(uses, key=lambda use: use[0].start()):
+                if found.start() < end:
+                    continue  # within another term
+                link = nodes.reference(
+                    "", found[0], refuri=f"{address}#{self.ids[term]}", internal=True, classes=["term"]
+                )
+                replaced += [nodes.Text(text[end : found.start()]), link]
+                end = found.end()
+                del patterns[term]
+            if replaced:
+                text.parent.replace(text, [*replaced, nodes.Text(text[end:])])
+
+
+def _plain_texts(doctree: nodes.document) -> Iterator[nodes.Text]:
+    """Yield the texts of paragraphs, without links and code."""
+    for paragraph in doctree.findall(nodes.paragraph):
+        for child in paragraph.children:
+            if isinstance(child, nodes.Text):
+                yield child
+
+
+def link_terms(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Link the terms of the glossary on every page but the glossary."""
+    if docname != GLOSSARY:
+        address = app.builder.get_relative_uri(docname, GLOSSARY)
+        Glossary(app.env.get_doctree(GLOSSARY)).link_first_uses(doctree, address)
+
+
+# -- what a screen reader needs ----------------------------------------------------------------------------------------
 
 FOLDED = re.compile(r">([^<]+)</a><details([^>]*)><summary>")
 PARAMETERS = re.compile(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>")  # all other lists of definitions have a class
 
 
 def let_be_read_aloud(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
-    """Mend what a screen reader could make nothing of.
+    """Change HTML that a screen reader cannot use.
 
-    What folds a part of the sidebar away gets a name from the theme only where there is no page of the part; and Sphinx
-    sets the parameters of a long signature as a list of definitions that defines nothing.
+    The theme names the button that folds a part of the sidebar only if the part has no page. Sphinx writes the
+    parameters of a long signature as a list of definitions without any definition.
     """
     sidebar = context["generate_toctree_html"]
 
@@ -148,8 +247,11 @@ def let_be_read_aloud(_app: Sphinx, _page: str, _template: str, context: dict[st
 
 
 def setup(app: Sphinx) -> None:
-    """Tell Sphinx of what stands above."""
+    """Register the functions above."""
+    app.add_transform(SearchWords)
     app.connect("doctree-read", draw_inline)
+    app.connect("doctree-read", number_notebook, priority=400)  # before Sphinx collects the titles
+    app.connect("doctree-resolved", link_terms)
     app.connect("autodoc-process-docstring", keep_first_line, priority=400)  # before napoleon
     app.connect("html-page-context", let_be_read_aloud, priority=900)  # after the theme
     app.add_lexer("cron", BashLexer)

@@ -1,9 +1,12 @@
 """The built site as people read it: each page, light and dark, wide and on a phone; search; the switch of themes."""
 
+import tomllib
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
+from urllib.parse import quote
 
 import pytest
 from accessibility import barriers
@@ -12,7 +15,8 @@ from playwright.sync_api import expect
 pytest_plugins = ["built_site"]
 PHONE = {"width": 390, "height": 800}  # CSS pixels
 THEMES = ("light", "dark")
-NO_MODE = "Got invalid theme mode: . Resetting to auto."  # what the theme says where nobody has been yet
+SEARCH_WORDS = tomllib.loads((Path(__file__).parents[2] / "docs/search.toml").read_text("utf-8"))
+ASKED = ["renew", "expired", "token used", "cron", "400", "rotate", "proxy"]
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -61,7 +65,7 @@ def faults(folder, new_page, look, **settings):
 
 
 def went_wrong(watched):
-    return [error for error in watched.errors if NO_MODE not in error] + watched.elsewhere
+    return watched.errors + watched.elsewhere
 
 
 def too_wide(page):
@@ -138,6 +142,26 @@ def test_search_finds_what_is_there(opened, words, told):
     opened.keyboard.press("Enter")
     expect(opened.locator(".search-summary")).to_contain_text(told)
     assert opened.get_by_role("link", name="Errors > NotYetAccepted").count() == (told == "Search finished")
+
+
+def first_page(opened, words):
+    """Search for words; return the address of the first result, without the site's own, or None."""
+    site = opened.url.partition("/docs/")[0].partition("/search.html")[0]
+    opened.goto(f"{site}/search.html?q={quote(words)}")
+    expect(opened.locator(".search-summary")).to_contain_text("Search finished")
+    results = opened.locator("ul.search > li > a")
+    expect(results.first).to_be_visible()
+    return results.first.get_attribute("href").replace(".html", "")
+
+
+@pytest.mark.parametrize("words", ASKED)
+def test_search_lists_the_right_page_first(opened, words):
+    place = next(place for place, all_words in SEARCH_WORDS.items() if words in all_words)
+    assert first_page(opened, words).partition("#")[0] == place.partition("#")[0]
+
+
+def test_a_word_without_a_page_lists_others_first(opened):
+    assert first_page(opened, "flock") not in SEARCH_WORDS
 
 
 def test_the_switch_of_themes_leads_from_light_to_dark_and_stays(opened):

@@ -1,7 +1,9 @@
 """The built site as a browser gets it: nothing from other hosts, every link leads somewhere, every part is there."""
 
 import inspect
+import json
 import re
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -213,3 +215,39 @@ def test_search_knows_the_errors(site):
     index = (site / "searchindex.js").read_text("utf-8")
     assert "notyetaccept" in index
     assert "docs/reference/errors" in index
+
+
+def without_entry(index, words_of):
+    """Words that are no main entry of their page in the search index, so that the search may list others first."""
+    search = json.loads(index.removeprefix("Search.setIndex(").removesuffix(")"))
+    pages = {
+        word: {search["docnames"][page] for page, _, is_main in entries if is_main}
+        for word, entries in search["indexentries"].items()
+    }
+    wanted = [(word, place.partition("#")[0]) for place, words in words_of.items() for word in words]
+    return [word for word, page in wanted if pages.get(word) != {page}]
+
+
+def test_search_lists_the_page_of_a_word_first(site, pytestconfig):
+    words_of = tomllib.loads((pytestconfig.rootpath / "docs/search.toml").read_text("utf-8"))
+    index = (site / "searchindex.js").read_text("utf-8")
+    assert without_entry(index, words_of) == []
+    assert without_entry(index, {"docs/how-to/systemd": ["cron"]}) == ["cron"]
+
+
+def first_terms(page):
+    """Terms that a page links to the glossary, in their order."""
+    return re.findall(r'<a class="term[^"]*" href="[^"]*glossary\.html#([a-z-]+)">', page)
+
+
+def test_terms_of_the_glossary_are_links_at_their_first_use(site):
+    page = (site / "docs/how-to/connect.html").read_text("utf-8")
+    assert first_terms(page)[:3] == ["connector", "ucl", "director"]
+    assert len(first_terms(page)) == len(set(first_terms(page)))
+    assert first_terms((site / "docs/reference/glossary.html").read_text("utf-8")) == []
+
+
+def test_notebooks_carry_their_number(site):
+    page = (site / "notebooks/02_maintain_connection.html").read_text("utf-8")
+    assert re.search(r"<h1>02 Maintain a secure connection", page)
+    assert re.search(r'<a class="[^"]*"[^>]*>\s*01 Establish a secure connection', page)
