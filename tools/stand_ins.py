@@ -9,7 +9,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from uuid import UUID
 
@@ -44,6 +44,7 @@ TOKENS = re.compile(
     (?P<bench>   (?:/[\w.-]+)+/ucl-fault-lab-\w{8} )
   | (?P<iso>     \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?=Z|\+00:00) )
   | (?P<plain>   \d{4}-\d\d-\d\d[ ]\d\d:\d\d:\d\d )
+  | (?P<date>    (?<=\bvalid[ ])\d{4}-\d\d-\d\d(?=[ ]to[ ]) | (?<=-\d\d[ ]to[ ])\d{4}-\d\d-\d\d\b(?!T) )
   | (?P<http>    [A-Z][a-z]{2},[ ]\d\d[ ][A-Z][a-z]{2}[ ]\d{4}[ ]\d\d:\d\d:\d\d(?=[ ]GMT) )
   | (?P<openssl> [A-Z][a-z]{2}[ ]+\d{1,2}[ ]\d\d:\d\d:\d\d[ ]\d{4}(?=[ ]GMT) )
   | (?P<pem>     (?<=-----BEGIN[ ]CERTIFICATE-----)[A-Za-z0-9+/=\s\\]+(?=-----END)
@@ -100,6 +101,12 @@ class StandIns:
         return TOKENS.sub(lambda match: self._stand_in(str(match.lastgroup), match.group()), text)
 
     def _stand_in(self, kind: str, original: str) -> str:
+        if kind == "date":
+            return (
+                original
+                if self.began is None
+                else str(START.date() + (date.fromisoformat(original) - self.began.date()))
+            )
         if kind in MOMENTS:
             return self._moment(original, MOMENTS[kind])
         match kind:

@@ -253,6 +253,9 @@ def test_a_key_that_lies_in_plain_and_is_not_to_is_work(c5, home, monkeypatch):
     assert renew_one(str(home.path), "c5", c5.current.name).outcome == "not-due"
     assert c5.current.is_sealed
     assert list(plan(home, ["c5"]).bases) == []
+    monkeypatch.delenv("A_KEY")  # the next renewal could not read it: a run says so before the due date
+    assert list(plan(home, ["c5"]).bases) == ["c5"]
+    monkeypatch.setenv("A_KEY", "a passphrase of some length")
     (c5.path / "settings.toml").write_text(f'sandbox = "{c5.read_settings().sandbox}"\n')
     export(c5, former=lambda: b"a passphrase of some length")
 

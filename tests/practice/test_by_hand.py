@@ -70,12 +70,34 @@ def test_every_block_with_curl_or_openssl_is_among_those_that_run():
     assert [len(blocks(name)) for name in NAMES] == [7, 6, 2]
 
 
-def test_an_identity_in_the_folder_is_kept(folder, tmp_path):
-    before = in_use(folder)
+def test_an_identity_that_is_accepted_is_kept(tmp_path):
+    with Sandbox(tmp_path / "state") as ucl:
+        assert write_files(tmp_path / "by-hand", ucl) is False
+        before = in_use(tmp_path / "by-hand")
+    with Sandbox(tmp_path / "state") as ucl:
+        assert write_files(tmp_path / "by-hand", ucl) is False
+        assert f"CONNECTOR_URL={ucl.connector_url}" in (tmp_path / "by-hand" / "variables.sh").read_text()
+    assert in_use(tmp_path / "by-hand") == before
+
+
+def test_an_identity_that_is_not_accepted_is_renamed_and_replaced(folder, tmp_path):
+    before = (folder / "ucl-app.crt").read_bytes()
     with Sandbox(tmp_path / "other") as ucl:
-        write_files(folder, ucl)
-        assert f"CONNECTOR_URL={ucl.connector_url}" in (folder / "variables.sh").read_text()
-    assert in_use(folder) == before
+        assert write_files(folder, ucl) is True
+        assert (folder / "ucl-app.crt.old").read_bytes() == before != (folder / "ucl-app.crt").read_bytes()
+        (folder / "ucl-app.crt").write_bytes(b"")
+        assert write_files(folder, ucl) is True
+        assert write_files(folder, ucl) is False
+
+
+def test_a_failed_step_does_not_replace_the_identity(folder):
+    """A reader pastes all blocks of notebook 02 without looking, after the certificate was revoked."""
+    paste(folder, *blocks(NAMES[2]))
+    before = [(folder / name).read_bytes() for name in ("ucl-app.key", "ucl-app.crt")]
+    text = "\n".join([". ./variables.sh", *blocks(NAMES[1])])
+    done = subprocess.run(["bash", "-c", text], cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    assert "error: 400" in done.stderr
+    assert [(folder / name).read_bytes() for name in ("ucl-app.key", "ucl-app.crt")] == before
 
 
 def test_no_token_is_among_the_arguments_of_a_command():

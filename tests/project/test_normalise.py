@@ -25,6 +25,7 @@ CHANGED = [
     ("2031-08-04 07:08:12Z", "2026-04-15 09:00:00Z"),
     ("Tue, 06 May 2031 07:08:10 GMT", "Thu, 15 Jan 2026 09:00:00 GMT"),
     ("May  6 07:08:10 2031 GMT", "Jan 15 09:00:00 2026 GMT"),
+    ("RSA; valid 2031-05-06 to 2031-08-04</div>", "RSA; valid 2026-01-15 to 2026-04-15</div>"),
     ("https://localhost:28321/graphql", "https://localhost:4431/graphql"),
     ("https://127.0.0.1:28321 https://[::1]:28322", "https://127.0.0.1:4431 https://[::1]:4432"),
     ("held by process 123 on host", "held by process 4711 on host"),

@@ -45,7 +45,7 @@ def test_each_connection_is_a_row_with_what_is_wrong():
     assert one[:3] == ("one", "valid", "2026-05-20T12:00:00Z (80 d left)")
     assert f"{policy.SHARE[1]} of 90 d" in one[3]
     assert late[1:3] == ("due", "2026-03-21T12:00:00Z (20 d left)")
-    assert old[3:] == ("", "ucl establish old (with a one-time token)")
+    assert old[3:] == ("", "ucl establish old --token prompt")
     assert new[1:] == ("not established", "", "", "")
     assert damaged[4] == "key.pem is not whole"
     assert {len(row) for row in overview.rows()} == {len(overview.header)}

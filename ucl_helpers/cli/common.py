@@ -150,12 +150,11 @@ def print_error(error: UCLError, exit_code: int, *, json_output: bool) -> None:
         facts = {"outcome": "failed", **error.as_json(), "exitCode": exit_code, "data": dict(error.data)}
         click.echo(json.dumps(facts, indent=1, default=str))
         return
-    click.secho(f"{type(error).__name__}: {error.message}", err=True, fg="red")
+    is_signal, name = exit_code != error.exit_code, type(error).__name__  # a signal's code is none of the classes'
+    click.secho(error.message if is_signal else f"{name}: {error.message}", err=True, fg="red")
     if error.remedy:
         click.echo(error.remedy, err=True)
-    if exit_code == error.exit_code and (
-        explained := explained_by(type(error).__name__)
-    ):  # otherwise a signal ended the command
+    if not is_signal and (explained := explained_by(name)):
         click.secho(explained, err=True, dim=True)
 
 

@@ -120,14 +120,15 @@ def main(arguments: list[str] | None = None) -> Any:
     except UCLError as error:
         code = _end(error, given)
     except OSError as error:
-        code = _end(StorageFailed(f"The system said no: {error}.", remedy="Mend that, then run it again."), given)
+        failure = StorageFailed(f"The system reported an error: {error}.", remedy="Fix its cause, then run it again.")
+        code = _end(failure, given)
         _silence()
     except SystemExit as stopped:
         if stopped.code == TERMINATED and "--json" not in given:
-            _end(UCLError("Terminated.", remedy="Nothing is lost; run it again to go on."), given, TERMINATED)
+            _end(UCLError("Terminated.", remedy="Nothing is lost. Run it again to continue."), given, TERMINATED)
         raise
     except click.exceptions.Abort:
-        code = _end(UCLError("Interrupted.", remedy="Nothing is lost; run it again to go on."), given, INTERRUPTED)
+        code = _end(UCLError("Interrupted.", remedy="Nothing is lost. Run it again to continue."), given, INTERRUPTED)
     except click.ClickException as error:
         if "--json" in given:
             code = _end(UsageError(error.format_message(), remedy="ucl --help tells how."), given)

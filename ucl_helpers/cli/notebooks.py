@@ -263,8 +263,11 @@ def sandbox_command(
 
     def announce(running: Access) -> None:
         if by_hand:
-            shell.write_files(by_hand.absolute(), running)
-            click.echo(f"In another terminal:  cd {shlex.quote(str(by_hand))} && . ./variables.sh", err=True)
+            if shell.write_files(by_hand.absolute(), running):
+                click.echo(
+                    "UCL did not accept ucl-app.crt any more, so there is a new one. See ucl-app.crt.old.", err=True
+                )
+            click.echo(f"In another terminal:  cd {shlex.quote(str(by_hand.absolute()))} && . ./variables.sh", err=True)
 
     try:
         faults = read_plan(misbehaviour) if misbehaviour else None

@@ -109,7 +109,7 @@ class Status(Tabular):
             return f"ucl rollback {self.name} (generation {self.rollback_to})"
         if self.state == "damaged":  # ``ucl doctor`` names the repair
             return None
-        return f"ucl establish {self.name} {'--sandbox' if self.sandbox else '(with a one-time token)'}"
+        return f"ucl establish {self.name} {'--sandbox' if self.sandbox else '--token prompt'}"
 
     def _valid_to(self) -> str | None:
         if self.validity is None:

@@ -333,13 +333,18 @@ class Connection:
 
     @property
     def establish_command(self) -> str:
-        """The command that establishes this connection again."""
+        """The command that continues an interrupted establishment of this connection."""
         return f"ucl establish {self.name}{' --sandbox' if self.is_sandbox else ''}"
+
+    @property
+    def establish_again_command(self) -> str:
+        """The command that establishes this connection with a new one-time token, which it asks for."""
+        return f"{self.establish_command}{'' if self.is_sandbox else ' --token prompt'}"
 
     def come_back(self, now: datetime) -> str:
         """Return the command that brings a lost identity back at ``now`` (UTC): a rollback where one works."""
         usable = self.usable(now)
-        return f"ucl rollback {self.name} (generation {usable[0].name})" if usable else self.establish_command
+        return f"ucl rollback {self.name} (generation {usable[0].name})" if usable else self.establish_again_command
 
     def due(self, now: datetime) -> Due:
         """Return whether the generation in use is due at ``now`` (UTC), by the connection's settings."""

@@ -18,9 +18,10 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import record_check
 from ucl_helpers.connection.files import json_object
+from ucl_helpers.connection.references import generation_spec
 from ucl_helpers.connection.status import Status, needs, status_of
 from ucl_helpers.connection.store import Connection, Home
-from ucl_helpers.errors import UsageError
+from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.fleet.pacing import endpoint_of
 from ucl_helpers.fleet.report import NOT_DUE, FleetStatus, Result
 
@@ -107,7 +108,7 @@ def plan(home: Home, patterns: Sequence[str] = (), *, force: bool = False, clock
         UsageError: there are no connections, or none has such a name.
     """
     fleet = sorted(statuses(home, patterns, clock), key=lambda status: status.attempts.failures)
-    idle = [] if force else [status for status in fleet if needs(status) is None]
+    idle = [] if force else [status for status in fleet if _has_nothing_to_do(home, status)]
     for status in idle:
         record_check(Connection(home, status.name), clock())
     settled = {status.name: Result(NOT_DUE, status.fingerprint) for status in idle}
@@ -132,6 +133,15 @@ def _names(home: Home) -> list[str]:
         remedy = "Is it the right folder? --home names it, or else UCL_HOME."
         raise UsageError(f"There are no connections in {home.path}.", remedy=remedy)
     return names
+
+
+def _has_nothing_to_do(home: Home, status: Status) -> bool:
+    """Return whether a connection needs no run. A reference that leads nowhere would stop the next renewal."""
+    with suppress(UCLError):
+        if needs(status) is None:
+            generation_spec(Connection(home, status.name).read_settings(), status.name)
+            return True
+    return False
 
 
 def _recorded(

@@ -44,7 +44,7 @@ def renew_one(home: str, name: str, base: str | None, force: bool = False, again
     try:
         result = _renew(Home(home).connection(name), base, force=force, again=again)
     except OSError as error:
-        result = failure(StorageFailed(f"The system said no: {error.strerror or type(error).__name__}."))
+        result = failure(StorageFailed(f"The system reported an error: {error.strerror or type(error).__name__}."))
     except Exception as error:
         result = failure(error)
     finally:

@@ -235,7 +235,7 @@ class Establishment(Procedure):
 
     def _still_refused(self, error: UCLError) -> UCLError:
         name = self.connection.name
-        advice = f"with a new one-time token, {self.connection.establish_command} gives it up and begins again."
+        advice = f"{self.connection.establish_again_command} gives it up and begins again with a new one-time token."
         remedy = (
             f"The new identity is kept. Ask UCL's operator whether there is an outage. If there is one, wait: ucl "
             f"establish {name} tries the identity again. If there is none, it is lost: {advice}"

@@ -121,7 +121,7 @@ class Renewal(Procedure):
         try:
             answer = self._call(operation, variables)
         except CertificateRejected as error:
-            command = self.connection.establish_command
+            command = self.connection.establish_again_command
             remedy = f"If it has expired or was revoked, establish the connection again: {command}"
             raise error.replaced(remedy=remedy) from None
         self.connection.accepted(self.connection.require_current().fingerprint)

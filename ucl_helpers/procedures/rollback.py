@@ -54,11 +54,13 @@ def _choose(connection: Connection, name: str | None, now: datetime) -> Generati
     others = [generation for generation in reversed(connection.generations()) if generation != current]
     chosen = next(iter(connection.usable(now) if name is None else _named(others, name)), None)
     if chosen is None:
-        problem = f"{connection.name} has no generation {name or 'that could be used'} besides the current one."
+        problem = f"{connection.name} has no other generation {name or 'that can be used'}."
         if name and current and _named([current], name):
             problem = f"Generation {name} of {connection.name} is in use already."
         names = ", ".join(_described(other, verdicts.get(fingerprint_or_none(other) or ""), now) for other in others)
-        raise UsageError(problem, remedy=f"There: {names or 'none'}. If all are lost, establish the connection again.")
+        raise UsageError(
+            problem, remedy=f"Others: {names or 'none'}. If all are lost: {connection.establish_again_command}"
+        )
     verdict = verdicts.get(fingerprint_or_none(chosen) or "")
     if verdict is not None and verdict.status == "revoked":  # UCL would refuse it
         raise UsageError(
