@@ -89,7 +89,7 @@ def test_a_generation_is_named_by_its_number_or_its_name(secure, wanted):
 @pytest.mark.parametrize("wanted", ["2", "9", "", "0", "x", "000001-"])
 def test_a_generation_that_is_not_there_is_an_error_that_lists_those_there_are(secure, wanted):
     first, _ = renewed(secure, 1)
-    with pytest.raises(UsageError, match=f"There: {first}"):
+    with pytest.raises(UsageError, match=f"Others: {first}"):
         rollback(secure, wanted)
 
 
@@ -112,7 +112,7 @@ def test_by_default_the_newest_is_taken_that_is_whole_valid_and_not_revoked(home
 
 
 def test_alone_there_is_nothing_to_go_back_to(secure):
-    with pytest.raises(UsageError, match=r"There: none\. If all are lost, establish the connection again"):
+    with pytest.raises(UsageError, match=r"Others: none\. If all are lost, establish the connection again"):
         rollback(secure)
 
 
