@@ -199,8 +199,7 @@ class _Run:
         error = CancelledError() if future.cancelled() else future.exception()
         if isinstance(error, self.workers.lost):
             self.lost += 1
-            self._try_again(name, now, _lost(name))
-            return
+            error = _lost(name)
         result = failure(error) if error else future.result()
         after = result.retry_after
         self._judge_endpoint(name, result, started, now)
@@ -246,9 +245,10 @@ class _Run:
         self.progress(name, result)
 
 
-def _lost(name: str) -> Result:
-    remedy = f"Nothing is lost: ucl status {name} shows what is pending, and the next run resumes it."
-    return failure(RetryLater(f"The worker that renewed {name} was lost (killed, or short of memory).", remedy=remedy))
+def _lost(name: str) -> RetryLater:
+    message = f"The worker that renewed {name} was lost (killed, or short of memory)."
+    remedy = f"Nothing is lost. ucl status {name} shows what is pending, and the next run resumes it."
+    return RetryLater(message, remedy=remedy, retry_after=0.0)
 
 
 def _not_tried(endpoint: str) -> Result:
