@@ -20,7 +20,7 @@ from ucl_helpers.connection.attempts import remembered
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Busy, UsageError
 from ucl_helpers.fleet.executors import Scheduler, processes
-from ucl_helpers.fleet.plan import alone, plan, statuses
+from ucl_helpers.fleet.plan import alone, fleet_status, plan, statuses
 from ucl_helpers.fleet.run import ATTEMPTS, renew_fleet
 from ucl_helpers.fleet.task import renew_one
 from ucl_helpers.operate.hooks import run_hooks
@@ -350,7 +350,8 @@ def test_an_outcome_that_does_not_follow_it_is_found(home, schema, wrong):
 
 def test_the_status_counts_and_names_who_needs_somebody(home, shell):
     home.new("unborn")
-    text, told = shell.ucl("fleet", "status"), shell.ucl("fleet", "status", "--json").json
+    everything = ("fleet", "status", "--practice")
+    text, told = shell.ucl(*everything), shell.ucl(*everything, "--json").json
     (home.path / "connections" / "unborn" / "generations").rmdir()
     (home.path / "connections" / "unborn").rmdir()
     assert told["counts"] == {"not established": 1, "valid": len(NAMES)}
@@ -360,6 +361,23 @@ def test_the_status_counts_and_names_who_needs_somebody(home, shell):
     assert "unborn" in text.out
     assert "c1" not in text.out
     assert "1 connection, 0 due" in shell.ucl("fleet", "status", "c1").out
+
+
+def test_the_status_leaves_practice_connections_out_unless_asked_for(home):
+    home.new("real")
+    try:
+        shown = {
+            "default": fleet_status(home),
+            "asked for": fleet_status(home, practice=True),
+            "by pattern": fleet_status(home, ["c*"]),
+        }
+    finally:
+        (home.path / "connections" / "real" / "generations").rmdir()
+        (home.path / "connections" / "real").rmdir()
+    names = {label: [status.name for status in fleet.statuses] for label, fleet in shown.items()}
+    assert names == {"default": ["real"], "asked for": [*NAMES, "real"], "by pattern": NAMES}
+    assert f"1 connection, 0 due; {len(NAMES)} for practice left out" in str(shown["default"])
+    assert "left out" not in f"{shown['asked for']}{shown['by pattern']}"
 
 
 @pytest.mark.parametrize("folder", [".", "nothing"])

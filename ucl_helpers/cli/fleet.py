@@ -36,9 +36,10 @@ def fleet_command() -> None:
 
 @fleet_command.command("status")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=connections)
+@click.option("--practice", is_flag=True, help="Include connections for practice.")
 @with_home
 @as_json
-def status_command(patterns: tuple[str, ...], home: Home, *, json_output: bool) -> None:
+def status_command(patterns: tuple[str, ...], home: Home, *, practice: bool, json_output: bool) -> None:
     """Count connections by state, and name those with problems.
 
     \b
@@ -46,13 +47,12 @@ def status_command(patterns: tuple[str, ...], home: Home, *, json_output: bool) 
       ucl fleet status
       ucl fleet status 'prod-*' --json
 
-    PATTERN is as in a shell. The command reads the disk only, and no keys: ucl doctor tries those. The exit code is
-    0 whatever the state.
+    PATTERN is a name that may contain * and ?. Without PATTERN, connections for practice are left out, unless you add
+    --practice. The command reads the disk and no keys. `ucl doctor` tries the keys. The exit code is 0 in every state.
     """
     from ucl_helpers.fleet.plan import fleet_status
 
-    status = fleet_status(home, patterns)
-    show_report(status, 0, json_output=json_output)
+    show_report(fleet_status(home, patterns, practice=practice), 0, json_output=json_output)
 
 
 @fleet_command.command("renew")

@@ -76,9 +76,16 @@ def statuses(home: Home, patterns: Sequence[str] = (), clock: Clock = utc_now) -
     return [status_of(Connection(home, name), clock, whole=False) for name in chosen]
 
 
-def fleet_status(home: Home, patterns: Sequence[str] = (), clock: Clock = utc_now) -> FleetStatus:
-    """Return the state of a fleet; arguments and errors are those of :func:`statuses`."""
-    return FleetStatus(clock(), statuses(home, patterns, clock))
+def fleet_status(
+    home: Home, patterns: Sequence[str] = (), *, practice: bool = False, clock: Clock = utc_now
+) -> FleetStatus:
+    """Return the state of a fleet. Practice connections are included if ``practice`` or a pattern asks for them.
+
+    The other arguments and the errors are those of :func:`statuses`.
+    """
+    fleet = statuses(home, patterns, clock)
+    chosen = [status for status in fleet if practice or patterns or not status.sandbox]
+    return FleetStatus(clock(), chosen, omitted=len(fleet) - len(chosen))
 
 
 @contextmanager

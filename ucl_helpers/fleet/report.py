@@ -198,10 +198,11 @@ class FleetOutcome:
 
 @dataclass(frozen=True)
 class FleetStatus:
-    """The state of each connection at ``now`` (UTC), by name."""
+    """The state of each connection at ``now`` (UTC), by name; ``omitted`` counts practice connections left out."""
 
     now: datetime
     statuses: Sequence[Status]
+    omitted: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -214,8 +215,9 @@ class FleetStatus:
         problems: list[Row] = [(status.name, status.state, status.problem or "") for status in unhealthy[:SHOWN]]
         if more := len(unhealthy) - len(problems):
             problems.append(("…", f"{more} more", "all of them: --json"))
+        omitted = f"; {self.omitted} for practice left out (--practice shows them)" if self.omitted else ""
         return _text(
-            f"{_number(self.statuses)}, {self.counts.get('due', 0)} due",
+            f"{_number(self.statuses)}, {self.counts.get('due', 0)} due{omitted}",
             [
                 ("connections", "state", "next due", "first to expire"),
                 *((str(count), state, *self._earliest(state)) for state, count in self.counts.items()),
