@@ -1,7 +1,7 @@
 """A small, faithful UCL on loopback, for practice and for tests.
 
-Run it in this process (`with Sandbox() as ucl:`), as a process of its own (`serve`), or share the one of a home folder
-(`join`, `shared`). It judges clients independently: nothing here is imported from the rest of this package.
+Run it in this process (`with Sandbox() as ucl:`), run it as a process of its own (`serve`), or share the sandbox of a
+home folder (`join`, `shared`). It imports nothing from `ucl_helpers`, so it judges clients independently.
 """
 
 from ucl_sandbox.faults.plans import Fault, Faults, FaultsError, read_plan

@@ -1,4 +1,4 @@
-"""`python -m ucl_sandbox`: a sandbox as a process of its own."""
+"""The command line of the sandbox: `python -m ucl_sandbox` runs it as a process of its own."""
 
 import argparse
 import contextlib
@@ -20,10 +20,10 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def duration(text: str) -> timedelta:
-    """Read a duration: a whole number and a unit, as in `90d`, `24h`, `5m`, `30s`.
+    """Parse a duration: a whole number above 0 and a unit, for example `90d`, `24h`, `5m` or `30s`.
 
     Raises:
-        ValueError: It is not one, or not longer than nothing.
+        ValueError: The text is not such a duration.
     """
     match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text)
     if match is None:
@@ -32,41 +32,43 @@ def duration(text: str) -> timedelta:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM, Ctrl-C, or the end of the linger time; return the exit code."""
+    """Serve until SIGTERM, Ctrl-C or the end of the linger time. Return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m ucl_sandbox", description="A small UCL on loopback, for practice only."
     )
-    parser.add_argument("--state", type=Path, required=True, help="folder that keeps everything")
-    parser.add_argument("--ready-file", type=Path, help="JSON written once all listeners answer")
-    parser.add_argument("--validity", type=duration, default="90d", help="of certificates, e.g. 90d, 24h, 30s")
-    parser.add_argument("--token-lifetime", type=duration, default="5m", help="of one-time tokens")
-    parser.add_argument("--ca-layout", choices=get_args(CaLayout), default="intermediate", help="of the client CA")
-    parser.add_argument("--linger", type=duration, help="end when the state folder has had no users for so long")
-    parser.add_argument("--faults", metavar="FILE|NAME", help="what goes wrong on purpose, e.g. grumpy:0.2")
-    parser.add_argument("--detach", action="store_true", help="go on in the background")
-    parser.add_argument("--notify", type=int, metavar="FD", help="file descriptor to write to once it is ready")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--state", type=Path, required=True, help="folder in which the sandbox stores its data")
+    parser.add_argument("--ready-file", type=Path, help="JSON file to write when all listeners answer")
+    parser.add_argument("--validity", type=duration, default="90d", help="lifetime of certificates (90d)")
+    parser.add_argument("--token-lifetime", type=duration, default="5m", help="lifetime of one-time tokens (5m)")
+    parser.add_argument(
+        "--ca-layout", choices=get_args(CaLayout), default="intermediate", help="layout of the client CA"
+    )
+    parser.add_argument("--linger", type=duration, help="stop when the state folder has had no users for this time")
+    parser.add_argument("--faults", metavar="FILE|NAME", help="faults to inject, for example grumpy:0.2")
+    parser.add_argument("--detach", action="store_true", help="run in the background")
+    parser.add_argument("--notify", type=int, metavar="FD", help="file descriptor to write to when all is ready")
+    options = parser.parse_args(arguments)
     try:
-        faults = read_plan(given.faults) if given.faults else None
+        faults = read_plan(options.faults) if options.faults else None
     except FaultsError as error:
         parser.error(str(error))
 
-    if given.detach and os.fork():
+    if options.detach and os.fork():
         os._exit(0)
 
     def announce(_: Access) -> None:
-        if given.notify is not None:
-            with contextlib.suppress(BrokenPipeError), os.fdopen(given.notify, "wb") as pipe:
+        if options.notify is not None:
+            with contextlib.suppress(BrokenPipeError), os.fdopen(options.notify, "wb") as pipe:
                 pipe.write(b"ready")
 
     try:
         serve(
-            given.state,
-            given.ready_file,
-            validity=given.validity,
-            ca_layout=given.ca_layout,
-            token_lifetime=given.token_lifetime,
-            linger=given.linger,
+            options.state,
+            options.ready_file,
+            validity=options.validity,
+            ca_layout=options.ca_layout,
+            token_lifetime=options.token_lifetime,
+            linger=options.linger,
             faults=faults,
             announce=announce,
         )

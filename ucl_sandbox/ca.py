@@ -1,8 +1,8 @@
 """The sandbox's two certificate authorities, and the certificates that they issue.
 
-The *client* CA signs what `signCertificateSigningRequest` is given; it is a root, or a root with an intermediate.
-The *server* CA signs only the certificate of the sandbox's own listeners: trusting one never means trusting the
-other. Keys are files of the state folder, readable by their owner only.
+The *client* CA signs the requests that `signCertificateSigningRequest` receives. It is a root, or a root with an
+intermediate. The *server* CA signs only the certificates of the sandbox's own listeners, so a client that trusts one CA
+does not trust the other. Keys are files in the state folder that only their owner can read.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ from ucl_sandbox.csr import BIT_STRING, SEQUENCE, AcceptedCsr, element, elements
 
 CaLayout = Literal["root", "intermediate"]
 
-# Far apart: how old a state folder gets and how long certificates are valid is the user's choice.
+# The two dates are far apart, because the user decides how long a state folder and certificates are used.
 _CA_FROM, _CA_UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2120, 1, 1, tzinfo=UTC)
 _SERVER_ROOT, _SERVER_LIFETIME, _BACKDATED = "server-root.pem", timedelta(days=365), timedelta(days=1)
 _LOOPBACK: tuple[x509.GeneralName, ...] = (
@@ -31,7 +31,7 @@ _LOOPBACK: tuple[x509.GeneralName, ...] = (
     x509.IPAddress(ipaddress.IPv6Address("::1")),
 )
 _SERIAL = 2
-# Among the elements of a TBSCertificate, RFC 5280 section 4.1.
+# Positions among the elements of a TBSCertificate (RFC 5280 section 4.1).
 _ALGORITHM_PLACE, SUBJECT_PLACE = 2, 5
 
 SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -51,7 +51,7 @@ class Authority:
 
     @classmethod
     def create(cls, name: str, key: SigningKey, issuer: "Authority | None" = None) -> "Authority":
-        """Make a root, or an intermediate if there is an issuer."""
+        """Create a root, or an intermediate if there is an issuer."""
         subject = x509.Name(
             [
                 x509.NameAttribute(NameOID.COUNTRY_NAME, "DE"),
@@ -70,11 +70,10 @@ class Authority:
     def load_or_create(
         cls, path: Path, name: str, issuer: "Authority | None" = None, *, ec_key: bool = False
     ) -> "Authority":
-        """Read certificate and key from one file, which is made first if it is not there."""
+        """Read certificate and key from one file. Create the file first if it is missing."""
         if not path.exists():
             key = _new_ec_key() if ec_key else rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            made = cls.create(name, key, issuer)
-            write_file(path, made.pem + _key_pem(key))
+            write_file(path, cls.create(name, key, issuer).pem + _key_pem(key))
         content = read_regular(path, follow=False)
         loaded = serialization.load_pem_private_key(content, password=None)
         if not isinstance(loaded, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
@@ -86,11 +85,11 @@ class ClientCa:
     """The CA that signs clients' requests.
 
     Args:
-        folder: Where its keys are, or will be.
+        folder: The folder of its keys, which are created if they are missing.
         layout: "root" for one self-signed CA, "intermediate" for a root and an intermediate that signs.
 
     Attributes:
-        authorities: The signing one first.
+        authorities: Its CAs. The first one signs.
     """
 
     def __init__(self, folder: Path, layout: CaLayout) -> None:
@@ -103,15 +102,16 @@ class ClientCa:
 
     @property
     def pem(self) -> bytes:
-        """The CA certificates, the signing one first: what `caCertificate` carries."""
+        """The content of `caCertificate`: the CA certificates as PEM, that of the signing CA first."""
         return b"".join(authority.pem for authority in self.authorities)
 
     def sign(self, csr: AcceptedCsr, not_before: datetime, validity: timedelta) -> x509.Certificate:
         """Issue a certificate as the real Connector does.
 
-        Serial number 2 every time; valid from `not_before` (an aware datetime, whole seconds count) without
-        backdating; KeyUsage, ExtendedKeyUsage and AuthorityKeyIdentifier and no other extension. The signature
-        algorithm is the CSR's, but SHA-256 for SHA-1, which `cryptography` does not sign with.
+        The serial number is always 2. The certificate is valid from `not_before` (an aware datetime, of which whole
+        seconds count) without backdating. It has the extensions KeyUsage, ExtendedKeyUsage and AuthorityKeyIdentifier
+        and no others. It has the CSR's signature algorithm, except that SHA-256 replaces SHA-1, because `cryptography`
+        does not sign with SHA-1.
         """
         issuer = self.authorities[0]
         hash_ = hashes.SHA256() if isinstance(csr.scheme.hash, hashes.SHA1) else csr.scheme.hash
@@ -125,36 +125,37 @@ class ClientCa:
             .add_extension(_authority_key_identifier(issuer.key), critical=False)
             .sign(issuer.key, hash_, rsa_padding=pss)
         )
-        return _with_subject(draft, write_name(csr.subject), issuer.key, pss or padding.PKCS1v15(), hash_)
+        # `cryptography` would encode the subject differently, so it is put in and signed here.
+        (_, content, _), *_ = elements(draft.tbs_certificate_bytes)
+        parts = [whole for _, _, whole in elements(content)]
+        parts[SUBJECT_PLACE] = write_name(csr.subject)
+        tbs = element(SEQUENCE, b"".join(parts))
+        return sign_tbs(tbs, parts[_ALGORITHM_PLACE], issuer.key, hash_, pss or padding.PKCS1v15())
 
 
-def _with_subject(
-    draft: x509.Certificate,
-    subject: bytes,
+def sign_tbs(
+    tbs: bytes,
+    algorithm: bytes,
     key: SigningKey,
-    padding_: padding.PSS | padding.PKCS1v15,
     hash_: hashes.HashAlgorithm,
+    scheme: padding.PSS | padding.PKCS1v15,
 ) -> x509.Certificate:
-    """Put a subject in that is written already, and sign again: `cryptography` would write it its own way."""
+    """Sign an encoded TBSCertificate with a CA's RSA key. `algorithm` is its encoded AlgorithmIdentifier."""
     if not isinstance(key, rsa.RSAPrivateKey):
         raise TypeError("the client CA's key is RSA")
-    (_, content, _), *_ = elements(draft.tbs_certificate_bytes)
-    parts = [whole for _, _, whole in elements(content)]
-    parts[SUBJECT_PLACE] = subject
-    tbs = element(SEQUENCE, b"".join(parts))
-    signature = element(BIT_STRING, b"\0" + key.sign(tbs, padding_, hash_))
-    return x509.load_der_x509_certificate(element(SEQUENCE, tbs + parts[_ALGORITHM_PLACE] + signature))
+    signature = element(BIT_STRING, b"\0" + key.sign(tbs, scheme, hash_))
+    return x509.load_der_x509_certificate(element(SEQUENCE, tbs + algorithm + signature))
 
 
 def make_server_certificate(folder: Path, *times: datetime) -> tuple[Path, Path]:
-    """Make a new certificate for the listeners.
+    """Create a new certificate for the listeners.
 
     Args:
         folder: The state folder.
-        times: All of them are within its validity, the first day of it and the last year of it aside.
+        times: The certificate is valid from a day before the earliest to a year after the latest of them.
 
     Returns:
-        The file with certificate and key, and the file with the CA certificate that a client has to trust.
+        The file with certificate and key, and the file with the CA certificate that a client must trust.
     """
     authority = Authority.load_or_create(folder / _SERVER_ROOT, "Sandbox Server Root", ec_key=True)
     server, ca = folder / "server.pem", folder / "server-ca.pem"
@@ -164,16 +165,16 @@ def make_server_certificate(folder: Path, *times: datetime) -> tuple[Path, Path]
 
 
 def change_server_ca(folder: Path) -> None:
-    """Remove the server CA: the next certificate is of a new one, and the folder has no other."""
+    """Remove the server CA, so that a new CA signs the next certificate."""
     (folder / _SERVER_ROOT).unlink(missing_ok=True)
 
 
 def make_wrong_server_certificate(folder: Path, now: datetime, wrong: str) -> Path:
-    """Make a server certificate that no client may accept.
+    """Create a server certificate that no client may accept.
 
     Args:
         folder: The state folder.
-        now: The system's time, by which TLS goes.
+        now: The system's time, which clients use for TLS.
         wrong: "expired", "wrong-host" or "unknown-ca".
 
     Returns:
@@ -197,7 +198,7 @@ def _issue_server_certificate(
     until: datetime,
     names: Iterable[x509.GeneralName] = _LOOPBACK,
 ) -> None:
-    """Write a server's certificate and its key into one file."""
+    """Issue a server certificate for a new key, and write both to one file."""
     key = _new_ec_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     builder = (
@@ -219,7 +220,7 @@ def _builder(
 
 
 def _signed(builder: x509.CertificateBuilder, key: SigningKey, issuer: SigningKey) -> x509.Certificate:
-    """Sign a certificate for a key, with the identifiers of both keys."""
+    """Sign a certificate after adding the identifiers of its own key and of the issuer's key."""
     subject_key = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = builder.add_extension(subject_key, critical=False)
     return builder.add_extension(_authority_key_identifier(issuer), critical=False).sign(issuer, hashes.SHA256())

@@ -1,7 +1,7 @@
 """The Connector: one GraphQL API at two endpoints, reached with a one-time token or with a client certificate.
 
-A failed authentication is answered 400 with an empty body before anything else is looked at, and a token is used up
-by the first request that carries it, whatever else is wrong with that request.
+It checks authentication first. If authentication fails, it answers 400 with an empty body. The first request that
+carries a token uses it up, even if that request fails for another reason.
 """
 
 import base64
@@ -23,7 +23,7 @@ _REFUSED = Response(400)
 
 
 class Connector:
-    """Answers at the token endpoint and at the certificate endpoint."""
+    """The Connector's answers at the token endpoint and at the certificate endpoint."""
 
     def __init__(self, landscape: Landscape) -> None:
         self._landscape = landscape
@@ -38,7 +38,7 @@ class Connector:
         )
 
     def by_token(self, request: Request) -> Response:
-        """Answer at the token endpoint; a token in the header goes before one in the query."""
+        """Answer a request at the token endpoint. A token in the header takes precedence over one in the query."""
         token = request.headers.get(TOKEN_HEADER) or parse_qs(request.query).get(TOKEN_PARAMETER, [""])[0]
         auth = self._landscape.state.use_token(token) if token else None
         if auth is None:
@@ -46,7 +46,7 @@ class Connector:
         return respond(self._api, request, Client(auth["id"], auth["application_id"]))
 
     def by_certificate(self, request: Request, certificate: ClientCertificate) -> Response:
-        """Answer at the certificate endpoint."""
+        """Answer a request at the certificate endpoint."""
         client = authenticate_certificate(self._landscape.state, certificate)
         return respond(self._api, request, client) if client else _REFUSED
 
@@ -66,25 +66,29 @@ class Connector:
         }
 
     def _urls(self, client: Client) -> tuple[str | None, str | None]:
-        """Return the URLs of the Director and of the certificate endpoint, or what a fault makes of one of them."""
+        """Return the URLs of the Director and of the certificate endpoint. A fault can change one of them."""
         urls = self._landscape.urls
-        given = {"director": urls.certificate_director, "connector": urls.certificate_connector}
-        fault = self._landscape.faults.draw(client.endpoint, "configuration", URLS)
-        director, connector = (changed_url(fault, which, url) if fault else url for which, url in given.items())
+        director, connector = urls.certificate_director, urls.certificate_connector
+        if fault := self._landscape.faults.draw(client.endpoint, "configuration", URLS):
+            return changed_url(fault, "director", director), changed_url(fault, "connector", connector)
         return director, connector
 
     def _sign(self, _: object, info: ResolveInfo, csr: str) -> dict[str, str]:
         client: Client = info.context
-        here = self._landscape
+        landscape = self._landscape
         try:
             accepted = accept(csr, ExpectedSubject(client.id))
         except CsrRefusedError as error:
             raise ApiError(str(error)) from error
-        fault = here.faults.draw(client.endpoint, "sign", CERTIFICATES)
+        fault = landscape.faults.draw(client.endpoint, "sign", CERTIFICATES)
         old = client.certificate.certificate if client.certificate else None
-        asked = Asked(here.ca, accepted, here.clock(), here.validity, old, fault.value if fault else None)
+        asked = Asked(
+            landscape.ca, accepted, landscape.clock(), landscape.validity, old, fault.value if fault else None
+        )
         answer = DEFECTS[fault.kind](asked) if fault else right(asked)
-        here.state.issued(answer.leaf.fingerprint(hashes.SHA256()).hex(), client.id, answer.leaf.not_valid_after_utc)
+        landscape.state.issued(
+            answer.leaf.fingerprint(hashes.SHA256()).hex(), client.id, answer.leaf.not_valid_after_utc
+        )
         return {
             "certificateChain": _base64(answer.chain),
             "caCertificate": _base64(answer.ca),

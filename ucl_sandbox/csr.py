@@ -1,13 +1,14 @@
-"""Reads a certificate signing request (RFC 2986) and decides whether it is accepted, as the real Connector does.
+"""The reading and the acceptance of a certificate signing request (RFC 2986), as in the real Connector.
 
-*Reading* follows Go's standard library: base64 (`StdEncoding`, RFC 4648 section 4), PEM, and as much DER (X.690) as a
-distinguished name takes. Go is in places more lenient and in others stricter than Python: line ends anywhere in base64
-are fine, blanks and missing padding are not; text around a PEM block and any label are fine. Only the first PEM block
-is read. Of a name only attribute types below 2.5.4 (X.520) with a text count, as in Go's `pkix.Name`.
+*Reading* follows Go's standard library: base64 (`StdEncoding`, RFC 4648 section 4), PEM, and the part of DER (X.690)
+that a distinguished name needs. Go is more lenient than Python in some cases and stricter in others. It accepts line
+ends anywhere in base64, but no blanks and no missing padding. It accepts text around a PEM block, and any label. It
+reads only the first PEM block. In a name, only attribute types below 2.5.4 (X.520) with a text count, as in Go's
+`pkix.Name`.
 
-*Accepting* checks first the signature, by the algorithms that Go's `crypto/x509` knows; then the subject, field by
-field in the order CN, C, O, OU, L, ST, where the first failure is reported; then the key, which has to be RSA. Of a
-repeated field the first value counts, of a repeated CN the last. Key length and requested extensions are ignored.
+*Acceptance* checks the signature first, with the algorithms of Go's `crypto/x509`. It then checks the fields of the
+subject in the order CN, C, O, OU, L, ST, and reports the first failure. Last it checks that the key is RSA. If a field
+is repeated, its first value counts, but the last one of CN. Key length and requested extensions are ignored.
 """
 
 import base64
@@ -29,13 +30,13 @@ _BEGIN, _END, _DASHES = b"-----BEGIN ", b"\n-----END ", b"-----"
 
 
 def decode_base64(data: bytes) -> bytes | None:
-    """Decode standard base64 as Go's `base64.StdEncoding` does; None if it would refuse it."""
+    """Decode standard base64, or return None if Go's `base64.StdEncoding` would refuse it."""
     joined = data.replace(b"\r", b"").replace(b"\n", b"")
     return base64.b64decode(joined) if _BASE64.fullmatch(joined) else None
 
 
 def first_pem_block(data: bytes) -> bytes | None:
-    """Return the content of the first well-formed PEM block as Go's `pem.Decode` does; None without one."""
+    """Return the content of the first block that is well-formed for Go's `pem.Decode`, or None."""
     start = 0
     while (end := data.find(_END, start)) >= 0:
         begin = data.rfind(_BEGIN, start, end)
@@ -49,7 +50,7 @@ def first_pem_block(data: bytes) -> bytes | None:
 
 
 def _block(data: bytes) -> bytes | None:
-    """Decode one block, from after its `-----BEGIN ` to the end of its END line; None if it is not well-formed."""
+    """Decode a block that begins after its `-----BEGIN ` and ends with its END line. None if it is not well-formed."""
     label, *lines = (line.rstrip(b" \t\r") for line in data.split(b"\n"))
     headers = next((at for at, line in enumerate(lines) if b":" not in line), len(lines))  # Key: value (RFC 1421)
     *body, last = lines[headers:] or [b""]
@@ -64,7 +65,7 @@ _SET, _OID = 0x31, 0x06
 _UTF8, _NUMERIC, _PRINTABLE, _T61, _IA5, _BMP = 0x0C, 0x12, 0x13, 0x14, 0x16, 0x1E
 _HEAD, _LONG_FORM = 2, 0x80
 _PRINTABLE_TO_WRITE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*")
-# Codec and allowed text, by tag.
+# The codec and the allowed text of each tag.
 _READABLE = {
     _UTF8: ("utf-8", re.compile(r".*", re.DOTALL)),
     _NUMERIC: ("ascii", re.compile(r"[0-9 ]*")),
@@ -76,7 +77,7 @@ _READABLE = {
 
 
 class Attribute(enum.IntEnum):
-    """The attribute types that count, in the order in which a name is written."""
+    """The supported attribute types, in the order in which a name is written."""
 
     COUNTRY = 6
     PROVINCE = 8
@@ -90,7 +91,7 @@ class Attribute(enum.IntEnum):
 
 
 def _object_identifier(type_: Attribute) -> bytes:
-    """Return the content of the OID 2.5.4.x."""
+    """Return the encoded content of the object identifier 2.5.4.x."""
     return bytes([0x55, 0x04, type_])
 
 
@@ -98,7 +99,7 @@ _TYPES = {_object_identifier(type_): type_ for type_ in Attribute}
 
 
 def element(tag: int, content: bytes) -> bytes:
-    """Write one element."""
+    """Encode one DER element."""
     size = len(content)
     if size < _LONG_FORM:
         return bytes([tag, size]) + content
@@ -107,10 +108,10 @@ def element(tag: int, content: bytes) -> bytes:
 
 
 def elements(data: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Read the elements of a sequence: of each its tag, its content, and the whole of it.
+    """Split the content of a DER sequence. Return the tag, the content and the whole encoding of each element.
 
     Raises:
-        ValueError: The data end too early.
+        ValueError: The data is truncated.
     """
     result, at = [], 0
     while at < len(data):
@@ -127,16 +128,16 @@ def elements(data: bytes) -> list[tuple[int, bytes, bytes]]:
 
 
 def read_name(name: bytes) -> list[tuple[Attribute, str]]:
-    """Read the content of a Name: its attributes in their order.
+    """Return the attributes in the content of a Name, in their order.
 
     Raises:
-        ValueError: It is not a Name, or a text is not of its type.
+        ValueError: It is not a Name, or a text has characters that its type does not allow.
     """
     pairs = []
     for _, rdn, _ in elements(name):
         for _, attribute, _ in elements(rdn):
             parts = elements(attribute)
-            (_, type_, _), (tag, value, _) = parts  # ValueError if they are not two
+            (_, type_, _), (tag, value, _) = parts  # raises ValueError if there are not two
             text, attribute_type = _read_text(tag, value), _TYPES.get(type_)
             if text is not None and attribute_type is not None:
                 pairs.append((attribute_type, text))
@@ -154,11 +155,15 @@ def _read_text(tag: int, value: bytes) -> str | None:
 
 
 def write_name(pairs: Iterable[tuple[Attribute, str]]) -> bytes:
-    """Write a Name: a fixed order, all values of one type in one RDN; of CN and serialNumber the last value."""
-    given = list(pairs)
+    """Encode a Name as Go does.
+
+    The types have a fixed order, and all values of one type are in one RDN. Of CN and serialNumber only the last value
+    is written.
+    """
+    attributes = list(pairs)
     rdns = b""
     for type_ in Attribute:
-        values = [value for given_type, value in given if given_type is type_]
+        values = [value for attribute, value in attributes if attribute is type_]
         if type_ in {Attribute.COMMON_NAME, Attribute.SERIAL_NUMBER}:
             values = [value for value in values[-1:] if value]
         if values:
@@ -167,7 +172,7 @@ def write_name(pairs: Iterable[tuple[Attribute, str]]) -> bytes:
 
 
 def _attribute(type_: Attribute, value: str) -> bytes:
-    """Write a PrintableString if its alphabet is enough, else a UTF8String."""
+    """Encode a value as PrintableString, or as UTF8String if it has other characters."""
     tag = _PRINTABLE if _PRINTABLE_TO_WRITE.fullmatch(value) else _UTF8
     return element(SEQUENCE, element(_OID, _object_identifier(type_)) + element(tag, value.encode()))
 
@@ -197,7 +202,7 @@ _FAILURES = {
 
 
 class CsrRefusedError(Exception):
-    """A CSR is refused; the message is the one a client sees."""
+    """A refused CSR. Its message is the one that a client sees."""
 
 
 def _refuse(message: str) -> NoReturn:
@@ -206,7 +211,7 @@ def _refuse(message: str) -> NoReturn:
 
 @dataclass(frozen=True)
 class Scheme:
-    """How a CSR is signed, and so how its certificate will be: the hash, and whether the padding is PSS."""
+    """The signature scheme of a CSR and of its certificate: the hash, and whether the padding is PSS."""
 
     hash: Hash
     pss: bool = False
@@ -214,7 +219,7 @@ class Scheme:
 
 @dataclass(frozen=True)
 class AcceptedCsr:
-    """A CSR that passed every check: its key, its subject as (type, value) pairs, its signature scheme."""
+    """A CSR that passed every check, with its key, its subject as (type, value) pairs and its signature scheme."""
 
     key: rsa.RSAPublicKey
     subject: Subject
@@ -223,7 +228,7 @@ class AcceptedCsr:
 
 @dataclass(frozen=True)
 class ExpectedSubject:
-    """What a CSR's subject has to say. `str()` is the comma form that `configuration` gives."""
+    """The subject that a CSR must have. `str()` is the comma form in the answer to `configuration`."""
 
     common_name: str
     country: str = "DE"
@@ -239,11 +244,11 @@ class ExpectedSubject:
         )
 
     def check(self, subject: Subject) -> None:
-        """Check the fields in order and refuse at the first that is missing or wrong."""
+        """Check the fields in order, and raise `CsrRefusedError` for the first that is missing or wrong."""
         names = [value for type_, value in subject if type_ is Attribute.COMMON_NAME]
         if (names[-1] if names else "") != self.common_name:
             _refuse("CSR: Invalid common name provided.")
-        for attribute, what, wanted in (
+        for attribute, name, expected in (
             (Attribute.COUNTRY, "country", self.country),
             (Attribute.ORGANIZATION, "organization", self.organization),
             (Attribute.ORGANIZATIONAL_UNIT, "organizational unit", self.organizational_unit),
@@ -252,12 +257,12 @@ class ExpectedSubject:
         ):
             values = [value for type_, value in subject if type_ is attribute]
             if not values:
-                _refuse(f"CSR: No {what} provided.")
-            if values[0] != wanted:
-                _refuse(f"CSR: Invalid {what} provided.")
+                _refuse(f"CSR: No {name} provided.")
+            if values[0] != expected:
+                _refuse(f"CSR: Invalid {name} provided.")
 
     def matches(self, subject: Subject) -> bool:
-        """Return whether every field is as it should be."""
+        """Return whether every field has its expected value."""
         try:
             self.check(subject)
         except CsrRefusedError:
@@ -270,10 +275,10 @@ def accept(encoded: str, expected: ExpectedSubject) -> AcceptedCsr:
 
     Args:
         encoded: The CSR as PEM in standard base64.
-        expected: What its subject must say.
+        expected: The subject that it must have.
 
     Raises:
-        CsrRefusedError: With the text that the client gets.
+        CsrRefusedError: The CSR is refused. The message is for the client.
     """
     pem = decode_base64(encoded.encode())
     if pem is None:
@@ -309,7 +314,7 @@ def _parse(pem: bytes) -> tuple[x509.CertificateSigningRequest, Subject, object]
 
 
 def _public_key(csr: x509.CertificateSigningRequest) -> object:
-    """Return the CSR's key, or None for a kind that cannot be used."""
+    """Return the CSR's key, or None if `cryptography` does not support its type."""
     try:
         key = csr.public_key()
     except UnsupportedAlgorithm:
@@ -322,7 +327,7 @@ def _public_key(csr: x509.CertificateSigningRequest) -> object:
 
 
 def _check_signature(csr: x509.CertificateSigningRequest, key: object) -> Scheme | None:
-    """Check the CSR's own signature; return its scheme, or None for one that is not RSA's."""
+    """Check the CSR's own signature. Return its scheme, or None if the key is not RSA."""
     family, hash_, pss = _algorithm(csr)
     signature, signed = csr.signature, csr.tbs_certrequest_bytes
     try:
@@ -345,7 +350,7 @@ def _check_signature(csr: x509.CertificateSigningRequest, key: object) -> Scheme
 
 
 def _algorithm(csr: x509.CertificateSigningRequest) -> tuple[str, Hash, bool]:
-    """Return the family of the signature's algorithm, its hash, and whether it is PSS."""
+    """Return the signature's algorithm as its family, its hash, and whether it uses PSS."""
     oid = csr.signature_algorithm_oid
     if oid == Sig.RSA_WITH_MD5:
         _refuse("CSR signature invalid: x509: cannot verify signature: insecure algorithm MD5-RSA")
@@ -361,7 +366,7 @@ def _algorithm(csr: x509.CertificateSigningRequest) -> tuple[str, Hash, bool]:
 
 
 def _pss_identifier(hash_: hashes.HashAlgorithm) -> bytes:
-    """Return the one known AlgorithmIdentifier (RFC 4055): MGF1 of the same hash, a salt as long as the hash."""
+    """Return the AlgorithmIdentifier (RFC 4055) that Go knows: MGF1 with the same hash, a salt as long as the hash."""
     number = {"sha256": "01", "sha384": "02", "sha512": "03"}[hash_.name]
     hash_identifier = f"300d06096086480165030402{number}0500"
     mask = f"301a06092a864886f70d010108{hash_identifier}"

@@ -1,8 +1,8 @@
-"""The Director: where applications are registered and one-time tokens come from.
+"""The Director, which registers applications and issues one-time tokens.
 
-A user shows the bearer token and names the tenant; an application shows its client certificate. Only the operations
-that a connection needs are here, and the bearer token is opaque: nothing is read out of it. Not modelled: scopes,
-runtimes, labels beyond those of a fresh application, filters.
+A user sends the bearer token and names the tenant. An application presents its client certificate. The Director has
+only the operations that a connection needs. The bearer token is opaque, so the Director reads nothing from it. It does
+not model scopes, runtimes, filters, or labels other than those of a new application.
 """
 
 import base64
@@ -24,7 +24,7 @@ _CURSOR_PREFIX = "sandbox:"
 
 
 def as_application(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
-    """Return an `Application`; the fields that are not in it are null."""
+    """Return an `Application`. Fields that it leaves out are null in the answer."""
     return {
         "id": row["id"],
         "name": row["name"],
@@ -38,7 +38,7 @@ def as_application(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
 
 
 def as_page(landscape: Landscape, rows: Sequence[sqlite3.Row], total: int, offset: int, start: str) -> dict[str, Any]:
-    """Return an `ApplicationPage`; an empty cursor says that there is no page in that direction."""
+    """Return an `ApplicationPage`. An empty cursor means that there is no page in that direction."""
     reached = offset + len(rows)
     more = reached < total
     end = base64.urlsafe_b64encode(f"{_CURSOR_PREFIX}{reached}".encode()).decode() if more else ""
@@ -50,7 +50,7 @@ def as_page(landscape: Landscape, rows: Sequence[sqlite3.Row], total: int, offse
 
 
 def offset_of(cursor: str) -> int:
-    """Read a cursor; ValueError for one that this Director did not give."""
+    """Return the offset in a cursor. Raise ValueError if this Director did not issue the cursor."""
     if not cursor:
         return 0
     text = base64.urlsafe_b64decode(cursor).decode()
@@ -60,7 +60,7 @@ def offset_of(cursor: str) -> int:
 
 
 def as_auth(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
-    """Return an `AppSystemAuth`; its certificates are not listed, and it has no other credential."""
+    """Return an `AppSystemAuth`. It lists no certificates, and has no credential other than a one-time token."""
     token = as_token(landscape.urls, row, suggested=False) if row["token"] else None
     return {
         "__typename": "AppSystemAuth",
@@ -73,7 +73,7 @@ def as_auth(landscape: Landscape, row: sqlite3.Row) -> dict[str, Any]:
 
 
 def as_token(urls: Urls, row: sqlite3.Row, *, suggested: bool) -> dict[str, Any]:
-    """Return a `OneTimeTokenForApplication`; `suggested` puts the encoded form in the place of the token."""
+    """Return a `OneTimeTokenForApplication`. `suggested` replaces the token by its encoded form."""
     used = row["used_at"] is not None
     raw = json.dumps(
         {
@@ -111,7 +111,7 @@ def _seconds(stamp: str) -> str:
 
 
 def _shortest(stamp: str) -> str:
-    """Return a timestamp without trailing zeros of its fraction, as Go writes it."""
+    """Return a timestamp as Go writes it, without trailing zeros in its fraction."""
     return stamp.removesuffix("Z").rstrip("0").removesuffix(".") + "Z"
 
 
@@ -121,10 +121,14 @@ _PAGE_LIMIT = 200
 
 @dataclass(frozen=True)
 class _Caller:
-    """Who asks, and whether in the name of the tenant.
+    """The caller of the Director.
 
-    Without `id` the certificate has been refused. Without `scopes` the user's tenant, and so what it may do there,
-    could not be looked up.
+    Attributes:
+        type: "USER" or "APPLICATION".
+        id: None if the client certificate was refused.
+        tenant: Whether the request names the tenant.
+        suggest_token: Whether the caller asked for the encoded form of a one-time token.
+        scopes: False if the database is down, so that the Director cannot look up the user's permissions.
     """
 
     type: str
@@ -135,7 +139,7 @@ class _Caller:
 
 
 class Director:
-    """Answers at the Director's endpoint, and at its twin behind the certificate listener."""
+    """The Director's answers at its own endpoint and at the certificate listener."""
 
     def __init__(self, landscape: Landscape) -> None:
         self._landscape, self._state = landscape, landscape.state
@@ -155,7 +159,7 @@ class Director:
         )
 
     def by_bearer(self, request: Request, *, database: bool = True) -> Response:
-        """Answer a user, who has to show the bearer token and to name the tenant; `database`: whether that is up."""
+        """Answer a user, who must send the bearer token. `database` says whether the Director's database is up."""
         bearer = request.headers.get("Authorization", "")
         if not bearer:
             return _refusal(400, "Unauthorized [reason=invalid bearer token]", "Unauthorized", 26)
@@ -169,7 +173,7 @@ class Director:
         return respond(self._api, request, caller)
 
     def by_certificate(self, request: Request, certificate: ClientCertificate, *, database: bool = True) -> Response:
-        """Answer an application, whose tenant goes without saying; `database`: whether that is up."""
+        """Answer an application, which need not name the tenant. `database` is as for a user."""
         tenant = request.headers.get("Tenant", "")
         if database and tenant not in {"", self._state.tenant}:
             return _unknown_tenant(tenant)
@@ -207,26 +211,25 @@ class Director:
 
     def _register(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
         _in_tenant(info)
-        given = arguments["in"]
-        name: str = given["name"]
+        fields = arguments["in"]
+        name: str = fields["name"]
         if not name:
             _fail("Invalid data ApplicationRegisterInput [name=cannot be blank]", "InvalidData", 22)
         if len(name) > _NAME_LIMIT:
             reason = f"name=the length must be between 1 and {_NAME_LIMIT}"
             _fail(f"Invalid data ApplicationRegisterInput [{reason}]", "InvalidData", 22)
-        labels = {**(given.get("labels") or {}), "managed": "false", "name": normalised(name)}
+        labels = {**(fields.get("labels") or {}), "managed": "false", "name": normalised(name)}
         try:
-            row = self._state.register(name, given.get("providerName"), given.get("description"), json.dumps(labels))
+            row = self._state.register(name, fields.get("providerName"), fields.get("description"), json.dumps(labels))
         except NotUniqueError:
             _fail("Object name is not unique [object=application]", "NotUniqueName", 31)
         return as_application(self._landscape, row)
 
     def _unregister(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
         _in_tenant(info)
-        id_ = _uuid(arguments["id"])
-        row = self._state.application(id_) or _not_found("application")
+        row = self._state.application(_uuid(arguments["id"])) or _not_found("application")
         application = as_application(self._landscape, row)
-        self._state.unregister(id_)
+        self._state.unregister(row["id"])
         return application
 
     def _request_token(self, _: object, info: ResolveInfo, **arguments: Any) -> dict[str, Any]:
@@ -260,7 +263,7 @@ def _suggested(request: Request) -> bool:
 
 
 def _caller_of(info: ResolveInfo) -> _Caller:
-    """Return the caller, unless its certificate has been refused, which the Director cannot explain."""
+    """Return the caller. If its certificate was refused, fail with an internal error, as the real Director does."""
     caller: _Caller = info.context
     if caller.id is None:
         _internal_error()
@@ -278,14 +281,14 @@ def _in_tenant(info: ResolveInfo) -> _Caller:
 
 
 def _uuid(text: str) -> str:
-    """Check that an id is a UUID. The Director does not explain this error of its database either."""
+    """Return an id in its normal form. If it is not a UUID, fail with the same internal error as the real Director."""
     try:
         return str(uuid.UUID(text))
     except ValueError:
         _internal_error()
 
 
-# -- errors: a message, a name and a number ----------------------------------------------------------------------------
+# -- errors, each with a message, a name and a number ------------------------------------------------------------------
 
 
 def _fail(message: str, error: str, code: int) -> NoReturn:
@@ -301,7 +304,7 @@ def _internal_error() -> NoReturn:
 
 
 def _present(fault: Fault) -> dict[str, Any]:
-    """Faults of the request itself are internal errors as well, with the reason in the message."""
+    """Present a fault of the request as an internal error, with the reason in the message."""
     place = "input:1" if fault.located else "input"
     message = f"Internal Server Error [errorID={uuid.uuid4()}, reason: {place}: {fault.message}]"
     return {"message": message, "extensions": {"error": "InternalError", "error_code": 10}}

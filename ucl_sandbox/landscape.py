@@ -1,4 +1,4 @@
-"""What the endpoints have in common: the state, the client CA, the clock, where each is, the faults and the limit."""
+"""The data that all endpoints share, and the authentication of clients by certificate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Urls:
 
 @dataclass(frozen=True)
 class Landscape:
-    """One small UCL."""
+    """The state, client CA, clock, addresses, faults and limit of one sandbox."""
 
     state: State
     ca: ClientCa
@@ -43,17 +43,17 @@ class Landscape:
 
 @dataclass(frozen=True)
 class ClientCertificate:
-    """The certificate that a connection was made with; the handshake has verified it against the client CA."""
+    """The client certificate of a TLS connection. The handshake has verified it against the client CA."""
 
     certificate: x509.Certificate
 
     @property
     def fingerprint(self) -> str:
-        """Its SHA-256 fingerprint: serial numbers are all the same."""
+        """Its SHA-256 fingerprint, because all serial numbers are the same."""
         return self.certificate.fingerprint(hashes.SHA256()).hex()
 
     def client_id(self) -> str | None:
-        """Its CN, if its subject is one that this CA gives to clients."""
+        """Return its CN, or None if the client CA does not issue such a subject."""
         (_, certificate, _), *_ = elements(self.certificate.tbs_certificate_bytes)
         subject = read_name(elements(certificate)[SUBJECT_PLACE][1])
         names = [value for type_, value in subject if type_ is Attribute.COMMON_NAME]
@@ -64,7 +64,7 @@ class ClientCertificate:
 
 @dataclass(frozen=True)
 class Client:
-    """A client of an application: a system auth that was authenticated, by token or by certificate."""
+    """A system auth of an application, authenticated by token or by certificate."""
 
     id: str
     application_id: str
@@ -72,14 +72,14 @@ class Client:
 
     @property
     def endpoint(self) -> str:
-        """Where it has come in: "token" or "certificate"."""
+        """The endpoint that it used, "token" or "certificate"."""
         return "certificate" if self.certificate else "token"
 
 
 def authenticate_certificate(state: State, certificate: ClientCertificate) -> Client | None:
-    """Find the client that a certificate belongs to; its one-time token ends with that.
+    """Return the client that a certificate belongs to, and invalidate its one-time token.
 
-    None for a revoked certificate, another subject, or a client that has been deleted.
+    Return None if the certificate is revoked, its subject is not a client's, or the client has been deleted.
     """
     client_id = certificate.client_id()
     if client_id is None or state.is_revoked(certificate.fingerprint):

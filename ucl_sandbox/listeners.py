@@ -33,7 +33,7 @@ from tornado.netutil import add_accept_handler
 from ucl_private_files import read_regular
 from ucl_sandbox.ca import change_server_ca, make_server_certificate, make_wrong_server_certificate
 from ucl_sandbox.connector import Connector
-from ucl_sandbox.control import FAULTS_PATH, LIMIT_PATH, by_control, limit_by_control
+from ucl_sandbox.control import FAULTS_PATH, LIMIT_PATH, answer_faults, answer_limit
 from ucl_sandbox.director import Director
 from ucl_sandbox.faults.injection import Place, Script, abort, during_outage, inject, operation_of, play, reset
 from ucl_sandbox.faults.plans import Fault
@@ -260,8 +260,8 @@ class Listeners:
         self._handshakes = Handshakes(folder, landscape.ca.pem, landscape.clock)
         self.ca_file = self._handshakes.ca_file
         self._connector, self._director = Connector(landscape), Director(landscape)
-        self._control: Route = lambda request, _: by_control(landscape.faults, landscape.state.bearer, request)
-        self._shown: Route = lambda request, _: limit_by_control(landscape.limit, landscape.state.bearer, request)
+        self._control: Route = lambda request, _: answer_faults(landscape.faults, landscape.state.bearer, request)
+        self._shown: Route = lambda request, _: answer_limit(landscape.limit, landscape.state.bearer, request)
         self._idle: weakref.WeakSet[IOStream] = weakref.WeakSet()
         self._playing: set[asyncio.Task[None]] = set()
         self._played: weakref.WeakSet[IOStream] = weakref.WeakSet()
