@@ -1,13 +1,12 @@
-"""Reads, validates and executes GraphQL as the real servers do, which are built on Go's gqlgen and gqlparser.
+"""The parsing, validation and execution of GraphQL, as in the real servers, which use Go's gqlgen and gqlparser.
 
-graphql-core does the work. This module changes what differs: an empty list of arguments is allowed, type definitions
-are syntax errors, a document without an operation is a problem of its own, every problem carries gqlgen's code, and
-introspection lists all built-in scalars, sorted. A request is bounded: in its tokens, in how deep it nests, and in
-the fields of its answer, which aliases and fragments multiply.
+graphql-core does most of the work. This module changes the differences. An empty list of arguments is allowed, and type
+definitions are syntax errors. A document without an operation has an error of its own, every error carries gqlgen's
+code, and introspection lists all built-in scalars, sorted. The tokens of a request, its depth and the fields of its
+answer, which aliases and fragments multiply, are limited.
 
-Variables are checked as gqlparser does, which refuses a request with a path. Their values come from JSON whose numbers
-are kept as `Number`, the text that was sent, so a number is a valid String. Default values and lists of one value are
-left to graphql-core.
+Variables are checked as in gqlparser, whose errors have a path. In their values, JSON numbers are kept as `Number`, the
+text that was sent, so a number is a valid String. graphql-core handles default values and lists of one value.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,13 +54,13 @@ _GO_KINDS = {bool: "bool", list: "slice", dict: "map"}
 
 
 class Number(str):
-    """A JSON number, as its text."""
+    """A JSON number as the text that was sent."""
 
     __slots__ = ()
 
 
 class VariableError(Exception):
-    """A variable's value is refused; `path` says where."""
+    """A refused value of a variable. `path` is its place."""
 
     def __init__(self, path: tuple[str | int, ...], message: str) -> None:
         super().__init__(message)
@@ -69,19 +68,19 @@ class VariableError(Exception):
 
 
 def variable_values(
-    schema: GraphQLSchema, operation: OperationDefinitionNode, given: Mapping[str, Any]
+    schema: GraphQLSchema, operation: OperationDefinitionNode, variables: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Check the variables that an operation defines; others are ignored.
+    """Check and return the values of the variables that an operation defines. Ignore other variables.
 
     Raises:
-        VariableError: At the first that does not fit.
+        VariableError: The value of a variable is refused. Only the first is reported.
     """
     values = {}
     for definition in operation.variable_definitions or ():
         name = definition.variable.name.value
         path = ("variable", name)
         type_: Any = type_from_ast(schema, definition.type)
-        value = given.get(name, Undefined)
+        value = variables.get(name, Undefined)
         if value is Undefined:
             if definition.default_value is None and isinstance(type_, GraphQLNonNull):
                 raise VariableError(path, "must be defined")
@@ -91,7 +90,7 @@ def variable_values(
 
 
 def _checked(path: tuple[str | int, ...], type_: GraphQLInputType, value: Any) -> Any:
-    """Check one value; return it as graphql-core takes it."""
+    """Check a value, and return it in the form that graphql-core expects."""
     if isinstance(type_, GraphQLNonNull):
         if value is None:
             raise VariableError(path, "cannot be null")
@@ -153,7 +152,7 @@ PARSE_FAILED, VALIDATION_FAILED = "GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FA
 TOO_COMPLEX = "COMPLEXITY_LIMIT_EXCEEDED"
 MOST_TOKENS, MOST_FIELDS = 1000, 20_000
 _KEPT, _LENGTH_KEPT = 64, 4096
-"""So many texts that could be executed, none longer, are not parsed and validated again: clients repeat themselves."""
+"""The number and maximum length of queries that are kept parsed and validated, because clients repeat queries."""
 
 _UNKNOWN_RULES = {"ExecutableDefinitionsRule", "MaxIntrospectionDepthRule"}
 _EXECUTABLE = {"query", "mutation", "subscription", "fragment"}
@@ -164,7 +163,7 @@ ResolveInfo = GraphQLResolveInfo[Any]
 
 
 class ApiError(Exception):
-    """A resolver refuses; the message and the extensions are what the client gets."""
+    """A resolver's refusal. The client gets the message and the extensions."""
 
     def __init__(self, message: str, **extensions: str | int) -> None:
         super().__init__(message)
@@ -173,7 +172,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a request before anything is executed."""
+    """A problem in a request that is found before execution."""
 
     message: str
     code: str | None = None
@@ -182,7 +181,7 @@ class Fault:
 
 
 class FaultyRequestError(Exception):
-    """A request cannot be executed; `faults` says why."""
+    """A request that cannot be executed. `faults` has the reasons."""
 
     def __init__(self, *faults: Fault) -> None:
         super().__init__(*(fault.message for fault in faults))
@@ -208,12 +207,12 @@ class Operation:
 
     @property
     def is_query(self) -> bool:
-        """Whether it only reads."""
+        """Whether it is a query, which only reads."""
         return self.definition.operation is OperationType.QUERY
 
 
 class _FieldsOfLeavesRule(ValidationRule):
-    """A scalar has no fields: gqlparser says so of each that is asked for, and not only of the selection."""
+    """A rule that reports each field that is selected of a scalar, as gqlparser does."""
 
     def enter_field(self, node: FieldNode, *_: object) -> None:
         type_ = self.context.get_type()
@@ -224,7 +223,7 @@ class _FieldsOfLeavesRule(ValidationRule):
 
 
 class _Parser(Parser):
-    """gqlparser's grammar where it is not graphql-core's."""
+    """A parser with gqlparser's grammar where that differs from graphql-core's."""
 
     def any(self, open_kind: TokenKind, parse_fn: Callable[[], _Node], close_kind: TokenKind) -> tuple[_Node, ...]:
         """Refuse an empty selection, and accept other empty lists."""
@@ -250,12 +249,12 @@ class _Parser(Parser):
 
 
 class _Budget:
-    """Middleware that counts the fields a request is answered, and answers no more when they are too many."""
+    """Middleware that counts the fields of an answer, and refuses further fields above the limit."""
 
     remaining = MOST_FIELDS
 
     def resolve(self, resolver: Resolver, source: object, info: ResolveInfo, **arguments: Any) -> Any:
-        """Go on to the field's own resolver."""
+        """Count a field, and call its own resolver."""
         self.remaining -= 1
         if self.remaining < 0:
             raise ApiError("too many fields")
@@ -273,8 +272,8 @@ class Api:
 
     Args:
         schema_file: The schema's file in this package.
-        resolvers: By `Type.field`.
-        present: How a fault becomes an entry of `errors`.
+        resolvers: The resolvers, by `Type.field`.
+        present: Converts a fault to an entry of `errors`.
     """
 
     def __init__(
@@ -284,7 +283,7 @@ class Api:
         present: Callable[[Fault], dict[str, Any]],
     ) -> None:
         self.present = present
-        self._known = lru_cache(_KEPT)(self._parse)
+        self._parse_cached = lru_cache(_KEPT)(self._parse)
         self._schema = _load_schema(schema_file)
         # gqlgen executes every field of a mutation, also after one that failed; without `!` graphql-core does too.
         self._for_mutations = _load_schema(schema_file)
@@ -301,10 +300,10 @@ class Api:
         """Parse and validate a request.
 
         Raises:
-            FaultyRequestError: It is not one that can be executed.
+            FaultyRequestError: The request cannot be executed.
         """
         try:
-            parse = self._known if len(params.query) <= _LENGTH_KEPT else self._parse
+            parse = self._parse_cached if len(params.query) <= _LENGTH_KEPT else self._parse
             document = parse(params.query)
             definition = _find_operation(document, params.operation_name)
             values = variable_values(self._schema, definition, params.variables or {})
@@ -315,7 +314,7 @@ class Api:
         return Operation(document, definition, values)
 
     def execute(self, operation: Operation, caller: object) -> dict[str, Any]:
-        """Execute a request; `caller` is what its resolvers find as context."""
+        """Execute a request. Its resolvers get `caller` as their context."""
         name, budget = operation.definition.name, _Budget()
         result = execute_sync(
             self._schema if operation.is_query else self._for_mutations,
@@ -370,7 +369,7 @@ def _load_schema(schema_file: str) -> GraphQLSchema:
 
 
 def _only_ignored(query: str) -> bool:
-    """Return whether a document has no token at all."""
+    """Return whether a document has no tokens."""
     return all(not line.partition("#")[0].strip(" \t\r,\ufeff") for line in query.split("\n"))
 
 

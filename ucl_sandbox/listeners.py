@@ -1,8 +1,8 @@
-"""Three TLS listeners on loopback: the Director, the token endpoint, the certificate endpoint.
+"""The three TLS listeners on loopback: the Director, the token endpoint and the certificate endpoint.
 
-TLS 1.2 or later. The certificate endpoint requires a client certificate of the client CA in the handshake; with
-TLS 1.3 a client may see its refusal only when it reads the answer. `Door` opens and shuts a listener's sockets,
-`Handshakes` chooses the certificate that a connection is shown, and `Listeners` answers requests.
+They require TLS 1.2 or later. The certificate endpoint requires a client certificate of the client CA in the handshake.
+With TLS 1.3 a client may notice a refusal only when it reads the answer. `Door` opens and shuts a listener's sockets,
+`Handshakes` chooses the server certificate of a connection, and `Listeners` answers requests.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ _REASONS = {
 
 
 def in_plain_words(record: logging.LogRecord) -> bool:
-    """Replace OpenSSL's words about a failed handshake by a sentence; a filter for tornado's log."""
+    """Replace OpenSSL's text about a failed handshake by a sentence. This is a filter for tornado's log."""
     error = record.args[-1] if isinstance(record.args, tuple) and record.args else None
     if isinstance(error, ssl.SSLError):
         reason = error.reason or "it broke off"
@@ -63,7 +63,7 @@ def in_plain_words(record: logging.LogRecord) -> bool:
 
 
 def in_loop(work: Callable[[], None]) -> Callable[[], None]:
-    """Make a function of the running event loop one that any thread may call; it returns when the work is done."""
+    """Return a function that any thread may call to do work in the running event loop, and to wait for its end."""
     loop, thread = asyncio.get_running_loop(), threading.get_ident()
 
     async def begun() -> None:
@@ -79,10 +79,10 @@ def in_loop(work: Callable[[], None]) -> Callable[[], None]:
 
 
 def bound_like(closed: tuple[socket.AddressFamily, tuple[str, int]]) -> socket.socket:
-    """Return a socket at an address that does not listen: connections are refused, and the port is not free.
+    """Return a socket that keeps a port but does not listen, so that connections are refused.
 
     Args:
-        closed: Family and address of a listening socket that is closed now.
+        closed: The family and address of a listening socket that has been closed.
     """
     family, address = closed
     bound = socket.socket(family, socket.SOCK_STREAM)
@@ -99,11 +99,11 @@ def bound_like(closed: tuple[socket.AddressFamily, tuple[str, int]]) -> socket.s
 
 
 class Door:
-    """One listener's sockets; to be used within a running event loop.
+    """The sockets of one listener. It must be used within a running event loop.
 
     Args:
-        sockets: They listen already.
-        came: Is given each connection with the address it comes from.
+        sockets: Listening sockets.
+        came: Called with each new connection and its peer's address.
     """
 
     def __init__(self, sockets: list[socket.socket], came: Callable[[socket.socket, Any], None]) -> None:
@@ -118,7 +118,7 @@ class Door:
             self._removers = [add_accept_handler(listening, self._came) for listening in self._sockets]
 
     def shut(self) -> None:
-        """Refuse connections, and keep the port."""
+        """Refuse connections, but keep the port."""
         self._ignore()
         for place, listening in enumerate(self._sockets):
             address = listening.family, listening.getsockname()[:2]
@@ -126,7 +126,7 @@ class Door:
             self._sockets[place] = bound_like(address)
 
     def close(self) -> None:
-        """Give the port up."""
+        """Close the sockets and release the port."""
         self._ignore()
         for listening in self._sockets:
             listening.close()
@@ -138,15 +138,15 @@ class Door:
 
 
 class Handshakes:
-    """The TLS contexts of the listeners: the right ones, and those of faults.
+    """The TLS contexts of the listeners, both the right ones and those of faults.
 
-    The listeners' certificate is made here, and a new one a month before it expires. It is valid by the system's clock,
-    by which clients go, and by the sandbox's.
+    This class creates the listeners' certificate, and replaces it a month before it expires. The certificate is valid
+    according to the system's clock, which clients use, and according to the sandbox's clock.
 
     Args:
         folder: The state folder.
-        client_ca: The certificates that a client's certificate may come from, as PEM.
-        clock: Gives the sandbox's time (aware).
+        client_ca: The CA certificates that verify client certificates, as PEM.
+        clock: Returns the sandbox's time (aware).
 
     Attributes:
         ca_file: The CA certificate that verifies the listeners.
@@ -160,9 +160,10 @@ class Handshakes:
         self._make_certificate()
 
     def context(self, fault: Fault | None, *, mutual: bool) -> ssl.SSLContext:
-        """Return the context for a new connection; `mutual` asks the client for a certificate.
+        """Return the context for a new connection. `mutual` requires a client certificate.
 
-        A fault that is not of the handshake gets the right one. When the server's CA changes, it does so here.
+        For a fault that does not affect the handshake, this is the right context. For the fault `server-ca-changed`, it
+        creates the new CA.
         """
         if fault is not None and fault.kind == "server-ca-changed":
             change_server_ca(self._folder)
@@ -180,7 +181,7 @@ class Handshakes:
         return datetime.now(UTC), self._clock()
 
     def _make_certificate(self) -> None:
-        """Make a new certificate for the connections that come from now on."""
+        """Create a new certificate for all later connections."""
         self._certificate, self.ca_file = make_server_certificate(self._folder, *self._times())
         made = x509.load_pem_x509_certificate(read_regular(self._certificate, follow=False))
         self._since, self._until = made.not_valid_before_utc, made.not_valid_after_utc
@@ -207,7 +208,7 @@ DIRECTOR_PATH, CONNECTOR_PATH = "/director/graphql", "/connector/graphql"
 LEGACY_PATH = "/v1/applications/signingRequests/info"
 _GRAPHQL_PATHS, _CALLS = {DIRECTOR_PATH, CONNECTOR_PATH}, {"GET", "POST"}
 _BODY_LIMIT = 3 * 1024 * 1024
-_PATIENCE = 60.0  # seconds until a whole head has come, and as many until its body has
+_PATIENCE = 60.0  # seconds to wait for a whole head, and as many for its body
 _LOG_LENGTH = 1000
 _SECRET_HEADERS = {"authorization", "connector-token", "cookie"}
 
@@ -216,15 +217,15 @@ Route = Callable[[Request, HTTPServerRequest], Response]
 
 @dataclass(frozen=True)
 class Received:
-    """One request as the sandbox saw it.
+    """One request to the sandbox.
 
     Attributes:
-        status: Of the answer; 0 if a fault left none that is whole.
-        connection: Counts TLS connections from 1; the same number means the same connection.
-        resumed: Whether the connection's handshake was abbreviated.
-        headers: Without those that carry secrets.
-        fault: The kind of fault that struck, if one did.
-        operation: What was asked for, by the words in it: see `operation_of`.
+        status: The status of the answer. 0 if a fault prevented a whole answer.
+        connection: The number of its TLS connection, counted from 1.
+        resumed: Whether the connection resumed a TLS session.
+        headers: The headers that carry no secrets.
+        fault: The kind of the fault that struck, if any.
+        operation: The operation according to `operation_of`.
     """
 
     listener: str
@@ -239,10 +240,10 @@ class Received:
 
 
 class Listeners:
-    """Serves a landscape; to be used within a running event loop.
+    """The listeners of one sandbox. They must be used within a running event loop.
 
     Args:
-        landscape: What to serve.
+        landscape: The data of the sandbox.
         folder: The state folder.
 
     Attributes:
@@ -261,7 +262,7 @@ class Listeners:
         self.ca_file = self._handshakes.ca_file
         self._connector, self._director = Connector(landscape), Director(landscape)
         self._control: Route = lambda request, _: answer_faults(landscape.faults, landscape.state.bearer, request)
-        self._shown: Route = lambda request, _: answer_limit(landscape.limit, landscape.state.bearer, request)
+        self._limit_route: Route = lambda request, _: answer_limit(landscape.limit, landscape.state.bearer, request)
         self._idle: weakref.WeakSet[IOStream] = weakref.WeakSet()
         self._playing: set[asyncio.Task[None]] = set()
         self._played: weakref.WeakSet[IOStream] = weakref.WeakSet()
@@ -269,7 +270,7 @@ class Listeners:
     def start(
         self, director: list[socket.socket], token: list[socket.socket], certificate: list[socket.socket]
     ) -> None:
-        """Start serving on sockets that listen already."""
+        """Start serving on listening sockets."""
         connector, management = self._connector, self._director
         self._serve(
             "director",
@@ -277,7 +278,7 @@ class Listeners:
             {
                 DIRECTOR_PATH: lambda request, _: management.by_bearer(request),
                 FAULTS_PATH: self._control,
-                LIMIT_PATH: self._shown,
+                LIMIT_PATH: self._limit_route,
                 "/healthz": lambda *_: Response(200, b"UP"),
                 "/livez": lambda *_: Response(200),
                 "/readyz": lambda *_: Response(200),
@@ -334,7 +335,9 @@ class Listeners:
             response = inject(fault, place, partial(route, request, raw), self._head)
         self._note(name, raw, response, fault, operation)
         if route is self._control and isinstance(response, Response):
-            response = Script([self._head(response) + response.body])  # another plan holds for the next connection
+            response = Script(
+                [self._head(response) + response.body]
+            )  # the next call needs a new connection under the new plan
         if isinstance(response, Response):
             self._write(raw, response)
             self._idle.add(stream)
@@ -343,13 +346,13 @@ class Listeners:
             self._keep(play(stream, response))
 
     def _without_database(self, name: str, raw: HTTPServerRequest, request: Request) -> Response:
-        """Return what the Director answers while its database is down."""
+        """Return the Director's answer while its database is down."""
         if name == "director":
             return self._director.by_bearer(request, database=False)
         return self._director.by_certificate(request, self._peer(raw), database=False)
 
     def _let_in(self, name: str, server: HTTPServer, connection: socket.socket, address: Any) -> None:
-        """Begin the handshake of a new connection, or do what a fault makes of it."""
+        """Begin the handshake of a new connection, with a fault if one strikes."""
         fault = self._faults.draw(name)
         kind = fault.kind if fault else ""
         if kind == "reset-in-handshake":
@@ -359,7 +362,7 @@ class Listeners:
         context = self._handshakes.context(fault, mutual=name == "certificate")
         try:
             secured = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        except OSError:  # it has gone already
+        except OSError:  # the client has closed the connection
             connection.close()
             return
         stream = SSLIOStream(secured, max_buffer_size=_BODY_LIMIT)
@@ -370,8 +373,8 @@ class Listeners:
             server.handle_stream(stream, address)
 
     async def _remember(self, stream: SSLIOStream) -> None:
-        """Keep whose certificate it is: a request is acted on even if its sender has gone meanwhile."""
-        with suppress(OSError):  # it went before the handshake was done
+        """Store the client certificate, because a request is acted on even if its client disconnects."""
+        with suppress(OSError):  # the client disconnected during the handshake
             await stream.wait_for_handshake()
             self._peers[stream] = stream.socket.getpeercert(binary_form=True)
 
@@ -382,9 +385,9 @@ class Listeners:
         return ClientCertificate(x509.load_der_x509_certificate(der))
 
     def _apply_faults(self) -> None:
-        """Open and shut doors as the faults have it, and end what belongs to the faults before.
+        """Open and shut doors according to the plan of faults, and end the connections of the previous plan.
 
-        As long as there are faults every call has a connection of its own: so each kind may strike each call.
+        While there are faults, each call uses a new connection, so that every kind can strike every call.
         """
         for name, door in self._doors.items():
             if self._faults.refuses(name):
@@ -397,7 +400,7 @@ class Listeners:
             stream.close()
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task and keep a reference to it: the event loop keeps none."""
+        """Run a task, and keep a reference to it because the event loop keeps none."""
         task = asyncio.ensure_future(work)
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
@@ -417,7 +420,7 @@ class Listeners:
         }
 
     def _head(self, response: Response) -> bytes:
-        """Return the head of an answer after which the connection ends."""
+        """Encode the head of an answer that ends its connection."""
         start = f"HTTP/1.1 {response.status} {reasons.get(response.status, '')}"
         headers = {**self._headers(response), "Connection": "close"}
         return "\r\n".join([start, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode("latin-1")

@@ -1,9 +1,9 @@
-"""Runs a sandbox as a process of its own: until Ctrl-C or SIGTERM, or until it has no users any more.
+"""A sandbox as a process of its own, which runs until Ctrl-C or SIGTERM, or until it has no more users.
 
-A sandbox of a home folder is shared. The first of its users starts it (`join`), and it lingers: each user holds a share
-of the kernel lock on `HOME/sandbox/users.lock`, which ends with the user's process, however that ends. When the process
-has found that lock free for the linger time, it keeps the lock and ends, so that the next user waits for the end and
-starts a fresh one. In between it takes the lock only for a moment at a time, so no user waits for the linger time.
+The sandbox of a home folder is shared. Its first user starts it (`join`). Each user holds a shared kernel lock on
+`HOME/sandbox/users.lock`, which the kernel releases when the user's process ends. When that lock has been free for the
+linger time, the sandbox keeps the lock and ends. The next user then waits for the end and starts a new sandbox. Until
+then the sandbox takes the lock only for moments, so no user waits for the linger time.
 """
 
 import contextlib
@@ -73,24 +73,24 @@ def serve(
     rate_limit: float | None = None,
     announce: Callable[[Access], None] = lambda _: None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; to be called in the main thread, before it has started others.
+    """Serve until SIGTERM or Ctrl-C. Call this in the main thread, before it starts other threads.
 
     Args:
-        state: The state folder; made if it is not there.
-        ready: A file that is written (0600) once all listeners answer, and removed at the end.
-        validity: How long the certificates are valid that it signs.
-        ca_layout: "intermediate" or "root"; fixed when the state folder is made.
-        token_lifetime: How long one-time tokens are valid.
-        linger: End when the folder's `users.lock` has been free for so long; None for never.
-        faults: What goes wrong on purpose; nothing by default.
-        rate_limit: Calls to the Connector a second, over all clients; None for no limit.
-        announce: Called with how to reach it, once all listeners answer and the ready files are there.
+        state: The state folder. It is created if it is missing.
+        ready: A file to write (0600) when all listeners answer. It is removed at the end.
+        validity: The lifetime of the certificates that it signs.
+        ca_layout: "intermediate" or "root". It cannot change after the state folder is created.
+        token_lifetime: The lifetime of one-time tokens.
+        linger: Stop when the folder's `users.lock` has been free for this time. None for never.
+        faults: The faults to inject. None by default.
+        rate_limit: Calls per second to the Connector, of all clients together. None for no limit.
+        announce: Called with the access data when all listeners answer and the ready files are written.
 
     Raises:
         SandboxError: Another process owns the state folder, it was made with the other CA layout, or another user
             could change it or replace the ready file.
     """
-    # Blocked before any thread starts, so that the signals wait for `sigwait` wherever they arrive.
+    # The signals are blocked before any thread starts, so that `sigwait` gets them whichever thread they arrive in.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         with refusing_unsafe_paths(), contextlib.ExitStack() as stack:
@@ -121,7 +121,7 @@ def serve(
 
 
 def _end_when_unused(state: Path, linger: timedelta) -> None:
-    """Ask this process to end when the lock has been free for the linger time, and keep it from then on."""
+    """Take the lock and end this process when the lock has been free for the linger time."""
     descriptor = open_private(state / USERS_LOCK, os.O_RDWR)
     pause = min(_LONGEST_PAUSE, linger.total_seconds() / _LOOKS)
     resting = threading.Event()
@@ -146,16 +146,16 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "DY
 
 
 class _UsersLock:
-    """A share in `users.lock`. Nothing but `release` or the end of the process gives it back."""
+    """A shared lock on `users.lock`. It is held until `release` or the end of the process."""
 
     def __init__(self, path: Path, deadline: float) -> None:
         self._descriptor: int | None = open_private(path, os.O_RDWR)
-        # The process holds it alone for a moment at a time, and from when it has decided to end until it has ended.
+        # The sandbox holds it exclusively for moments, and from its decision to end until its end.
         _wait_for(self._descriptor, fcntl.LOCK_SH, path, deadline)
         os.utime(self._descriptor)
 
     def release(self) -> None:
-        """Give it back, also for children that were forked meanwhile."""
+        """Release the lock, also for child processes that were forked meanwhile."""
         if self._descriptor is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
@@ -169,26 +169,26 @@ def _wait_for(descriptor: int, kind: int, path: Path, deadline: float) -> None:
 
 @dataclass(frozen=True, repr=False)
 class SharedSandbox(Access):
-    """The sandbox of a home folder, which lives at least until `leave` is called or this process ends."""
+    """The sandbox of a home folder. It runs at least until `leave` is called or this process ends."""
 
     _users_lock: _UsersLock = field(kw_only=True)
 
     def leave(self) -> None:
-        """Stop using it; a second call does nothing."""
+        """Stop using the sandbox. A second call does nothing."""
         self._users_lock.release()
 
 
 @refusing_unsafe_paths()
 def join(home: Path, *, linger: timedelta = LINGER) -> SharedSandbox:
-    """Use the sandbox of a home folder, which is started if it does not run.
+    """Use the sandbox of a home folder. Start it if it does not run.
 
     Args:
-        home: The home folder; the sandbox's state is in its `sandbox` folder.
-        linger: How long the sandbox goes on without users, if it is this call that starts it; whole seconds.
+        home: The home folder. The sandbox's state is in its folder `sandbox`.
+        linger: The time to run without users, if this call starts the sandbox. Whole seconds.
 
     Raises:
-        SandboxError: It cannot be started, and the message says where its log is; or another user could change the
-            folder.
+        SandboxError: The sandbox did not start, and the message has the path of its log. Or another user could change
+            the folder.
     """
     deadline = time.monotonic() + _DEADLINE
     state = home.absolute() / "sandbox"
@@ -204,7 +204,7 @@ def join(home: Path, *, linger: timedelta = LINGER) -> SharedSandbox:
 
 @contextlib.contextmanager
 def shared(home: Path, *, linger: timedelta = LINGER) -> Iterator[SharedSandbox]:
-    """Use the sandbox of a home folder for the length of a `with` statement; see `join`."""
+    """Use the sandbox of a home folder during a `with` statement. See `join`."""
     sandbox = join(home, linger=linger)
     try:
         yield sandbox
@@ -213,7 +213,7 @@ def shared(home: Path, *, linger: timedelta = LINGER) -> Iterator[SharedSandbox]
 
 
 def _access_to_running(state: Path, linger: timedelta, deadline: float) -> dict[str, Any]:
-    """Return how to reach the folder's sandbox, and start it if need be: one user at a time."""
+    """Return the access data of the folder's sandbox. Start it if it does not run. Only one user does so at a time."""
     patience = threading.Event()
     start_lock = open_private(state / _START_LOCK, os.O_RDWR)
     _wait_for(start_lock, fcntl.LOCK_EX, state / _START_LOCK, deadline)
@@ -232,21 +232,21 @@ def _access_to_running(state: Path, linger: timedelta, deadline: float) -> dict[
 
 
 def _ready(state: Path, owner: int) -> dict[str, Any] | None:
-    """Return what the ready file says, if it is the owner's."""
+    """Return the content of the ready file, or None if it is not the owner's."""
     try:
         access = fields_of(read_regular(state / READY_FILE, follow=False).decode(), state)
     except (FileNotFoundError, ValueError, KeyError):
-        return None  # not there yet, or torn by hand
+        return None  # it is not written yet, or was changed by hand
     return access if access["pid"] == owner else None
 
 
 def _start(state: Path, linger: timedelta, deadline: float) -> None:
-    """Start the process, detached from this one, and wait until it is ready or has given up."""
+    """Start the sandbox, detached from this process, and wait until it is ready or has failed."""
     reading, writing = os.pipe()
     log = create_private(state / _LOG)
     command = [sys.executable, "-P", "-m", "ucl_sandbox", "--state", str(state), "--detach"]
     command += ["--linger", f"{linger.total_seconds():.0f}s", "--notify", str(writing)]
-    # Nothing of what the user's environment holds is handed on, but where this package is.
+    # The sandbox gets only these variables of the user's environment, and the folder of this package.
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
     try:
@@ -284,7 +284,7 @@ _SECONDS = 10.0
 
 
 class RemoteFaults:
-    """Looks at the plan of faults and changes it; each answers with plan, seed and counts, as JSON has them.
+    """The plan of faults of a sandbox in another process. Each method returns plan, seed and counts as in JSON.
 
     Raises:
         SandboxError: The sandbox does not answer.
@@ -297,14 +297,14 @@ class RemoteFaults:
         self._trust.hostname_checks_common_name = False
 
     def shown(self) -> dict[str, Any]:
-        """Return the plan, and how often each of its kinds has struck."""
+        """Return the plan, and the number of strikes of each kind."""
         return self._ask("GET")
 
     def set(self, plan: str) -> dict[str, Any]:
-        """Put another plan in place; `plan` is what `parse_plan` reads: a name, or JSON.
+        """Replace the plan. `plan` is a name or JSON, see `parse_plan`.
 
         Raises:
-            FaultsError: It cannot be used.
+            FaultsError: The plan is invalid.
         """
         return self._ask("PUT", plan)
 

@@ -1,4 +1,4 @@
-"""Runs a sandbox in a thread of this process."""
+"""A sandbox in a thread of this process, and the data that clients need to reach it."""
 
 import asyncio
 import contextlib
@@ -27,14 +27,14 @@ from ucl_sandbox.state import SandboxError, State, StateLock, refusing_unsafe_pa
 
 @dataclass(frozen=True, repr=False)
 class Access:
-    """How to reach a running sandbox. Its `repr` shows no secret.
+    """The data to reach a running sandbox. Its `repr` shows no secret.
 
     Attributes:
-        pid: The sandbox's process.
-        director_url: The Director, for a user with the bearer token.
+        pid: The id of the sandbox's process.
+        director_url: The Director's URL for a user with the bearer token.
         director_token: That bearer token.
-        tenant: What the `Tenant` header has to say.
-        application_id: An application that is registered already.
+        tenant: The value of the `Tenant` header.
+        application_id: A registered application.
         connector_url: The token endpoint.
         certificate_secured_connector_url: The certificate endpoint.
         ca_file: The CA certificate that verifies the servers.
@@ -74,10 +74,10 @@ _READY_KEYS = {
 
 
 def fields_of(ready_file: str, state: Path) -> dict[str, Any]:
-    """Read a ready file's content into the fields of an `Access`.
+    """Return the fields of an `Access` from the content of a ready file.
 
     Raises:
-        ValueError, KeyError: It is not the content of a ready file.
+        ValueError, KeyError: The content is not that of a ready file.
     """
     content = json.loads(ready_file)
     values = {name: content[key] for name, key in _READY_KEYS.items()}
@@ -92,13 +92,13 @@ _NO_SUCH_FAMILY = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPOR
 
 
 def listen(wanted: int | None) -> list[socket.socket]:
-    """Open listening sockets on loopback, IPv4 and (where there is one) IPv6, all on one port.
+    """Open listening sockets on one port of loopback, for IPv4 and, if the system has it, IPv6.
 
     Args:
-        wanted: The port of last time, which is tried first.
+        wanted: The port of the previous run, which is tried first.
 
     Raises:
-        OSError: No port is to be had.
+        OSError: No port is free.
     """
     for attempt in range(_ATTEMPTS):
         port = wanted if wanted and attempt == 0 else secrets.choice(_candidates())
@@ -111,7 +111,7 @@ def listen(wanted: int | None) -> list[socket.socket]:
 
 
 def _candidates() -> range:
-    """Return the wider stretch beside the ephemeral range, or low ports if it leaves hardly any."""
+    """Return the wider range of ports beside the ephemeral range, or lower ports if that range is too small."""
     try:
         low, high = (int(text) for text in _LINUX_RANGE.read_text("ascii").split())
     except (OSError, ValueError):
@@ -121,7 +121,7 @@ def _candidates() -> range:
 
 
 def _listen(port: int) -> list[socket.socket]:
-    """Open one port on both addresses: another program on the other one would be taken for the sandbox."""
+    """Open one port on both addresses, so that clients cannot reach another program instead of the sandbox."""
     sockets = [socket.create_server(("127.0.0.1", port), backlog=128)]
     try:
         sockets.append(socket.create_server(("::1", port), family=socket.AF_INET6, backlog=128))
@@ -145,8 +145,8 @@ class RunningSandbox(Access):
     """A sandbox that runs in this process.
 
     Attributes:
-        faults: What goes wrong on purpose; it may be changed at any time.
-        limit: Counts the calls to the Connector, and refuses what is above it.
+        faults: The plan of faults. It may change at any time.
+        limit: The limit of calls to the Connector, with its counts.
     """
 
     faults: Faults = field(kw_only=True)
@@ -156,31 +156,31 @@ class RunningSandbox(Access):
 
     @property
     def requests(self) -> Sequence[Received]:
-        """The requests that have been answered so far, oldest first (of very many, the last)."""
+        """The last requests that have been answered, oldest first."""
         return list(self._listeners.received)
 
     def one_time_token(self) -> str:
-        """Make a one-time token for a new client of the registered application, without asking the Director."""
+        """Create a one-time token for a new client of the registered application, without a call to the Director."""
         return str(self._memory.new_system_auth(self.application_id)["token"])
 
 
 class Sandbox:
     """A small UCL on loopback, for practice and for tests: `with Sandbox() as ucl:`.
 
-    Real TLS, its own CAs, real certificates: nothing in a client has to know that it is not the real thing.
+    It uses real TLS and issues real certificates from its own CAs, so a client works with it as with the real UCL.
 
     Args:
-        state: Where everything is kept; None for a temporary folder that goes away at the end.
-        validity: How long the certificates are valid that it signs.
-        ca_layout: "intermediate" or "root"; fixed when the state folder is made.
-        token_lifetime: How long one-time tokens are valid.
-        clock: Gives the current time (aware); None for the system's clock. TLS always goes by the system's clock.
-        faults: What goes wrong on purpose; nothing by default.
-        rate_limit: Calls to the Connector a second, over all clients; None for no limit.
+        state: The state folder. None for a temporary folder that is removed at the end.
+        validity: The lifetime of the certificates that it signs.
+        ca_layout: "intermediate" or "root". It cannot change after the state folder is created.
+        token_lifetime: The lifetime of one-time tokens.
+        clock: Returns the current time (aware). None for the system's clock, which TLS always uses.
+        faults: The faults to inject. None by default.
+        rate_limit: Calls per second to the Connector, of all clients together. None for no limit.
 
     Raises:
-        SandboxError: On entering: another process owns the state folder, or it was made with the other CA layout,
-            or another user could change it.
+        SandboxError: When the `with` block begins, another process owns the state folder, the folder was created with
+            the other CA layout, or another user could change it.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class Sandbox:
 
 @contextlib.contextmanager
 def ready_file(path: Path, access: Access) -> Iterator[None]:
-    """Write a ready file (0600, at once whole), and remove it at the end if it is still the same.
+    """Write a ready file (0600) atomically, and remove it at the end if its content has not changed.
 
     Raises:
         UnsafePath: Another user could replace it.
@@ -272,7 +272,7 @@ def ready_file(path: Path, access: Access) -> Iterator[None]:
 
 
 def _open_sockets(stack: contextlib.ExitStack, memory: State) -> list[list[socket.socket]]:
-    """Listen on the ports of last time, or on others if they are taken."""
+    """Listen on the ports of the previous run, or on others if those are taken."""
     wanted = json.loads(memory.remember("ports", lambda: json.dumps([None] * len(_ENDPOINTS))))
     opened = []
     for port in wanted:
@@ -294,7 +294,7 @@ def _urls(director: int, token: int, certificate: int) -> Urls:
 
 
 def _default_application(memory: State) -> str:
-    """Return the application of the ready file; register one again if a client has deleted it."""
+    """Return the application of the ready file. Register a new one if a client has deleted it."""
     id_ = memory.remember("application", str)
     if memory.application(id_) is None:
         name = f"practice-{secrets.token_hex(4)}"
@@ -306,7 +306,7 @@ def _default_application(memory: State) -> str:
 
 @contextlib.contextmanager
 def _serving(listeners: Listeners, sockets: list[list[socket.socket]]) -> Iterator[None]:
-    """Serve in a thread with an event loop of its own."""
+    """Serve in a thread that has its own event loop."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def main() -> None:

@@ -1,8 +1,8 @@
-"""What the sandbox knows, kept in SQLite: applications, their system auths with one-time tokens, certificates.
+"""The sandbox's state in SQLite: applications, their system auths with one-time tokens, and certificates.
 
 A *system auth* is one client of an application; its id is the CN of every certificate it gets. It has at most one
-one-time token at a time. Every change is one SQL statement, so that a token is used up once even if two requests
-carry it, and so that nothing is half done when the process is killed.
+one-time token at a time. Every change is one SQL statement. So a token is used up only once even if two requests carry
+it, and no change is half done if the process is killed.
 """
 
 import base64
@@ -44,12 +44,12 @@ _LOCK, _PATIENCE, _PAUSE = "lock", 0.2, 0.02
 
 
 class SandboxError(Exception):
-    """The sandbox cannot be run as asked; the message says why and what to do."""
+    """An error that stops the sandbox. The message gives the reason and the remedy."""
 
 
 @contextmanager
 def refusing_unsafe_paths() -> Iterator[None]:
-    """Turn the refusal of a file or folder that another user could change into a `SandboxError`."""
+    """Raise `SandboxError` instead of `UnsafePath` for a file or folder that another user could change."""
     try:
         yield
     except UnsafePath as error:
@@ -57,11 +57,11 @@ def refusing_unsafe_paths() -> Iterator[None]:
 
 
 class NotUniqueError(Exception):
-    """An application of that name, or of one that is the same when normalised, is registered already."""
+    """A name that another application has already, after normalisation."""
 
 
 def normalised(name: str) -> str:
-    """Return an application's name as the Director compares it: `mp-`, then lower case, one hyphen for all else."""
+    """Return a name as the Director compares it: `mp-`, lower case, one hyphen for each run of other characters."""
     if name.startswith(_PREFIX) and _plain(name) == name:
         return name
     return _plain(_PREFIX + name)
@@ -72,15 +72,15 @@ def _plain(text: str) -> str:
 
 
 def timestamp(moment: datetime) -> str:
-    """Return RFC 3339 in UTC with microseconds, so that text sorts as time does."""
+    """Return a time in RFC 3339, in UTC with microseconds, so that sorting the texts sorts the times."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class StateLock:
-    """The right of one process to a state folder: a kernel lock that ends with the process.
+    """One process's lock on a state folder. The kernel releases it when the process ends.
 
     Raises:
-        SandboxError: Another process has it.
+        SandboxError: Another process holds it.
         UnsafePath: Another user could change the folder.
     """
 
@@ -88,7 +88,7 @@ class StateLock:
         make_private_folder(folder)
         folder.chmod(0o700)
         self._descriptor = open_private(folder / _LOCK, os.O_RDWR)
-        # A process that looks for the owner holds the lock for a moment, so a first refusal need not mean anything.
+        # `owner_of` in another process holds the lock for a moment, so a first refusal proves nothing.
         if not wait_for_lock(self._descriptor, fcntl.LOCK_EX, time.monotonic() + _PATIENCE):
             raise SandboxError(
                 f"{folder} is in use by another sandbox (process {owner_of(folder)}): "
@@ -98,12 +98,12 @@ class StateLock:
         os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
-        """Give the folder up."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 
 def lock_at_once(descriptor: int, kind: int) -> bool:
-    """Take a kernel lock if it is to be had now."""
+    """Take a kernel lock without waiting. Return whether it was free."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -112,7 +112,7 @@ def lock_at_once(descriptor: int, kind: int) -> bool:
 
 
 def wait_for_lock(descriptor: int, kind: int, deadline: float) -> bool:
-    """Take a kernel lock by a deadline of the monotonic clock; closes the descriptor if it is still held elsewhere."""
+    """Wait for a kernel lock until a deadline of the monotonic clock. If that passes, close the descriptor."""
     patience = threading.Event()
     while not lock_at_once(descriptor, kind):
         if time.monotonic() >= deadline:
@@ -123,7 +123,7 @@ def wait_for_lock(descriptor: int, kind: int, deadline: float) -> bool:
 
 
 def owner_of(folder: Path) -> int | None:
-    """Return the process that owns a state folder, if one does."""
+    """Return the id of the process that owns a state folder, or None."""
     try:
         descriptor = open_private(folder / _LOCK, os.O_RDONLY, create=False)
     except FileNotFoundError:
@@ -137,12 +137,12 @@ def owner_of(folder: Path) -> int | None:
 
 
 class State:
-    """The sandbox's memory.
+    """The database of a sandbox.
 
     Args:
-        folder: The state folder; the database in it is made if it is not there.
-        clock: Gives the current time (aware).
-        token_lifetime: How long a one-time token is valid.
+        folder: The state folder. The database is created in it if it is missing.
+        clock: Returns the current time (aware).
+        token_lifetime: The lifetime of a one-time token.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], datetime], token_lifetime: timedelta) -> None:
@@ -152,7 +152,7 @@ class State:
         require_regular_or_missing(*(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", "-journal")))
         os.close(open_private(path, os.O_RDWR))
         # One connection for the server's thread and the user's. SQLite serialises what they execute, but the `sqlite3`
-        # module hands one thread the prepared statement that another is still fetching from: so one at a time.
+        # module hands one thread the prepared statement that another still fetches from. The lock prevents that.
         self._turn = threading.Lock()
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
@@ -182,7 +182,7 @@ class State:
     # -- what is made once ---------------------------------------------------------------------------------------------
 
     def remember(self, name: str, make: Callable[[], str]) -> str:
-        """Return a value that is made once and kept."""
+        """Return a stored value. Make and store it at the first call."""
         sql = "SELECT value FROM meta WHERE name = ?"
         row = self._row(sql, name)
         if row is None:
@@ -191,27 +191,27 @@ class State:
         return str(row["value"])
 
     def replace(self, name: str, value: str) -> None:
-        """Keep another value."""
+        """Store a value in place of the previous one."""
         self._rows("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
 
     @property
     def tenant(self) -> str:
-        """The external id of the one tenant."""
+        """The external id of the only tenant."""
         return self.remember("tenant", lambda: str(uuid.uuid4()))
 
     @property
     def internal_tenant(self) -> str:
-        """The id of the one tenant that the Director names in its answers."""
+        """The id of the tenant in the Director's answers."""
         return self.remember("internal_tenant", lambda: str(uuid.uuid4()))
 
     @property
     def user(self) -> str:
-        """The id of the user that the bearer token stands for."""
+        """The id of the user whom the bearer token authenticates."""
         return self.remember("user", lambda: str(uuid.uuid4()))
 
     @property
     def bearer(self) -> str:
-        """The Director's bearer token, opaque."""
+        """The Director's bearer token, which is opaque."""
         return self.remember("bearer", lambda: secrets.token_urlsafe(48))
 
     # -- applications --------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ class State:
         """Register an application.
 
         Raises:
-            NotUniqueError: Its name is taken.
+            NotUniqueError: Another application has its name.
         """
         now = self._now()
         row = self._row(
@@ -233,45 +233,45 @@ class State:
         return row
 
     def application(self, id_: str) -> sqlite3.Row | None:
-        """Find an application by id."""
+        """Return an application by its id, or None."""
         return self._row("SELECT * FROM applications WHERE id = ?", id_)
 
     def applications(self, first: int, offset: int) -> tuple[list[sqlite3.Row], int]:
-        """Return a page of the applications by name, and how many there are."""
+        """Return a page of the applications, sorted by name, and their total number."""
         total = self._rows("SELECT count(*) AS total FROM applications")[0]["total"]
         return self._rows("SELECT * FROM applications ORDER BY name LIMIT ? OFFSET ?", first, offset), total
 
     def unregister(self, id_: str) -> sqlite3.Row | None:
-        """Delete an application with its system auths and their tokens; return it as it was."""
+        """Delete an application with its system auths and their tokens. Return the deleted row, or None."""
         return self._row("DELETE FROM applications WHERE id = ? RETURNING *", id_)
 
     def connected(self, id_: str) -> None:
-        """Note that the application has called the Director."""
+        """Record that an application has called the Director."""
         sql = "UPDATE applications SET condition = 'CONNECTED', changed_at = ? WHERE id = ? AND condition = 'INITIAL'"
         self._rows(sql, self._now(), id_)
 
     # -- system auths and their tokens ---------------------------------------------------------------------------------
 
     def system_auth(self, id_: str) -> sqlite3.Row | None:
-        """Find a system auth by id."""
+        """Return a system auth by its id, or None."""
         return self._row("SELECT * FROM system_auths WHERE id = ?", id_)
 
     def system_auths(self, application_id: str) -> list[sqlite3.Row]:
-        """Return an application's system auths, the one changed last at the end."""
+        """Return an application's system auths. The last one is the one that changed last."""
         return self._rows("SELECT * FROM system_auths WHERE application_id = ? ORDER BY touched", application_id)
 
     def delete_system_auth(self, id_: str) -> sqlite3.Row | None:
-        """Delete a system auth; its certificates are refused from then on. Returns it as it was."""
+        """Delete a system auth, so that its certificates are refused. Return the deleted row, or None."""
         return self._row("DELETE FROM system_auths WHERE id = ? RETURNING *", id_)
 
     def new_system_auth(self, application_id: str) -> sqlite3.Row:
-        """Make a system auth with a fresh token."""
+        """Create a system auth with a new token."""
         id_ = str(uuid.uuid4())
         self._rows("INSERT INTO system_auths (id, application_id) VALUES (?, ?)", id_, application_id)
         return self.issue_token(id_)
 
     def issue_token(self, system_auth_id: str) -> sqlite3.Row:
-        """Give a system auth a fresh one-time token in place of the one it has: 64 random bytes, URL-safe base64."""
+        """Replace a system auth's one-time token by a new one of 64 random bytes in URL-safe base64."""
         now = self._clock()
         token = base64.urlsafe_b64encode(secrets.token_bytes(64)).decode()
         return self._rows(
@@ -281,30 +281,30 @@ class State:
         )[0]
 
     def use_token(self, token: str) -> sqlite3.Row | None:
-        """Use a one-time token up; return its system auth, or None if it is unknown, used or expired."""
+        """Use a one-time token up. Return its system auth, or None if it is unknown, used or expired."""
         return self._row(
             "UPDATE system_auths SET used_at = ? WHERE token = ? AND used_at IS NULL AND expires_at > ? RETURNING *",
             *(self._now(), token, self._now()),
         )
 
     def drop_token(self, system_auth_id: str) -> None:
-        """Take a system auth's token away, as every call by certificate does."""
+        """Remove a system auth's token. Every call with a certificate does this."""
         sql = "UPDATE system_auths SET token = NULL, used_at = NULL WHERE id = ? AND token IS NOT NULL"
         self._rows(sql, system_auth_id)
 
     # -- certificates --------------------------------------------------------------------------------------------------
 
     def issued(self, fingerprint: str, system_auth_id: str, not_after: datetime) -> None:
-        """Note a certificate."""
+        """Record an issued certificate."""
         sql = "INSERT OR IGNORE INTO certificates VALUES (?, ?, ?, NULL)"
         self._rows(sql, fingerprint, system_auth_id, timestamp(not_after))
 
     def revoke(self, fingerprint: str, system_auth_id: str, not_after: datetime) -> None:
-        """Note that a certificate is revoked."""
+        """Record that a certificate is revoked."""
         self.issued(fingerprint, system_auth_id, not_after)
         self._rows("UPDATE certificates SET revoked_at = ? WHERE fingerprint = ?", self._now(), fingerprint)
 
     def is_revoked(self, fingerprint: str) -> bool:
-        """Say whether a certificate is revoked."""
+        """Return whether a certificate is revoked."""
         sql = "SELECT 1 FROM certificates WHERE fingerprint = ? AND revoked_at IS NOT NULL"
         return self._row(sql, fingerprint) is not None

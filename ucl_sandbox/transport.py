@@ -1,9 +1,9 @@
-"""GraphQL over HTTP as gqlgen serves it: which requests it takes, and which status each kind of failure has.
+"""GraphQL over HTTP as gqlgen serves it, with the same status for each kind of failure.
 
-POST with a JSON body and GET with a query string; OPTIONS and HEAD have answers of their own; all else is "transport
-not supported". The body is decoded as Go's `encoding/json` does into a structure: names match in any case, unknown
-ones and what follows the first value are ignored, a value of the wrong type is an error. Persisted queries, uploads
-and web sockets are not modelled.
+It accepts POST with a JSON body and GET with a query string. OPTIONS and HEAD have their own answers. It answers
+"transport not supported" to all other requests. It decodes the body like Go's `encoding/json`: names match in any case,
+unknown names and text after the first value are ignored, and a value of the wrong type is an error. It does not model
+persisted queries, uploads and web sockets.
 """
 
 import json
@@ -33,12 +33,12 @@ _BODY_FIELDS: Mapping[str, type] = {
 
 
 class _WrongTypeError(ValueError):
-    """A JSON value is of another type than its place."""
+    """A JSON value whose type is wrong for its field."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What of an HTTP request matters here; the names of `headers` match in any case."""
+    """An HTTP request. The names in `headers` match in any case."""
 
     method: str
     headers: Mapping[str, str]
@@ -89,15 +89,15 @@ def _get(api: Api, request: Request, caller: object) -> Response:
     if ";" in request.query or _BAD_ESCAPE.search(request.query):
         reason = "invalid semicolon separator in query" if ";" in request.query else "invalid URL escape"
         return _failure(400, {"message": reason}, content_type=DEFAULT_TYPE)
-    given = dict(reversed(parse_qsl(request.query, keep_blank_values=True)))
+    parameters = dict(reversed(parse_qsl(request.query, keep_blank_values=True)))
     decoded: dict[str, Any] = {}
     for name in ("variables", "extensions"):
-        if text := given.get(name):
+        if text := parameters.get(name):
             try:
                 decoded[name] = _typed(name, _decode(text), dict)
             except ValueError:
                 return _failure(400, {"message": f"{name} could not be decoded"})
-    params = Params(given.get("query", ""), given.get("operationName", ""), decoded.get("variables"))
+    params = Params(parameters.get("query", ""), parameters.get("operationName", ""), decoded.get("variables"))
     return _run(api, params, caller, queries_only=True)
 
 
@@ -120,7 +120,7 @@ def _encode(value: object) -> bytes:
 
 
 def _decode(text: str) -> Any:
-    """Decode the first JSON value of a text, with numbers kept as they are written."""
+    """Decode the first JSON value of a text. Keep each number as it is written."""
     text = text.lstrip(_JSON_BLANKS)
     decoder = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_no_constant)
     try:
@@ -135,19 +135,19 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _params(decoded: Any) -> Params:
-    """Read the known fields of a JSON object, whatever the case of their names; the last of a name counts."""
+    """Read the known fields of a JSON object, in any case of their names. The last field of a name counts."""
     if not isinstance(decoded, dict):
         raise _WrongTypeError("json: cannot unmarshal into Go value of type graphql.RawParams")
-    given: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, value in decoded.items():
         kind = _BODY_FIELDS.get(name.lower())
         if kind is not None and _typed(name, value, kind) is not None:
-            given[name.lower()] = value
-    return Params(given.get("query", ""), given.get("operationname", ""), given.get("variables"))
+            fields[name.lower()] = value
+    return Params(fields.get("query", ""), fields.get("operationname", ""), fields.get("variables"))
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
-    """Return a value of the right type, or null; raises for another."""
+    """Return a value that is null or of the right type. Raise `_WrongTypeError` for another value."""
     if value is None or type(value) is kind:
         return value
     raise _WrongTypeError(f"json: cannot unmarshal into Go struct field RawParams.{name}")

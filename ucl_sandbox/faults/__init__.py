@@ -1,1 +1,1 @@
-"""Faults: what the sandbox can do wrong on purpose, which of it is planned, and how it is done."""
+"""The faults of the sandbox: their catalogue, the plans that choose them, and their effects on answers."""

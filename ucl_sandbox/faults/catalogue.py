@@ -1,6 +1,6 @@
-"""Every fault that the sandbox knows, by name: what is seen, and whether the request has been acted on by then.
+"""The catalogue of faults: the effect of each one, and whether the sandbox acts on the request first.
 
-It matters most for `sign`: a fault after acting leaves a certificate that no client knows of.
+Acting first matters most for `sign`, because such a fault leaves a certificate that the client does not receive.
 """
 
 import ssl
@@ -15,18 +15,18 @@ Family = Literal["transport", "http", "graphql", "certificate", "url"]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a fault is.
+    """A kind of fault.
 
     Attributes:
-        family: What part of an exchange it spoils.
-        effect: What happens, in one line.
-        acted: Whether the sandbox acts on the request first: signs, revokes, uses a token up.
-        blind: It strikes before the request is read, so its operation cannot be known.
-        value: What `Fault.value` means here, and what holds without one; empty where there is none.
-        number: Whether that value is a number above 0.
-        values: The only values there are, if they are few.
-        switch: It is on or off for a whole listener: neither a probability nor a number of times makes sense.
-        once: It strikes once and stays.
+        family: The part of a call that it affects.
+        effect: Its effect, in one line.
+        acted: Whether the sandbox acts on the request first. For example, it signs, revokes, or uses a token up.
+        blind: Whether it strikes before the request is read, when the operation is not known.
+        value: The meaning of `Fault.value` and its default. Empty if the kind takes no value.
+        number: Whether that value must be a number above 0.
+        values: The allowed values, if they are limited.
+        switch: Whether it is on or off for a whole listener, without a probability and a number of times.
+        once: Whether it strikes only once, with a permanent effect.
     """
 
     family: Family
@@ -66,12 +66,12 @@ _FORMER_PHRASES = {413: "Request Entity Too Large", 422: "Unprocessable Entity"}
 
 
 def answer_line(status: int) -> str:
-    """Return a status with its words, as Go's servers say them: Python's own differ since version 3.13."""
+    """Return a status with its phrase in Go's servers, which differs from that in Python 3.13 and newer."""
     return f"{status} {_FORMER_PHRASES.get(status) or HTTPStatus(status).phrase}"
 
 
 _REDIRECT, _REDIRECTS = "the status (307)", (301, 302, 303, 307, 308)
-_ACTED_ON = {500, 504}  # broken, or given up on by a gateway, while the answer was on its way
+_ACTED_ON = {500, 504}  # the server or a gateway failed after the request was acted on
 _HTTP = {
     "http-400-empty": _http("400 with an empty body, as for a failed authentication"),
     "outage": _http(

@@ -1,7 +1,7 @@
-"""Defective answers to `signCertificateSigningRequest`: each is wrong in one way, and right in all others.
+"""Defective answers to `signCertificateSigningRequest`, each with exactly one defect.
 
-`Answer.leaf` is what was signed last. If it is for the key in the CSR the sandbox accepts it from then on (as far as it
-is valid and for client authentication), also where the answer does not hold it.
+`Answer.leaf` is the certificate that was signed last. If it is for the key in the CSR, valid, and for client
+authentication, the sandbox accepts it from then on, even if the answer does not contain it.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,26 +13,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from ucl_sandbox.ca import Authority, ClientCa, SigningKey
-from ucl_sandbox.csr import BIT_STRING, SEQUENCE, AcceptedCsr, Attribute, Scheme, element, elements
+from ucl_sandbox.ca import Authority, ClientCa, SigningKey, sign_tbs
+from ucl_sandbox.csr import AcceptedCsr, Attribute, Scheme, elements
 
 _DAY = timedelta(days=1)
 _BITS, _WEAK_BITS = 2048, 1024
-# Object identifiers as DER: clientAuth and serverAuth; RSA with SHA-256 and with SHA-1. Both pairs are of one length.
+# Object identifiers as DER: clientAuth and serverAuth; RSA with SHA-256 and with SHA-1. Each pair has one length.
 _CLIENT_AUTH, _SERVER_AUTH = bytes.fromhex("2b06010505070302"), bytes.fromhex("2b06010505070301")
 _WITH_SHA256, _WITH_SHA1 = bytes.fromhex("2a864886f70d01010b"), bytes.fromhex("2a864886f70d010105")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a certificate is asked for with.
+    """The data from which an answer is made.
 
     Attributes:
         ca: The client CA.
         csr: The accepted CSR.
-        since: From when the right certificate is valid.
-        validity: How long it is.
-        old: The certificate that the client has come with; None if it came with a token.
+        since: The start of the right certificate's validity.
+        validity: The length of its validity.
+        old: The client's current certificate. None if the client used a token.
         value: `Fault.value`.
     """
 
@@ -44,17 +44,17 @@ class Asked:
     value: str | float | None = None
 
     def sign(self) -> x509.Certificate:
-        """Return the right certificate."""
+        """Issue the right certificate."""
         return self.ca.sign(self.csr, self.since, self.validity)
 
     def seconds(self, otherwise: timedelta) -> timedelta:
-        """Return the value as a length of time."""
+        """Return the value as a duration, or a default if there is no value."""
         return otherwise if self.value is None else timedelta(seconds=float(self.value))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The three fields, before they are encoded, and the certificate that was signed."""
+    """The three fields of an answer before base64 encoding, and the certificate that was signed."""
 
     chain: bytes
     client: bytes
@@ -62,12 +62,12 @@ class Answer:
     leaf: x509.Certificate
 
     def each(self, change: Callable[[bytes], bytes]) -> "Answer":
-        """Return the same with a change to each of the fields."""
+        """Return this answer with a change applied to each of the three fields."""
         return replace(self, chain=change(self.chain), client=change(self.client), ca=change(self.ca))
 
 
 def right(asked: Asked, leaf: x509.Certificate | None = None) -> Answer:
-    """Return the right answer, or the same about another leaf."""
+    """Return the right answer, or the same answer for another leaf certificate."""
     leaf = leaf or asked.sign()
     return Answer(_pem(leaf) + asked.ca.pem, _pem(leaf), asked.ca.pem, leaf)
 
@@ -83,7 +83,7 @@ def _chain_reordered(asked: Asked) -> Answer:
 
 
 def _missing_intermediate(asked: Asked) -> Answer:
-    """Leave the signing CA out of the chain and of the list of CAs, but never leave that list empty."""
+    """Remove the signing CA from the chain, and from the list of CAs unless the list would be empty."""
     answer, above = right(asked), b"".join(authority.pem for authority in asked.ca.authorities[1:])
     return replace(answer, chain=answer.client + above, ca=above or answer.ca)
 
@@ -94,7 +94,7 @@ def _extra_certificate(asked: Asked) -> Answer:
 
 
 def _self_signed(asked: Asked) -> Answer:
-    """Sign by another key: the sandbox does not have the client's."""
+    """Sign with another key, because the sandbox does not have the client's key."""
     like = asked.sign()
     builder = x509.CertificateBuilder(like.subject, like.subject, _key().public_key(), like.serial_number)
     builder = builder.not_valid_before(like.not_valid_before_utc).not_valid_after(like.not_valid_after_utc)
@@ -105,7 +105,7 @@ def _self_signed(asked: Asked) -> Answer:
 
 
 def _sha1(asked: Asked) -> Answer:
-    """Sign with SHA-1, by hand: `cryptography` issues no such certificate."""
+    """Sign with SHA-1, which `cryptography` does not do when it issues a certificate."""
     signer = asked.ca.authorities[0].key
     return right(asked, _rewritten(asked, signer, (_WITH_SHA256, _WITH_SHA1), hashes.SHA1))
 
@@ -121,7 +121,7 @@ def _text_around_pem(asked: Asked) -> Answer:
 
 
 def _two_leaves(asked: Asked) -> Answer:
-    """Return two certificates for the key that was asked for; they differ in their first second."""
+    """Return two certificates for the key in the CSR. The second is valid one second earlier."""
     answer, other = right(asked), _pem(replace(asked, since=asked.since - timedelta(seconds=1)).sign())
     return replace(answer, chain=answer.client + other + answer.ca, client=answer.client + other)
 
@@ -134,7 +134,7 @@ def _garbage(asked: Asked) -> Answer:
 
 
 def _old_certificate(asked: Asked) -> Answer:
-    """Return the old certificate; a client with a token has none, and gets the right answer."""
+    """Return the old certificate. A client that used a token has none, and gets the right answer."""
     answer = right(asked)
     return replace(right(asked, asked.old or answer.leaf), leaf=answer.leaf)
 
@@ -145,14 +145,11 @@ def _rewritten(
     change: tuple[bytes, bytes] = (b"", b""),
     hash_: type[hashes.SHA1 | hashes.SHA256] = hashes.SHA256,
 ) -> x509.Certificate:
-    """Sign the right certificate again after replacing a part of its DER by another of the same length."""
+    """Replace a part of the right certificate's DER by another of the same length, and sign the result."""
     certificate = replace(asked, csr=replace(asked.csr, scheme=Scheme(hashes.SHA256()))).sign()
-    if not isinstance(signer, rsa.RSAPrivateKey):
-        raise TypeError("the client CA's key is RSA")
     ((_, content, _),) = elements(certificate.public_bytes(serialization.Encoding.DER))
     tbs, algorithm, _ = (whole.replace(*change) for _, _, whole in elements(content))
-    signature = signer.sign(tbs, padding.PKCS1v15(), hash_())
-    return x509.load_der_x509_certificate(element(SEQUENCE, tbs + algorithm + element(BIT_STRING, b"\0" + signature)))
+    return sign_tbs(tbs, algorithm, signer, hash_(), padding.PKCS1v15())
 
 
 @cache

@@ -1,6 +1,6 @@
-"""What a fault makes of an answer: another answer, or a script of bytes and a bad end.
+"""The effects of faults on answers. A fault returns another answer, or a script of bytes that are sent instead.
 
-Only answers with status 200 are spoiled in what they say: a refusal that is due anyway is not touched.
+Faults change the GraphQL content only of answers with status 200.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ def during_outage(what: object, request: Request, without_database: Callable[[Re
     """Answer a request during an outage.
 
     Args:
-        what: What is down: "database", or else the Director's process.
-        request: It has come in.
-        without_database: How the Director answers it while its database is down; None for a request to the Connector.
+        what: The part that is down: "database", or else the Director's process.
+        request: The request to answer.
+        without_database: Makes the Director's answer without its database. None for a request to the Connector.
     """
     if without_database is not None:
         return without_database(request) if what == "database" else Response(502)
@@ -61,11 +61,11 @@ Ending = Literal["close", "reset", "silence"]
 
 @dataclass(frozen=True)
 class Script:
-    """What is sent instead of an ordinary answer.
+    """A sequence of bytes that is sent instead of an ordinary answer.
 
     Attributes:
-        pieces: Bytes as they go over the wire.
-        ending: What becomes of the connection then: closed, reset, or left as it is.
+        pieces: The bytes as they are sent.
+        ending: The end of the connection: it is closed, reset, or kept open without an answer.
         pause: Seconds between two pieces.
     """
 
@@ -76,14 +76,14 @@ class Script:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a request came in."""
+    """The port and the path that received a request."""
 
     port: int
     path: str
 
 
 def operation_of(request: Request) -> str:
-    """Return what a request asks for, by the words in it; "other" for what no fault names."""
+    """Return the operation whose GraphQL field a request names first, or "other"."""
     text = request.query + request.body.decode("utf-8", "replace")
     match = re.search(rf"\b({'|'.join(_WORDS)})\b", text)
     return _WORDS[match[1]] if match else "other"
@@ -92,13 +92,13 @@ def operation_of(request: Request) -> str:
 def inject(
     fault: Fault, place: Place, act: Callable[[], Response], head_of: Callable[[Response], bytes]
 ) -> Response | Script:
-    """Answer a request as a fault has it.
+    """Answer a request with a fault.
 
     Args:
-        fault: One that strikes after the request is read.
-        place: Where it came in.
-        act: Acts on the request and gives the right answer; not called where the kind of fault says so.
-        head_of: How the head of an answer goes over the wire, the empty line included.
+        fault: A fault that strikes after the request is read.
+        place: The port and the path of the request.
+        act: Acts on the request and returns the right answer. It is called only if the kind of fault acts first.
+        head_of: Encodes the head of an answer, with the empty line.
     """
     kind = CATALOGUE[fault.kind]
     answer = act() if kind.acted else Response(200)
@@ -186,7 +186,7 @@ def _length(size: int) -> dict[str, str]:
 
 
 def _huge(head: bytes, size: int) -> Iterator[bytes]:
-    """Return a JSON answer of so many bytes that is nowhere as a whole."""
+    """Yield a JSON answer of this size in pieces, so that it is never in memory as a whole."""
     yield head + _OPENING + b'"'
     remaining = size - len(_OPENING) - len(_CLOSING) - 2
     while remaining > 0:
@@ -197,21 +197,21 @@ def _huge(head: bytes, size: int) -> Iterator[bytes]:
 
 @cache
 def _packed(megabytes: float) -> bytes:
-    """Return JSON that unpacks to so many megabytes: gzip takes members one after another (RFC 1952, 2.2)."""
+    """Return gzip members (RFC 1952, section 2.2) that unpack to JSON of this size."""
     whole, rest = divmod(int(megabytes * _MEGABYTE), 10 * _MEGABYTE)
     filling = gzip.compress(b"a" * 10 * _MEGABYTE) * whole + gzip.compress(b"a" * rest)
     return gzip.compress(_OPENING + b'"') + filling + gzip.compress(b'"' + _CLOSING)
 
 
 def _without(value: Any, name: object) -> Any:
-    """Return a value without the fields of a name, or without any."""
+    """Return a value without the fields of this name, or without all fields if there is no name."""
     if not isinstance(value, dict):
         return value
     return {key: _without(inner, name) for key, inner in value.items() if name is not None and key != name}
 
 
 def _otherwise(value: Any, name: object) -> Any:
-    """Return a value with the fields of a name (or else all that is no object) of another type."""
+    """Change the type of the fields of this name, or of all values that are not objects if there is no name."""
     if isinstance(value, dict):
         return {
             key: _otherwise(inner, None if key == name else name) if name is None or name != key else _other(inner)
@@ -225,7 +225,7 @@ def _other(value: Any) -> Any:
 
 
 def changed_url(fault: Fault, field: str, url: str) -> str | None:
-    """Return a URL of the configuration as a fault has it; `field` is "director" or "connector"."""
+    """Return a URL of the configuration after a fault. `field` is "director" or "connector"."""
     which, _, how = fault.kind.partition("-url-")
     if which != field:
         return url
@@ -240,8 +240,8 @@ def changed_url(fault: Fault, field: str, url: str) -> str | None:
 
 
 async def play(stream: IOStream, script: Script) -> None:
-    """Send a script, until its end or that of the connection."""
-    stream.set_nodelay(True)  # so that a reset does not overtake what was sent before it
+    """Send a script until it ends or the connection closes."""
+    stream.set_nodelay(True)  # so that a reset does not overtake the bytes that were sent before it
     with suppress(StreamClosedError):
         for piece in script.pieces:
             await stream.write(piece)
@@ -261,5 +261,5 @@ def reset(stream: IOStream) -> None:
 
 
 def abort(connection: socket.socket) -> None:
-    """Make closing a connection reset it."""
+    """Set a connection so that closing it sends a TCP reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,10 +1,10 @@
-"""Faults as data: which one strikes where, how likely, how often. A seed makes the strikes the same every time.
+"""Plans of faults: where, how likely and how often each one strikes. A seed makes the strikes repeatable.
 
     with Sandbox(faults=Faults([Fault("reset-after-acting", at="certificate", operation="sign", times=1)])) as ucl:
         ...
         ucl.faults.set([Fault("http-503", probability=0.2, value=1)], seed=7)
 
-What a kind of fault does is in `catalogue.py`; this module knows nothing of the wire.
+The effects of each kind of fault are in `catalogue.py`.
 """
 
 import hashlib
@@ -32,25 +32,25 @@ _OF_FAMILY: Mapping[Family, str] = {"certificate": "sign", "url": "configuration
 
 
 class FaultsError(SandboxError, ValueError):
-    """A plan of faults cannot be used; the message says what is wrong with it, and what is known."""
+    """An invalid plan of faults. The message gives the problem and the values that are valid."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault, and when it strikes.
+    """A kind of fault, and the occasions on which it strikes.
 
     Attributes:
-        kind: A name of the `CATALOGUE`.
+        kind: A name in the `CATALOGUE`.
         at: The listener: "director", "token", "certificate", or "*" for each.
         operation: "configuration", "sign", "revoke", "token" or "viewer" (the Director's), or "*" for each.
-        probability: Of each occasion, above 0 and at most 1.
-        times: How often it strikes at most; None for no limit.
-        value: What the kind says it means.
-        after: How many of its occasions pass first. For example, `Fault("outage", after=2)` begins at the third call
+        probability: The probability of a strike on each occasion, above 0 and at most 1.
+        times: The maximum number of strikes. None for no limit.
+        value: A parameter whose meaning depends on the kind.
+        after: The number of occasions that pass first. For example, `Fault("outage", after=2)` begins at the third call
             and lasts until it is cleared.
 
     Raises:
-        FaultsError: There is no such fault.
+        FaultsError: A field is invalid.
     """
 
     kind: str
@@ -84,17 +84,17 @@ class Fault:
             raise FaultsError(f"{self.kind} is on or off: it has no probability, no times and no after")
 
     def as_json(self) -> dict[str, Any]:
-        """Return what differs from the default, as a plan's JSON has it."""
+        """Return the fields that differ from their defaults, as in the JSON of a plan."""
         unset = {field.name: field.default for field in fields(self)}
         return {name: value for name, value in asdict(self).items() if value != unset[name]}
 
 
 class Faults:
-    """A plan of faults and what has struck so far; any thread may use it. Empty by default: nothing strikes.
+    """A plan of faults and its counts of strikes. Any thread may use it. Without faults nothing strikes.
 
     Args:
-        plan: Of several faults that may strike on one occasion the first that does is the one.
-        seed: The same seed, the same strikes, if the same calls come in the same order.
+        plan: The faults in their order. At most one fault strikes on an occasion, and earlier faults are tried first.
+        seed: The strikes are the same for the same seed, if the same calls come in the same order.
     """
 
     def __init__(self, plan: Iterable[Fault] = (), *, seed: int = 0) -> None:
@@ -112,12 +112,12 @@ class Faults:
 
     @property
     def seed(self) -> int:
-        """What the strikes were drawn from."""
+        """The seed of the strikes."""
         return self._seed
 
     @property
     def struck(self) -> dict[str, int]:
-        """How often each kind has struck since the plan was set; those that have not are not listed."""
+        """The number of strikes of each kind since the plan was set, without kinds that have not struck."""
         with self._lock:
             counts: Counter[str] = Counter()
             for fault, count in zip(self._plan, self._counts, strict=True):
@@ -125,7 +125,7 @@ class Faults:
             return dict(+counts)
 
     def set(self, plan: Iterable[Fault], *, seed: int = 0) -> None:
-        """Put another plan in place of this one, and count from 0; it holds when this returns."""
+        """Replace the plan and reset the counts. The new plan is in force when this returns."""
         with self._lock:
             self._begin(plan, seed)
             watchers = list(self._watchers)
@@ -137,12 +137,12 @@ class Faults:
         self.set(())
 
     def draw(self, at: str, operation: str | None = None, families: Collection[Family] = WIRE) -> Fault | None:
-        """Say which fault strikes now, if any, and count it.
+        """Return the fault that strikes now, if any, and count it.
 
         Args:
             at: The listener.
-            operation: What is asked for; None as long as the request has not been read.
-            families: Only faults of these.
+            operation: The operation of the request. None before the request is read.
+            families: The families of faults that may strike.
         """
         with self._lock:
             for place in self._ready(at, operation, families):
@@ -154,7 +154,7 @@ class Faults:
         return None
 
     def _ready(self, at: str, operation: str | None, families: Collection[Family]) -> list[int]:
-        """Return the places of the faults that may strike now; those that begin later count this occasion."""
+        """Return the positions of the faults that may strike now. Faults that begin later count this occasion."""
         ready = []
         for place, fault in enumerate(self._plan):
             kind = CATALOGUE[fault.kind]
@@ -169,17 +169,17 @@ class Faults:
         return ready
 
     def refuses(self, at: str) -> bool:
-        """Say whether this listener refuses connections."""
+        """Return whether this listener refuses connections."""
         return any(fault.kind == "refused" and fault.at in {ANY, at} for fault in self._plan)
 
     def watch(self, call: Callable[[], None]) -> Callable[[], None]:
-        """Have a function called after each change; return what ends that."""
+        """Call a function after each change. Return a function that ends this."""
         with self._lock:
             self._watchers.append(call)
         return lambda: self._watchers.remove(call)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plan, seed and counts."""
+        """Return the plan, its seed and its counts."""
         return {"seed": self.seed, "faults": [fault.as_json() for fault in self.plan], "struck": self.struck}
 
     def _begin(self, plan: Iterable[Fault], seed: int) -> None:
@@ -187,7 +187,7 @@ class Faults:
         self._counts, self._passed, self._draws = [0] * len(self._plan), [0] * len(self._plan), 0
 
     def _chance(self) -> float:
-        """Return the seed's next number from 0 to 1: the same on every machine and in every version of Python."""
+        """Return the next number from 0 to 1. It is the same on every machine and in every version of Python."""
         self._draws += 1
         digest = hashlib.sha256(f"{self._seed}:{self._draws}".encode()).digest()
         return int.from_bytes(digest[:6]) / (1 << 48)
@@ -202,7 +202,7 @@ PASSING = (
 
 
 def grumpy(probability: float = GRUMPY_PROBABILITY) -> tuple[Fault, ...]:
-    """Return faults of which one strikes a call with this probability: each of the passing ones equally likely."""
+    """Return the faults in `PASSING`, so that one strikes a call with this probability, each equally likely."""
     share = probability / len(PASSING)
     return tuple(Fault(kind, probability=share / (1 - place * share)) for place, kind in enumerate(PASSING))
 
@@ -219,38 +219,39 @@ NAMED: Mapping[str, Callable[[float], tuple[Fault, ...]]] = {
 _USUAL = {"grumpy": GRUMPY_PROBABILITY}
 
 
-def read_plan(given: str) -> Faults:
-    """Read what `--faults` is given: a name as `parse_plan` takes it, or else a file of JSON.
+def read_plan(name: str) -> Faults:
+    """Read a plan from the value of `--faults`: a name that `parse_plan` accepts, or else a JSON file.
 
     Raises:
-        FaultsError: It is neither.
+        FaultsError: The value is neither, or the plan is invalid.
     """
-    if given.partition(":")[0] in {*NAMED, *CATALOGUE}:
-        return parse_plan(given)
+    if name.partition(":")[0] in {*NAMED, *CATALOGUE}:
+        return parse_plan(name)
     try:
-        text = read_regular(Path(given)).decode()
+        text = read_regular(Path(name)).decode()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a text"
-        raise FaultsError(f"{given!r} is neither a file ({reason}) nor a name; {_known_names()}") from None
+        raise FaultsError(f"{name!r} is neither a file ({reason}) nor a name; {_known_names()}") from None
     return parse_plan(text)
 
 
 def parse_plan(text: str) -> Faults:
-    """Read a plan: the name of a plan or of a kind, with a probability if wanted (`grumpy:0.9`), or JSON.
+    """Parse a plan: JSON, or the name of a plan or a kind with an optional probability, for example `grumpy:0.9`.
 
-    The JSON is `{"seed": 1, "faults": [{"kind": "http-503", "at": "certificate"}]}`; the seed may be left out.
+    An example of the JSON is `{"seed": 1, "faults": [{"kind": "http-503", "at": "certificate"}]}`. The seed is
+    optional.
 
     Raises:
-        FaultsError: It is neither.
+        FaultsError: The plan is invalid.
     """
     if not text.lstrip().startswith("{"):
         return Faults(_named(text.strip()))
     try:
-        given = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FaultsError(f"a plan of faults is JSON, and this is not: {error}") from None
-    _only("a plan", given, ("seed", "faults"))
-    seed, listed = given.get("seed", 0), given.get("faults", [])
+    _only("a plan", content, ("seed", "faults"))
+    seed, listed = content.get("seed", 0), content.get("faults", [])
     if type(seed) is not int:
         raise FaultsError(f"seed is {seed!r}, and not a whole number")
     if not isinstance(listed, list):
@@ -258,9 +259,9 @@ def parse_plan(text: str) -> Faults:
     return Faults([_fault(place, entry) for place, entry in enumerate(listed, 1)], seed=seed)
 
 
-def _fault(place: int, given: object) -> Fault:
+def _fault(place: int, entry: object) -> Fault:
     try:
-        values = _only("it", given, [field.name for field in fields(Fault)])
+        values = _only("it", entry, [field.name for field in fields(Fault)])
         return Fault(**{"kind": "", **values})
     except FaultsError as error:
         raise FaultsError(f"fault {place}: {error}") from None
@@ -279,13 +280,13 @@ def _named(text: str) -> tuple[Fault, ...]:
     return NAMED[name](probability) if name in NAMED else (Fault(name, probability=probability),)
 
 
-def _only(what: str, given: object, names: Collection[str]) -> dict[str, Any]:
-    if not isinstance(given, dict):
+def _only(what: str, content: object, names: Collection[str]) -> dict[str, Any]:
+    if not isinstance(content, dict):
         raise FaultsError(f"{what} is not a JSON object")
-    unknown = sorted(set(given) - set(names))
+    unknown = sorted(set(content) - set(names))
     if unknown:
         raise FaultsError(f"{what} has {', '.join(map(repr, unknown))}; known are {', '.join(names)}")
-    return given
+    return content
 
 
 def _check_value(name: str, kind: Kind, value: object) -> None:
@@ -299,9 +300,9 @@ def _check_value(name: str, kind: Kind, value: object) -> None:
         raise FaultsError(f"value is {value!r}, and not a number above 0")
 
 
-def _one_of(what: str, given: object, names: Collection[str]) -> None:
-    if not isinstance(given, str) or given not in names:
-        raise FaultsError(f"{what} is {given!r}; known are {', '.join(names)}")
+def _one_of(what: str, value: object, names: Collection[str]) -> None:
+    if not isinstance(value, str) or value not in names:
+        raise FaultsError(f"{what} is {value!r}; known are {', '.join(names)}")
 
 
 def _known_names() -> str:
