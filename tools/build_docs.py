@@ -1,8 +1,8 @@
-"""Build the documentation site in ``build/site``: ``make docs``.
+"""Build the documentation site in ``build/site``, for ``make docs``.
 
-The notebooks are executed with their defaults, in a home folder that is thrown away, at one sandbox that is held open
-meanwhile. Any error, warning or broken link of the site itself ends it with 1. Links to other hosts are not followed:
-they cannot be reached from everywhere.
+It executes the notebooks with their defaults, in a temporary home folder and with one sandbox. Any error, warning or
+broken link within the site makes it exit with 1. It does not follow links to other hosts, because some machines cannot
+reach them.
 """
 
 import os
@@ -24,7 +24,7 @@ STRICT = ["--nitpicky", "--fail-on-warning", "--keep-going"]
 
 
 def build() -> int:
-    """Run Sphinx on everything again; return its exit code."""
+    """Build the whole site again with Sphinx. Return its exit code."""
     for folder in (SITE, DOCTREES, EXECUTED):
         shutil.rmtree(folder, ignore_errors=True)
     folders = ["--conf-dir", str(ROOT / "docs"), "--doctree-dir", str(DOCTREES), str(ROOT), str(SITE)]
@@ -32,13 +32,13 @@ def build() -> int:
 
 
 def main() -> None:
-    """Build, and end with what came of it."""
+    """Build the site, and exit with the code of Sphinx."""
     with TemporaryDirectory(prefix="ucl-docs-") as name:
         home = Path(name).resolve() / "home"
         os.environ |= {"UCL_HOME": str(home), "UCL_PRACTICE": "1"}
         with shared(home, linger=timedelta(seconds=1)) as sandbox:
             code = build()
-        while owner_of(sandbox.state):  # it writes there until its end
+        while owner_of(sandbox.state):  # it writes to the folder until it ends
             Event().wait(0.1)
     sys.exit(code)
 

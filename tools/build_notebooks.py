@@ -1,6 +1,6 @@
-"""Run every notebook with its defaults in a fresh sandbox, and write it back executed and normalised.
+"""Run every notebook with its defaults in a new sandbox, and write it back executed and normalised.
 
-``make notebooks``. Nothing is written unless all have run.
+``make notebooks`` runs this. It writes nothing unless all notebooks have run.
 """
 
 import os
@@ -22,7 +22,7 @@ SHOWN_HOME = "~/.local/share/ucl-helpers"
 
 
 def build(notebook: Path, folder: Path) -> str:
-    """The text of the executed and normalised notebook; ends the program if it fails."""
+    """Return the text of the executed and normalised notebook. Exit if the notebook fails."""
     print(notebook.name, flush=True)
     practice = {"practice": True} if "practice" in parameters_of(notebook) else {}
     result = run_notebook(notebook, folder / notebook.name, practice)
@@ -41,10 +41,10 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name).resolve()
         os.environ["UCL_HOME"] = str(folder / "home")
-        os.chdir(folder)  # where a notebook is stored must not matter
+        os.chdir(folder)  # so that no notebook depends on its own folder
         with shared(folder / "home", linger=timedelta(seconds=1)) as sandbox:
             built = {notebook: build(notebook, folder) for notebook in notebooks}
-        while owner_of(sandbox.state):  # it writes there until its end
+        while owner_of(sandbox.state):  # it writes to the folder until it ends
             Event().wait(0.1)
     for notebook, text in built.items():
         notebook.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The reference page of the command line, made of what click knows: ``page`` is the text of docs/reference/cli.md.
+"""The reference page of the command line, docs/reference/cli.md, from the help texts in click.
 
 ``UCL_WRITE_TABLE=1 pytest tests/project/test_docs.py`` writes it. The test compares it with what ``ucl … --help``
 prints.
@@ -21,7 +21,7 @@ _MARKUP = re.compile(r"([\\*_<>|#\[\]])")
 
 
 def page(group: click.Group, name: str) -> str:
-    """The page as Markdown: a section for the group, and one for each command below it."""
+    """Return the page as Markdown, with a section for the group and one for each command below it."""
     top = click.Context(group, info_name=name, **group.context_settings)
     return "\n".join([INTRODUCTION, *(_section(*command) for command in _commands(group, top))])
 
@@ -53,7 +53,7 @@ def _usage(command: click.Command, context: click.Context) -> str:
 
 
 def _paragraphs(text: str | None) -> Iterator[str]:
-    """A help text as Markdown; what click is told to leave as it is becomes a block."""
+    """Yield the paragraphs of a help text as Markdown. A paragraph that click does not rewrap becomes a code block."""
     for paragraph in cleandoc(text or "").split("\n\n"):
         kept, lines = paragraph.startswith("\b"), paragraph.strip("\b\n").splitlines()
         if kept:

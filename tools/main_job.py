@@ -1,6 +1,6 @@
-"""The main job, ``make run``: two notebooks, headless, establish a connection in the sandbox and renew it.
+"""Run the main job, ``make run``: two headless notebooks establish a connection in the sandbox and renew it.
 
-Everything goes through the command line, as an operator would do it; connections and executed notebooks are in ./.ucl.
+It uses only the command line, as an operator does. Connections and executed notebooks are in ./.ucl.
 """
 
 import json
@@ -15,7 +15,7 @@ NAME = "practice"
 
 
 def ucl(*arguments: str) -> Any:
-    """Run ``ucl`` and return what it says; end with its exit code if it failed."""
+    """Run ``ucl`` and return its JSON output. If it fails, exit with its exit code."""
     command = [str(UCL), "--home", str(HOME), *arguments]
     done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -25,14 +25,14 @@ def ucl(*arguments: str) -> Any:
 
 
 def run(notebook: str) -> Path:
-    """Run a notebook on the practice connection; return the path of the executed one."""
+    """Run a notebook on the practice connection. Return the path of the executed notebook."""
     print(f"{notebook} …", flush=True)
     output = Path(ucl("run", notebook, "--practice", "-p", "connection", NAME)["notebook"])
     return output.relative_to(Path.cwd()) if output.is_relative_to(Path.cwd()) else output
 
 
 def summary(old: dict[str, Any], new: dict[str, Any], executed: list[Path]) -> str:
-    """What was reached, as text in columns."""
+    """Return the facts about the renewal, as text in columns."""
     facts = [
         ("old certificate", f"SHA-256 {old['fingerprint']}"),
         ("new certificate", f"SHA-256 {new['fingerprint']}"),
@@ -44,7 +44,7 @@ def summary(old: dict[str, Any], new: dict[str, Any], executed: list[Path]) -> s
 
 
 def main() -> None:
-    """Establish, renew, check that the certificate is another one, and tell."""
+    """Establish and renew the connection, check that the certificate has changed, and print the result."""
     there = any(connection["name"] == NAME for connection in ucl("status"))
     first = run("01_establish_connection")
     old = ucl("status", NAME)

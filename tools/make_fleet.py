@@ -1,8 +1,8 @@
-"""Makes many practice connections at once: ``python -m tools.make_fleet HOME --connections 10000``.
+"""Make many practice connections at once: ``python -m tools.make_fleet HOME --connections 10000``.
 
-They are what ``ucl establish NAME --sandbox`` would make, and due for renewal, but made in bulk: the sandbox's own CA
-signs their certificates without a call, and their first keys come from a pool of a few, since they are for practice and
-gone with the first renewal. No sandbox of that home folder may run meanwhile.
+The connections are like those of ``ucl establish NAME --sandbox``, and are due for renewal. To save time, the sandbox's
+CA signs their certificates without a call, and they share a few first keys, which the first renewal replaces. No
+sandbox of the home folder may run at the same time.
 """
 
 import argparse
@@ -41,7 +41,7 @@ Client = tuple[str, str]  # name of the connection, id at the sandbox
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all of them have in common; times are aware."""
+    """The data that all connections share. Times are aware."""
 
     home: Path
     state: Path
@@ -57,19 +57,19 @@ def make_fleet(
     """Make practice connections with certificates that were signed ``age`` ago.
 
     Args:
-        home: the home folder; none of these connections may be there.
-        names: of the connections.
-        validity: of their certificates, and of those that the sandbox signs meanwhile.
-        age: so long ago they were signed; from half of the validity on they are due.
-        processes: so many work side by side.
-        keys: so many first keys each process makes, and gives to one connection after the other.
+        home: the home folder. None of these connections may exist in it.
+        names: the names of the connections.
+        validity: the lifetime of their certificates.
+        age: the age of their certificates. From half of the validity on, they are due.
+        processes: the number of processes.
+        keys: the number of first keys that each process makes for its connections, which take turns.
     """
     clients = [(name, str(uuid.uuid4())) for name in names]
     with Sandbox(home.absolute() / "sandbox", validity=validity) as ucl:
         url, since = ucl.certificate_secured_connector_url, datetime.now(UTC) - age
         recipe = Recipe(home.absolute(), ucl.state, url, ucl.ca_file, since, validity)
         batches = [clients[start : start + BATCH] for start in range(0, len(clients), BATCH)]
-        # Their folders are made here: two processes would sync the folder above them for each other.
+        # The folders are made here, because otherwise each process would sync the folder above them.
         for folder in (home, home / "connections"):
             files.make_directory(folder.absolute())
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin) as pool:
@@ -84,7 +84,7 @@ def make_fleet(
 
 
 def _begin() -> None:
-    """Practice: no proof of primes that were made here just now, and one sync at the end for all."""
+    """Skip the validation of keys that were just made, and all syncs but the one at the end. For practice only."""
     keys.load_pem_private_key = partial(load_pem_private_key, unsafe_skip_rsa_key_validation=True)
     os.fsync = lambda _: None
 
@@ -101,7 +101,7 @@ def _authority(state: Path) -> tuple[ClientCa, tuple[x509.Certificate, ...]]:
 
 
 def _make(recipe: Recipe, clients: list[Client], keys: int) -> list[str]:
-    """Make some; returns their fingerprints."""
+    """Make some of the connections. Return their fingerprints."""
     ca, above = _authority(recipe.state)
     home, server_ca = Home(recipe.home), recipe.ca_file.read_bytes()
     settings = {"key_length": BITS, "sandbox": str(recipe.state / "ready.json")}
@@ -119,14 +119,14 @@ def _make(recipe: Recipe, clients: list[Client], keys: int) -> list[str]:
 
 
 def _folders(home: Home, name: str) -> str:
-    """What ``Home.new`` makes; that would look through the folder of all connections each time."""
+    """Make the folders of a connection. ``Home.new`` would list the folder of all connections each time."""
     (home.path / "connections" / name / "generations").mkdir(parents=True, mode=0o700)
     (home.path / "connections" / name).chmod(0o700)
     return name
 
 
 def main() -> None:
-    """Make them, and tell how long it took."""
+    """Make the connections, and print how long it took."""
     parser = argparse.ArgumentParser(prog="python -m tools.make_fleet", description=__doc__)
     parser.add_argument("home", type=Path, help="home folder, for practice only")
     parser.add_argument("--connections", type=int, default=100)

@@ -1,4 +1,4 @@
-"""Make executed notebooks differ only where the program does: ``python -m tools.normalise_notebooks FILE …``."""
+"""Normalise executed notebooks, so that two runs give the same: ``python -m tools.normalise_notebooks FILE …``."""
 
 import copy
 import sys
@@ -13,17 +13,17 @@ from tools.stand_ins import StandIns
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 VOLATILE = {"papermill", "execution", "ExecuteTime", "collapsed", "scrolled", "trusted"}
-NOTHING = ({}, {"text/plain": "", "text/html": ""})  # of what was waited for, a line is left that is empty
+NOTHING = ({}, {"text/plain": "", "text/html": ""})  # a progress line leaves an empty output
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def normalise(notebook: Mapping[str, Any], literal: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """An executed notebook without what is peculiar to one run. Sources are left alone.
+    """Return an executed notebook without the data of its run. Do not change its sources.
 
     Args:
-        notebook: as nbformat reads it. Papermill's metadata tell when it began; without them it has been normalised
-            before, and its moments stay.
-        literal: texts of the machine, folders mostly, and what to write for each.
+        notebook: as nbformat reads it. Papermill's metadata has the start of the run. Without it the notebook has been
+            normalised before, and its times do not change.
+        literal: texts of the machine, for example folders, and their replacements.
     """
     result: dict[str, Any] = copy.deepcopy(dict(notebook))
     began = result["metadata"].get("papermill", {}).get("start_time")
@@ -42,12 +42,12 @@ def normalise(notebook: Mapping[str, Any], literal: Mapping[str, str] | None = N
 
 
 def dump(notebook: Mapping[str, Any]) -> str:
-    """A notebook as it is written to a file."""
+    """Return the text of a notebook as it is written to a file."""
     return str(nbformat.writes(nbformat.from_dict(notebook))) + "\n"
 
 
 def _merged(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Outputs without widgets and empty lines, each stream in one piece: how it was cut up is a matter of timing."""
+    """Remove widgets and empty outputs, and join the pieces of each stream, because their number depends on timing."""
     result: list[dict[str, Any]] = []
     for output in outputs:
         if WIDGET in output.get("data", {}):
@@ -64,7 +64,7 @@ def _numbered(output: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def _changed(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with every text in it changed; images stay as they are."""
+    """Return a JSON value with a change applied to every text except images."""
     if isinstance(value, dict):
         return {key: item if key.startswith("image/p") else _changed(item, change) for key, item in value.items()}
     if isinstance(value, list):

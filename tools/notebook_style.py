@@ -1,6 +1,6 @@
-"""The rules our notebooks keep, as pure functions of a notebook's JSON: each returns what is wrong, in words.
+"""The rules for notebooks, as pure functions of a notebook's JSON that yield a sentence for each problem.
 
-``faults`` applies them all. A notebook is given as nbformat reads it (sources and texts as strings).
+``faults`` applies all rules. A notebook is as nbformat reads it, with sources and texts as strings.
 """
 
 import ast
@@ -23,7 +23,7 @@ MACHINE_PATH = re.compile(r"/(?:home|root|tmp|Users|work|private|var/folders)/[\
 
 
 def opens_with_a_title(notebook: Notebook) -> Iterator[str]:
-    """An H1, and a sentence of what the reader will have at the end; no other H1."""
+    """Require one H1, followed by a sentence on what the reader will have at the end."""
     first = notebook["cells"][0] if notebook["cells"] else {"cell_type": "", "source": ""}
     if not re.match(r"# \S.*\n\s*\n?[^#\s]", first["source"]) or first["cell_type"] != "markdown":
         yield "it does not open with a title and a sentence of what the reader will have"
@@ -33,14 +33,14 @@ def opens_with_a_title(notebook: Notebook) -> Iterator[str]:
 
 
 def prose_leads(notebook: Notebook) -> Iterator[str]:
-    """Never three code cells in a row; that the first cell is prose is the rule above."""
+    """Refuse three code cells in a row."""
     kinds = [cell["cell_type"] for cell in notebook["cells"] if not _injected(cell)]
     runs = [(kind, len(list(cells))) for kind, cells in groupby(kinds)]
     yield from (f"{size} code cells in a row" for kind, size in runs if kind == "code" and size > MOST_IN_A_ROW)
 
 
 def code_is_short(notebook: Notebook) -> Iterator[str]:
-    """Few lines a cell; blank lines are not counted."""
+    """Require few lines in each code cell. Blank lines do not count."""
     sizes = [sum(bool(line.strip()) for line in cell["source"].splitlines()) for cell in _code(notebook)]
     yield from (f"a code cell of {size} lines" for size in sizes if size > MOST_LINES)
     if sizes and statistics.median(sizes) > MEDIAN_LINES:
@@ -48,7 +48,7 @@ def code_is_short(notebook: Notebook) -> Iterator[str]:
 
 
 def parameters_are_declared(notebook: Notebook) -> Iterator[str]:
-    """The first code cell, and it alone, is tagged ``parameters``: literals with a type and a comment each."""
+    """Require that only the first code cell is tagged ``parameters``, and has literals with a type and a comment."""
     tagged = ["parameters" in cell["metadata"].get("tags", ()) for cell in _code(notebook)]
     if tagged != [True] + [False] * (len(tagged) - 1):
         yield "not its first code cell, and that alone, is tagged 'parameters'"
@@ -68,7 +68,7 @@ def parameters_are_declared(notebook: Notebook) -> Iterator[str]:
 
 
 def every_cell_ran(notebook: Notebook) -> Iterator[str]:
-    """Executed from top to bottom, without an error and without a warning."""
+    """Require that all cells ran from top to bottom, without an error or a warning."""
     counts = [cell["execution_count"] for cell in _code(notebook)]
     if counts != list(range(1, len(counts) + 1)):
         yield f"not executed from top to bottom: {counts}"
@@ -80,7 +80,7 @@ def every_cell_ran(notebook: Notebook) -> Iterator[str]:
 
 
 def each_step_is_one_cell(notebook: Notebook) -> Iterator[str]:
-    """In a tutorial, each section ``Step N`` has one code cell, and the whole has few."""
+    """Require one code cell in each section ``Step N``, and few in a notebook with such sections."""
     steps = [(title, len(_code({"cells": cells}))) for title, cells in _sections(notebook) if title.startswith("Step ")]
     yield from (f"the section {title!r} has {size} code cells" for title, size in steps if size != 1)
     size = len(_code(notebook))
@@ -89,7 +89,7 @@ def each_step_is_one_cell(notebook: Notebook) -> Iterator[str]:
 
 
 def nothing_of_the_machine(notebook: Notebook) -> Iterator[str]:
-    """No path of the machine it ran on, and no private key, wherever it may stand."""
+    """Refuse paths of the machine and private keys anywhere in the notebook."""
     text = json.dumps(notebook, ensure_ascii=False)
     yield from (f"a path of the machine: {path}" for path in sorted(set(MACHINE_PATH.findall(text))))
     if PRIVATE_KEY.search(text):
@@ -97,7 +97,7 @@ def nothing_of_the_machine(notebook: Notebook) -> Iterator[str]:
 
 
 def is_normalised(notebook: Notebook) -> Iterator[str]:
-    """As ``make notebooks`` writes it."""
+    """Require the form that ``make notebooks`` writes."""
     if normalise(notebook) != notebook:
         yield "it is not normalised: run make notebooks"
 
@@ -115,7 +115,7 @@ RULES: tuple[Callable[[Notebook], Iterator[str]], ...] = (
 
 
 def faults(notebook: Notebook) -> list[str]:
-    """All that is wrong with a notebook."""
+    """Return all problems of a notebook."""
     return [fault for rule in RULES for fault in rule(notebook)]
 
 

@@ -1,8 +1,8 @@
-"""Stand-ins for what changes with every run and tells the reader nothing.
+"""Stand-ins for data in notebooks that changes with every run.
 
-Moments, fingerprints, identifiers, ports, certificates' bytes become others of the same form and length. What was
-equal stays equal, what differed stays different, and a stand-in stands for itself, so that doing it twice is doing it
-once. Each kind is numbered in the order of its first appearance.
+Times, fingerprints, identifiers, ports and the bytes of certificates become others of the same form and length. Equal
+data gets equal stand-ins, and different data gets different ones. A stand-in is replaced by itself, so normalising
+twice changes nothing. Each kind is numbered in the order of its first appearance.
 """
 
 import base64
@@ -16,7 +16,7 @@ from uuid import UUID
 from ucl_helpers.policy import JITTER, SHARE
 
 START = datetime(2026, 1, 15, 9, 0, tzinfo=UTC)
-"""When every normalised run begins."""
+"""The start of every normalised run."""
 
 FIRST_PORT = 4431
 FIXED = {
@@ -28,7 +28,7 @@ FIXED = {
     "mark": "5c1fa20e",
     "bench": "…/ucl-fault-lab",  # a temporary folder
 }
-# The due date of a certificate of 90 days depends on the client's id by its jitter: it is shown in the middle of that.
+# The jitter of a due date depends on the client's id. Notebooks show the middle of its range.
 LIFETIME = timedelta(days=90)
 DUE_FROM, DUE, DUE_UNTIL = (LIFETIME * (SHARE[0] - JITTER * part) for part in (1, 0.5, 0))
 DUE_SHARES = [f"{share:.0f}" for share in (100 * (1 - DUE / LIFETIME), 100 * (DUE / LIFETIME))]
@@ -70,12 +70,12 @@ GENERATION = re.compile(r"(?<=\b\d{6}-)[0-9a-f]{6,31}\b")
 
 
 class StandIns:
-    """What stands for what, in one notebook.
+    """The stand-ins in one notebook.
 
     Args:
-        began: when the run began; its moments are moved so that it began at ``START``, and rounded to the minute. None
-            leaves moments alone.
-        literal: texts of the machine, folders mostly, and what to write for each.
+        began: the start of the run. Its times are moved so that it began at ``START``, and rounded to the minute. None
+            leaves times unchanged.
+        literal: texts of the machine, for example folders, and their replacements.
     """
 
     def __init__(self, began: datetime | None, literal: Mapping[str, str]) -> None:
@@ -84,18 +84,18 @@ class StandIns:
         self.numbers: dict[str, dict[str, int]] = {}
 
     def learn(self, text: str) -> str:
-        """Number the digests of a text, so that their short forms are known wherever they stand; returns the text."""
+        """Number the digests of a text, so that ``write`` recognises their short forms. Return the text unchanged."""
         digests = [match.group() for match in TOKENS.finditer(text) if match.lastgroup == "digest"]
         numbers = self.numbers.setdefault("digest", {})
         for digest in [digest for digest in digests if len(digest) in DIGEST_LENGTHS] + GENERATION.findall(text):
             if short := next((prefix for prefix in numbers if digest.startswith(prefix)), ""):
-                numbers[digest] = numbers.pop(short)  # its generation was named before
+                numbers[digest] = numbers.pop(short)  # a generation's name had its beginning before
             elif not self._long_form(digest):
                 self._number("digest", digest)
         return text
 
     def write(self, text: str) -> str:
-        """The text with stand-ins."""
+        """Return the text with stand-ins."""
         for original, shown in self.literal.items():
             text = text.replace(original, shown)
         return TOKENS.sub(lambda match: self._stand_in(str(match.lastgroup), match.group()), text)
@@ -142,7 +142,7 @@ class StandIns:
         return (START + timedelta(minutes=round(passed / timedelta(minutes=1)))).strftime(form)
 
     def _long_form(self, digest: str) -> str:
-        """The known digest that this one is, or is the beginning of; empty if there is none."""
+        """Return the numbered digest that begins with this one, or an empty text."""
         return next((whole for whole in self.numbers.get("digest", {}) if whole.startswith(digest)), "")
 
     def _digest(self, original: str) -> str:
@@ -150,7 +150,7 @@ class StandIns:
         return _digits("digest", self._number("digest", whole))[: len(original)] if whole else original
 
     def _bytes(self, original: str) -> str:
-        """Base64 of the same length and line breaks; how it begins is kept, since that says what it is."""
+        """Return base64 of the same length and line breaks. Keep its beginning, which shows its format."""
         kept = BEGINNING.match(original)
         head = kept.group() if kept else ""
         stream = _base64(self._number("bytes", original))
@@ -158,16 +158,16 @@ class StandIns:
 
 
 def _digits(kind: str, number: int) -> str:
-    """64 hex digits, always the same for a number of a kind."""
+    """Return 64 hex digits, always the same for a number of a kind."""
     return hashlib.sha256(f"{kind} {number}".encode()).hexdigest()
 
 
 def _uuid(number: int) -> str:
-    """A UUID of version 4, always the same for a number."""
+    """Return a UUID of version 4, always the same for a number."""
     return str(UUID(_digits("uuid", number)[:32], version=4))
 
 
 def _base64(number: int) -> Iterator[str]:
-    """Endless base64 digits, always the same for a number."""
+    """Yield base64 digits without end, always the same for a number."""
     for block in count():
         yield from base64.b64encode(hashlib.sha384(f"{number} {block}".encode()).digest()).decode()
