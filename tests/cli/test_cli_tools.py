@@ -54,6 +54,52 @@ def test_a_parameter_that_is_none_is_a_usage_error(given, told, shell, tmp_path)
     assert (said.code, told in said.err) == (2, True), said
 
 
+TAKES = 'place: str = "here"\nbits: int = 1\nday: str = ""'
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        (("-f", "a.yaml"), "file 2 2026-01-31"),
+        (("--parameters_file", "a.yaml"), "file 2 2026-01-31"),
+        (("-y", "{place: inline, bits: 3}"), "inline 3 "),
+        (("--parameters_yaml", "place: inline"), "inline 1 "),
+        (("-y", "place: inline", "-f", "a.yaml"), "inline 2 2026-01-31"),
+        (("-p", "place", "word", "-y", "place: inline", "-f", "a.yaml"), "word 2 2026-01-31"),
+        (("-y", "place: inline", "-y", "place: second"), "second 1 "),
+        (("-y", ""), "here 1 "),
+    ],
+)
+def test_parameters_are_given_as_yaml(given, values, shell, tmp_path):
+    (tmp_path / "a.yaml").write_text("place: file\nbits: 2\nday: 2026-01-31\n")
+    write_notebook(tmp_path / "in.ipynb", "print(place, bits, day)", parameters=TAKES)
+    assert shell.ucl("run", "in.ipynb", "-o", "out.ipynb", *given).code == 0
+    assert printed(tmp_path / "out.ipynb") == f"{values}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message"),
+    [
+        (("-f", "missing.yaml"), 2, "missing.yaml cannot be read"),
+        (("-y", "place: 'hidden"), 2, "-y are not valid YAML"),
+        (("-y", "place: !!python/name:os.hidden x"), 2, "-y are not valid YAML"),
+        (("-y", "place: &a [*a]"), 2, "-y are not valid YAML"),
+        (("-y", "[hidden]"), 2, "-y has no names of parameters"),
+        (("-y", "plcae: x"), 2, "there is no parameter 'plcae'"),
+        (("-y", "bits: long"), 2, "bits: 'long' is not int"),
+        (("-y", "token: hidden"), 9, "Parameter 'token' holds a secret"),
+    ],
+)
+def test_yaml_that_cannot_be_used_runs_nothing_and_replaces_the_outcome(given, code, message, shell, tmp_path):
+    write_notebook(tmp_path / "in.ipynb", "print(place)", parameters=TAKES)
+    (tmp_path / "out.outcome.json").write_text("{}")
+    run = shell.ucl("run", "in.ipynb", "-o", "out.ipynb", *given)
+    outcome = (tmp_path / "out.outcome.json").read_text()
+    assert (run.code, message in run.err, json.loads(outcome)["exitCode"]) == (code, True, code), run
+    assert "hidden" not in run.out + run.err + outcome
+    assert not (tmp_path / "out.ipynb").exists()
+
+
 @pytest.mark.parametrize(("known", "code"), [(True, 14), (False, 0)])
 def test_the_keys_of_the_home_are_searched_for_though_the_notebook_does_not_take_it(known, code, shell, tmp_path):
     home, lines = Home(tmp_path / "other"), dump_key(make_key(QUICK_BITS)).decode().splitlines()

@@ -2,8 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ucl_helpers.cli.common import FILE, Duration, as_json, notifying_on_error, say, with_home
-from ucl_helpers.connection.files import make_output_folder
+from ucl_helpers.connection.files import make_output_folder, read_regular
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UCLError, UsageError, explained_by, printable
 from ucl_helpers.extras import require
@@ -56,6 +56,12 @@ def notebooks(_: click.Context, __: click.Parameter, incomplete: str) -> list[Co
     metavar="NAME VALUE",
     help="A parameter of the notebook; also as NAME=VALUE.",
 )
+@click.option(
+    "-f", "--parameters_file", "files", type=FILE, multiple=True, metavar="FILE", help="A YAML file of parameters."
+)
+@click.option(
+    "-y", "--parameters_yaml", "texts", multiple=True, metavar="YAML", help="YAML, such as '{key_length: 3072}'."
+)
 @click.option("-o", "--output", type=FILE, help="File for the executed notebook [default: HOME/runs/…].")
 @click.option("--if-due", is_flag=True, help="Run only if the connection needs work, judged by the disk.")
 @click.option("--practice", is_flag=True, help="Practise in the sandbox, on its own connection or the named one.")
@@ -66,6 +72,8 @@ def notebooks(_: click.Context, __: click.Parameter, incomplete: str) -> list[Co
 def run_command(
     notebook: str,
     given: tuple[tuple[str, str], ...],
+    files: tuple[Path, ...],
+    texts: tuple[str, ...],
     output: Path | None,
     if_due: bool,
     practice: bool,
@@ -81,8 +89,10 @@ def run_command(
       ucl run 02_maintain_connection --practice
       ucl run 02_maintain_connection -p connection prod --if-due
       ucl run 02_maintain_connection -p connection prod --deadline 10m
+      ucl run 02_maintain_connection -f params.yaml
 
-    NOTEBOOK is a path, or a name such as 02_maintain_connection.
+    NOTEBOOK is a path, or a name such as 02_maintain_connection. If a parameter is given more than once, -p overrides
+    -y, and -y overrides -f, as in papermill.
 
     It writes the executed notebook (0600) even if it fails. X.outcome.json beside X.ipynb has the result, and the exit
     code is the same as in this outcome. If ucl finds a secret in the outputs of a cell, a note replaces all of them.
@@ -92,14 +102,63 @@ def run_command(
     A Jupyter kernel of this interpreter executes the cells, over encrypted Unix sockets in a private folder.
     """
     require("run")
-    values = dict(given) | ({"practice": "true"} if practice else {})
+    words = dict(given) | ({"practice": "true"} if practice else {})
+    with _notifying(home, words), _recording_refusal(output, notebook, words):
+        values = {**_yaml_parameters(files, texts), **words}
     with _notifying(home, values):
         _run(notebook, values, output, home, deadline, if_due=if_due, json_output=json_output)
 
 
+def _yaml_parameters(files: tuple[Path, ...], texts: tuple[str, ...]) -> dict[str, Any]:
+    """Return the parameters of YAML files and YAML texts. A later one overrides an earlier one.
+
+    An error names the line, never its text, which may hold a secret.
+    """
+    if not files and not texts:
+        return {}
+    import yaml
+    from papermill.iorw import NoDatesSafeLoader
+
+    sources: list[tuple[str, bytes | str]] = []
+    for file in files:
+        try:
+            sources.append((str(file), read_regular(file.expanduser())))
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror}.", remedy="Check the path.") from None
+    sources += [("-y", text) for text in texts]
+    parameters = dict[str, Any]()
+    for source, text in sources:
+        try:
+            values = NoDatesSafeLoader(text).get_single_data()
+            json.dumps(values)  # papermill writes the values into the notebook
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f" in line {mark.line + 1}" if mark else ""
+            raise UsageError(
+                f"The parameters of {source} are not valid YAML{where}.", remedy="Write one NAME: VALUE on each line."
+            ) from None
+        if values is not None and not isinstance(values, dict):
+            raise UsageError(f"{source} has no names of parameters.", remedy="Write one NAME: VALUE on each line.")
+        parameters |= {str(name): value for name, value in (values or {}).items()}
+    return parameters
+
+
+@contextmanager
+def _recording_refusal(output: Path | None, notebook: str | Path, parameters: Mapping[str, Any]) -> Iterator[None]:
+    """Write an error in the block as the outcome of the run, so that an earlier outcome is not taken for it."""
+    from ucl_helpers.headless.outcome import write_refusal
+
+    try:
+        yield
+    except UCLError as error:
+        if output:
+            write_refusal(output, notebook, parameters, error)
+        raise
+
+
 def _run(
     notebook: str,
-    given: Mapping[str, str],
+    given: Mapping[str, Any],
     output: Path | None,
     home: Home,
     deadline: timedelta,
@@ -108,18 +167,14 @@ def _run(
     json_output: bool,
 ) -> None:
     from ucl_helpers.headless.notebooks import find_notebook
-    from ucl_helpers.headless.outcome import outcome_path, write_outcome, write_refusal
+    from ucl_helpers.headless.outcome import outcome_path, write_outcome
     from ucl_helpers.headless.run import RunResult, default_output, not_due_path, prune, run_notebook
     from ucl_helpers.operate.due_check import nothing_to_do
 
     path, now, runs = find_notebook(notebook), datetime.now(UTC), home.folder("runs")
     _check_output(output, path)
-    try:
+    with _recording_refusal(output, path, {"home": str(home.path), **given}):
         values, accepted = _accepted(path, given, home, if_due=if_due)
-    except UCLError as error:
-        if output:
-            write_refusal(output, path, {"home": str(home.path), **given}, error)
-        raise
     if if_due and (record := nothing_to_do(path, accepted)):
         kept = outcome_path(output) if output else not_due_path(runs, path, record["connection"])
         make_output_folder(kept.parent)
@@ -140,9 +195,9 @@ def _run(
 
 
 def _accepted(
-    notebook: Path, given: Mapping[str, str], home: Home, *, if_due: bool
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return the parameters as text, and converted to the types that the notebook declares."""
+    notebook: Path, given: Mapping[str, Any], home: Home, *, if_due: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parameters as given, and converted to the types that the notebook declares."""
     from ucl_helpers.headless.parameters import accept, require_connection
     from ucl_helpers.headless.run import parameters_of
 
@@ -176,10 +231,11 @@ def _refuse_real(accepted: Mapping[str, Any]) -> None:
             raise UsageError(f"{name} is a real connection, not one for practice.", remedy="Leave out --practice.")
 
 
-def _notifying(home: Home, given: Mapping[str, str]) -> AbstractContextManager[None]:
+def _notifying(home: Home, given: Mapping[str, Any]) -> AbstractContextManager[None]:
     """Send notices of an error that prevents the run, if its connection wants them."""
     with suppress(UCLError):  # there may be no such connection
-        return notifying_on_error(Home(given.get("home") or home.path).connection(given.get("connection") or ""))
+        chosen = Home(str(given.get("home") or home.path))
+        return notifying_on_error(chosen.connection(str(given.get("connection") or "")))
     return nullcontext()
 
 
