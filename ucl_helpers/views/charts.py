@@ -124,6 +124,16 @@ def beside(axes: Axes, right: float, row: float, word: str) -> None:
     axes.annotate(word, (right, row), xytext=(4, 0), textcoords="offset points", va="center")
 
 
+def label_rows(axes: Axes, names: Sequence[str], unit: str, title: str) -> None:
+    """Name the rows of a chart of bars from top to bottom, mark the present moment, and add title and legend."""
+    axes.axvline(0, color=INK, linestyle="--", label="now")
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel=f"{unit} from now")
+    axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    axes.grid(axis="x")
+    axes.set_title(title)
+    axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
+
+
 def whole_numbers(axes: Axes, most: int = 10) -> None:
     """Label the vertical axis with whole numbers, with commas at the thousands."""
     axes.yaxis.set_major_locator(MaxNLocator(nbins=most, integer=True, min_n_ticks=1))
@@ -165,16 +175,9 @@ def timeline(statuses: Sequence[Status]) -> Picture:
             axes.barh(row, end - start, left=start, height=0.6, **(FINE if good else LATE))
             axes.plot(mark, row, "D", color=INK, markersize=6, label="" if row else "renewal due from here on")
             beside(axes, end, row, "" if good else status.state)
-        axes.axvline(0, color=INK, linestyle="--", label="now")
+        label_rows(axes, [status.name for status, _, _ in shown], unit, title)
         low, high = min([0.0, *map(steps, ends)]), max([0.0, *map(steps, ends)])
         axes.set_xlim(low - 0.03 * (high - low) - 0.01, high + 0.1 * (high - low) + 0.01)  # room for a word
-        axes.set(
-            yticks=range(len(shown)), yticklabels=[status.name for status, _, _ in shown], xlabel=f"{unit} from now"
-        )
-        axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
-        axes.grid(axis="x")
-        axes.set_title(title)
-        axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
     title = f"Validity of {_of(len(shown), len(statuses))}"
     rows = [(status.name, status.state, moment(validity.not_after), moment(due.at)) for status, validity, due in shown]
@@ -323,17 +326,8 @@ def history(connection: Connection, clock: Clock = utc_now) -> Picture:
             start, end = steps(life.not_before - now), steps(life.not_after - now)
             axes.barh(row, end - start, left=start, height=0.6, **_LOOKS[generation.state])
             beside(axes, end, row, generation.state)
-        axes.axvline(0, color=INK, linestyle="--", label="now")
         axes.margins(x=0.12)
-        axes.set(
-            yticks=range(len(dated)),
-            yticklabels=[generation.number for generation, _ in dated],
-            xlabel=f"{unit} from now",
-        )
-        axes.set_ylim(max(len(dated), 1) - 0.5, -0.5)
-        axes.grid(axis="x")
-        axes.set_title(title)
-        axes.figure.legend(loc="outside lower center", frameon=False)
+        label_rows(axes, [generation.number for generation, _ in dated], unit, title)
 
     title = f"Generations of {connection.name}"
     what = f"A bar for the validity of each generation, oldest first, in {unit} from now."
