@@ -284,6 +284,7 @@ def test_all_failures_are_told_at_once():
     with pytest.raises(ChecksFailed) as caught:
         require(checks(leaf), what="The signed certificate")
     assert caught.value.data["failed"] == names
+    assert caught.value.checks == checks(leaf)
     assert all(f"{name}: expected " in str(caught.value) for name in names)
     assert "fails 6 checks: key: " in str(caught.value)
 

@@ -122,11 +122,13 @@ def require(checks: Sequence[Check], *, what: str) -> None:
     failed = [check for check in checks if check.status == "failed"]
     if failed:
         lines = "; ".join(f"{check.name}: expected {check.expected}, found {check.found}" for check in failed)
-        raise ChecksFailed(
+        error = ChecksFailed(
             f"{what} fails {len(failed)} check{'s' * (len(failed) > 1)}: {lines}.",
             remedy="The identity in use is untouched. If this happens again, report it to UCL.",
             failed=[check.name for check in failed],
         )
+        error.checks = checks
+        raise error
 
 
 def _check(name: str, passed: bool, expected: str, found: str, *, otherwise: Status = "failed") -> Check:

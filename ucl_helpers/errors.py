@@ -42,7 +42,7 @@ part of it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 _UNPRINTABLE = re.compile(
@@ -207,9 +207,14 @@ class ServerNotTrusted(UCLError):
 
 
 class ChecksFailed(UCLError):
-    """A certificate is not the one that was requested. ``data['failed']`` names every failed check."""
+    """A certificate is not the one that was requested. ``data['failed']`` names every failed check.
+
+    Attributes:
+        checks: all checks, those that passed too; empty in another process.
+    """
 
     exit_code = 6
+    checks: Sequence[Any] = ()
 
 
 class ConsentNeeded(UCLError):

@@ -54,6 +54,11 @@ class Clicked:
         expect(self.shown.get_by_text("⏳")).to_have_count(0)
         return self
 
+    def places(self):
+        """The vertical positions of the steps' buttons within the explorer, which results must not move."""
+        top = self.shown.bounding_box()["y"]
+        return [round(self.button(label).bounding_box()["y"] - top) for label in STEPS]
+
     def choose(self, label, option):
         self.shown.get_by_label(label, exact=True).locator("visible=true").select_option(option)
         return self
@@ -101,13 +106,18 @@ def test_a_renewal_step_by_step_and_the_way_back(in_lab, keep):
     expect(explorer.card(f"{CONNECTION} (sandbox, for practice)")).to_be_visible()
     keep(explorer.shown, "explorer-overview")
     explorer.quick()
+    places = explorer.places()
     for number, step in enumerate(STEPS):
+        assert explorer.places() == places
         assert [explorer.button(one).is_enabled() for one in STEPS] == [place <= number for place in range(len(STEPS))]
         explorer.press(step)
         assert explorer.in_use == before or step == "Activate"
     assert explorer.in_use != before
-    expect(explorer.card("Sent and received")).to_have_count(2)
+    assert explorer.places() == places
+    expect(explorer.card("The new identity, checked")).to_have_count(0)
+    explorer.shown.locator("summary", has_text=STEPS[3]).locator("visible=true").click()
     expect(explorer.card("The new identity, checked")).to_be_visible()
+    expect(explorer.shown.locator("summary", has_text="The code of this step")).to_have_count(4)
     keep(explorer.shown, "explorer-renew")
     after = explorer.in_use
     explorer.tab("History")
@@ -126,17 +136,17 @@ def test_a_renewal_step_by_step_and_the_way_back(in_lab, keep):
 def test_faults_are_survived_and_a_wrong_certificate_is_refused(in_lab, keep):
     _, explorer = in_lab()
     before = explorer.in_use
-    explorer.quick().with_fault("The answer to the signing is lost").press("All that is left")
+    explorer.quick().with_fault("The answer to the signing is lost").press("Run the remaining steps")
     assert (once := explorer.in_use) != before
     explorer.tab("Faults")
     expect(explorer.card("Faults").get_by_role("row", name="reset-after-acting")).to_contain_text("1")
     explorer.with_fault("A certificate for another key").press("Begin again")
-    explorer.choose("Key length", "2048 bits, quick").press("All that is left")
+    explorer.choose("Key length", "2048 bits, quick").press("Run the remaining steps")
     expect(explorer.card("ChecksFailed")).to_be_visible()
     keep(explorer.card("ChecksFailed"), "explorer-wrong-certificate")
     assert explorer.in_use == once
     made = explorer.pending_key
-    explorer.press("3 Sign").press("All that is left")
+    explorer.press("3 Sign").press("Run the remaining steps")
     assert explorer.key == made
 
 
@@ -145,7 +155,7 @@ def test_closing_the_page_while_a_call_waits_loses_nothing(in_lab, workplace):
     before = explorer.in_use
     explorer.quick().press("1 Configuration").press("2 Key and request")
     made = explorer.pending_key
-    explorer.with_fault("Nothing ever comes").button("3 Sign").click()
+    explorer.with_fault("No answer arrives").button("3 Sign").click()
     expect(explorer.card("On its way")).to_be_visible()
     expect(explorer.button("Begin again")).to_be_disabled()
     address, browser = notebook.page.url, notebook.page.context
@@ -156,14 +166,14 @@ def test_closing_the_page_while_a_call_waits_loses_nothing(in_lab, workplace):
     explorer = explorer_of(Opened.when_ready(page, notebook.watched, NAME), workplace)
     explorer.tab("Faults").press("Switch all off").tab("Pending")
     expect(explorer.card("Pending")).to_contain_text("renew since")
-    explorer.tab("Renew").press("All that is left")
+    explorer.tab("Renew").press("Run the remaining steps")
     assert (explorer.in_use == before, explorer.key == made) == (False, True)
 
 
 def test_it_works_in_notebook_7(in_lab):
     notebook, explorer = in_lab("notebook")
     before = explorer.in_use
-    explorer.quick().press("All that is left")
+    explorer.quick().press("Run the remaining steps")
     assert explorer.in_use != before
     assert [error for error in notebook.watched.errors if OWN_FAULT not in error] == []
     assert notebook.watched.elsewhere == []
@@ -178,7 +188,7 @@ def test_it_works_in_voila_and_a_page_that_is_loaded_again_goes_on(voila, workpl
     page.reload()
     explorer.idle().switch_to(CONNECTION)  # the kernel of before may still practise under that name
     expect(explorer.card(f"{CONNECTION} (sandbox, for practice)")).to_be_visible()
-    explorer.tab("Renew").press("All that is left")
+    explorer.tab("Renew").press("Run the remaining steps")
     assert (explorer.in_use == before, explorer.key == made) == (False, True)
     assert [error for error in watched.errors if LEAVING not in error] == []
     assert [address for address in watched.elsewhere if not address.startswith(FONTS)] == []
@@ -194,6 +204,6 @@ def test_it_can_be_used_by_everybody(in_lab, keep, theme):
     for title in ("Overview", "History", "Pending", "Doctor", "Faults", "Renew"):
         explorer.tab(title)
         if title == "Renew":
-            explorer.quick().press("All that is left")
+            explorer.quick().press("Run the remaining steps")
         keep(explorer.shown, f"explorer-{title.lower()}-{theme}")
         assert barriers(notebook.page, within=within) == [], title

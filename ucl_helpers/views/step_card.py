@@ -14,7 +14,7 @@ from pygments.lexers.python import PythonLexer
 
 from ucl_helpers import steps
 from ucl_helpers.crypto import public_key_of
-from ucl_helpers.models import Configuration, Identity, SignedCertificates, SigningRequest
+from ucl_helpers.models import CallRecord, Configuration, Identity, SignedCertificates, SigningRequest
 from ucl_helpers.tables import Row, Tabular, moment, text_table
 from ucl_helpers.views.cards import call_lines, code_block, html_of, panel
 from ucl_helpers.views.markup import Html, element, table
@@ -56,24 +56,33 @@ class StepCard:
     def __str__(self) -> str:
         return "\n\n".join([str(self.result), *(f"{part.title}\n{part.text}" for part in self.panels if part.text)])
 
+    @property
+    def html(self) -> Html:
+        """Return the card."""
+        return html_of(self.result, *(panel(part.title, part.html, is_open=part.is_open) for part in self.panels))
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         del include, exclude
-        panels = [panel(part.title, part.html, is_open=part.is_open) for part in self.panels]
-        return {"text/plain": str(self), "text/html": html_of(self.result, *panels)}
+        return {"text/plain": str(self), "text/html": self.html}
 
 
-def step_card(procedure: "Procedure", result: Tabular) -> StepCard:
+def step_card(procedure: "Procedure", result: Tabular, earlier: CallRecord | None = None) -> StepCard:
     """Show a step of a procedure as one card: what it returned, the call that it made, what it decoded, and its code.
 
     Secrets are masked. A step that is not needed has its result alone.
+
+    Args:
+        procedure: the procedure, which knows its last call.
+        result: what the step returned.
+        earlier: the last call before the step, which is not shown as the step's own.
     """
-    return StepCard(result, tuple(_panels(procedure, result)))
+    return StepCard(result, tuple(_panels(procedure, result, earlier)))
 
 
-def _panels(procedure: "Procedure", result: Tabular) -> Iterator[Panel]:
+def _panels(procedure: "Procedure", result: Tabular, earlier: CallRecord | None) -> Iterator[Panel]:
     if operation := _OPERATIONS.get(type(result)):
         record = procedure.exchange
-        if record and operation in record.operation:
+        if record and record is not earlier and operation in record.operation:
             yield Panel(record.title, element("div", *call_lines(record)), text_table(record.rows()), is_open=True)
         else:
             yield Panel("Sent and received", element("p", _NOT_SENT), _NOT_SENT)

@@ -19,7 +19,7 @@ from ucl_helpers.views.explorer.panels import OWN, SCENES
 from ucl_helpers.views.explorer.renew_panel import STEPS
 from ucl_sandbox import Fault, Sandbox
 
-ALL = "All that is left"
+ALL = "Run the remaining steps"
 
 
 @pytest.fixture
@@ -68,8 +68,15 @@ class Page:
         return self.press("Switch on", "Faults")
 
     def steps(self):
-        """What stands below each step."""
-        return [words(pane.value) for pane in self.panels["Renew"]._panes]
+        """The result of each step, without the title that folds it."""
+        return [words(re.sub(r"<summary.*?</summary>", "", pane.value, count=1)) for pane in self.results()]
+
+    def results(self):
+        return self.panels["Renew"]._panes
+
+    def unfolded(self):
+        """The numbers of the steps whose results are in sight."""
+        return [number for number, pane in enumerate(self.results()) if "<details" in pane.value and is_open(pane)]
 
     def shown(self, title):
         """All words of a panel, or of what stands above them."""
@@ -78,6 +85,10 @@ class Page:
 
     def line(self):
         return words(self.explorer.work.line.value)
+
+
+def is_open(pane):
+    return " open=" in pane.value.partition("<details")[2].partition(">")[0]
 
 
 def everything(widget: Widget):
@@ -106,7 +117,7 @@ def test_it_opens_on_a_connection_and_changes_nothing(connection):
     assert "try (sandbox, for practice) ✓ valid" in page.shown("Overview")
     assert before in page.shown("Overview")
     assert "nothing" in page.shown("Pending")
-    assert "None: the sandbox behaves." in page.shown("Faults")
+    assert "None. The sandbox answers as UCL does." in page.shown("Faults")
     assert (mark(connection), len(connection.generations())) == (before, 1)
 
 
@@ -130,13 +141,19 @@ def test_six_buttons_renew_and_each_shows_what_came_of_it(connection):
         assert [page.off(one.label) for one in STEPS] == [place > number for place in range(len(STEPS))]
         assert (mark(connection), page.steps()[number]) == (before, "")
         page.press(step.label)
+        assert page.unfolded() == [number]
+        assert f"{step.label} ✓ ok" in words(page.results()[number].value)
         assert step.name == "activate" or mark(connection) == before
+    for result, function in zip(page.steps(), ("configuration", "request", "sign", "decode"), strict=False):
+        assert f"The code of this step (steps.{function})" in result
     asked, made, signed, decoded, verified, activated = page.steps()
     assert "query { result: configuration" in asked
     assert "Sent and received" in asked
     assert f"RSA, {QUICK_BITS} bits" in made
     assert "signCertificateSigningRequest" in signed
+    assert "The CSR, decoded" in made
     assert "↓ signed by" in decoded
+    assert "The client certificate, decoded" in decoded
     assert "Verified: UCL accepts the new certificate" in verified
     assert f"{mark(connection)}" in activated
     assert mark(connection) != before
@@ -174,7 +191,7 @@ def test_closing_the_page_in_the_middle_loses_nothing(connection):
     assert "signed, to be verified" in second.shown("Renew")
     assert "signed, to be verified" in second.shown("Pending")
     second.press(ALL)
-    assert "Nothing was sent: the answer is here already." in second.steps()[2]
+    assert "Nothing was sent, because an earlier run has received the answer." in second.steps()[2]
     assert connection.require_current().certificate.public_key().public_numbers() == made
     assert first.press(STEPS[3].label).steps()[3].startswith(("SettledElsewhere", "UsageError"))
 
@@ -204,16 +221,16 @@ def test_going_back_to_what_ucl_refuses_changes_nothing(connection, sandbox):
     page = Page(connection)
     page.press(ALL)
     after = mark(connection)
-    page.switch_on("UCL does not know us").press("Go back to it")
+    page.switch_on("UCL refuses the certificate").press("Go back to it")
     assert "PossibleOutage" in page.shown("History")
     assert mark(connection) == after
 
 
 PASSES = [
     "The answer to the signing is lost",
-    "UCL cannot answer, twice",
+    "UCL answers 503, twice",
     "Too many calls",
-    "One call in five goes wrong",
+    "One call in five fails",
 ]
 
 
@@ -227,11 +244,27 @@ def test_faults_that_the_toolkit_survives_by_itself(connection, sandbox, scene):
         assert f"{kind} " in page.shown("Faults")
 
 
+@pytest.mark.parametrize(("scene", "tries"), [("UCL answers 503, twice", 2), ("Too many calls", 1)])
+def test_a_step_shows_its_retries_and_no_other_step_does(connection, sandbox, scene, tries):
+    page = Page(connection).switch_on(scene)
+    page.press(STEPS[0].label).press(STEPS[1].label)
+    assert re.findall(r"Try (\d) in", page.steps()[0]) == [str(number + 2) for number in range(tries)]
+    assert ("429" if tries == 1 else "503") in page.steps()[0]
+    page.press(STEPS[0].label)
+    assert [text for text in page.steps() if "Waits of this step" in text] == []
+
+
+def test_a_step_that_gives_up_shows_its_retries(connection, sandbox):
+    page = Page(connection).switch_on("UCL cannot be reached").press(STEPS[0].label)
+    assert "Try 2 in" in page.steps()[0]
+    assert "Unreachable" in page.steps()[0]
+
+
 @pytest.mark.parametrize(
     ("scene", "at", "error"),
     [
         ("A certificate for another key", "decode", "ChecksFailed"),
-        ("UCL does not know us", "configuration", "PossibleOutage"),
+        ("UCL refuses the certificate", "configuration", "PossibleOutage"),
     ],
 )
 def test_faults_that_stop_a_step_which_then_is_done_again(connection, sandbox, scene, at, error):
@@ -241,22 +274,26 @@ def test_faults_that_stop_a_step_which_then_is_done_again(connection, sandbox, s
     assert page.steps()[stopped].startswith(error)
     assert page.steps()[stopped + 1] == ""
     assert mark(connection) == before
+    assert page.unfolded() == [stopped]
+    assert ("expected found" in page.steps()[stopped]) == (at == "decode")
     if at == "decode":
+        assert "✗ failed the key that was made another key" in page.steps()[stopped]
+        assert "checks are ok" in page.steps()[stopped] or "✓ ok" in page.steps()[stopped]
         page.press(STEPS[stopped - 1].label)
     page.press(ALL)
     assert mark(connection) != before
 
 
 def test_nobody_there_until_the_faults_are_off(connection, sandbox):
-    before, page = mark(connection), Page(connection).switch_on("Nobody is there")
+    before, page = mark(connection), Page(connection).switch_on("UCL cannot be reached")
     page.press(STEPS[0].label)
-    assert page.steps()[0].startswith("Unreachable")
+    assert "Unreachable" in page.steps()[0]
     page.press("Switch all off").press(ALL)
     assert mark(connection) != before
 
 
 def test_while_a_step_waits_the_rest_is_off_and_the_fault_can_be_taken_back(connection, sandbox):
-    page = Page(connection).switch_on("Nothing ever comes")
+    page = Page(connection).switch_on("No answer arrives")
     page.press(STEPS[0].label, settled=False)
     wait_until(lambda: sandbox.faults.struck == {"black-hole": 1})
     assert page.line().startswith("⏳ ")
@@ -283,9 +320,9 @@ def test_every_scene_is_a_plan_that_the_sandbox_takes(connection, sandbox):
     tried = {
         *PASSES,
         "A certificate for another key",
-        "UCL does not know us",
-        "Nobody is there",
-        "Nothing ever comes",
+        "UCL refuses the certificate",
+        "UCL cannot be reached",
+        "No answer arrives",
         OWN,
     }
     assert tried == set(SCENES)
@@ -304,6 +341,8 @@ def test_a_plan_of_ones_own_and_one_that_is_none(connection, sandbox):
     page.press("Switch on")
     assert "UsageError" in page.shown("Faults")
     assert "http-999" in page.shown("Faults")
+    assert "known are" not in page.shown("Faults")
+    assert "http-503 each call 0" in page.shown("Faults")
     assert [one.kind for one in sandbox.faults.plan] == ["http-503"]
 
 
@@ -554,7 +593,7 @@ def test_faults_are_not_switched_at_another_sandbox_than_the_connections(connect
 
 
 def test_showing_it_does_not_wait_for_a_call_that_hangs(connection, sandbox):
-    page = Page(connection).switch_on("Nothing ever comes")
+    page = Page(connection).switch_on("No answer arrives")
     page.press(STEPS[0].label, settled=False)
     wait_until(lambda: sandbox.faults.struck == {"black-hole": 1})
     assert "ucl-card" in page.explorer._repr_mimebundle_()["text/html"]
@@ -618,7 +657,7 @@ def test_the_doctor_looks_near_and_far(connection, sandbox):
     page = Page(connection)
     page.press("Look, and ask UCL")
     assert "try: all is well" in page.shown("Doctor")
-    page.switch_on("UCL does not know us").press("Look, and ask UCL")
+    page.switch_on("UCL refuses the certificate").press("Look, and ask UCL")
     assert "✗ failed" in page.shown("Doctor")
 
 

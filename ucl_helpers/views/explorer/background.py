@@ -12,13 +12,15 @@ from typing import Any
 
 from ipywidgets import HTML, Button, Layout
 
-from ucl_helpers.errors import UCLError
+from ucl_helpers.errors import ChecksFailed, UCLError
+from ucl_helpers.models import Checks
 from ucl_helpers.progress import listening
 from ucl_helpers.tables import Tabular
-from ucl_helpers.views.cards import html_of
+from ucl_helpers.views.cards import html_of, panel
 from ucl_helpers.views.charts import Picture
-from ucl_helpers.views.markup import Html, card, element, joined
+from ucl_helpers.views.markup import Html, badge, card, element, joined
 from ucl_helpers.views.notebook import failure
+from ucl_helpers.views.step_card import StepCard
 
 Act = Callable[[], object]
 May = Callable[[], bool]
@@ -33,11 +35,15 @@ class Pane(HTML):
     """A place for results. New results replace earlier ones."""
 
     def fill(self, act: Act, name: str = "") -> UCLError | None:
-        """Show what ``act`` returns, or the error that it raises for the connection ``name``; return the error."""
+        """Show what ``act`` returns, or the error that it raises for the connection ``name``; return the error.
+
+        An error of checks is shown with the table of all checks.
+        """
         try:
             self.show(act())
         except UCLError as error:
-            self.show(failure(error, name))
+            table = Checks(error.checks) if isinstance(error, ChecksFailed) and error.checks else ""
+            self.show(failure(error, name), table)
             return error
         except BaseException:
             self.show()  # the text shown so far is no longer true
@@ -47,10 +53,57 @@ class Pane(HTML):
     def show(self, *results: object) -> None:
         """Show results, one below the other."""
         flat = [part for result in results for part in (result if isinstance(result, list) else [result])]
-        shown = joined(map(_html, flat))
-        self.value = (
-            element("div", shown, style="line-height:1.45") if shown else ""
-        )  # the default of widgets suits one line only
+        self._draw(joined(map(_html, flat)))
+
+    def _draw(self, content: Html) -> None:
+        # The line height of widgets suits one line only.
+        self.value = element("div", content, style="line-height:1.45") if content else ""
+
+
+def note(text: str) -> Pane:
+    """Return a pane that shows a sentence."""
+    pane = Pane()
+    pane.show(element("p", text))
+    return pane
+
+
+class Fold(Pane):
+    """A pane for one action, with a title that folds it, and with what the action has waited for."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title, self._state, self._content = title, "", Html()
+        self._waits: list[str] = []
+
+    def begin(self, *texts: Html) -> None:
+        """Show texts while the action runs. The waits of an earlier action are forgotten."""
+        self._waits, self._state = [], ""
+        self.show(*texts)
+
+    def add_wait(self, text: str) -> None:
+        """Show one more text about a wait, for example a retry."""
+        self._waits.append(text)
+        self._draw(self._content)
+
+    def fill(self, act: Act, name: str = "") -> UCLError | None:
+        """Show the result or the error of ``act``, and name the state in the title."""
+        error = super().fill(act, name)
+        self._state = "failed" if error else "ok"
+        self._draw(self._content)
+        return error
+
+    def fold(self) -> None:
+        """Leave only the title in sight until the reader unfolds the pane."""
+        self._draw(self._content, is_open=False)
+
+    def _draw(self, content: Html, *, is_open: bool = True) -> None:
+        self._content = content
+        if not content:
+            return super()._draw(content)
+        title = joined((self._title, " ", badge(self._state) if self._state else ""))
+        lines = element("ol", *(element("li", text) for text in self._waits))
+        waits = card("Waits of this step", lines) if self._waits else ""
+        return super()._draw(panel(title, waits, content, is_open=is_open))
 
 
 class Work:
@@ -65,7 +118,7 @@ class Work:
         self._changing = Lock()
         self._idle = Event()
         self._idle.set()
-        self._say("")
+        self.say("")
 
     def button(self, text: str, what: str, act: Act, may: May = always, **options: Any) -> Button:
         """Return a button that runs ``act``; the line shows ``what`` during the action."""
@@ -91,7 +144,7 @@ class Work:
             self._idle.clear()
             for control in self._controls:
                 control.disabled = control.disabled or control is not pressed
-            self._say(what)
+            self.say(what)
         # In a copy of this context the kernel knows which cell its messages belong to.
         self._thread.submit(copy_context().run, self._run, what, act).add_done_callback(self._ended)
 
@@ -104,7 +157,7 @@ class Work:
 
     def _run(self, what: str, act: Act) -> None:
         try:
-            with listening(lambda text: self._say(text or what)):
+            with listening(lambda text: self.say(text or what)):
                 act()
         finally:
             self.after()
@@ -116,9 +169,10 @@ class Work:
             self._idle.set()
             for control, may in self._controls.items():
                 control.disabled = not allowed(may)
-            self._say("", _wrong(error) if error else "")
+            self.say("", _wrong(error) if error else "")
 
-    def _say(self, waits_for: str, wrong: str = "") -> None:
+    def say(self, waits_for: str, wrong: str = "") -> None:
+        """Show what the running action waits for, or an error."""
         message = f"⏳ {waits_for}" if waits_for else ""
         self.line.value = element("div", message, wrong, role="status", data_done=str(self._done))
 
@@ -126,7 +180,7 @@ class Work:
 def _html(result: object) -> str:
     if isinstance(result, Tabular):
         return html_of(result)
-    if isinstance(result, Picture):
+    if isinstance(result, Picture | StepCard):
         return result.html
     return result if isinstance(result, Html) else str(result)
 

@@ -10,7 +10,7 @@ from ucl_helpers.connection.status import Status
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError
 from ucl_helpers.views.cards import html_of
-from ucl_helpers.views.explorer.background import Act, Pane, Work
+from ucl_helpers.views.explorer.background import Act, Pane, Work, note
 from ucl_helpers.views.explorer.fields import ADDRESS, NAME, PATH, REFERENCE, Field
 from ucl_helpers.views.explorer.panel import ROW, Desk
 from ucl_helpers.views.explorer.panels import Doctor, FaultsPanel, Overview, Past, Pending
@@ -46,8 +46,7 @@ class Chooser:
             name: work.control(Field(label, hint, form, self._result.show))
             for name, (label, hint, form) in FIELDS.items()
         }
-        hint = Pane()
-        hint.show(element("p", "The files stay where they are, on the machine of the kernel; nothing is uploaded."))
+        hint = note("The files stay where they are, on the machine of the kernel. Nothing is uploaded.")
         button = work.button("Import", "UCL is asked whether it accepts this identity.", self._import)
         form = VBox([hint, *self._fields.values(), button])
         more = Accordion([form], titles=("Import a connection from files",))

@@ -7,16 +7,18 @@ from ipywidgets import Button, Dropdown, HBox, Layout
 
 from ucl_helpers import practice
 from ucl_helpers.connection.status import Status
+from ucl_helpers.errors import UsageError
 from ucl_helpers.operate.doctor import diagnose
 from ucl_helpers.operate.hooks import run_hooks
 from ucl_helpers.procedures.rollback import rollback
 from ucl_helpers.tables import Row
 from ucl_helpers.views.cards import certificate
 from ucl_helpers.views.charts import Picture, history
-from ucl_helpers.views.explorer.background import Pane, allowed
+from ucl_helpers.views.explorer.background import Pane, allowed, note
 from ucl_helpers.views.explorer.fields import PLAN, Field
 from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run
 from ucl_helpers.views.markup import Html, card, element, table
+from ucl_helpers.views.notebook import failure
 
 
 class Overview(Panel):
@@ -51,13 +53,9 @@ class Past(Panel):
         self._chosen = self.work.control(chosen, self._may)
         waits_for = "UCL is asked whether it accepts that certificate."
         button = self.work.button("Go back to it", waits_for, self._back, self._may)
-        hint = Pane()
-        hint.show(
-            element(
-                "p",
-                "UCL is asked first whether it accepts that certificate; if not, nothing changes. The one in use now "
-                "is kept too, so that you can come back in the same way.",
-            )
+        hint = note(
+            "`ucl` first asks UCL whether it accepts that certificate. If not, nothing changes. The certificate in use "
+            "is kept too, so you can return in the same way."
         )
         return [self._pane, hint, HBox([self._chosen, button], layout=ROW), self._outcome]
 
@@ -127,9 +125,7 @@ class Doctor(Panel):
 
         whole = button("Look, and ask UCL", "Looking, and asking UCL.", offline=False)
         near = button("Look at this machine only", "Looking.", offline=True)
-        hint = Pane()
-        hint.show(element("p", "Looking changes nothing."))
-        return [hint, HBox([whole, near], layout=ROW), self._pane]
+        return [note("Looking changes nothing."), HBox([whole, near], layout=ROW), self._pane]
 
     def _may(self) -> bool:
         return self.desk.is_chosen
@@ -149,37 +145,38 @@ def _pending(status: Status) -> Html:
 
 
 OWN = "A plan of your own"
-SCENES: Mapping[str, tuple[str, str]] = {  # what goes wrong → the plan, and what is to be seen
+KNOWN = "; known are "  # between the problem of a plan and the list of all names
+SCENES: Mapping[str, tuple[str, str]] = {  # what fails → the plan, and its effect
     "The answer to the signing is lost": (
         "lost-answer",
-        "Step 3 takes a little longer: UCL has signed, its answer never came, and the same request is sent again.",
+        "UCL signs, but its answer does not arrive. Step 3 sends the same request again.",
     ),
-    "UCL cannot answer, twice": (
+    "UCL answers 503, twice": (
         '{"faults": [{"kind": "http-503", "at": "certificate", "times": 2}]}',
-        "Step 1, 3 or Verify waits and asks again, and says so meanwhile.",
+        "The next step that calls UCL waits and tries again. It shows each try.",
     ),
     "Too many calls": (
         '{"faults": [{"kind": "http-429", "at": "certificate", "times": 1, "value": 3}]}',
-        "The next call is asked to come back in 3 seconds, waits that long, and is then answered.",
+        "UCL answers the next call with 429 and asks for a pause of 3 seconds. The step waits and tries again.",
     ),
     "A certificate for another key": (
         '{"faults": [{"kind": "another-key", "at": "certificate", "times": 1}]}',
-        "Step 4 finds it, and nothing is put to use. Press step 3 again: the same request is signed once more.",
+        "Step 4 fails, and the certificate in use stays. Press step 3 again, and UCL signs the same request again.",
     ),
-    "UCL does not know us": (
+    "UCL refuses the certificate": (
         '{"faults": [{"kind": "http-400-empty", "at": "certificate", "operation": "configuration", "times": 1}]}',
-        "Step 1 is refused by a 400 without a word, as after a revocation. This time pressing it again helps.",
+        "UCL answers step 1 with an empty 400, as after a revocation. The fault strikes once: press step 1 again.",
     ),
-    "Nothing ever comes": (
+    "No answer arrives": (
         '{"faults": [{"kind": "black-hole", "at": "certificate", "times": 1}]}',
-        "The next step waits, half a minute at most; switch the faults off, and it goes on at once.",
+        "The next step waits for half a minute at most. If you switch the faults off, it continues at once.",
     ),
-    "Nobody is there": (
+    "UCL cannot be reached": (
         "away",
         "Steps that call UCL give up after some tries. Switch the faults off and press the step again.",
     ),
-    "One call in five goes wrong": ("grumpy", "Most renewals come through all the same; look at what struck."),
-    OWN: ("", "A name, such as http-503:0.5, or JSON; the sandbox's page has them all."),
+    "One call in five fails": ("grumpy", "Most renewals succeed after a retry. The table shows which faults struck."),
+    OWN: ("", "A name, such as http-503:0.5, or a plan in JSON, as docs/reference/sandbox.md describes it."),
 }
 _WIDE = {"description_width": "8em"}
 
@@ -228,14 +225,24 @@ class FaultsPanel(Panel):
         return self._may() and self._scene.value == OWN
 
     def _change(self, plan: str | None) -> None:
-        self._pane.fill(lambda: _plan(practice.change_faults(self.desk.home, plan)))
+        self._pane.fill(lambda: self._changed_to(plan))
+
+    def _changed_to(self, plan: str | None) -> list[object]:
+        """Change the faults, and return those in effect. A plan that is not valid changes nothing and is shown."""
+        try:
+            return [_plan(practice.change_faults(self.desk.home, plan))]
+        except UsageError as error:
+            problem, _, names = error.message.partition(KNOWN)  # all names would fill the page
+            short = error.replaced(f"{problem}. The faults stay as they are.") if names else error
+            return [failure(short), _plan(practice.change_faults(self.desk.home))]
 
     def _look(self) -> None:
         if allowed(self._may):
             self._change(None)
         else:
-            hint = "Faults are for this home's sandbox: choose a connection that practises there."
-            self._pane.show(element("p", hint))
+            self._pane.show(
+                element("p", "Faults are for this home's sandbox: choose a connection that practises there.")
+            )
 
 
 def _plan(faults: Mapping[str, Any]) -> Html:
@@ -245,6 +252,6 @@ def _plan(faults: Mapping[str, Any]) -> Html:
         for fault in faults["faults"]
     ]
     if not rows:
-        return card("Faults", element("p", "None: the sandbox behaves."))
+        return card("Faults", element("p", "None. The sandbox answers as UCL does."))
     duration = element("p", "They affect every program that uses this sandbox, until they are used up or switched off.")
-    return card("Faults", table(("kind", "strikes at", "has struck"), rows), duration)
+    return card("Faults", table(("kind", "strikes at", "struck"), rows), duration)

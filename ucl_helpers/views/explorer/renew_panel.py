@@ -8,14 +8,16 @@ from ipywidgets import Checkbox, Dropdown, HBox
 from pygments.lexers.graphql import GraphQLLexer
 
 from ucl_helpers.errors import ConsentNeeded, HostChanged, SettledElsewhere, SubjectChanged
-from ucl_helpers.models import Outcome, Verification
+from ucl_helpers.models import Outcome
 from ucl_helpers.operations import CONFIGURATION, SIGN
 from ucl_helpers.procedures.renewal import Renewal
+from ucl_helpers.progress import listening
 from ucl_helpers.views.cards import code_block
-from ucl_helpers.views.explorer.background import Pane
+from ucl_helpers.views.explorer.background import Fold, Pane
 from ucl_helpers.views.explorer.panel import ROW, Panel, hooks_to_run
 from ucl_helpers.views.markup import Html, card, element
 from ucl_helpers.views.notebook import failure
+from ucl_helpers.views.step_card import step_card
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ STEPS = (
         "Make a private key and a signing request; both are on disk before the request is sent.",
         meanwhile="Making key and request.",
     ),
-    Step("sign", "3 Sign", "Have the request signed.", SIGN, "Having the request signed."),
+    Step("sign", "3 Sign", "Send the request to UCL, which signs it.", SIGN, "Waiting for the signature."),
     Step(
         "decode",
         "4 Decode and check",
@@ -70,10 +72,13 @@ class Steps(Panel):
     title: ClassVar[str] = "Renew"
 
     def parts(self) -> list[Any]:
-        """Return the controls for all steps, then each step with its button, its sentence and its result."""
+        """Return the controls for all steps, a button for each step, and the results below all buttons.
+
+        So a result, whatever its length, moves no button.
+        """
         self._renewal: Renewal | None = None
         self._done, self._offered = 0, ""
-        self._panes = [Pane() for _ in STEPS]
+        self._panes = [Fold(step.label) for step in STEPS]
         self._note = Pane()
         self._size = self.work.control(Dropdown(options=SIZES, description="Key length"), self._may_choose)
         boxes: dict[type[ConsentNeeded], str] = {
@@ -86,18 +91,29 @@ class Steps(Panel):
         }
         for box in self._consent.values():
             box.layout.display = "none"
-        all_left = self.work.button("All that is left", "Renewing.", self._all, self._may_go_on, button_style="primary")
+        all_left = self.work.button(
+            "Run the remaining steps", "Renewing.", self._all, self._may_go_on, button_style="primary"
+        )
         again = self.work.button("Begin again", "Beginning again.", self._drop, self._may_begin)
         lines = [self._line(number, step) for number, step in enumerate(STEPS)]
         head = HBox([self._size, all_left, again, *self._consent.values()], layout=ROW)
-        return [self._note, head, *(part for line in lines for part in line)]
+        return [self._note, head, *lines, *self._panes]
 
     def take(self, number: int) -> bool:
-        """Do a step and show its result; return whether it succeeded."""
-        pane = self._panes[number]
-        pane.show(*_sending(STEPS[number]))
+        """Do a step, show its result and fold the others; return whether it succeeded."""
+        step, pane = STEPS[number], self._panes[number]
+
+        def report(text: str) -> None:
+            self.work.say(text or step.meanwhile)
+            if text:
+                pane.add_wait(text)
+
+        for other in self._panes:
+            other.fold()
+        pane.begin(*_sending(step))
         try:
-            error = pane.fill(lambda: list(self._taken(number)), self.desk.name)
+            with listening(report):
+                error = pane.fill(lambda: list(self._taken(number)), self.desk.name)
         finally:
             self._done = sum(step.name in self._renewal.results for step in STEPS) if self._renewal else 0
         if isinstance(error, SettledElsewhere):  # nothing is left to resume: step 1 starts a new renewal
@@ -136,7 +152,7 @@ class Steps(Panel):
         self._offer(0)
         self._offered = ""
 
-    def _line(self, number: int, step: Step) -> list[Any]:
+    def _line(self, number: int, step: Step) -> HBox:
         def may() -> bool:
             return self._may_begin() and number <= self._done
 
@@ -144,20 +160,16 @@ class Steps(Panel):
         button.layout.width = "12em"
         description = Pane()
         description.show(element("span", step.description))
-        return [HBox([button, description], layout=ROW), self._panes[number]]
+        return HBox([button, description], layout=ROW)
 
     def _taken(self, number: int) -> Iterator[object]:
-        step = STEPS[number]
         if self._renewal is None:
             self._renewal = Renewal.begin(self.desk.connection, key_length=self._size.value or None)
         self._renewal.accept_new_subject = self._consent[SubjectChanged].value
         self._renewal.accept_new_host = self._consent[HostChanged].value
-        before = self._renewal.exchange
-        result = getattr(self._renewal, step.name)()
-        if step.sends and not isinstance(result, Verification):
-            sent = self._renewal.exchange
-            yield sent if sent and sent is not before else element("p", "Nothing was sent: the answer is here already.")
-        yield result
+        earlier = self._renewal.exchange
+        result = getattr(self._renewal, STEPS[number].name)()
+        yield step_card(self._renewal, result, earlier)
         if isinstance(result, Outcome):
             yield self.desk.status()
             yield hooks_to_run(self.desk.status())
