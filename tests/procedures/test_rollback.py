@@ -112,7 +112,7 @@ def test_by_default_the_newest_is_taken_that_is_whole_valid_and_not_revoked(home
 
 
 def test_alone_there_is_nothing_to_go_back_to(secure):
-    with pytest.raises(UsageError, match=r"Others: none\. If all are lost, establish the connection again"):
+    with pytest.raises(UsageError, match=r"Others: none\. If all are lost: ucl establish prod"):
         rollback(secure)
 
 
