@@ -242,7 +242,7 @@ class Connection:
             if self.generations() and not self.pending.read_state():
                 raise StorageFailed(f"{self.path / 'current'} is gone.", remedy=f"Run: ucl rollback {self.name}")
             raise UnknownConnection(
-                f"{self.name} is not established yet.", remedy=f"Finish with: {self.establish_command}"
+                f"{self.name} is not established yet.", remedy=f"Finish with: {self.establish_command()}"
             )
         return current
 
@@ -331,20 +331,17 @@ class Connection:
         """Whether this is a practice connection."""
         return self.read_settings().sandbox is not None
 
-    @property
-    def establish_command(self) -> str:
-        """The command that continues an interrupted establishment of this connection."""
-        return f"ucl establish {self.name}{' --sandbox' if self.is_sandbox else ''}"
-
-    @property
-    def establish_again_command(self) -> str:
-        """The command that establishes this connection with a new one-time token, which it asks for."""
-        return f"{self.establish_command}{'' if self.is_sandbox else ' --token prompt'}"
+    def establish_command(self, *, again: bool = False) -> str:
+        """Return the command that continues an establishment, or begins ``again`` with a new one-time token."""
+        option = " --sandbox" if self.is_sandbox else " --token prompt" if again else ""
+        return f"ucl establish {self.name}{option}"
 
     def come_back(self, now: datetime) -> str:
         """Return the command that brings a lost identity back at ``now`` (UTC): a rollback where one works."""
         usable = self.usable(now)
-        return f"ucl rollback {self.name} (generation {usable[0].name})" if usable else self.establish_again_command
+        return (
+            f"ucl rollback {self.name} (generation {usable[0].name})" if usable else self.establish_command(again=True)
+        )
 
     def due(self, now: datetime) -> Due:
         """Return whether the generation in use is due at ``now`` (UTC), by the connection's settings."""

@@ -262,7 +262,7 @@ def explain_refusal(
         f"{message}{lasting}",
         remedy="Ask UCL's operator whether there is an outage. If there is one, wait. The next run tries "
         "again. If there is none, the identity is lost. Then establish the connection again: "
-        f"{connection.establish_again_command}",
+        f"{connection.establish_command(again=True)}",
         **facts,
     )
 

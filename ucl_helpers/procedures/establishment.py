@@ -197,7 +197,7 @@ class Establishment(Procedure):
     def _command_with_new_token(self) -> str:
         """Return the command that goes on with a new token, without the options that ``pending/`` remembers."""
         connection, state = self.connection, self.pending.read_state()
-        words = shlex.split(connection.establish_command)
+        words = shlex.split(connection.establish_command())
         if not connection.is_sandbox:
             url = self._token.connector_url if self._token else None
             words += ["--token", "prompt"]
@@ -235,7 +235,9 @@ class Establishment(Procedure):
 
     def _still_refused(self, error: UCLError) -> UCLError:
         name = self.connection.name
-        advice = f"{self.connection.establish_again_command} gives it up and begins again with a new one-time token."
+        advice = (
+            f"{self.connection.establish_command(again=True)} gives it up and begins again with a new one-time token."
+        )
         remedy = (
             f"The new identity is kept. Ask UCL's operator whether there is an outage. If there is one, wait: ucl "
             f"establish {name} tries the identity again. If there is none, it is lost: {advice}"

@@ -96,7 +96,7 @@ class Renewal(Procedure):
             if state.kind == "establish" and state.base == current.stem and renewal.pending.answer():
                 raise UsageError(
                     f"An establishment of {connection.name} waits to be finished.",
-                    remedy=f"Run: {connection.establish_command}",
+                    remedy=f"Run: {connection.establish_command()}",
                 )
             need = needs(status_of(connection, clock, whole=False, pending=renewal.pending))
             verdict = connection.verdicts().get(current.fingerprint)
@@ -121,7 +121,7 @@ class Renewal(Procedure):
         try:
             answer = self._call(operation, variables)
         except CertificateRejected as error:
-            command = self.connection.establish_again_command
+            command = self.connection.establish_command(again=True)
             remedy = f"If it has expired or was revoked, establish the connection again: {command}"
             raise error.replaced(remedy=remedy) from None
         self.connection.accepted(self.connection.require_current().fingerprint)

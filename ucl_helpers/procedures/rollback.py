@@ -59,7 +59,7 @@ def _choose(connection: Connection, name: str | None, now: datetime) -> Generati
             problem = f"Generation {name} of {connection.name} is in use already."
         names = ", ".join(_described(other, verdicts.get(fingerprint_or_none(other) or ""), now) for other in others)
         raise UsageError(
-            problem, remedy=f"Others: {names or 'none'}. If all are lost: {connection.establish_again_command}"
+            problem, remedy=f"Others: {names or 'none'}. If all are lost: {connection.establish_command(again=True)}"
         )
     verdict = verdicts.get(fingerprint_or_none(chosen) or "")
     if verdict is not None and verdict.status == "revoked":  # UCL would refuse it

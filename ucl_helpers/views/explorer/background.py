@@ -17,10 +17,8 @@ from ucl_helpers.models import Checks
 from ucl_helpers.progress import listening
 from ucl_helpers.tables import Tabular
 from ucl_helpers.views.cards import html_of, panel
-from ucl_helpers.views.charts import Picture
 from ucl_helpers.views.markup import Html, badge, card, element, joined
 from ucl_helpers.views.notebook import failure
-from ucl_helpers.views.step_card import StepCard
 
 Act = Callable[[], object]
 May = Callable[[], bool]
@@ -180,8 +178,8 @@ class Work:
 def _html(result: object) -> str:
     if isinstance(result, Tabular):
         return html_of(result)
-    if isinstance(result, Picture | StepCard):
-        return result.html
+    if isinstance(html := getattr(result, "html", None), str):  # of a picture, or of a step's card
+        return html
     return result if isinstance(result, Html) else str(result)
 
 

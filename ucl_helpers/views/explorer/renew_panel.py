@@ -137,7 +137,7 @@ class Steps(Panel):
         status = self.desk.status()
         if not self._may_begin():
             message = f"{self.desk.name} cannot be renewed, since it is not established. Finish with: "
-            return element("p", message, element("code", self.desk.connection.establish_command))
+            return element("p", message, element("code", self.desk.connection.establish_command()))
         if status.under_way is None:
             return ""
         pending = self.desk.connection.pending.read_state()
