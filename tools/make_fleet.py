@@ -59,7 +59,7 @@ def make_fleet(
     Args:
         home: the home folder. None of these connections may exist in it.
         names: the names of the connections.
-        validity: the lifetime of their certificates.
+        validity: the lifetime of their certificates, and of those that the sandbox signs meanwhile.
         age: the age of their certificates. From half of the validity on, they are due.
         processes: the number of processes.
         keys: the number of first keys that each process makes for its connections, which take turns.

@@ -43,7 +43,7 @@ part of it.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 _UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
@@ -69,7 +69,7 @@ class UCLError(Exception):
         data: facts for programs (URLs, fingerprints, seconds, names); never a secret.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, *, remedy: str = "", **data: Any) -> None:
         self.message = printable(message)
@@ -175,7 +175,7 @@ class Waiting(RetryLater):
 
     def __init__(self, message: str, *, remedy: str = "", **data: Any) -> None:
         super().__init__(message, remedy=remedy, **data)
-        self.exit_code = data.get("code") or type(self).exit_code  # type: ignore[misc]  # of this error, not of its class
+        self.exit_code = data.get("code") or self.exit_code
 
 
 class DeadlineExceeded(RetryLater):

@@ -189,8 +189,8 @@ def test_those_for_practice_are_judged_only_by_name(home):
 
 
 def test_what_cannot_be_looked_at_is_unknown_and_no_error(home, tmp_path):
-    judged = check_home(home, "nobody")
-    assert (judged.exit_code, "no connection 'nobody'" in str(judged)) == (3, True)
+    judged = check_home(home, "unknown")
+    assert (judged.exit_code, "no connection 'unknown'" in str(judged)) == (3, True)
     (tmp_path / "file").write_text("")
     assert check_home(Home(tmp_path / "file")).exit_code == 3
 

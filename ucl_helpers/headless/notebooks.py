@@ -65,7 +65,7 @@ def packaged_text(notebook: Any) -> str:
     }
     for path in sorted(notebooks_directory().glob("*.ipynb")):
         text = path.read_text("utf-8")
-        if sources <= {"".join(cell["source"]) for cell in json.loads(text)["cells"]}:
+        if sources and sources <= {"".join(cell["source"]) for cell in json.loads(text)["cells"]}:
             return text
     return ""
 
@@ -114,7 +114,6 @@ def copy_notebooks(directory: Path) -> list[Path]:
 NBFORMAT, MINOR = 4, 5
 LARGEST_NOTEBOOK = 512 * 1024 * 1024
 """Bytes, with outputs."""
-_STUMBLES = (AssertionError, AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)  # nbformat's
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _FIELDS = {
     "code": {"cell_type", "id", "metadata", "source", "outputs", "execution_count"},

@@ -278,14 +278,14 @@ def _sender() -> None:
     answer = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
-    def send(reference: str) -> list[str]:
+    def send(url: str) -> bool:
         service = apprise.Apprise(asset=apprise.AppriseAsset(storage_mode="memory"))
         text = {"title": notice["title"], "body": notice["body"], "body_format": apprise.NotifyFormat.TEXT}
-        is_accepted = service.add(notice["urls"][reference]) and service.notify(notify_type=notice["type"], **text)
-        return [reference] if is_accepted else []
+        return bool(service.add(url) and service.notify(notify_type=notice["type"], **text))
 
     with ThreadPoolExecutor() as pool:
-        accepted = sum(pool.map(send, notice["urls"]), list[str]())
+        results = zip(notice["urls"], pool.map(send, notice["urls"].values()), strict=True)
+        accepted = [reference for reference, is_accepted in results if is_accepted]
     os.write(answer, json.dumps(accepted).encode())
 
 

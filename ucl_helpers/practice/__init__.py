@@ -44,7 +44,7 @@ from ucl_helpers.procedures.renewal import renew
 from ucl_helpers.wire.client import Client
 
 if TYPE_CHECKING:
-    from ucl_sandbox import SharedSandbox
+    from ucl_sandbox import Access, SharedSandbox
 
 _JOINING = Lock()
 _JOINED: dict[Path, "SharedSandbox"] = {}
@@ -107,7 +107,11 @@ def change_faults(home: Home, plan: str | None = None) -> dict[str, Any]:
 
 def director_of(home: Home) -> DirectorAccess:
     """Return access to the Director of a home folder's sandbox."""
-    ucl = sandbox_of(home)
+    return director_at(sandbox_of(home))
+
+
+def director_at(ucl: "Access") -> DirectorAccess:
+    """Return access to the Director of a running sandbox."""
     return DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
 
 

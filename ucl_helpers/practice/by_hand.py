@@ -11,8 +11,9 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.crypto import read_certificates
 from ucl_helpers.errors import UCLError
 from ucl_helpers.keys import Credentials, no_passphrase
+from ucl_helpers.practice import director_at
 from ucl_helpers.procedures.acceptance import ask_configuration
-from ucl_helpers.procedures.establishment import DirectorAccess, establish
+from ucl_helpers.procedures.establishment import establish
 
 if TYPE_CHECKING:
     from ucl_sandbox import Access
@@ -50,8 +51,7 @@ def write_files(folder: Path, ucl: "Access") -> bool:
             path.rename(path.with_name(f"{path.name}.old"))
     with TemporaryDirectory() as home:
         connection = Home(Path(home).resolve()).new("by-hand")
-        director = DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
-        establish(connection, director, ca_file=ucl.ca_file, key_length=2048)
+        establish(connection, director_at(ucl), ca_file=ucl.ca_file, key_length=2048)
         identity = connection.require_current().path
         write(key, (identity / "key.pem").read_bytes())
         write(certificate, (identity / "chain.pem").read_bytes())

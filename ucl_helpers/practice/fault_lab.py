@@ -21,8 +21,9 @@ from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import Outage
 from ucl_helpers.extras import missing_for
 from ucl_helpers.models import Check, Checks, Outcome
+from ucl_helpers.practice import director_at
 from ucl_helpers.procedures.acceptance import is_accepted
-from ucl_helpers.procedures.establishment import DirectorAccess, Enrolment
+from ucl_helpers.procedures.establishment import Enrolment
 from ucl_helpers.tables import Row, Tabular
 
 try:
@@ -78,9 +79,7 @@ class FaultLab:
 
     def establish(self) -> Outcome:
         """Establish the connection by a one-time token from the sandbox's Director, again if it was revoked."""
-        ucl = self._ucl
-        access = DirectorAccess(ucl.director_url, ucl.tenant, ucl.application_id, ucl.director_token, ucl.ca_file)
-        return Enrolment(self.connection, access, ucl.ca_file).begin().run()
+        return Enrolment(self.connection, director_at(self._ucl), self._ucl.ca_file).begin().run()
 
     def inject(self, kind: str, **when: Any) -> None:
         """Make a fault strike at the certificate endpoint from now on; see :class:`ucl_sandbox.Fault`.
