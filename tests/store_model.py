@@ -120,7 +120,7 @@ class StoreMachine(StoreLaws):
         """To the newest other one that is not revoked."""
         usable = [name for name in self.there if name != self.current and mark(self.known[name]) not in self.revoked]
         if not usable:
-            with pytest.raises(UsageError, match="could be used"):
+            with pytest.raises(UsageError, match="can be used"):
                 _choose(self.connection, None, now())
             return
         chosen = _choose(self.connection, None, now())

@@ -93,7 +93,7 @@ def test_rollback_goes_to_the_generation_before_or_to_the_one_named(shell):
     assert (said.code, said.json["outcome"], said.json["fingerprint"]) == (0, "rolled-back", first)
     assert (shell.ucl("rollback", "prod", "2").code, shell.fingerprint("prod")) == (0, second)
     said = shell.ucl("rollback", "prod", "9")
-    assert (said.code, "no generation 9" in said.err, shell.fingerprint("prod")) == (2, True, second)
+    assert (said.code, "no other generation 9" in said.err, shell.fingerprint("prod")) == (2, True, second)
 
 
 # -- revoke and forget -------------------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def test_once_it_has_expired_waiting_is_not_advised(due, between):
         renew(due, only_if_due=True, clock=lambda: expired + 5 * MINUTE / 4)
     assert caught.value.exit_code == 4
     assert caught.value.remedy == (
-        "The certificate has expired, so waiting does not help. To come back: ucl establish prod"
+        "The certificate has expired, so waiting does not help. To come back: ucl establish prod --token prompt"
     )
 
 
