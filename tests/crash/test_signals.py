@@ -18,7 +18,7 @@ def ended(run):
 
 
 def interrupted(run):
-    orderly = run.code == 130 and run.said.endswith("Nothing is lost; run it again to go on.\n")
+    orderly = run.code == 130 and run.said.endswith("Nothing is lost. Run it again to continue.\n")
     return [] if orderly and "Traceback" not in run.said else [f"it ended with {run.code}: {run.said}"]
 
 
