@@ -1,6 +1,8 @@
 """The lock of a connection, held by real processes and threads."""
 
 import fcntl
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -85,6 +87,21 @@ def test_a_holder_that_left_no_word_is_unknown(path, content):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(Busy, match="an unknown process"):
             Lock(path).held().__enter__()
+
+
+def test_a_holder_that_has_not_written_its_name_yet_is_waited_for(path, monkeypatch):
+    about = {"pid": 7, "host": "h", "program": "ucl", "since": "2026-01-15T09:00:00Z"}
+    with path.open("w+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        monkeypatch.setattr(files.time, "sleep", lambda _: path.write_text(json.dumps(about)))
+        with pytest.raises(Busy, match=r"process 7 on h \(ucl\), since 2026-01-15T09:00:00Z"):
+            Lock(path).held().__enter__()
+
+
+def test_whoever_released_it_is_not_named_as_its_holder(path):
+    with Lock(path).held():
+        assert str(os.getpid()) in path.read_text()
+    assert path.read_text() == ""
 
 
 def test_a_lock_may_be_nested_and_is_free_after_the_last_block(path):

@@ -43,6 +43,7 @@ except ImportError:  # plain Windows
     raise UsageError("There is no flock to keep runs apart.", remedy="Use Linux, macOS, or WSL on Windows.") from None
 
 POLL_SECONDS = 0.05
+NAME_LOOKS = 20  # POLL_SECONDS apart
 _ELSEWHERE = "choose another (the home folder: with --home or UCL_HOME)"
 _OTHER_FILE_SYSTEM = (
     "Choose a home folder on another file system, for example on a local disk: with --home or UCL_HOME. "
@@ -305,7 +306,7 @@ class Lock:
                 yield
             finally:
                 self._holder = None
-                os.close(self._descriptor)
+                self._release(self._descriptor)
                 self._descriptor = None
         finally:
             self._thread.release()
@@ -325,12 +326,18 @@ class Lock:
         return self._descriptor is not None
 
     def holder(self) -> str:
-        """Describe the last process that took the lock."""
-        try:
-            about = json.loads(self.path.read_text())
-            return f"process {about['pid']} on {about['host']} ({about['program']}), since {about['since']}"
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return "an unknown process"
+        """Describe the process that holds the lock, or the last one that did and was killed.
+
+        A holder writes its name right after it took the lock, so a missing name is waited for, a second at most.
+        """
+        for _ in range(NAME_LOOKS):
+            with suppress(OSError):
+                if text := self.path.read_bytes():
+                    about = json_object(text) or {}
+                    with suppress(KeyError):
+                        return f"process {about['pid']} on {about['host']} ({about['program']}), since {about['since']}"
+            time.sleep(POLL_SECONDS)
+        return "an unknown process"
 
     def _acquire(self, until: float) -> int:
         while (descriptor := self._try()) is None:
@@ -341,9 +348,15 @@ class Lock:
             if self._first is not None:
                 self._first()
         except BaseException:
-            os.close(descriptor)
+            self._release(descriptor)
             raise
         return descriptor
+
+    def _release(self, descriptor: int) -> None:
+        """Take the name out first, so that nobody reads it beside the lock of the next holder."""
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+        os.close(descriptor)
 
     def _try(self) -> int | None:
         """Return the locked file, or None: another run holds it, or it was removed with its folder."""
