@@ -383,7 +383,10 @@ def read_regular(path: Path, most: int = LARGEST_FILE, *, follow: bool = True) -
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) and not os.path.samestat(status, Path(os.devnull).stat()):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        content = file.read(most + 1)
+        # A read of `most` bytes at once would take memory for all of them. Files of /proc have no size.
+        content = file.read(min(status.st_size, most) + 1)
+        if len(content) > status.st_size:
+            content += file.read(max(0, most + 1 - len(content)))
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
     return content

@@ -8,12 +8,15 @@ import json
 import re
 import shlex
 import sys
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from ucl_helpers.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 DISTRIBUTION = "ucl-helpers"
 MODULES = {
@@ -64,6 +67,8 @@ def install_command(extra: str) -> str:
     installed, with the versions that this distribution's metadata requires. If all are installed, for example because
     a version is too old, it names all of them.
     """
+    from importlib.metadata import PackageNotFoundError, distribution  # takes 10 ms of each start of ucl
+
     try:
         installed = distribution(DISTRIBUTION)
     except PackageNotFoundError:  # imported from a checkout that is not installed
@@ -85,7 +90,7 @@ def _pip_install(*arguments: str) -> str:
     return shlex.join([*command, *arguments])
 
 
-def _checkout(installed: Distribution) -> str:
+def _checkout(installed: "Distribution") -> str:
     """Return the folder of an editable install (PEP 610), or an empty text."""
     source = json.loads(installed.read_text("direct_url.json") or "{}")
     editable = source.get("dir_info", {}).get("editable", False)
@@ -93,6 +98,8 @@ def _checkout(installed: Distribution) -> str:
 
 
 def _is_there(requirement: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         distribution(re.split("[<=>]", requirement, maxsplit=1)[0])
     except PackageNotFoundError:

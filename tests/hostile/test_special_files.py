@@ -19,7 +19,7 @@ from quick_keys import QUICK_BITS
 from test_folders import said_by
 
 from ucl_helpers import renew
-from ucl_helpers.connection.files import LARGEST_FILE
+from ucl_helpers.connection.files import LARGEST_FILE, read_regular
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.settings import Settings
 from ucl_helpers.errors import StorageFailed, UsageError
@@ -65,6 +65,17 @@ def folder(secure, tmp_path, monkeypatch):
 
 SPECIAL = ("fifo.ipynb", "link.ipynb", "/dev/zero", "/dev/full")
 REASON = r"not a regular file|neither a file|no notebook|no file"
+
+
+def test_a_regular_file_without_a_size_is_read_whole_and_within_the_bound():
+    """Files of ``/proc`` say that they have 0 bytes."""
+    path = Path("/proc/self/status")
+    assert path.stat().st_size == 0
+    content = read_regular(path)
+    assert content.startswith(b"Name:")
+    assert content.count(b"\n") == path.read_bytes().count(b"\n")
+    with pytest.raises(OSError, match="larger than 100 bytes"):
+        read_regular(path, 100)
 
 
 @pytest.mark.parametrize("option", NAMED)

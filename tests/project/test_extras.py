@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_in_an_environment_without_pip_it_names_uv(monkeypatch):
 
 @pytest.mark.parametrize("extra", MODULES)
 def test_each_extra_has_requirements_that_the_advice_can_read(extra, install):
-    install(extras.distribution("ucl-helpers").read_text("METADATA"))
+    install(distribution("ucl-helpers").read_text("METADATA"))
     names = install_command(extra).removeprefix(PIP).split()
     assert names
     assert all(re.fullmatch(r"'?[a-z][\w.-]*(>=[\d.]+)?'?", name) for name in names)

@@ -1,15 +1,19 @@
 """What the README and the docs tell a reader to type, typed."""
 
 import os
+import pty
 import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
 import pytest
 from contract_replay import Landscape
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ucl_helpers.cli.common import EXIT_CODES
 from ucl_helpers.cli.main import group
@@ -104,7 +108,7 @@ def reader(tmp_path):
     """Runs a recipe in a shell; the one thing added is the CA of a server that the system does not trust."""
     with Sandbox() as ucl:
 
-        def run(script, given="", **variables):
+        def run(script, answer=None, **variables):
             script = re.sub(r"(?m)^(ucl (?:import|establish) \S+)", r'\1 --ca-file "$CA_FILE"', script)
             environment = {
                 "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
@@ -114,38 +118,96 @@ def reader(tmp_path):
                 **variables,
             }
             command = ["bash", "-euo", "pipefail", "-c", script]
-            return subprocess.run(
-                command, cwd=tmp_path, env=environment, input=given, capture_output=True, text=True, check=False
-            )
+            if answer is None:
+                return subprocess.run(
+                    command,
+                    cwd=tmp_path,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+            terminal, keyboard = pty.openpty()
+            with subprocess.Popen(
+                command,
+                cwd=tmp_path,
+                env=environment,
+                stdin=keyboard,
+                stdout=subprocess.PIPE,
+                stderr=keyboard,
+                start_new_session=True,
+            ) as process:
+                os.close(keyboard)
+                shown = b""
+                with suppress(OSError):  # the terminal is closed: the command has ended
+                    while more := os.read(terminal, 1000):
+                        shown += more
+                        if shown.endswith(b"token: "):
+                            os.write(terminal, f"{answer}\n".encode())
+                out, _ = process.communicate()
+            os.close(terminal)
+            return subprocess.CompletedProcess(command, process.returncode, out.decode(), shown.decode())
 
         yield ucl, run
 
 
-def test_i_have_the_tutorials_files(reader, tmp_path):
+def test_i_have_a_key_and_a_certificate(reader, tmp_path):
     ucl, run = reader
     client = Landscape(ucl, ucl.one_time_token).establish(tmp_path)
     key, found, certificates = client.identity.read_text("ascii").partition("-----BEGIN CERTIFICATE-----")
     (tmp_path / "ucl-app.key").write_text(key, "ascii")
     (tmp_path / "ucl-app.crt").write_text(found + certificates, "ascii")
     url = ucl.certificate_secured_connector_url
-    done = run(recipe("I have the tutorial's files"), CERTIFICATE_SECURED_CONNECTOR_URL=url)
+    done = run(recipe("I have a key and a certificate"), CERTIFICATE_SECURED_CONNECTOR_URL=url)
     assert done.returncode == 0, done.stderr
     assert [word in done.stdout for word in ("prod: imported", "prod: renewed", "prod: not-due")] == [True] * 3
     assert Path(done.stdout.splitlines()[-1]).read_text("ascii").startswith("-----BEGIN PRIVATE KEY-----")
 
 
+def test_the_four_steps_as_a_program(reader, tmp_path):
+    """The page's program, in a folder of the tutorial's files, renews the certificate; another CA stops it."""
+    ucl, run = reader
+    client = Landscape(ucl, ucl.one_time_token).establish(tmp_path)
+    key, mark, certificates = client.identity.read_text("ascii").partition("-----BEGIN CERTIFICATE-----")
+    (tmp_path / "ucl-app.key").write_text(key, "ascii")
+    (tmp_path / "ucl-app.crt").write_text(mark + certificates, "ascii")
+    (tmp_path / "server-ca.pem").write_bytes(ucl.ca_file.read_bytes())
+    page = (ROOT / "docs/how-to/use-from-python.md").read_text("utf-8")
+    (program,) = [
+        code for code in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "wanted" in code
+    ]
+    (tmp_path / "renew.py").write_text(program.replace("bits=4096", "bits=2048"), "utf-8")
+    (readme,) = [
+        code for code in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "wanted" in code
+    ]
+    assert [line.strip() for line in readme.splitlines()] == [
+        line.strip() for line in program.splitlines() if line.startswith("    ") and line.strip() in readme
+    ]
+    script = f"{shlex.quote(sys.executable)} renew.py"
+    url = ucl.certificate_secured_connector_url
+    done = run(script, CERTIFICATE_SECURED_CONNECTOR_URL=url)
+    assert done.returncode == 0, done.stderr
+    new = load_pem_private_key((tmp_path / "new.key").read_bytes(), None)
+    first = x509.load_pem_x509_certificates((tmp_path / "new.crt").read_bytes())[0]
+    assert first.public_key() == new.public_key()
+    assert (tmp_path / "new.key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "server-ca.pem").write_text(mark + certificates, "ascii")
+    assert "ServerNotTrusted" in run(script, CERTIFICATE_SECURED_CONNECTOR_URL=url).stderr
+
+
 def test_i_have_a_one_time_token(reader):
     ucl, run = reader
-    done = run(recipe("I have a one-time token"), ucl.one_time_token() + "\n", CONNECTOR_URL=ucl.connector_url)
+    done = run(recipe("I have a one-time token"), ucl.one_time_token(), CONNECTOR_URL=ucl.connector_url)
     assert done.returncode == 0, done.stderr
-    assert [word in done.stdout for word in ("prod: established", "prod: renewed")] == [True] * 2
+    assert "prod: established" in done.stdout
 
 
 def test_i_have_a_token_that_was_used(reader):
     ucl, run = reader
     token = ucl.one_time_token()
     Landscape(ucl, lambda: token).configure()
-    done = run(recipe("I have a one-time token"), token + "\n", CONNECTOR_URL=ucl.connector_url)
+    done = run(recipe("I have a one-time token"), token, CONNECTOR_URL=ucl.connector_url)
     assert done.returncode == 4
     assert "was used before" in done.stderr
     assert token not in done.stdout + done.stderr

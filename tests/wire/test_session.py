@@ -401,7 +401,7 @@ def test_what_the_page_tells_to_write_works(connection, monkeypatch):
     url = "https://orders.example/api/v1/orders"
     assert url in page
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    session, *_others, files = blocks  # tests/wire/test_following.py runs the others
+    session, *_others, files, _steps = blocks  # test_following.py and test_readme.py run the others
     program.write_text((session + files).replace(url, connection.url))
     made = runpy.run_path(str(program))
     assert made["answer"].status_code == 422  # let in; but a GET without a query

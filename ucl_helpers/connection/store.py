@@ -265,9 +265,11 @@ class Connection:
 
     def has_plain_keys(self) -> bool:
         """Return whether a key is stored in plain, though the settings want it encrypted."""
+        if not self.read_settings().key_passphrase:
+            return False
         folders = [generation.path for generation in self.generations()]
         folders += [pending.path for pending in (*self.aside(), self.pending)]
-        return bool(self.read_settings().key_passphrase) and any(map(holds_plain_key, folders))
+        return any(map(holds_plain_key, folders))
 
     def passphrase(self) -> bytes | None:
         """Return the passphrase of the key, or None; raises InvalidSettings if its reference leads nowhere."""

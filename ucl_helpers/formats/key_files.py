@@ -7,12 +7,7 @@ from contextlib import suppress
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    load_der_private_key,
-    load_pem_private_key,
-    pkcs7,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, load_pem_private_key
 from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12KeyAndCertificates, load_pkcs12
 
 from ucl_helpers.errors import UsageError
@@ -76,6 +71,8 @@ def _certificates_of(block: Block, where: str, passphrase: bytes | None) -> list
         return certificates
     try:
         if block.kind == PKCS7:
+            from cryptography.hazmat.primitives.serialization import pkcs7  # loads the email package
+
             certificates = pkcs7.load_der_pkcs7_certificates(block.der)
         else:
             certificates = [x509.load_der_x509_certificate(next(elements(block.der), b""))]
