@@ -64,6 +64,11 @@ def as_json(command: Command) -> Command:
     return click.option("--json", "json_output", is_flag=True, help="Print JSON, for programs.")(command)
 
 
+def common_options(command: Command) -> Command:
+    """Add ``--home`` and ``--json``, in the order of the help."""
+    return with_home(as_json(command))
+
+
 def connections(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Return names of connections for the shell's completion, from the home folder of ``--home`` or ``UCL_HOME``."""
     with suppress(UCLError, OSError):

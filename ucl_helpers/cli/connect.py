@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ucl_helpers.cli.common import FILE, REFERENCE, as_json, connections, finish, with_home
+from ucl_helpers.cli.common import FILE, REFERENCE, common_options, connections, finish
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError
@@ -24,8 +24,7 @@ from ucl_helpers.procedures.importing import import_identity, read_identity, usa
 @click.option("--sandbox", is_flag=True, help="Practise in the sandbox of the home folder.")
 @click.option("--ca-file", type=FILE, help="PEM file of the CA of UCL's servers [default: the system's CAs].")
 @click.option("--key-length", type=int, help="RSA bits, 2048 to 8192 [default: 4096].")
-@with_home
-@as_json
+@common_options
 def establish_command(
     name: str,
     home: Home,
@@ -89,8 +88,7 @@ def _refuse_practice(home: Home, name: str) -> None:
 @click.option("--passphrase", metavar=REFERENCE, help="Reference to the passphrase of an encrypted key or PKCS #12.")
 @click.option("--connector-url", metavar="URL", required=True, help="The certificate endpoint.")
 @click.option("--ca-file", type=FILE, help="PEM file of the CA of UCL's servers [default: the system's CAs].")
-@with_home
-@as_json
+@common_options
 def import_command(
     name: str,
     home: Home,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ucl_helpers.cli.common import FILE, Duration, as_json, connections, say, show_report, with_home
+from ucl_helpers.cli.common import FILE, Duration, common_options, connections, say, show_report
 from ucl_helpers.connection.files import make_output_folder, require_protected_folder, write
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
@@ -37,8 +37,7 @@ def fleet_command() -> None:
 @fleet_command.command("status")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=connections)
 @click.option("--practice", is_flag=True, help="Include connections for practice.")
-@with_home
-@as_json
+@common_options
 def status_command(patterns: tuple[str, ...], home: Home, *, practice: bool, json_output: bool) -> None:
     """Count connections by state, and name those with problems.
 
@@ -72,8 +71,7 @@ def status_command(patterns: tuple[str, ...], home: Home, *, practice: bool, jso
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Calls to UCL in a second [default: 10].")
 @click.option("--force", is_flag=True, help="Renew connections that are not due, too.")
 @click.option("-o", "--output", type=FILE, help="File for the outcome [default: HOME/runs/fleet-….outcome.json].")
-@with_home
-@as_json
+@common_options
 def renew_command(
     patterns: tuple[str, ...],
     home: Home,

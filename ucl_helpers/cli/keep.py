@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from ucl_helpers.cli.common import (
-    as_json,
+    common_options,
     confirm,
     connections,
     finish,
@@ -14,7 +14,6 @@ from ucl_helpers.cli.common import (
     print_error,
     show,
     show_report,
-    with_home,
 )
 from ucl_helpers.connection.store import Home
 from ucl_helpers.errors import UsageError
@@ -33,8 +32,7 @@ from ucl_helpers.tables import moment
 @click.option("--accept-new-subject", is_flag=True, help="Consent to another subject than the one in use.")
 @click.option("--accept-new-host", is_flag=True, help="Consent to another host of the certificate endpoint.")
 @click.option("--key-length", type=int, help="RSA bits, 2048 to 8192 [default: the connection's setting, 4096].")
-@with_home
-@as_json
+@common_options
 def renew_command(
     name: str,
     home: Home,
@@ -82,8 +80,7 @@ def _rehearse(renewal: Renewal) -> Outcome:
 @click.command("hooks")
 @click.argument("name", shell_complete=connections)
 @click.option("--all", "everything", is_flag=True, help="Also run hooks that have succeeded for this generation.")
-@with_home
-@as_json
+@common_options
 def hooks_command(name: str, home: Home, *, everything: bool, json_output: bool) -> None:
     """Run the hooks of connection NAME that are pending.
 
@@ -105,8 +102,7 @@ def hooks_command(name: str, home: Home, *, everything: bool, json_output: bool)
 @click.command("rollback")
 @click.argument("name", shell_complete=connections)
 @click.argument("generation", required=False)
-@with_home
-@as_json
+@common_options
 def rollback_command(name: str, generation: str | None, home: Home, *, json_output: bool) -> None:
     """Go back to an earlier GENERATION of connection NAME.
 
@@ -128,8 +124,7 @@ def rollback_command(name: str, generation: str | None, home: Home, *, json_outp
     "--all", "everything", is_flag=True, help="Revoke every identity that is still valid, the current one last."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@with_home
-@as_json
+@common_options
 def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_output: bool) -> None:
     """Revoke the certificate of connection NAME, for good.
 
@@ -162,8 +157,7 @@ def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_o
 @click.argument("name", shell_complete=connections)
 @click.option("--even-if-valid", is_flag=True, help="Remove it even if UCL accepts, or may accept, its identity.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@with_home
-@as_json
+@common_options
 def forget_command(name: str, home: Home, *, even_if_valid: bool, yes: bool, json_output: bool) -> None:
     """Remove connection NAME and its keys from this disk.
 

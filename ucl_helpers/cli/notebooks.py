@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.shell_completion import CompletionItem
 
-from ucl_helpers.cli.common import FILE, Duration, as_json, notifying_on_error, say, with_home
+from ucl_helpers.cli.common import FILE, Duration, common_options, notifying_on_error, say, with_home
 from ucl_helpers.connection.files import make_output_folder, read_regular
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UCLError, UsageError, explained_by, printable
@@ -67,8 +67,7 @@ def notebooks(_: click.Context, __: click.Parameter, incomplete: str) -> list[Co
 @click.option("--practice", is_flag=True, help="Practise in the sandbox, on its own connection or the named one.")
 @click.option("--deadline", type=Duration(), default="1h", show_default=True, help="Stop the run after this time.")
 @click.option("--kernel", is_flag=True, hidden=True, expose_value=False, help="Changes nothing: a kernel always runs.")
-@with_home
-@as_json
+@common_options
 def run_command(
     notebook: str,
     given: tuple[tuple[str, str], ...],

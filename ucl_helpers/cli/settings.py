@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ucl_helpers.cli.common import REFERENCE, as_json, confirm, connections, finish, with_home
+from ucl_helpers.cli.common import REFERENCE, common_options, confirm, connections, finish
 from ucl_helpers.connection import files
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.settings import (
@@ -33,8 +33,7 @@ from ucl_helpers.procedures.generations import export
 @click.argument("name", shell_complete=connections)
 @click.option("--force", is_flag=True, help="Write the files even if they match the settings.")
 @click.option("--from", "former", metavar=REFERENCE, help="Reference to the previous passphrase of the keys.")
-@with_home
-@as_json
+@common_options
 def export_command(name: str, home: Home, former: str | None, *, force: bool, json_output: bool) -> None:
     """Write the files of connection NAME again, by its settings.
 
@@ -62,8 +61,7 @@ def export_command(name: str, home: Home, former: str | None, *, force: bool, js
     metavar="PATH|KEY=VALUE",
     help="Use this file, or change one setting, if valid.",
 )
-@with_home
-@as_json
+@common_options
 def settings_command(name: str, home: Home, given: str | None, *, edit: bool, json_output: bool) -> None:
     """Show the settings of connection NAME, or change them.
 

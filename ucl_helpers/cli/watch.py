@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ucl_helpers import errors
-from ucl_helpers.cli.common import FILE, as_json, connections, show_report, with_home
+from ucl_helpers.cli.common import FILE, common_options, connections, show_report, with_home
 from ucl_helpers.clock import moment_from, utc_now
 from ucl_helpers.connection.exports import EXPORTS
 from ucl_helpers.connection.journal import NUMBER
@@ -41,8 +41,7 @@ SHORT = 16
 @click.option(
     "--check", is_flag=True, help="For monitoring: one line, exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."
 )
-@with_home
-@as_json
+@common_options
 def status_command(name: str | None, home: Home, *, check: bool, json_output: bool) -> None:
     """Show the state of connection NAME, or of all connections.
 
@@ -140,8 +139,7 @@ def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> Non
 @click.command("journal")
 @click.argument("name", shell_complete=connections)
 @click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Print only the last N events.")
-@with_home
-@as_json
+@common_options
 def journal_command(name: str, last: int | None, home: Home, *, json_output: bool) -> None:
     """Show the history of connection NAME.
 
@@ -188,8 +186,7 @@ def _short(name: str, value: Any) -> str:
 @click.option("--offline", is_flag=True, help="Make no network calls: check this machine only.")
 @click.option("--url", metavar="URL", help="Check the network to this URL of UCL; needs no connection.")
 @click.option("--ca-file", type=FILE, help="With --url: PEM file of the server's CA [default: the system's CAs].")
-@with_home
-@as_json
+@common_options
 def doctor_command(
     name: str | None, url: str | None, ca_file: Path | None, home: Home, *, offline: bool, json_output: bool
 ) -> None:

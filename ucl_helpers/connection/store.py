@@ -32,7 +32,6 @@ from platformdirs import user_data_path
 
 from ucl_helpers.connection import access, files, state
 from ucl_helpers.connection.exports import GenerationSpec, differing, generation_files
-from ucl_helpers.connection.files import json_object
 from ucl_helpers.connection.generation import (
     KEEP_YOUNGER,
     MARK_LENGTH,
@@ -209,8 +208,7 @@ class Connection:
         return settings
 
     def _read_settings(self) -> Settings:
-        path = self.path / "settings.toml"
-        content = settings_content(path)
+        content = settings_content(path := self.path / "settings.toml")
         return Settings() if content is None else read_settings(content, where=str(path))
 
     def write_settings(self, values: Mapping[str, str | int]) -> None:
@@ -267,8 +265,7 @@ class Connection:
         """Return whether a key is stored in plain, though the settings want it encrypted."""
         if not self.read_settings().key_passphrase:
             return False
-        folders = [generation.path for generation in self.generations()]
-        folders += [pending.path for pending in (*self.aside(), self.pending)]
+        folders = [each.path for each in self.generations()] + [each.path for each in (*self.aside(), self.pending)]
         return any(map(holds_plain_key, folders))
 
     def passphrase(self) -> bytes | None:
@@ -340,10 +337,9 @@ class Connection:
 
     def come_back(self, now: datetime) -> str:
         """Return the command that brings a lost identity back at ``now`` (UTC): a rollback where one works."""
-        usable = self.usable(now)
-        return (
-            f"ucl rollback {self.name} (generation {usable[0].name})" if usable else self.establish_command(again=True)
-        )
+        if usable := self.usable(now):
+            return f"ucl rollback {self.name} (generation {usable[0].name})"
+        return self.establish_command(again=True)
 
     def due(self, now: datetime) -> Due:
         """Return whether the generation in use is due at ``now`` (UTC), by the connection's settings."""
@@ -365,7 +361,7 @@ class Connection:
     def _ready_file(self) -> Mapping[str, Any]:
         path = self.read_settings().sandbox
         with suppress(OSError, ValueError):  # no sandbox runs now: the URL last known will say so
-            return (json_object(files.read_regular(self.path / path)) if path else None) or {}
+            return (files.json_object(files.read_regular(self.path / path)) if path else None) or {}
         return {}
 
     def record(self, event: str, **facts: str | float | None) -> None:
@@ -420,8 +416,8 @@ class Connection:
         current, refused = None, self.verdicts().having("revoked", "refused", "doubtful")
         with suppress(StorageFailed):
             current = self.current
-        others = [each for each in reversed(self.generations()) if current is None or each.stem != current.stem]
-        whole = [each for each in others if each.is_readable]
+        others = [each for each in self.generations() if current is None or each.stem != current.stem]
+        whole = [each for each in reversed(others) if each.is_readable]
         return [each for each in whole if now < each.validity.not_after and each.fingerprint not in refused]
 
     def _take_over(self) -> None:
