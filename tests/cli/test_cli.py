@@ -105,9 +105,13 @@ UNUSABLE = {
     "no file": (("--token", "file:/nowhere/token"), "cannot be read"),
     "both ways": (("--token", "env:T", "--director-url", "https://d"), "Both a token and access"),
     "half a Director": (("--director-url", "https://d"), "Missing for the Director: tenant, application_id, bearer"),
-    "sandbox and token": (("--token", "env:T", "--connector-url", "https://localhost/", "--sandbox"), "its own way in"),
+    "sandbox and token": (
+        ("--token", "env:T", "--connector-url", "https://localhost/", "--sandbox"),
+        "needs no other option",
+    ),
     "key too short": (("--token", "env:T", "--connector-url", "https://localhost/", "--key-length", "1024"), "1024"),
-    "nothing": ((), "No way in is given"),
+    "an empty token": (("--token", "", "--connector-url", "https://localhost/"), "--token is empty"),
+    "nothing": ((), "no option says how to establish it"),
 }
 
 

@@ -528,7 +528,7 @@ def test_a_bare_token_that_is_refused_may_still_be_good(new, ucl, token):
     ucl.faults.set([replace(DATABASE, at="token")])
     token = OneTimeToken(ucl.one_time_token(), ucl.connector_url)
     error = fails(AuthenticationFailed, establish, new, token, ca_file=ucl.ca_file)
-    assert "may still be good" in error.remedy
+    assert "the token is still good" in error.remedy
     assert any("outage" in cause for cause in error.data["causes"])
     ucl.faults.clear()
     assert establish(new, token, ca_file=ucl.ca_file).outcome == "established"

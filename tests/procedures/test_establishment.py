@@ -92,7 +92,7 @@ def test_a_token_that_was_used_is_refused(new, ucl, token):
         other.call(CONFIGURATION_WITH_TOKEN)
     with pytest.raises(AuthenticationFailed, match="was used before") as refusal:
         establish(new, token, ca_file=ucl.ca_file)
-    assert "trying it once more within its five minutes costs nothing" in refusal.value.remedy
+    assert "try it once more within its five minutes, which costs nothing" in refusal.value.remedy
     assert refusal.value.exit_code == 4
     assert new.current is None
 

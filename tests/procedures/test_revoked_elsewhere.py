@@ -349,7 +349,7 @@ def test_an_import_that_is_refused_says_that_nothing_was_imported(prod, ucl, dow
     with pytest.raises(error) as raised:
         import_identity(prod.home, name, identity, prod.url, ca_file=ucl.ca_file)
     assert type(raised.value) is error
-    assert raised.value.remedy.startswith("Nothing was imported, and your files are unchanged.")
+    assert raised.value.remedy.startswith("Nothing was imported. Is the URL the certificate-secured")
     assert (tree(prod.path), [one.name for one in prod.home.connections()]) == (before, ["prod"])
     if name == "prod" and error is AuthenticationFailed:
         assert raised.value.message.index("an outage of UCL") < raised.value.message.index("was revoked")

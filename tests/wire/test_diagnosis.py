@@ -435,7 +435,7 @@ def test_without_a_certificate_it_tells_nothing():
 
 @pytest.mark.parametrize(
     ("endpoint", "first"),
-    [("token", "token was used before"), ("director", "bearer token"), ("certificate", "was revoked")],
+    [("token", "token was used before"), ("director", "bearer token"), ("certificate", "token-secured")],
 )
 def test_each_endpoint_has_its_own_likeliest_cause(endpoint, first):
     assert first in refusal_causes(endpoint, certificate(), NOW + timedelta(days=1))[0]

@@ -76,6 +76,11 @@ def connections(context: click.Context, _: click.Parameter, incomplete: str) -> 
     return []
 
 
+def connection_options(command: Command) -> Command:
+    """Add the argument ``NAME``, ``--home`` and ``--json``."""
+    return click.argument("name", shell_complete=connections)(common_options(command))
+
+
 def open_by_name(home: Home, name: str) -> Connection:
     """Return an existing connection. For a practice connection, start its sandbox if it does not run."""
     connection = home.connection(name)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ucl_helpers.cli.common import FILE, REFERENCE, common_options, connections, finish
+from ucl_helpers.cli.common import FILE, REFERENCE, connection_options, finish
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.store import Connection, Home
 from ucl_helpers.errors import UsageError
@@ -14,7 +14,6 @@ from ucl_helpers.procedures.importing import import_identity, read_identity, usa
 
 
 @click.command("establish")
-@click.argument("name", shell_complete=connections)
 @click.option("--token", metavar=REFERENCE, help="Reference to a one-time token, in any form of the Director.")
 @click.option("--connector-url", metavar="URL", help="The token endpoint, if the token does not name it.")
 @click.option("--director-url", metavar="URL", help="The Director, which issues a token instead of --token.")
@@ -24,7 +23,7 @@ from ucl_helpers.procedures.importing import import_identity, read_identity, usa
 @click.option("--sandbox", is_flag=True, help="Practise in the sandbox of the home folder.")
 @click.option("--ca-file", type=FILE, help="PEM file of the CA of UCL's servers [default: the system's CAs].")
 @click.option("--key-length", type=int, help="RSA bits, 2048 to 8192 [default: 4096].")
-@common_options
+@connection_options
 def establish_command(
     name: str,
     home: Home,
@@ -44,11 +43,13 @@ def establish_command(
       ucl establish prod --director-url https://…/director/graphql --tenant T --application-id A --bearer env:BEARER
       ucl establish practice --sandbox
 
-    The first request that carries a token uses it up. If that request fails, ucl keeps key and CSR. Then run it again
-    with a new token. Without a token, it finishes an interrupted run.
+    The first request that carries a token uses it up. If a later request fails, ucl keeps key and CSR. Then run it
+    again with a new token. Without a token, it finishes an interrupted run.
     """
+    if empty := next((option for option, value in given.items() if value == ""), None):
+        raise UsageError(f"--{empty.replace('_', '-')} is empty.", remedy="If it is a variable of the shell, set it.")
     if sandbox and (ca_file or any(given.values())):
-        raise UsageError("--sandbox brings its own way in.", remedy="Leave the other options out, or --sandbox.")
+        raise UsageError("--sandbox needs no other option.", remedy="Leave the other options out, or --sandbox.")
     ca_file = usable_ca(ca_file) if ca_file else None
     access = access_from(given, ca_file, Connection(home, name))
     if sandbox:
@@ -62,7 +63,10 @@ def establish_command(
             outcome = establish(connection, access, ca_file=ca_file, key_length=key_length)
     else:
         if not Connection(home, name).path.is_dir():
-            raise UsageError("No way in is given.", remedy="Give --token, or --director-url …, or --sandbox.")
+            raise UsageError(
+                f"{name} does not exist yet, and no option says how to establish it.",
+                remedy="Give --token, or --director-url …, or --sandbox.",
+            )
         outcome = establish(home.connection(name), None, ca_file=ca_file, key_length=key_length)
     finish(home.connection(name), outcome, json_output=json_output)
 
@@ -76,7 +80,6 @@ def _refuse_practice(home: Home, name: str) -> None:
 
 
 @click.command("import")
-@click.argument("name", shell_complete=connections)
 @click.option(
     "--key",
     type=FILE,
@@ -88,7 +91,7 @@ def _refuse_practice(home: Home, name: str) -> None:
 @click.option("--passphrase", metavar=REFERENCE, help="Reference to the passphrase of an encrypted key or PKCS #12.")
 @click.option("--connector-url", metavar="URL", required=True, help="The certificate endpoint.")
 @click.option("--ca-file", type=FILE, help="PEM file of the CA of UCL's servers [default: the system's CAs].")
-@common_options
+@connection_options
 def import_command(
     name: str,
     home: Home,

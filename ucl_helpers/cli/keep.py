@@ -7,6 +7,7 @@ import click
 from ucl_helpers.cli.common import (
     common_options,
     confirm,
+    connection_options,
     connections,
     finish,
     notifying_on_error,
@@ -26,13 +27,12 @@ from ucl_helpers.tables import moment
 
 
 @click.command("renew")
-@click.argument("name", shell_complete=connections)
 @click.option("--force", is_flag=True, help="Renew now, even if it is not due.")
 @click.option("--dry-run", is_flag=True, help="Make all steps that do not sign anything.")
 @click.option("--accept-new-subject", is_flag=True, help="Consent to another subject than the one in use.")
 @click.option("--accept-new-host", is_flag=True, help="Consent to another host of the certificate endpoint.")
 @click.option("--key-length", type=int, help="RSA bits, 2048 to 8192 [default: the connection's setting, 4096].")
-@common_options
+@connection_options
 def renew_command(
     name: str,
     home: Home,
@@ -78,9 +78,8 @@ def _rehearse(renewal: Renewal) -> Outcome:
 
 
 @click.command("hooks")
-@click.argument("name", shell_complete=connections)
 @click.option("--all", "everything", is_flag=True, help="Also run hooks that have succeeded for this generation.")
-@common_options
+@connection_options
 def hooks_command(name: str, home: Home, *, everything: bool, json_output: bool) -> None:
     """Run the hooks of connection NAME that are pending.
 
@@ -119,12 +118,11 @@ def rollback_command(name: str, generation: str | None, home: Home, *, json_outp
 
 
 @click.command("revoke")
-@click.argument("name", shell_complete=connections)
 @click.option(
     "--all", "everything", is_flag=True, help="Revoke every identity that is still valid, the current one last."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@common_options
+@connection_options
 def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_output: bool) -> None:
     """Revoke the certificate of connection NAME, for good.
 
@@ -154,10 +152,9 @@ def revoke_command(name: str, home: Home, *, everything: bool, yes: bool, json_o
 
 
 @click.command("forget")
-@click.argument("name", shell_complete=connections)
 @click.option("--even-if-valid", is_flag=True, help="Remove it even if UCL accepts, or may accept, its identity.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@common_options
+@connection_options
 def forget_command(name: str, home: Home, *, even_if_valid: bool, yes: bool, json_output: bool) -> None:
     """Remove connection NAME and its keys from this disk.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ucl_helpers.cli.common import REFERENCE, common_options, confirm, connections, finish
+from ucl_helpers.cli.common import REFERENCE, confirm, connection_options, finish
 from ucl_helpers.connection import files
 from ucl_helpers.connection.references import resolve
 from ucl_helpers.connection.settings import (
@@ -30,10 +30,9 @@ from ucl_helpers.procedures.generations import export
 
 
 @click.command("export")
-@click.argument("name", shell_complete=connections)
 @click.option("--force", is_flag=True, help="Write the files even if they match the settings.")
 @click.option("--from", "former", metavar=REFERENCE, help="Reference to the previous passphrase of the keys.")
-@common_options
+@connection_options
 def export_command(name: str, home: Home, former: str | None, *, force: bool, json_output: bool) -> None:
     """Write the files of connection NAME again, by its settings.
 
@@ -52,7 +51,6 @@ def export_command(name: str, home: Home, former: str | None, *, force: bool, js
 
 
 @click.command("settings")
-@click.argument("name", shell_complete=connections)
 @click.option("--edit", is_flag=True, help="Edit a copy with $VISUAL or $EDITOR, and use it if it is valid.")
 @click.option(
     "--set",
@@ -61,7 +59,7 @@ def export_command(name: str, home: Home, former: str | None, *, force: bool, js
     metavar="PATH|KEY=VALUE",
     help="Use this file, or change one setting, if valid.",
 )
-@common_options
+@connection_options
 def settings_command(name: str, home: Home, given: str | None, *, edit: bool, json_output: bool) -> None:
     """Show the settings of connection NAME, or change them.
 
@@ -230,4 +228,4 @@ def _open_editor(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise UsageError(f"The editor {chosen!r} cannot be started: {error}.", remedy="Set EDITOR.") from None
     if code:
-        raise UsageError(f"The editor {chosen!r} ended with {code}.")
+        raise UsageError(f"The editor {chosen!r} ended with {code}.", remedy="The settings are unchanged.")

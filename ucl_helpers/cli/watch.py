@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ucl_helpers import errors
-from ucl_helpers.cli.common import FILE, common_options, connections, show_report, with_home
+from ucl_helpers.cli.common import FILE, common_options, connection_options, connections, show_report, with_home
 from ucl_helpers.clock import moment_from, utc_now
 from ucl_helpers.connection.exports import EXPORTS
 from ucl_helpers.connection.journal import NUMBER
@@ -105,9 +105,7 @@ def path_command(name: str, what: str, home: Home) -> None:
             f"{name} has no {FILES[what]}.",
             remedy=f"Ask for it in [exports], then make it: ucl settings {name} --edit && ucl export {name}",
         )
-    click.echo(
-        bytes(connection.path / "current" / FILES[what])
-    )  # the exact bytes, even if the terminal cannot show them
+    click.echo(bytes(connection.path / "current" / FILES[what]))  # exact, even if the terminal cannot show them
 
 
 @click.command("metrics")
@@ -137,9 +135,8 @@ def metrics_command(textfile: Path | None, home: Home, *, practice: bool) -> Non
 
 
 @click.command("journal")
-@click.argument("name", shell_complete=connections)
 @click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Print only the last N events.")
-@common_options
+@connection_options
 def journal_command(name: str, last: int | None, home: Home, *, json_output: bool) -> None:
     """Show the history of connection NAME.
 

@@ -54,6 +54,7 @@ _REMEDIES = {
     errno.ENOSPC: "Make room on the disk, then run it again.",
     errno.EDQUOT: "Your disk quota is used up: make room, then run it again.",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"Give this user access to that place, or {_ELSEWHERE}."),
+    errno.ENOENT: "Check that its folder exists, then run it again.",
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), f"A file is where a folder should be: move it, or {_ELSEWHERE}."),
 }
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")

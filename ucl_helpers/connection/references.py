@@ -42,7 +42,8 @@ def resolve(reference: str, *, what: str) -> str:
     else:
         raise UsageError(f"{what} must be a reference, not the secret itself.", remedy=HOW)
     if not secret:
-        raise UsageError(f"{what}: {where} is empty or not set.", remedy=MEND)
+        missing = "is empty or not set" if kind == "env" else "is empty"
+        raise UsageError(f"{what}: {where} {missing}.", remedy=MEND)
     return secret
 
 

@@ -228,7 +228,7 @@ def choose_enrolment(
     access = access_from(given, ca_file, Connection(folder, name) if name else None)
     there = Connection(folder, name) if name or access else None
     if access and asked:
-        raise UsageError("Practice has a way in of its own.", remedy="Leave out practice, or the way into a real UCL.")
+        raise UsageError("Practice needs no access to UCL.", remedy="Leave out practice, or the access to a real UCL.")
     if there and access:
         if there.is_sandbox:
             raise UsageError(f"{name} is a connection for practice.", remedy="Choose another name.")

@@ -393,7 +393,7 @@ class Enrolment(Tabular):
     access: Access
     ca_file: Path | None = None
 
-    title: ClassVar[str] = "The way in"
+    title: ClassVar[str] = "How to establish it"
 
     def begin(self, *, key_length: int | None = None) -> Establishment:
         """Begin to establish; a token is fetched only if one is needed. See :meth:`Establishment.begin`."""
@@ -413,11 +413,11 @@ class Enrolment(Tabular):
         elif self.access is not None:
             way = f"a one-time token for {self.access.connector_url or 'an endpoint still to be named'}"
         else:
-            way = "none given: what an interrupted run left is gone on with"
+            way = "none given; an interrupted run is resumed"
         return [
             ("connection", self.connection.name + (" (sandbox, for practice)" if self.connection.is_sandbox else "")),
             ("established", "yes" if self.connection.current else "not yet"),
-            ("way in", way),
+            ("access", way),
         ]
 
 

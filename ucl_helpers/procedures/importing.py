@@ -180,7 +180,7 @@ def _call(
         return ask_configuration(url, credentials, ca_file)
     except AuthenticationFailed as error:
         explained = explain_by_director(error, connection, credentials, ca_file, now=clock())
-        remedy = f"Nothing was imported, and your files are unchanged. {explained.remedy}"
+        remedy = f"Nothing was imported. Is the URL the certificate-secured Connector URL? {explained.remedy}"
         raise type(explained)(explained.message, remedy=remedy, **explained.data) from None
     finally:
         staged.discard()

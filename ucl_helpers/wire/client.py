@@ -274,8 +274,8 @@ _REMEDIES: Mapping[Endpoint, str] = {
 
 
 _TRY_AGAIN: Mapping[Endpoint, str] = {
-    "token": "The token may still be good: trying it once more within its five minutes costs nothing. If it is refused "
-    "again, get a new one-time token.",
+    "token": "If UCL had an outage, the token is still good: try it once more within its five minutes, which costs "
+    "nothing. If it is refused again, get a new one-time token.",
     "certificate": "Wait and try again before you establish the connection again: an outage passes. If it was revoked "
     "or its client deleted, establish the connection again.",
 }

@@ -41,8 +41,9 @@ _CERTIFICATE_ALERTS = {
     "DECRYPT_ERROR": "the server says our private key does not belong to our certificate",
 }
 _OTHER_CA = (
-    "Give its CA with --ca-file or ca_file. For a connection in use, ucl doctor prints the command. The CA in UCL's "
-    "answers signs client certificates and does not verify the server."
+    "Ask UCL's operator for the CA of this server, and give it (PEM) with --ca-file or ca_file. The CA in UCL's "
+    "answers signs client certificates and does not verify the server. For a connection in use, ucl doctor prints the "
+    "command."
 )
 _VERIFY_PROBLEMS = {
     9: ("its certificate is not valid yet", "Compare the clocks. This machine's clock may be behind."),
@@ -66,7 +67,9 @@ _ISSUED_AGAIN = "The server's operator must replace it. To show it: openssl s_cl
 
 _UNREACHED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 _BAD_REQUEST, _FORBIDDEN, _LOGIN_WANTED, _SERVER_ERROR = 400, 403, 407, 500
-_DOWN = "an outage of UCL: while its Director or the Director's database is down, it refuses every certificate"
+_DOWN = (
+    "an outage of UCL: while its Director or the Director's database is down, it refuses every certificate and token"
+)
 _UNSENT = {"NewConnectionError", "ConnectTimeoutError"}  # of urllib3: there was no connection to send anything over
 _UNRESOLVED = "gaierror"  # of socket, which is not imported here
 _WRONG_URL = "perhaps it is the certificate-secured Connector URL instead of the token-secured one"
@@ -127,14 +130,15 @@ def refusal_causes(
         ]
     if endpoint == "director":
         return ["the bearer token is missing, wrong or expired", "the tenant does not belong to the bearer"]
+    wrong_url = ["the URL is the token-secured Connector URL, and this call needs the certificate-secured one"]
     return [
         *(down if accepted else []),
         *certificate_causes(certificate, now, accepted=accepted),
+        *([] if accepted else wrong_url),
         "the client certificate was revoked",
         "its client was deleted at UCL (the application or its authentication)",
         "it belongs to another landscape or subject (its CA is right, because the handshake succeeded)",
-        "the URL is the token-secured Connector URL, and this call needs the certificate-secured one",
-        *([] if accepted else down),
+        *(wrong_url if accepted else down),
     ]
 
 
