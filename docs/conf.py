@@ -174,8 +174,9 @@ GLOSSARY = "docs/reference/glossary"
 class Glossary:
     """The terms that each page links to the glossary, with their ids there."""
 
-    everyday: ClassVar = {"configuration", "connection", "identity", "renewal"}  # also mean other things
-    names: ClassVar = {"UCL", "CSR", "Director", "Connector"}  # written with capitals only
+    everyday: ClassVar = {"bearer", "configuration", "connection", "due", "fleet", "identity", "outcome", "renewal"}
+    everyday |= {"subject", "tenant"}  # all of these also mean other things
+    names: ClassVar = {"UCL", "CA", "CSR", "Director", "Connector"}  # written with capitals only
 
     def __init__(self, doctree: nodes.document) -> None:
         sections = list(doctree.findall(nodes.section))[1:]  # the first is the page
