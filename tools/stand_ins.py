@@ -25,6 +25,7 @@ FIXED = {
     "clock": "0",
     "side": "ahead",
     "jitter": "2 d 6 h",
+    "pad": "  ",
     "mark": "5c1fa20e",
     "bench": "…/ucl-fault-lab",  # a temporary folder
 }
@@ -53,7 +54,7 @@ TOKENS = re.compile(
   | (?P<colons>  \b[0-9A-F]{2}(?::[0-9A-F]{2}){19,31}\b )
   | (?P<mark>    (?<=-failed-)[0-9a-f]{8}\b )
   | (?P<digest>  (?<![A-Za-z0-9+/])[0-9a-f]{6,64}(?![A-Za-z0-9+/=]) )
-  | (?P<base64>  (?<![A-Za-z0-9+/])[A-Za-z0-9+/]{60,}={0,2} )
+  | (?P<base64>  (?<![A-Za-z0-9+/])(?<!;base64,)[A-Za-z0-9+/]{60,}={0,2} )  # but not an image of a page
   | (?P<port>    (?<=localhost:)\d{2,5} | (?<=127\.0\.0\.1:)\d{2,5} | (?<=\[::1\]:)\d{2,5} )
   | (?P<process> (?<=\bpid[ ])\d+ | (?<=\bprocess[ ])\d+ )
   | (?P<seconds> (?<!Try[ ]\d[ ]in[ ])\b\d+\.\d+(?=[ ]m?s\b) )
@@ -62,6 +63,7 @@ TOKENS = re.compile(
   | (?P<jitter>  (?<=less[ ])\d+[ ]\w+(?:[ ]\d+[ ]\w+)?(?=[ ]of[ ]jitter) )
   | (?P<share>   (?<=flex:)(?:6[0-7]|3[3-9]|40)(?=[ ]0[ ]0) )
   | (?P<days>    \b\d+[ ]d[ ]23[ ]h(?=[ ]left) )
+  | (?P<pad>     (?<=\d[ ]d[ ]left\))[ ]{7}(?=\S) )  # in a row of a whole lifetime, beside rows with " 23 h"
     """,
     re.VERBOSE,
 )

@@ -33,6 +33,7 @@ CHANGED = [
     ("our clock is 1 s behind, <td>-1 s</td>", "our clock is 0 s ahead, <td>0 s</td>"),
     ("less 15 h 21 min of jitter", "less 2 d 6 h of jitter"),
     ("89 d 23 h left", "90 d left"),
+    ("(90 d left)       2026", "(90 d left)  2026"),
     ("/var/a/home/connections", "~/.ucl/connections"),
     ("answer-failed-300cc3c8.json", "answer-failed-5c1fa20e.json"),
     ("in /var/b/T/ucl-fault-lab-x3_a9k2q/connections", "in …/ucl-fault-lab/connections"),

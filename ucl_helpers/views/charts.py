@@ -1,20 +1,20 @@
 """Draw pictures of connections by matplotlib: timelines, due dates, simulated years, one connection's generations.
 
-A picture is SVG whose text is text, in the colours of the page, with a table that says the same. Time runs in days or
-hours from now, UTC, so that the same fleet gives the same picture on any day. matplotlib, which takes a second to
-import, is needed here and nowhere else.
+A picture is an ``<img>`` that contains SVG, because JupyterLab removes inline SVG from an untrusted notebook. Such an
+image cannot take its colours from the page, so they can be read on light and on dark pages. A table below says the
+same. Time runs in days or hours from now, UTC, so that the same fleet gives the same picture on any day. matplotlib,
+which takes a second to import, is needed here and nowhere else.
 """
 
+import base64
 import io
 import math
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -27,7 +27,7 @@ from ucl_helpers.errors import UCLError, UsageError
 from ucl_helpers.extras import missing
 from ucl_helpers.models import Due, Validity
 from ucl_helpers.tables import Row, moment, text_table
-from ucl_helpers.views.markup import Html, element, joined, table
+from ucl_helpers.views.markup import Html, element, safe, table
 from ucl_private_files import others_can_write
 
 with suppress(OSError):
@@ -50,7 +50,7 @@ except ModuleNotFoundError:
 
 WIDTH = 9.0  # inches of 72 points
 BLUE, ORANGE, GREY = "#4aa3df", "#e69f00", "#8a8f98"  # distinct for colour-blind readers, on light and dark pages
-INK = "#010203"  # a placeholder for the colour of the page's text
+INK = "#70767e"  # 4.6:1 on white, 4.1:1 on JupyterLab's dark page
 FINE: dict[str, Any] = {"color": BLUE, "edgecolor": INK, "linewidth": 0.5}
 LATE: dict[str, Any] = {**FINE, "color": ORANGE, "hatch": "///"}
 _STYLE: dict[str, Any] = {
@@ -61,14 +61,14 @@ _STYLE: dict[str, Any] = {
     "axes.titlesize": 11,
     "grid.alpha": 0.35,
     "grid.color": GREY,
-    "hatch.linewidth": 0.6,
+    "hatch.linewidth": 1.0,
     "svg.fonttype": "none",
     "svg.hashsalt": "ucl",
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
+_THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}")
 _STYLE_LOCK = Lock()  # a style is set for all threads
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-_ID, _USED = re.compile(r' id="([^"]+)"'), re.compile(r"#([\w.-]+)")
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,15 @@ class Picture:
     """A picture, its title, and a table that says the same.
 
     Attributes:
-        svg: an element for a page, with title and description.
+        svg: an SVG document.
         title: what it shows.
+        description: how it is drawn, for screen readers.
         facts: the table, its header first.
     """
 
-    svg: Html = field(repr=False)
+    svg: str = field(repr=False)
     title: str
+    description: str
     facts: Sequence[Row]
 
     def __str__(self) -> str:
@@ -98,8 +100,10 @@ class Picture:
         head = element("summary", "The same as a table")
         header, *rows = self.facts
         more = [element("details", head, table(header, rows))] if rows else []
+        source = f"data:image/svg+xml;base64,{base64.b64encode(self.svg.encode()).decode()}"
+        image = Html(f'<img src="{source}" alt="{safe(f"{self.title}. {self.description}")}" style="max-width:100%">')
         style = "margin:0.3em 0;max-width:60em;overflow-x:auto"
-        return element("figure", self.svg, *more, class_="mathjax_ignore tex2jax_ignore", style=style)
+        return element("figure", image, *more, class_="mathjax_ignore tex2jax_ignore", style=style)
 
 
 def picture(draw: Callable[[Axes], None], height: float, title: str, description: str, facts: Sequence[Row]) -> Picture:
@@ -116,7 +120,7 @@ def picture(draw: Callable[[Axes], None], height: float, title: str, description
         figure, svg = Figure(figsize=(WIDTH, height), layout="constrained"), io.StringIO()
         draw(figure.subplots())
         figure.savefig(svg, format="svg", transparent=True, metadata=_NO_METADATA)
-    return Picture(_inline(svg.getvalue(), title, description), title, facts)
+    return Picture("<svg" + svg.getvalue().partition("<svg")[2].rstrip(), title, description, facts)
 
 
 def beside(axes: Axes, right: float, row: float, word: str) -> None:
@@ -137,22 +141,12 @@ def label_rows(axes: Axes, names: Sequence[str], unit: str, title: str) -> None:
 def whole_numbers(axes: Axes, most: int = 10) -> None:
     """Label the vertical axis with whole numbers, with commas at the thousands."""
     axes.yaxis.set_major_locator(MaxNLocator(nbins=most, integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-
-
-def _inline(document: str, title: str, description: str) -> Html:
-    """Turn an SVG document into an element of a page, named for screen readers."""
-    body = document[document.index("<svg") :].replace(INK, "currentColor")
-    used = set(_USED.findall(body))
-    body = _ID.sub(lambda match: match[0] if match[1] in used else "", body)
-    mark = f"ucl-{sha256((body + title).encode()).hexdigest()[:12]}"
-    start, rest = body.split(">", 1)
-    named = f' role="img" aria-labelledby="{mark}-title {mark}-desc" style="max-width:100%;height:auto"'
-    label = joined((element("title", title, id=f"{mark}-title"), element("desc", description, id=f"{mark}-desc")))
-    return Html(f"{start}{named}>{label}{rest}".strip())
+    axes.yaxis.set_major_formatter(_THOUSANDS)
 
 
 MOST_BARS, MOST_BINS = 40, 30
+MOST_ALIKE = 10  # peaks that differ by a larger factor are drawn on a logarithmic scale
+NO_RENEWAL = 0.7  # where a logarithmic scale, which has no 0, begins
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 SHORT = 3 * DAY
 
@@ -213,13 +207,15 @@ def due_dates(statuses: Sequence[Status]) -> Picture:
 
 
 def renewals(years: Mapping[str, Any], days: tuple[float, float] | None = None) -> Picture:
-    """Draw simulated years below each other, to one scale.
+    """Draw simulated years below each other, to one scale. It is logarithmic if their peaks differ much.
 
     Args:
         years: years as :mod:`ucl_helpers.fleet.simulation` makes them, by a name for each.
         days: first and last day to show, hour by hour; None to show for each day the renewals in its busiest hour.
     """
-    top = max(year.peak for year in years.values()) or 1
+    peaks = [max(year.peak, 1) for year in years.values()]
+    top, is_logarithmic = max(peaks), max(peaks) > MOST_ALIKE * min(peaks)
+    kind, bottom, room = ("log", NO_RENEWAL, 2) if is_logarithmic else ("linear", 0, 1.05)
 
     def draw(axes: Axes) -> None:
         figure = axes.figure
@@ -227,18 +223,21 @@ def renewals(years: Mapping[str, Any], days: tuple[float, float] | None = None) 
         panels = figure.subplots(len(years), 1, sharex=True, squeeze=False)[:, 0]
         for panel, (label, year) in zip(panels, years.items(), strict=True):
             values, edges = _stretch(year, days)
-            panel.stairs(values, edges, fill=True, color=BLUE, edgecolor=INK, linewidth=0.3)
-            panel.set(ylim=(0, 1.05 * top), xlim=(edges[0], edges[-1]))
+            heights = [max(value, bottom) for value in values]
+            panel.stairs(heights, edges, baseline=bottom, fill=True, color=BLUE, edgecolor=INK, linewidth=0.3)
+            panel.set(xlim=(edges[0], edges[-1]), yscale=kind, ylim=(bottom, room * top))
             marks = _mark(panel, year.fleet)
             panel.set_title(f"{label}: {year.peak:,} in the busiest hour" + (f" ({'; '.join(marks)})" if marks else ""))
-            whole_numbers(panel, most=4)
+            if not is_logarithmic:
+                whole_numbers(panel, most=4)
+            panel.yaxis.set_major_formatter(_THOUSANDS)
             panel.grid(axis="y")
         panels[-1].set_xlabel("day of the year")
         figure.supylabel(f"renewals in {'the busiest hour of the day' if days is None else 'an hour'}", fontsize=10)
 
     rows = [(label, f"{year.peak:,}") for label, year in years.items()]
     title = f"Renewals of {' and of '.join(years)}"
-    what = "Renewals over the days of the year, a panel for each, all to one scale."
+    what = f"Renewals over the days of the year, a panel for each, all to one {'logarithmic ' * is_logarithmic}scale."
     header = ("simulated", "renewals in the busiest hour")
     return picture(draw, 0.6 + 1.6 * len(years), title, what, [header, *rows])
 
@@ -264,7 +263,7 @@ def _counted(values: Sequence[float], edges: Sequence[float]) -> list[Row]:
 def _mark(panel: Axes, fleet: Any) -> list[str]:
     """Draw outages and the limit, and return their legend."""
     for at, length in fleet.outages:
-        panel.axvspan(at / DAY, (at + length) / DAY, color=GREY, alpha=0.4, hatch="xx", linewidth=0)
+        panel.axvspan(at / DAY, (at + length) / DAY, facecolor="none", edgecolor=ORANGE, hatch="xx", linewidth=0)
     if fleet.per_hour:
         panel.axhline(fleet.per_hour, color=ORANGE, linestyle="--")
     return ["hatched: outage"] * bool(fleet.outages) + ["dashed: limit"] * bool(fleet.per_hour)
