@@ -45,6 +45,25 @@ def all_is_seen(opened, cells):
     assert barriers(opened.page, within=SEEN) == []
 
 
+IS_TRUSTED = "() => Array.from(jupyterapp.shell.currentWidget.content.model.cells, cell => cell.trusted).some(Boolean)"
+IS_DRAWN = "image => image.complete && image.naturalWidth > 0"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_as_committed_an_untrusted_notebook_shows_all_its_pictures(jupyter, keep, theme):
+    """JupyterLab removes inline SVG and styles from the outputs of a notebook that it does not trust."""
+    opened = jupyter("lab", "04_fleet.ipynb", color_scheme=theme)
+    cells = opened.cells()
+    shown = [number for number in drawing(cells) if "<img" in json.dumps(cells[number]["outputs"])]
+    assert len(shown) == 5
+    for number in shown:
+        image = opened.output(number).locator("figure img")
+        expect(image).to_be_visible()
+        assert image.evaluate(IS_DRAWN)
+        keep(image, f"committed-{number}-{theme}")
+    assert not opened.page.evaluate(IS_TRUSTED)
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_it_runs_whole_in_jupyterlab(jupyter, keep, name):
     opened = jupyter("lab", name)
