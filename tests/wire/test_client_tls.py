@@ -120,7 +120,7 @@ def test_a_revoked_one_is_refused_and_revocation_is_among_the_causes(ucl, tmp_pa
     assert at_sandbox(ucl, credentials, REVOKE) is True
     error = at_sandbox(ucl, credentials)
     assert type(error) is AuthenticationFailed
-    assert error.data["causes"][0] == "the client certificate was revoked"
+    assert "the client certificate was revoked" in error.data["causes"]
 
 
 def test_a_young_one_that_is_refused_is_told_to_wait_first(ucl, tmp_path, clock):
