@@ -152,12 +152,25 @@ def reader(tmp_path):
         yield ucl, run
 
 
+def write_tutorial_files(ucl, folder):
+    """Establish a client, and write its identity to the files that the tutorial names."""
+    identity = Landscape(ucl, ucl.one_time_token).establish(folder).identity.read_text("ascii")
+    key, begin, certificates = identity.partition("-----BEGIN CERTIFICATE-----")
+    (folder / "ucl-app.key").write_text(key, "ascii")
+    (folder / "ucl-app.crt").write_text(begin + certificates, "ascii")
+
+
+def four_steps(text):
+    """Return the block of Python on a page that calls the four steps."""
+    (code,) = [
+        code for code in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if "wanted" in code
+    ]
+    return code
+
+
 def test_i_have_a_key_and_a_certificate(reader, tmp_path):
     ucl, run = reader
-    client = Landscape(ucl, ucl.one_time_token).establish(tmp_path)
-    key, found, certificates = client.identity.read_text("ascii").partition("-----BEGIN CERTIFICATE-----")
-    (tmp_path / "ucl-app.key").write_text(key, "ascii")
-    (tmp_path / "ucl-app.crt").write_text(found + certificates, "ascii")
+    write_tutorial_files(ucl, tmp_path)
     url = ucl.certificate_secured_connector_url
     done = run(recipe("I have a key and a certificate"), CERTIFICATE_SECURED_CONNECTOR_URL=url)
     assert done.returncode == 0, done.stderr
@@ -168,19 +181,11 @@ def test_i_have_a_key_and_a_certificate(reader, tmp_path):
 def test_the_four_steps_as_a_program(reader, tmp_path):
     """The page's program, in a folder of the tutorial's files, renews the certificate; another CA stops it."""
     ucl, run = reader
-    client = Landscape(ucl, ucl.one_time_token).establish(tmp_path)
-    key, mark, certificates = client.identity.read_text("ascii").partition("-----BEGIN CERTIFICATE-----")
-    (tmp_path / "ucl-app.key").write_text(key, "ascii")
-    (tmp_path / "ucl-app.crt").write_text(mark + certificates, "ascii")
+    write_tutorial_files(ucl, tmp_path)
     (tmp_path / "server-ca.pem").write_bytes(ucl.ca_file.read_bytes())
-    page = (ROOT / "docs/how-to/use-from-python.md").read_text("utf-8")
-    (program,) = [
-        code for code in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "wanted" in code
-    ]
+    program = four_steps((ROOT / "docs/how-to/use-from-python.md").read_text("utf-8"))
     (tmp_path / "renew.py").write_text(program.replace("bits=4096", "bits=2048"), "utf-8")
-    (readme,) = [
-        code for code in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "wanted" in code
-    ]
+    readme = four_steps(README)
     assert [line.strip() for line in readme.splitlines()] == [
         line.strip() for line in program.splitlines() if line.startswith("    ") and line.strip() in readme
     ]
@@ -192,7 +197,7 @@ def test_the_four_steps_as_a_program(reader, tmp_path):
     first = x509.load_pem_x509_certificates((tmp_path / "new.crt").read_bytes())[0]
     assert first.public_key() == new.public_key()
     assert (tmp_path / "new.key").stat().st_mode & 0o777 == 0o600
-    (tmp_path / "server-ca.pem").write_text(mark + certificates, "ascii")
+    (tmp_path / "server-ca.pem").write_bytes((tmp_path / "ucl-app.crt").read_bytes())
     assert "ServerNotTrusted" in run(script, CERTIFICATE_SECURED_CONNECTOR_URL=url).stderr
 
 

@@ -354,7 +354,7 @@ class Lock:
         return descriptor
 
     def _release(self, descriptor: int) -> None:
-        """Take the name out first, so that nobody reads it beside the lock of the next holder."""
+        """Remove our name and release the lock, in this order: the next holder must not appear under our name."""
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
         os.close(descriptor)

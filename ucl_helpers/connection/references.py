@@ -42,8 +42,8 @@ def resolve(reference: str, *, what: str) -> str:
     else:
         raise UsageError(f"{what} must be a reference, not the secret itself.", remedy=HOW)
     if not secret:
-        missing = "is empty or not set" if kind == "env" else "is empty"
-        raise UsageError(f"{what}: {where} {missing}.", remedy=MEND)
+        problem = "is empty or not set" if kind == "env" else "is empty"
+        raise UsageError(f"{what}: {where} {problem}.", remedy=MEND)
     return secret
 
 
