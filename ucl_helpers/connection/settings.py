@@ -270,7 +270,7 @@ ENTRIES = (
         "keep",
         "whole number, 2 to 1000",
         "5",
-        "Distinct identities kept on disk, with the one in use.",
+        "Distinct identities kept on disk, with the one in use. Those of the last day stay too.",
         tables.whole_number(2, 1000),
     ),
     Entry(
