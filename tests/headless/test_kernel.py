@@ -316,3 +316,19 @@ def test_it_ends_by_itself_once_it_is_told_to(tmp_path):
         return process.returncode
 
     assert [asyncio.run(exit_code()) for _ in range(8)] == [0] * 8
+
+
+@pytest.mark.parametrize(("ending", "left"), [("", "written"), ("import os\nos._exit(0)", "")])
+def test_a_file_that_a_cell_leaves_open_is_whole_afterwards(ending, left, tmp_path):
+    """The twin ends the kernel at once: then nothing closes the file."""
+    opened = f"file = open({str(tmp_path / 'left')!r}, 'w')\nprint('written', file=file, end='')"
+    run_notebook(write_notebook(tmp_path / "in.ipynb", opened, ending), tmp_path / "out.ipynb")
+    assert (tmp_path / "left").read_text() == left
+
+
+def test_what_a_cell_registers_for_the_end_still_finds_its_names(tmp_path):
+    registered = f"""import atexit, pathlib
+file = pathlib.Path({str(tmp_path / "left")!r})
+atexit.register(lambda: file.write_text("written"))"""
+    run_notebook(write_notebook(tmp_path / "in.ipynb", registered), tmp_path / "out.ipynb")
+    assert (tmp_path / "left").read_text() == "written"

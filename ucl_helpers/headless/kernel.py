@@ -41,7 +41,6 @@ _SILENT = logging.getLogger("ucl_helpers.kernel")  # what goes wrong is raised a
 _SILENT.setLevel(logging.CRITICAL + 1)
 _DIGITS = 640  # any interpreter converts as many to a number
 _OUTPUT_SECONDS = 0.2  # within which an output arrives, unless the socket for outputs is not connected yet
-_POLL_SECONDS = 0.005  # between two looks at whether it has ended
 _PREFIX = "ucl-kernel-"
 _LONGEST_SOCKET = 103  # bytes of the path of a Unix socket on macOS; Linux takes 107
 _ELSEWHERE = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108 - mkdtemp makes a private folder in it
@@ -148,8 +147,9 @@ class EncryptedKernelManager(AsyncKernelManager):
         await super()._async_interrupt_kernel()
 
     async def _async_finish_shutdown(
-        self, waittime: float | None = None, pollinterval: float = _POLL_SECONDS, restart: bool = False
+        self, waittime: float | None = None, pollinterval: float = 0.005, restart: bool = False
     ) -> None:
+        """Look more often than Jupyter, by default, whether the process has ended."""
         await super()._async_finish_shutdown(waittime, pollinterval, restart)
 
     @default("session")
