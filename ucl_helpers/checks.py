@@ -167,12 +167,12 @@ def _answer_parts(
     ca: Sequence[x509.Certificate] | None,
 ) -> Iterator[Check]:
     if client is not None:
-        actual = f"{len(client)} certificate(s), first {fingerprint(client[0])[:16]}…"
+        actual = f"{len(client)}, first {fingerprint(client[0])[:16]}…"
         same = list(client) == [chain[0]]
-        yield _check("leaf first", same, "clientCertificate opens certificateChain", actual)
+        yield _check("leaf first", same, "clientCertificate: 1, first of the chain", actual)
     if ca is not None:
         same = list(ca) == list(chain[1:]) and bool(ca)
-        expected = f"the {len(chain) - 1} certificate(s) after the leaf"
+        expected = f"the rest of the chain: {len(chain) - 1}"
         names = ", ".join(map(_name, ca))
         yield _check("caCertificate", same, expected, f"{len(ca)}: {names}")
 
@@ -225,7 +225,7 @@ def _ca_time(chain: Sequence[x509.Certificate], expected: Expected) -> Iterator[
     actual = [
         f"{moment(ca.not_before)} to {moment(ca.not_after)}" for ca in cas if not _covers(ca, now, leaf.not_after)
     ]
-    text = "; ".join(actual) or "so it is"
+    text = "; ".join(actual) or "yes"
     yield _check("CA's time", not actual, "valid now and as long as the leaf", text, otherwise="warning")
 
 

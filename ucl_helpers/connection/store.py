@@ -121,7 +121,8 @@ class Home:
             existing = ", ".join(self.names()) or "none yet"
             raise UnknownConnection(
                 f"There is no connection {name!r} in {self.path} (there: {existing}).",
-                remedy="Make one with: ucl establish, or ucl import.",
+                remedy="Make one with: ucl establish, or ucl import (in notebook 02: key_file, certificate_file and "
+                "connector_url).",
             )
         return connection
 

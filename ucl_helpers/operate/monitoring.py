@@ -107,7 +107,7 @@ def _measured(status: Status) -> str:
         return ""
     end = status.validity.not_after
     days, warn, critical = ((end - at) / _DAY for at in (status.now, *limits(status.validity, status.due)))
-    return f"{status.name}_days_left={days:.3f};{warn:.3f}:;{critical:.3f}:"
+    return f"{status.name}_days_left={days:z.3f};{warn:.3f}:;{critical:.3f}:"
 
 
 @dataclass(frozen=True)

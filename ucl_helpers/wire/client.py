@@ -28,6 +28,7 @@ from ucl_helpers.errors import (
     RateLimited,
     Refused,
     RetryLater,
+    ServerNotTrusted,
     UCLError,
     Unavailable,
     Unreachable,
@@ -218,7 +219,9 @@ class Client:
     def _with_request_id(self, error: UCLError, request_id: str, note: str = "", **facts: Any) -> UCLError:
         """Return the error with the URL and the request id, which finds it in UCL's log."""
         first, *others = error.message.split("\n")
-        message = "\n".join([f"{first}{note} (x-request-id {request_id})", *others])
+        if not isinstance(error, ServerNotTrusted):  # which got no request
+            note += f" (x-request-id {request_id})"
+        message = "\n".join([f"{first}{note}", *others])
         return error.replaced(message, **facts, url=self.url, request_id=request_id)
 
     def _masked(self, text: str) -> str:

@@ -38,7 +38,7 @@ def test_it_says_that_all_is_well_from_near_to_far(shell):
     before = tree(shell.home)
     said, told = shell.ucl("doctor", "prod"), shell.ucl("doctor", "prod", "--json")
     assert (said.code, said.err, told.code, told.err) == (0, "", 0, "")
-    assert said.out.startswith("prod: all is well\nlooked at")
+    assert said.out.startswith("prod: all is well\nexamined")
     assert [one["name"] for one in told.json["findings"]] == NAMES
     assert (told.json["ok"], told.json["exitCode"]) == (True, 0)
     assert {one["status"] for one in told.json["findings"]} == {"ok", "skipped"}
@@ -65,7 +65,7 @@ def test_offline_nobody_is_called(shell, ucl):
     told = shell.ucl("doctor", "prod", "--offline", "--json")
     assert (told.code, len(ucl.requests)) == (0, calls)
     assert {one["status"] for one in told.json["findings"][NAMES.index("certificate endpoint") :]} == {"skipped"}
-    assert "2 looked at, 0 failed" in shell.ucl("doctor", "--offline").out
+    assert "2 examined, 0 failed" in shell.ucl("doctor", "--offline").out
 
 
 @pytest.mark.parametrize("name", ["nowhere", "../prod", "pr od"])

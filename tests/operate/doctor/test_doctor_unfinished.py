@@ -180,6 +180,23 @@ def test_a_process_that_holds_it_for_too_long_is_to_be_ended(secure, holder, cou
     count(mended=1)
 
 
+LEAVES_A_CHILD = HOLDER.replace('print("held"', 'import os\n    os.fork() and os._exit(0)\n    print("held"')
+
+
+def test_a_lock_that_a_dead_process_left_to_its_child_is_found_by_its_file(secure, count):
+    command = [sys.executable, "-c", LEAVES_A_CHILD, str(secure.home.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        process.wait()
+        for minutes in (0, 11):
+            also = ["clock"] if minutes else []
+            clock = Clock(minutes=minutes)
+            finding = named(secure, "lock", "not running any more", status="warning", clock=clock, also=also)
+            assert finding.remedy == f"fuser -v {secure.path}/lock"
+    well(secure)
+    count()
+
+
 def test_a_holder_that_died_holds_nothing(secure, holder, count):
     holder.kill()
     holder.wait()

@@ -82,7 +82,7 @@ class Diagnosis(Tabular):
     findings: Sequence[Finding]
 
     title: ClassVar[str] = "Diagnosis"
-    header: ClassVar[Row] = ("looked at", "status", "found", "what to do")
+    header: ClassVar[Row] = ("examined", "status", "found", "what to do")
 
     @property
     def ok(self) -> bool:
@@ -145,7 +145,7 @@ class Diagnoses(Tabular):
     def caption(self) -> str:
         """Return how many were examined, and how many failed."""
         failures = sum(not diagnosis.ok for diagnosis in self.diagnoses)
-        return f"{len(self.diagnoses)} looked at, {failures} failed"
+        return f"home folder and connections: {len(self.diagnoses)} examined, {failures} failed"
 
     def rows(self) -> list[Row]:
         """Return the worst finding of each diagnosis."""

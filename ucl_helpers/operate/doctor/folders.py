@@ -48,8 +48,8 @@ def home_folder(home: Home) -> Finding:
     disk = os.statvfs(path)
     free = disk.f_bavail * disk.f_frsize
     if free < ROOM or (disk.f_files and not disk.f_favail):
-        room = f"{free // 1024} KiB" if free < ROOM else "no more files"
-        return failed(f"{path} has room for {room}", shell("du", "-sh", path), StorageFailed)
+        room = f"{free // 1024} KiB, and a renewal needs {ROOM // 1024}" if free < ROOM else "no more files"
+        return failed(f"the file system of {path} has room for {room}", "Make room there.", StorageFailed)
     connections = path / "connections"
     problem = _problem_of(connections) if os.path.lexists(connections) else None
     if problem := problem or privacy(path, *(path / folder for folder in IN_HOME)):
@@ -96,13 +96,14 @@ def access(disk: OnDisk) -> Finding:
     """Examine whether this user owns and can use everything below the connection's folder."""
     closed, foreign = list[Path](), list[Path]()
     location, owner = disk.connection.location, _readers(disk).owner
+    is_read_only = os.statvfs(location).f_flag & os.ST_RDONLY  # which another finding says
     for path, facts in _entries_below(location, closed):
         is_folder = stat.S_ISDIR(facts.st_mode)
         # A file of a generation is never written again, and may belong to another user whom the settings name.
         is_final = location / "generations" in path.parents and not is_folder
         if facts.st_uid != os.geteuid() and not (is_final and facts.st_uid == owner):
             foreign.append(path)
-        elif not may(path, os.R_OK | (os.X_OK if is_folder else 0) | (0 if is_final else os.W_OK)):
+        elif not may(path, os.R_OK | (os.X_OK if is_folder else 0) | (0 if is_final or is_read_only else os.W_OK)):
             closed.append(path)
     if foreign:
         return _foreign(foreign[0], location)
@@ -165,9 +166,12 @@ def lock(disk: OnDisk) -> Finding:
     pid, here = facts.get("pid"), facts.get("host") == socket.gethostname()
     if not _is_held(held.path, pid):
         return ok("free")
-    alive = "" if not here else ", running" if Path(f"/proc/{pid}").exists() else ", not running any more"
+    is_gone = here and not Path(f"/proc/{pid}").exists()
+    alive = ", not running any more" if is_gone else ", running" if here else ""
     age = disk.now - (moment_from(facts.get("since")) or disk.now)
     text = f"held by {held.holder()} ({span(age)}{alive})"
+    if is_gone:  # a program that it started has inherited the lock
+        return warning(text, shell("fuser", "-v", held.path))
     if age > LONG:
         return failed(f"{text}; no run takes that long", f"kill {pid}" if here else "End that process.", Busy)
     return warning(text, "Wait until it is done.")
@@ -202,7 +206,7 @@ def _problem_of(path: Path) -> Finding | None:
     if not stat.S_ISDIR(facts.st_mode):
         problem, remedy = f"{path} is not a folder", shell("mv", path, f"{path}.old")
     elif os.statvfs(path).f_flag & os.ST_RDONLY:
-        problem, remedy = f"{path} is on a read-only file system", "Choose another home folder: --home or UCL_HOME."
+        problem, remedy = f"{path} is on a read-only file system", f"Mount it writable, or {MOVE[0].lower()}{MOVE[1:]}"
     elif not may(path, os.R_OK | os.W_OK | os.X_OK):
         problem, remedy = f"this user cannot write to {path}", shell("chmod", "u+rwx", path)
     else:
