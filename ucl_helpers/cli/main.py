@@ -1,6 +1,8 @@
 """Group all commands, and turn errors into exit codes."""
 
+import atexit
 import errno
+import gc
 import os
 import sys
 from collections import UserDict
@@ -107,6 +109,7 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run ``ucl`` and end with its exit code."""
     _open_standard_streams()
     no_dumps_at_all()
+    atexit.register(gc.freeze)  # else Python searches all modules for garbage before it ends: 0.06 s
     _guard_streams()
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
