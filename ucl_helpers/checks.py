@@ -169,10 +169,10 @@ def _answer_parts(
     if client is not None:
         actual = f"{len(client)}, first {fingerprint(client[0])[:16]}…"
         same = list(client) == [chain[0]]
-        yield _check("leaf first", same, "clientCertificate: 1, first of the chain", actual)
+        yield _check("leaf first", same, "one clientCertificate, the first of the chain", actual)
     if ca is not None:
         same = list(ca) == list(chain[1:]) and bool(ca)
-        expected = f"the rest of the chain: {len(chain) - 1}"
+        expected = f"the rest of the chain ({len(chain) - 1})"
         names = ", ".join(map(_name, ca))
         yield _check("caCertificate", same, expected, f"{len(ca)}: {names}")
 

@@ -154,18 +154,6 @@ def is_protected(key_pem: bytes, passphrase: bytes | None) -> bool:
     return True
 
 
-def _combined(material: Material, _: bool) -> bytes:
-    return material.chain_pem + material.key_pem
-
-
-def _encrypted_key(material: Material, passphrase: bytes) -> bytes:
-    return dump_key(_key_of(material), passphrase)
-
-
-def _pkcs12(material: Material, passphrase: bytes) -> bytes:
-    return dump_bundle(_key_of(material), material.chain, material.name, passphrase)
-
-
 def _opens_pkcs12(data: bytes, passphrase: bytes) -> bool:
     try:
         load_bundle(data, passphrase, where="identity.p12")
@@ -200,7 +188,7 @@ EXPORTS: Mapping[str, Export] = {
         example="true",
         meaning="combined.pem: chain, then key.",
         read=toml_tables.flag,
-        make=_combined,
+        make=lambda material, _: material.chain_pem + material.key_pem,
         default=False,
     ),
     "encrypted_key": Export(
@@ -210,7 +198,7 @@ EXPORTS: Mapping[str, Export] = {
         example='"env:UCL_PEM"',
         meaning="encrypted-key.pem: PKCS #8, with this passphrase.",
         read=toml_tables.reference,
-        make=_encrypted_key,
+        make=lambda material, passphrase: dump_key(_key_of(material), passphrase),
         opens=is_protected,
     ),
     "pkcs12": Export(
@@ -220,7 +208,7 @@ EXPORTS: Mapping[str, Export] = {
         example='"file:/run/secrets/p12"',
         meaning="identity.p12: PKCS #12, with this passphrase.",
         read=toml_tables.reference,
-        make=_pkcs12,
+        make=lambda held, passphrase: dump_bundle(_key_of(held), held.chain, held.name, passphrase),
         opens=_opens_pkcs12,
     ),
     "kubernetes_secret": Export(

@@ -105,7 +105,8 @@ def run(
         manager.notebook_start()
         kernel = context.kernel or EncryptedKernelManager()
         kernel.without_secrets = lambda text: redactor.text(text, "what the kernel printed")
-        kernel.notebook_folder = _folder(input_path)
+        path = Path(input_path or "").absolute()
+        kernel.notebook_folder = path.parent if input_path and path.is_file() else None
         client = HeadlessClient(
             manager,
             kernel,
@@ -166,12 +167,6 @@ def _duration(given: timedelta | float | str) -> timedelta:
     if isinstance(given, str):
         return parse_duration(given)
     return given if isinstance(given, timedelta) else timedelta(seconds=given)
-
-
-def _folder(input_path: str | None) -> Path | None:
-    """Return the folder that a notebook came from; None if it was not a file."""
-    path = Path(input_path or "").absolute()
-    return path.parent if input_path and path.is_file() else None
 
 
 def local_path(output_path: str | None) -> Path | None:

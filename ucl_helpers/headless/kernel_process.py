@@ -155,7 +155,8 @@ def main() -> None:
     # that is installed as editable, or PYTHONPATH. Safe-path mode keeps it out otherwise.
     sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
     app.shell._tee = lambda **_: nullcontext()  # noqa: SLF001 - IPython would keep all that cells print in its history
-    type(app.shell.exiter).__call__ = lambda _, status=None: sys.exit(status)  # IPython's own ignores the status
+    exiter: Any = type(app.shell.exiter)
+    exiter.__call__ = lambda _, status=None: sys.exit(status)  # IPython's own ignores the status
     if folder and is_private_folder(Path(folder)):
         sys.path.append(folder)  # last, where it hides no installed module
     app.start()

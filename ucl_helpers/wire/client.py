@@ -219,8 +219,7 @@ class Client:
     def _with_request_id(self, error: UCLError, request_id: str, note: str = "", **facts: Any) -> UCLError:
         """Return the error with the URL and the request id, which finds it in UCL's log."""
         first, *others = error.message.split("\n")
-        if not isinstance(error, ServerNotTrusted):  # which got no request
-            note += f" (x-request-id {request_id})"
+        note += "" if isinstance(error, ServerNotTrusted) else f" (x-request-id {request_id})"  # it got no request
         message = "\n".join([f"{first}{note}", *others])
         return error.replaced(message, **facts, url=self.url, request_id=request_id)
 

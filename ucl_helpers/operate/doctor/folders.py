@@ -170,11 +170,10 @@ def lock(disk: OnDisk) -> Finding:
     alive = ", not running any more" if is_gone else ", running" if here else ""
     age = disk.now - (moment_from(facts.get("since")) or disk.now)
     text = f"held by {held.holder()} ({span(age)}{alive})"
-    if is_gone:  # a program that it started has inherited the lock
-        return warning(text, shell("fuser", "-v", held.path))
-    if age > LONG:
+    if age > LONG and not is_gone:
         return failed(f"{text}; no run takes that long", f"kill {pid}" if here else "End that process.", Busy)
-    return warning(text, "Wait until it is done.")
+    # A program that it started has inherited the lock.
+    return warning(text, shell("fuser", "-v", held.path) if is_gone else "Wait until it is done.")
 
 
 def _is_held(path: Path, pid: object) -> bool:

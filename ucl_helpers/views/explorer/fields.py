@@ -154,10 +154,6 @@ def _is_address(text: str) -> bool:
     return False
 
 
-def _names_a_file(text: str) -> bool:
-    return _is_file(text.removeprefix("file:"))
-
-
 PATH = Form(
     "the path of a file",
     _is_path,
@@ -173,7 +169,7 @@ REFERENCE = Form(
     "a reference",
     re.compile(r"env:[A-Za-z_]\w*|file:.+").fullmatch,
     "Enter a reference: env:NAME for an environment variable of the kernel, or file:PATH.",
-    _names_a_file,
+    lambda text: _is_file(text.removeprefix("file:")),
 )
 NAME = Form(
     "a name",
