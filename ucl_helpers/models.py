@@ -217,6 +217,9 @@ class Verification(Tabular):
         return [*rows, ("note", self.note)] if self.note else rows
 
 
+_LABELS = {"not_before": "valid from", "not_after": "valid to", "due_at": "renewal due", "sandbox": "purpose"}
+
+
 @dataclass(frozen=True)
 class Outcome(Tabular):
     """The result of a procedure. In a notebook it also reaches the program that runs it, as :data:`OUTCOME_MIME`.
@@ -237,7 +240,8 @@ class Outcome(Tabular):
         return f"{self.connection}: {self.outcome}"
 
     def rows(self) -> list[Row]:
-        return [(label.replace("_", " "), str(value)) for label, value in self.facts.items() if value is not None]
+        facts = ((name, str(value)) for name, value in self.facts.items() if value is not None)
+        return [(_LABELS.get(name, name.replace("_", " ")), value) for name, value in facts]
 
     def as_json(self) -> dict[str, Any]:
         """Return the outcome for programs."""

@@ -73,7 +73,7 @@ def test_a_token_in_each_form_by_each_reference(form, reference, ucl, fresh, tmp
     said = fresh.ucl("establish", "new", "--token", reference, *options, "--ca-file", ucl.ca_file, *BITS, T=token)
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith("new: established\n")
-    assert "due at" in said.out
+    assert "\nrenewal due" in said.out
     again = fresh.ucl("establish", "new", "--token", reference, *options, "--ca-file", ucl.ca_file, T=token)
     assert (again.code, "UCL accepts its certificate" in again.err) == (2, True)
 
