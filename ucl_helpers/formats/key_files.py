@@ -2,6 +2,7 @@
 
 import base64
 import re
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -73,7 +74,8 @@ def _certificates_of(block: Block, where: str, passphrase: bytes | None) -> list
         if block.kind == PKCS7:
             from cryptography.hazmat.primitives.serialization import pkcs7  # loads the email package
 
-            certificates = pkcs7.load_der_pkcs7_certificates(block.der)
+            with warnings.catch_warnings(action="ignore"):  # of BER, in which OpenSSL writes it
+                certificates = pkcs7.load_der_pkcs7_certificates(block.der)
         else:
             certificates = [x509.load_der_x509_certificate(next(elements(block.der), b""))]
         _parse_names(certificates)

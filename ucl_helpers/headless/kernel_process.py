@@ -20,8 +20,9 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,6 @@ def main() -> None:
     config = Config({"HistoryManager": {"hist_file": ":memory:"}, "CellKernelApp": app_options})
     path = [*sys.path]
     app: Any = CellKernelApp.instance(config=config)
-    atexit.register(_let_go, app)  # the first to register runs last: after what the cells registered
     before = os.environ.get("IPYTHONDIR")
     os.environ["IPYTHONDIR"] = str(profile)  # else IPython makes a folder in HOME, which may not be there
     app.initialize([flag, connection_file, *options])
@@ -157,13 +157,25 @@ def main() -> None:
     app.shell._tee = lambda **_: nullcontext()  # noqa: SLF001 - IPython would keep all that cells print in its history
     exiter: Any = type(app.shell.exiter)
     exiter.__call__ = lambda _, status=None: sys.exit(status)  # IPython's own ignores the status
+    # A program that the magic %run runs, and a cell below %%capture, fail the cell too. IPython would only show it.
+    for name in ("safe_execfile", "safe_execfile_ipy"):
+        setattr(app.shell, name, partial(getattr(app.shell, name), raise_exceptions=True))
+    app.shell.run_cell = partial(_run_within, app.shell.run_cell)
     if folder and is_private_folder(Path(folder)):
         sys.path.append(folder)  # last, where it hides no installed module
+    atexit.register(_let_go, app)  # runs after what the cells register, and before what IPython registered
     app.start()
     # The control thread still answers the request to end, and flushes the streams for that. If ipykernel's clean-up
     # ends the thread that sends before, the flush waits for ten seconds.
     app.control_thread.stop()
     app.control_thread.join()
+
+
+def _run_within(run_cell: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """Take the place of the method by which a magic runs a cell within a cell: raise what that raised."""
+    result = run_cell(*given, **options)
+    result.raise_error()
+    return result
 
 
 def _let_go(app: Any) -> None:

@@ -203,8 +203,6 @@ class Establishment(Procedure):
             words += ["--token", "prompt"]
             words += [] if state.token_url else ["--connector-url", url or "https://…/connector/graphql"]
             words += ["--ca-file", str(self._server_ca)] if self._server_ca and not self.pending.server_ca else []
-        if self.bits != connection.read_settings().key_length:  # with another length the kept key would not be used
-            words += ["--key-length", str(self.bits)]
         if Home().path != connection.home.path:
             words += ["--home", str(connection.home.path)]
         return shlex.join(words)

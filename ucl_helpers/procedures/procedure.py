@@ -103,10 +103,8 @@ class Procedure(ABC):
 
     def __init__(self, connection: "Connection", *, bits: int | None, server_ca: Path | None, clock: Clock) -> None:
         self.connection = connection
-        self.bits = key_length(connection.read_settings().key_length if bits is None else bits)
         self.pending = connection.pending
         self._server_ca, self._clock = server_ca, clock
-        self._key = KeyMaker(self.bits)
         self._client: Client | None = None
         self._answer: Answer | None = None
         self._results: dict[str, Any] = {}
@@ -118,6 +116,12 @@ class Procedure(ABC):
             clean_up(connection, self.pending)
             self._base = connection.current
             self._previous = self._base if fingerprint_or_none(self._base) else None
+            state = self.pending.read_state()
+        if bits is None:  # then an interrupted run decides
+            resumes = (state.kind, state.base) == (self.kind, self._base.stem if self._base else None)
+            bits = state.bits if resumes else connection.read_settings().key_length
+        self.bits = key_length(bits)
+        self._key = KeyMaker(self.bits)
 
     @abstractmethod
     def _ask_configuration(self, operation: str, variables: Mapping[str, str]) -> Answer: ...

@@ -39,7 +39,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.keys import Credentials
 from ucl_helpers.models import Outcome, fingerprint
-from ucl_helpers.operations import REVOKE
+from ucl_helpers.operations import CONFIGURATION, REVOKE
 from ucl_helpers.procedures.acceptance import FIRST_MINUTES, explain_by_director, is_final
 from ucl_helpers.tables import Row, Tabular, moment
 from ucl_helpers.urls import check_url
@@ -227,13 +227,13 @@ class _Refusal:
         identity: the certificate's.
         error: UCL's answer.
         before: the verdict on it before this run.
-        without_outage: UCL had accepted another certificate before in the same run.
+        accepted: how many certificates UCL had accepted before in the same run.
     """
 
     identity: ValidIdentity
     error: Refused
     before: Verdict | None
-    without_outage: bool
+    accepted: int
 
     @property
     def is_repeated(self) -> bool:
@@ -249,18 +249,19 @@ class _Run:
         self._connection, self._clock = connection, clock
         self._refusals, self._failures = list[_Refusal](), list[UCLError]()
         self._outage: Outage | None = None
-        self._accepts = False  # UCL has accepted a certificate in this run, so it has no outage
+        self._accepted = 0  # how many certificates UCL has accepted in this run
+        self._again = set[str]()  # fingerprints of those that it refused before, and that are asked for again
 
     def ask(self, chosen: Sequence[ValidIdentity]) -> UCLError | None:
         """Revoke each of them, then settle the refusals. Return the first problem, or None."""
         problem: UCLError | None = None
-        for identity in chosen:
+        for identity in sorted(chosen, key=self._is_accepted) if len(chosen) > 1 else chosen:
             try:
                 self._revoke(identity)
             except UCLError as error:  # the rest waits: most likely it would fail alike
                 problem = error
                 break
-        if self._accepts and not problem:
+        if self._accepted and not problem:
             problem = self._ask_again()
         for refusal in self._refusals:
             self._settle(refusal)
@@ -268,8 +269,9 @@ class _Run:
 
     def _ask_again(self) -> UCLError | None:
         """Ask again for those that UCL refused before it accepted the first one: an outage may have ended between."""
-        early = [refusal for refusal in self._refusals if not refusal.without_outage]
-        self._refusals = [refusal for refusal in self._refusals if refusal.without_outage]
+        early = [refusal for refusal in self._refusals if not refusal.accepted]
+        self._refusals = [refusal for refusal in self._refusals if refusal.accepted]
+        self._again = {refusal.identity.fingerprint for refusal in early}
         for number, refusal in enumerate(early):
             try:
                 self._revoke(refusal.identity)
@@ -277,6 +279,21 @@ class _Run:
                 self._refusals += early[number:]
                 return error
         return None
+
+    def _is_accepted(self, identity: ValidIdentity) -> bool:
+        """Ask UCL. What it refuses comes first: that it accepts another one afterwards shows that it has no outage."""
+        url, ca_file = _endpoint(self._connection)
+        with Client(url, "certificate", ca_file=ca_file, credentials=identity.credentials, retry=False) as client:
+            try:
+                client.call(CONFIGURATION)
+            except UCLError as error:
+                return isinstance(error, RequestRejected) or not isinstance(error, Refused)
+        return True
+
+    def _without_outage(self, refusal: _Refusal) -> bool:
+        """Return whether UCL accepted another certificate between two refusals of this one, or before and after one."""
+        asked_again = refusal.identity.fingerprint in self._again
+        return bool(refusal.accepted) and (asked_again or refusal.accepted < self._accepted)
 
     def listed(self, chosen: Iterable[ValidIdentity]) -> str:
         """Return a line for each identity: whether it is revoked, or not accepted any more."""
@@ -297,7 +314,7 @@ class _Run:
                 if client.call(REVOKE).result is not True:
                     raise BadAnswer("UCL did not confirm the revocation.", remedy="Run it again.")
         except RequestRejected as error:  # it may be done nevertheless; then a refusal of the next try settles it
-            self._accepts = True
+            self._accepted += 1
             self._failures.append(error)
         except (ServerNotTrusted, RetryLater) as error:
             if isinstance(error, ServerNotTrusted) or error.data.keys() & _UNSENT:
@@ -305,13 +322,13 @@ class _Run:
                 connection.record("revoke-not-sent", fingerprint=mark)
             raise
         except Refused as error:
-            refusal = _Refusal(identity, error, before, self._accepts)
+            refusal = _Refusal(identity, error, before, self._accepted)
             if not refusal.is_repeated:
                 connection.judge(mark, before)
                 connection.record("revoke-refused", fingerprint=mark, reason=error.message[:500])
             self._refusals.append(refusal)
         else:
-            self._accepts = True
+            self._accepted += 1
             self._keep_revoked(identity, "answered")
 
     def _settle(self, refusal: _Refusal) -> None:
@@ -329,10 +346,10 @@ class _Run:
             pass  # by earlier refusals, and by this one
         elif refusal.is_repeated and not isinstance(error, CertificateRejected):
             self._keep_revoked(identity, BY_REFUSAL)
-        elif before and before.status == "refused" and not refusal.without_outage:
+        elif before and before.status == "refused" and not self._without_outage(refusal):
             self.refused.append(identity.fingerprint)
-        elif refusal.without_outage or (before and before.status == "doubtful"):
-            how = WHILE_ACCEPTING if refusal.without_outage else IN_TWO_RUNS
+        elif self._without_outage(refusal) or (before and before.status == "doubtful"):
+            how = WHILE_ACCEPTING if self._without_outage(refusal) else IN_TWO_RUNS
             self.refused.append(identity.fingerprint)
             self._keep(identity, "refused", how)
             self._connection.record("not-accepted", fingerprint=identity.fingerprint, how=how)
@@ -342,7 +359,7 @@ class _Run:
 
     def _explained(self, refusal: _Refusal) -> UCLError:
         """Return the error, or the outage that the Director's answer shows. A proven outage explains all refusals."""
-        if refusal.without_outage:
+        if self._without_outage(refusal):
             return refusal.error
         if self._outage is None:
             credentials, (_, ca_file) = refusal.identity.credentials, _endpoint(self._connection)
