@@ -292,6 +292,10 @@ def _remedy_for(texts: list[str]) -> str:
         return "The CSR's subject must be exactly the one from configuration."
     if "base64" in joined or "pem block" in joined:
         return "The CSR must be base64 of PEM on one line."
+    if "bearer token" in joined:
+        return "Check the bearer for the Director. If you gave none: the URL is the Director's, not a Connector's."
+    if "not found" in joined:
+        return "Check the ID that the text names."
     return "See the text; the request id finds it in UCL's log."
 
 

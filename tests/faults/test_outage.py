@@ -13,7 +13,7 @@ import pytest
 from steps import STEPS, Clock, aside, go, install, pending_of
 from tls_servers import Authority, answer, proxying, serving
 
-from ucl_helpers import Establishment, Renewal, establish, renew, revoke, status_of
+from ucl_helpers import Establishment, Renewal, establish, forget, renew, revoke, status_of
 from ucl_helpers.connection.attempts import remembered
 from ucl_helpers.crypto import common_name
 from ucl_helpers.errors import (
@@ -450,6 +450,22 @@ def test_what_is_signed_is_kept_for_as_long_as_it_is_valid(new, ucl, director, l
 
 
 @pytest.mark.kind("outages: an establishment, at each call")
+@pytest.mark.parametrize("step", ["request", "decode"])
+@pytest.mark.parametrize(("bits", "resumed"), [(None, True), (3072, True), (2048, False)])
+def test_the_key_length_of_the_interrupted_run_need_not_be_repeated(new, ucl, director, step, bits, resumed):
+    """Without one it is that run's. The twin asks for another."""
+    establishment = Establishment.begin(new, director.one_time_token(), key_length=3072, ca_file=ucl.ca_file)
+    go(establishment, step)
+    key = kept_key(new)
+    if resumed:
+        establish(new, None, key_length=bits)
+    else:
+        establish(new, director, key_length=bits, ca_file=ucl.ca_file)
+    assert ((new.current.path / "key.pem").read_bytes() == key) is resumed
+    assert new.current.certificate.public_key().key_size == (3072 if resumed else 2048)
+
+
+@pytest.mark.kind("outages: an establishment, at each call")
 def test_then_a_new_token_gives_it_up(new, ucl, director):
     establishment = Establishment.begin(new, director.one_time_token(), ca_file=ucl.ca_file)
     lost = go(establishment, "decode")
@@ -562,6 +578,28 @@ def test_a_revocation_in_an_outage_revokes_nothing_and_says_so(prod, ucl, everyt
         assert prod.revoked() == {}
     ucl.faults.clear()
     assert revoke(prod, everything=everything).outcome == "revoked"
+
+
+@pytest.mark.kind("outages: a revocation, from each of its calls on")
+@pytest.mark.parametrize("what", KINDS)
+@pytest.mark.parametrize("after", range(6))
+def test_an_outage_that_begins_within_a_revocation_of_all_is_not_taken_for_a_loss(prod, ucl, after, what):
+    """Two calls try the certificates, and two revoke them; the last is asked about again, so no outage is left out."""
+    renew(prod)
+    ucl.faults.set([replace(KINDS[what][0], after=after)])
+    certificates = {generation.fingerprint for generation in prod.generations()}
+    if after >= 4:
+        revoke(prod, everything=True)
+    else:
+        error = fails(KINDS[what][1], revoke, prod, everything=True)
+        assert error.exit_code == 3
+        assert not prod.verdicts().having("refused")
+        with pytest.raises(UsageError):
+            forget(prod)
+    ucl.faults.clear()
+    assert revoke(prod, everything=True).exit_code == 0
+    assert prod.revoked().keys() == certificates
+    assert all(map(ucl._memory.is_revoked, certificates))
 
 
 @pytest.mark.kind("outages: a revocation")

@@ -42,6 +42,13 @@ FAILING = {
     "no such magic": ["%no_such_magic"],
     "a wrong option of a magic": ["%timeit -x"],
     "no Python": ["this is no Python"],
+    "raised by a program of %run": ["with open('bad.py', 'w') as f:\n    f.write('1 / 0')", "%run bad.py"],
+    "an exit of a program of %run": [
+        "with open('bad.py', 'w') as f:\n    f.write('import sys; sys.exit(2)')",
+        "%run bad.py",
+    ],
+    "raised below %%capture": ["%%capture\nraise ValueError('boom')"],
+    "no Python below %%capture": ["%%capture\nthis is no Python"],
     "an assertion": ["assert 1 == 2"],
     "an interrupt": ["raise KeyboardInterrupt"],
     "a death": ["import os\nprint('all is well', flush=True)\nos._exit(0)"],
@@ -62,6 +69,8 @@ PASSING = {
     "allowed": ["# tag: raises-exception\nraise ValueError('expected')", "print('well')"],
     "allowed and shown by a handler": [HANDLED.format("Exception"), "# tag: raises-exception\n1 / 0", "print('well')"],
     "skipped": ["# tag: skip-execution\n1 / 0"],
+    "a program of %run": ["with open('good.py', 'w') as f:\n    f.write('x = 1')", "%run good.py"],
+    "below %%capture": ["%%capture kept\nprint('well')", "assert kept.stdout == 'well\\n'"],
     "a program that fails": ["!false"],
     "an exit": ["import sys\nsys.exit()", "1 / 0"],
     "an exit with 0": ["import sys\nsys.exit(0)", "1 / 0"],
@@ -94,7 +103,8 @@ def by_papermill(path):
 
 @pytest.mark.kind("success: cells that fail")
 @pytest.mark.parametrize("case", FAILING)
-def test_a_failed_cell_fails_the_run(case, tmp_path):
+def test_a_failed_cell_fails_the_run(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where cells write files
     path = notebook(tmp_path, [*FAILING[case], "print('after')"])
     result = run_notebook(path, tmp_path / "out.ipynb")
     raised, written = by_papermill(path)
@@ -108,7 +118,8 @@ def test_a_failed_cell_fails_the_run(case, tmp_path):
 
 @pytest.mark.kind("success: cells that do not fail")
 @pytest.mark.parametrize("case", PASSING)
-def test_other_cells_do_not(case, tmp_path):
+def test_other_cells_do_not(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where cells write files
     path = notebook(tmp_path, PASSING[case])
     result = run_notebook(path, tmp_path / "out.ipynb")
     raised, written = by_papermill(path)

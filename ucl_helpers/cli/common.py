@@ -18,7 +18,18 @@ from ucl_helpers.models import Outcome
 from ucl_helpers.policy import parse_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-FILE = click.Path(path_type=Path)
+
+
+class _FileType(click.Path):
+    """A path; unlike click's, an empty text is not the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "" and param:
+            raise UsageError(f"{param.opts[0]} is empty.", remedy="If it is a variable of the shell, set it.")
+        return super().convert(value, param, ctx)
+
+
+FILE = _FileType(path_type=Path)
 REFERENCE = "env:NAME|file:PATH|prompt"
 _OF_THE_ERROR = ("error", "message", "remedy", "hooks_failed")
 

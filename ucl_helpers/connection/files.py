@@ -53,7 +53,9 @@ _REMEDIES = {
     errno.ENOLCK: _OTHER_FILE_SYSTEM,
     errno.ENOSPC: "Make room on the disk, then run it again.",
     errno.EDQUOT: "Your disk quota is used up: make room, then run it again.",
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"Give this user access to that place, or {_ELSEWHERE}."),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), f"Give this user access to that place, or {_ELSEWHERE}."),
+    errno.EROFS: f"Mount its file system writable, or {_ELSEWHERE}.",
+    errno.EISDIR: "A folder is where a file should be: move it, then run it again.",
     errno.ENOENT: "Check that its folder exists, then run it again.",
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), f"A file is where a folder should be: move it, or {_ELSEWHERE}."),
 }

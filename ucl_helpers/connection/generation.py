@@ -21,9 +21,10 @@ from ucl_helpers.clock import moment_from
 from ucl_helpers.connection import access, files
 from ucl_helpers.connection.files import json_object
 from ucl_helpers.crypto import public_key_of, read_certificates
-from ucl_helpers.errors import BadAnswer, StorageFailed, UCLError
+from ucl_helpers.errors import BadAnswer, StorageFailed, UCLError, UsageError
 from ucl_helpers.keys import Credentials, Passphrase, is_sealed, load_key, no_passphrase, open_key
 from ucl_helpers.models import Validity, fingerprint
+from ucl_helpers.urls import check_url
 
 MARK_LENGTH = 12  # digits of the fingerprint in a generation's name
 NAME = re.compile(r"(?P<number>\d{6,})-(?P<mark>[0-9a-f]{12})(\.(?P<revision>[1-9]\d{0,8}))?")
@@ -200,6 +201,10 @@ class Generation:
             raise _damaged(self.path / "identity.pem", ValueError("it is not the key and the chain beside it"))
         if self.chain and sealed and by_key:  # the chain is read in any case
             self._require_match(key_pem)
+        try:
+            check_url(self.facts.get("connectorUrl"))
+        except UsageError as error:
+            raise _damaged(self.path / "connection.json", ValueError(error.message)) from None
 
     def _require_match(self, key_pem: bytes) -> None:
         if self._key_in(key_pem).public_key() != public_key_of(self.certificate):

@@ -132,6 +132,11 @@ def _accepted(nb: Any, parameters: dict[str, Any], home: Path | None) -> Redacto
     """
     for name, value in parameters.items():
         refuse_secret(name, value)
+    language = str((nb.metadata.get("kernelspec") or {}).get("language") or "python")
+    if "python" not in language.lower():
+        raise UsageError(
+            f"The notebook is written in {language}, and ucl runs Python.", remedy="Run it with papermill."
+        )
     parameters_cell: dict[str, Parameter] = {}
     with suppress(UsageError):  # the cell is not Python, and the kernel will say so
         parameters_cell = declared(nb)

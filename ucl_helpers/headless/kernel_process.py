@@ -172,9 +172,13 @@ def main() -> None:
 
 
 def _run_within(run_cell: Callable[..., Any], *given: Any, **options: Any) -> Any:
-    """Take the place of the method by which a magic runs a cell within a cell: raise what that raised."""
+    """Take the place of the method by which a magic such as %%capture runs a cell within a cell: raise what it raised.
+
+    The kernel itself calls this method for some cells, with options, and reads the result.
+    """
     result = run_cell(*given, **options)
-    result.raise_error()
+    if not options:
+        result.raise_error()
     return result
 
 

@@ -120,7 +120,7 @@ _FIELDS = {
     "markdown": {"cell_type", "id", "metadata", "source", "attachments"},
     "raw": {"cell_type", "id", "metadata", "source", "attachments"},
 }
-_SAVE_AGAIN = "Open it in JupyterLab and save it again. If that fails, get the file again from its source."
+_SAVE_AGAIN = "Get the file again from its source. If JupyterLab opens it, you can also save it again there."
 
 
 def read_notebook(notebook: Path) -> dict[str, Any]:
@@ -147,11 +147,11 @@ def read_notebook(notebook: Path) -> dict[str, Any]:
 def _parsed(data: bytes, notebook: Path) -> dict[str, Any]:
     encoding, _ = encoding_of(data)
     if encoding != "utf-8":
-        raise _not_a_notebook(notebook, f"it is saved as {encoding.upper()[:6]}, not as UTF-8")
+        raise _not_a_notebook(notebook, f"it is saved as {encoding.upper()[:6]}, not as UTF-8; iconv converts it")
     try:
         content = json.loads(text_of(data))
     except (ValueError, RecursionError) as error:
-        raise _not_a_notebook(notebook, str(error)) from None
+        raise _not_a_notebook(notebook, f"it is not JSON ({error})" if data else "it is empty") from None
     if not isinstance(content, dict):
         raise _not_a_notebook(notebook, "it is JSON, but not an object")
     return content

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from ucl_helpers.connection.store import Connection
 
 FIRST_MINUTES = timedelta(minutes=10)
+UNSENT = {"unsent", "unresolved", "proxy"}
+"""Facts of an error that say that nothing has left this machine, or that a proxy has passed nothing on."""
 PROBE_SECONDS = 10.0
 
 
@@ -86,7 +88,7 @@ def verify(pending: Pending, identity: Identity, urls: Sequence[str | None], now
     if is_young and isinstance(last, AuthenticationFailed | CertificateRejected):
         raise NotYetAccepted(
             f"The new certificate is signed but not accepted yet. {last.message}",
-            remedy="The answer is kept, and the old identity is still in use. Run it again in a few minutes.",
+            remedy="The answer is kept, and nothing else has changed. Run it again in a few minutes.",
             **last.data,
         )
     raise last

@@ -41,7 +41,7 @@ from ucl_helpers.errors import (
 )
 from ucl_helpers.models import Configuration, NotNeeded, OneTimeToken, Outcome, SignedCertificates, Verification
 from ucl_helpers.operations import CONFIGURATION, ONE_TIME_TOKEN, read_bearer, read_token, token_from
-from ucl_helpers.procedures.acceptance import is_accepted, may_be_outage, require_not_accepted
+from ucl_helpers.procedures.acceptance import UNSENT, is_accepted, may_be_outage, require_not_accepted
 from ucl_helpers.procedures.procedure import STEP_WAIT_SECONDS, Procedure
 from ucl_helpers.tables import Row, Tabular, moment
 from ucl_helpers.urls import check_url
@@ -137,7 +137,7 @@ class Establishment(Procedure):
                 token_lost=True,
             ) from None
         except RetryLater as error:
-            if "proxy" in error.data:  # it did not connect, so nothing was sent
+            if error.data.keys() & UNSENT:
                 raise
             remedy = (
                 f"{error.remedy} If the request arrived, its token is used up: then get a new one, and run: "

@@ -40,13 +40,10 @@ from ucl_helpers.errors import (
 from ucl_helpers.keys import Credentials
 from ucl_helpers.models import Outcome, fingerprint
 from ucl_helpers.operations import CONFIGURATION, REVOKE
-from ucl_helpers.procedures.acceptance import FIRST_MINUTES, explain_by_director, is_final
+from ucl_helpers.procedures.acceptance import FIRST_MINUTES, UNSENT, explain_by_director, is_final
 from ucl_helpers.tables import Row, Tabular, moment
 from ucl_helpers.urls import check_url
 from ucl_helpers.wire.client import Client
-
-_UNSENT = {"unsent", "unresolved", "proxy"}
-"""Facts of an error that say that nothing has left this machine, or that a proxy has passed nothing on."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +314,7 @@ class _Run:
             self._accepted += 1
             self._failures.append(error)
         except (ServerNotTrusted, RetryLater) as error:
-            if isinstance(error, ServerNotTrusted) or error.data.keys() & _UNSENT:
+            if isinstance(error, ServerNotTrusted) or error.data.keys() & UNSENT:
                 connection.judge(mark, before)
                 connection.record("revoke-not-sent", fingerprint=mark)
             raise

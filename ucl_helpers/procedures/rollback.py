@@ -11,9 +11,9 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.generation import Generation, fingerprint_or_none
 from ucl_helpers.connection.state import Verdict
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.errors import Refused, UsageError
+from ucl_helpers.errors import Refused, RetryLater, UsageError
 from ucl_helpers.models import Outcome
-from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director
+from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director, may_be_outage
 from ucl_helpers.procedures.generations import as_settings_want, outcome_of
 from ucl_helpers.tables import moment
 from ucl_helpers.urls import check_url
@@ -41,7 +41,14 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
         try:
             ask_configuration(url, credentials, ca_file)
         except Refused as error:
-            raise explain_by_director(error, connection, credentials, ca_file, now=clock()) from None
+            explained = explain_by_director(error, connection, credentials, ca_file, now=clock())
+            if isinstance(explained, RetryLater):
+                raise explained from None
+            if may_be_outage(error) and chosen.fingerprint not in connection.verdicts():
+                connection.judge(chosen.fingerprint, Verdict("doubtful", clock()))
+            raise explained.replaced(
+                remedy="The identity in use has not changed. If UCL has no outage, UCL accepts this generation no more."
+            ) from None
         connection.judge(chosen.fingerprint, None)  # UCL has just accepted it
         restored, problem = as_settings_want(connection, chosen)
         connection.switch(restored, "rolled-back", previous)
