@@ -17,7 +17,7 @@ settled, only set aside. The caller holds the lock.
 | an answer that waits for its verification, or a one-time token not used yet | go on, without asking again |
 | the answer has expired or is due itself | have the same CSR signed again |
 | its key or CSR is lost or damaged | set aside if it was sent, begin again |
-| subject or key length changed, or it belongs to another generation | set aside, begin again |
+| another subject, or a key length that was asked for, or it belongs to another generation | set aside, begin again |
 """
 
 import json

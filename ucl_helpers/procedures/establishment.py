@@ -78,7 +78,8 @@ class Establishment(Procedure):
             connection: new, or one whose identity has expired or was revoked.
             token: with its token endpoint; None goes on with what an interrupted run left.
             ca_file: PEM of the CAs that verify UCL's servers; None for the system's CAs.
-            key_length: RSA bits, 2048 to 8192; None for the connection's setting (4096 by default).
+            key_length: RSA bits, 2048 to 8192; None for that of an interrupted run, else the connection's setting (4096
+                by default).
             only_if_needed: when UCL accepts the identity in use, every step returns
                 :class:`~ucl_helpers.models.NotNeeded` instead of the error.
             clock: our clock, aware, UTC.

@@ -64,7 +64,8 @@ class Renewal(Procedure):
 
         Args:
             connection: established.
-            key_length: RSA bits, 2048 to 8192; None for the connection's setting (4096 by default).
+            key_length: RSA bits, 2048 to 8192; None for that of an interrupted run, else the connection's setting (4096
+                by default).
             only_if_due: when nothing is due and no signing request is open, every step returns
                 :class:`~ucl_helpers.models.NotNeeded`; when something is, it may have to wait.
             accept_new_subject: consent to a subject other than the one in use.
