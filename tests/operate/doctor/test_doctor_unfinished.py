@@ -135,6 +135,20 @@ def test_a_one_time_token_that_expired(home, ucl, token, count):
     count()
 
 
+# -- state files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "revoked.json", "attempts.json", "hooks.json"])
+def test_a_folder_where_a_file_should_be_is_named(secure, name, count):
+    (secure.path / name).unlink(missing_ok=True)
+    (secure.path / name).mkdir()
+    diagnosis = diagnose(secure, offline=True)
+    assert (diagnosis.exit_code, diagnosis.worst.found) == (10, f"{secure.path / name} is not a file")
+    assert typed(diagnosis.worst.remedy, secure).returncode == 0
+    assert diagnose(secure, offline=True).exit_code == 0
+    count(mended=1)
+
+
 # -- the lock ----------------------------------------------------------------------------------------------------------
 
 HOLDER = """

@@ -1,5 +1,6 @@
 """Examine traces of earlier runs: state files, requests under way or set aside, a token, pending hooks."""
 
+import os
 from contextlib import suppress
 
 from ucl_helpers.connection import state
@@ -10,16 +11,21 @@ from ucl_helpers.models import fingerprint
 from ucl_helpers.operate.doctor.findings import Finding, failed, ok, skipped, warning
 from ucl_helpers.operate.doctor.on_disk import OnDisk, shell
 
+_STATE_FILES = (state.ACTIVATION_FILE, state.HOOKS_FILE, ATTEMPTS_FILE)
+
 
 def state_files(disk: OnDisk) -> Finding:
     """Examine whether the files that decide what the toolkit does can be read."""
     folder = disk.connection.path
+    paths = [folder / name for name in (state.REVOKED_FILE, *_STATE_FILES, "journal.jsonl")]
+    if path := next((path for path in paths if os.path.lexists(path) and not path.is_file()), None):
+        return failed(f"{path} is not a file", shell("mv", path, f"{path}.damaged"), StorageFailed)
     try:
         disk.connection.verdicts()
     except StorageFailed as error:
         path = folder / state.REVOKED_FILE
         return failed(error.message, shell("mv", path, f"{path}.damaged"), StorageFailed)
-    if damaged := state.damaged_files(folder, (state.ACTIVATION_FILE, state.HOOKS_FILE, ATTEMPTS_FILE)):
+    if damaged := state.damaged_files(folder, _STATE_FILES):
         return warning(f"{', '.join(map(str, damaged))}: damaged, so ucl ignores it", shell("rm", *damaged))
     return ok("all readable" if state.has_verdicts(folder) else "none yet, so ucl reads the journal")
 
