@@ -70,6 +70,32 @@ def test_a_table_names_its_rows_and_columns():
     assert text_of(html).split() == ["check", "status", "key", "✓", "ok"]
 
 
+def cell_of(text):
+    """The style of a cell with this text, and its HTML."""
+    html = table(("", ""), [("name", text)])
+    return re.search(r'<td style="([^"]*)">(.*)</td>', html).groups()
+
+
+@pytest.mark.parametrize("text", ["2026-04-15T09:00:00Z", "90 d", "2026-04-15", "practice-05"])
+def test_a_date_a_duration_and_a_name_are_not_broken(text):
+    style, html = cell_of(text)
+    assert html == f'<span style="white-space:nowrap">{text}</span>'
+    assert "min-width" not in style
+
+
+@pytest.mark.parametrize("text", ["7d" * 32, "C=DE,ST=province,L=locality,CN=c5d25d3b-5045"])
+def test_a_column_of_long_words_is_not_one_letter_wide(text):
+    style, html = cell_of(text)
+    assert "overflow-wrap:anywhere" in html
+    assert "min-width:9em" in style
+
+
+def test_a_subject_breaks_between_its_parts_first():
+    _, html = cell_of("O=Org,OU=OrgUnit,CN=c5d25d3b-5045-4f49")
+    parts = re.findall(r'<span style="display:inline-block">([^<]*)</span>', html)
+    assert parts == ["O=Org,", "OU=OrgUnit,", "CN=c5d25d3b-5045-4f49"]
+
+
 # -- a lifetime --------------------------------------------------------------------------------------------------------
 
 
@@ -99,6 +125,14 @@ def test_a_bar_says_in_words_what_it_draws():
         'renewal due from 2026-03-02T00:00:00Z; 50% lived"' in html
     )
     assert [int(share) for share in re.findall(r"flex:(\d+) 0 0", html)] == [50, 17, 33]
+
+
+def test_a_bar_is_seen_where_its_stripes_are_removed():
+    """JupyterLab removes gradients from a notebook that it does not trust."""
+    html = bar(LIFE, START + 70 * DAY, START + 60 * DAY)
+    grounds = re.findall(r"background-color:(#\w{6})(;background-image:repeating-linear-gradient)?", html)
+    assert [bool(stripes) for _, stripes in grounds] == [False, True, True] * 2  # the parts, then the legend
+    assert "background:" not in html
 
 
 def test_no_date_of_a_bar_is_broken_by_a_narrow_page():
