@@ -11,8 +11,9 @@ from quick_keys import QUICK_BITS
 from test_tables import HOSTILE, MODELS, TOKEN
 
 from ucl_helpers import Renewal, renew, revoke, status_of, views
+from ucl_helpers.connection.attempts import Attempts
 from ucl_helpers.connection.status import Status
-from ucl_helpers.errors import RateLimited, printable
+from ucl_helpers.errors import RateLimited, Waiting, printable
 from ucl_helpers.models import Check, Due, Identity, Outcome, Validity, fingerprint
 from ucl_helpers.views.cards import Part, bar, chain, html_of, parts
 from ucl_helpers.views.charts import history
@@ -177,6 +178,25 @@ def test_of_what_is_lost_no_renewal_is_due():
     assert "✗ revoked" in html
     assert "due" not in text_of(html)
     assert "Valid from" not in html  # a bar would show time left that is of no use
+
+
+def test_a_refused_certificate_does_not_look_well():
+    """UCL refuses it, which may be an outage; and after that, when it is lost."""
+    attempts = Attempts(failures=1, refused_since=START)
+    html = html_of(Status("prod", "valid", START + DAY, validity=LIFE, attempts=attempts))
+    assert "! valid, refused by UCL" in html
+    assert "✓" not in html
+    assert "✗ refused" in html_of(Status("prod", "refused", START + DAY, validity=LIFE))
+
+
+def test_what_is_not_established_yet_is_neither_good_nor_bad():
+    assert "· not established" in html_of(Status("prod", "not established", START))
+
+
+def test_a_run_that_waits_has_not_failed():
+    waits = failure(Waiting("A renewal has failed.", not_before="2026-01-01T00:00:00Z"), "prod")
+    assert "! not yet" in html_of(waits)
+    assert "✗" not in html_of(waits)
 
 
 def test_of_what_has_expired_the_bar_is_all_lived():

@@ -18,7 +18,7 @@ from pygments.lexers.data import JsonLexer
 from pygments.lexers.graphql import GraphQLLexer
 from pygments.token import Keyword, Name, Number, Operator, String, _TokenType
 
-from ucl_helpers.connection.status import Status
+from ucl_helpers.connection.status import LOST, Status
 from ucl_helpers.crypto import public_key_of, subject_text
 from ucl_helpers.errors import explained_by, printable
 from ucl_helpers.models import (
@@ -187,12 +187,13 @@ def html_of(shown: Tabular, *more: Html) -> Html:
 
 @html_of.register
 def _(status: Status) -> Html:
-    what = "sandbox, for practice" if status.sandbox else ""
-    lost = status.state in {"expired", "revoked"}
+    lost = status.state in LOST
     due = status.due.at if status.due and not lost else None
+    is_refused = status.refusal_ends and not lost  # this may be an outage
+    state = badge(f"{status.state}, refused by UCL", "attention") if is_refused else badge(status.state)
     life = [bar(status.validity, status.now, due)] if status.validity and status.state != "revoked" else []
-    title = f"{status.name} ({what})" if what else status.name
-    return card(title, *life, table(status.header, status.rows()), state=badge(status.state))
+    title = status.name + " (sandbox, for practice)" * status.sandbox
+    return card(title, *life, table(status.header, status.rows()), state=state)
 
 
 @html_of.register
@@ -213,7 +214,7 @@ def _(exchange: CallRecord) -> Html:
 
 @html_of.register
 def _(identity: Identity, *more: Html) -> Html:
-    state = badge("ok") if identity.ok else badge("failed")
+    state = badge("ok" if identity.ok else "failed")
     return card(identity.title, chain(identity.chain), table(identity.header, identity.rows()), *more, state=state)
 
 
@@ -232,7 +233,7 @@ def _(outcome: Outcome) -> Html:
         ),
         *(element("p", explanation, style="margin:0.3em 0 0") for explanation in [explained_by(name)] if explanation),
         element("p", f"{outcome.connection}; exit code {outcome.exit_code}", style="margin:0.4em 0 0;font-size:0.9em"),
-        state=badge("failed"),
+        state=badge("not yet", "attention") if name == "Waiting" else badge("failed"),
     )
 
 
@@ -246,7 +247,8 @@ def chain(certificates: Sequence[x509.Certificate]) -> Html:
             element("div", says, style="padding:0.1em 1.5em;font-size:0.9em"),
             _certificate(above, "CA" if above.issuer != above.subject else "root CA, signed by itself"),
         ]
-    return element("div", *(element("div", step) for step in steps), role="group", aria_label="Certificate chain")
+    lines = (element("div", step) for step in steps)
+    return element("div", *lines, role="group", aria_label="Certificate chain", style="margin-bottom:0.8em")
 
 
 def certificate(certificate: x509.Certificate) -> Html:

@@ -25,8 +25,8 @@ _SIGNS: dict[Mood, tuple[str, str, str]] = {
 }
 _MOODS: dict[str, Mood] = {
     **dict.fromkeys(("ok", "valid", "yes", "renewed", "established", "imported", "rolled-back", "not-due"), "good"),
-    **dict.fromkeys(("warning", "due", "not yet valid", "settings not usable", "not established"), "attention"),
-    **dict.fromkeys(("failed", "expired", "revoked", "damaged"), "bad"),
+    **dict.fromkeys(("warning", "due", "not yet valid", "settings not usable"), "attention"),
+    **dict.fromkeys(("failed", "expired", "revoked", "refused", "damaged"), "bad"),
 }
 
 
