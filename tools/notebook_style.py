@@ -5,6 +5,7 @@
 
 import ast
 import json
+import pkgutil
 import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ Notebook = Mapping[str, Any]
 Cell = Mapping[str, Any]
 
 MEDIAN_LINES, MOST_LINES, MOST_IN_A_ROW, MOST_CELLS = 3, 15, 2, 14
+NAMED = re.compile(r"`(?:ucl|(views|ucl_helpers))((?:\.[A-Za-z_]\w*)+)")  # in prose; `ucl` is the package
 MACHINE_PATH = re.compile(r"/(?:home|root|tmp|Users|work|private|var/folders)/[\w.]+")
 
 
@@ -96,6 +98,17 @@ def nothing_of_the_machine(notebook: Notebook) -> Iterator[str]:
         yield "the text of a private key"
 
 
+def names_exist(notebook: Notebook) -> Iterator[str]:
+    """Require that each dotted name of the toolkit in the prose exists, for example ``views.begin``."""
+    for cell in _prose(notebook):
+        for found in NAMED.finditer(cell["source"]):
+            name = f"ucl_helpers{'.views' if found[1] == 'views' else ''}{found[2]}"
+            try:
+                pkgutil.resolve_name(name)
+            except (AttributeError, ImportError):
+                yield f"the prose names {found[0][1:]}, which does not exist"
+
+
 def is_normalised(notebook: Notebook) -> Iterator[str]:
     """Require the form that ``make notebooks`` writes."""
     if normalise(notebook) != notebook:
@@ -110,6 +123,7 @@ RULES: tuple[Callable[[Notebook], Iterator[str]], ...] = (
     every_cell_ran,
     each_step_is_one_cell,
     nothing_of_the_machine,
+    names_exist,
     is_normalised,
 )
 

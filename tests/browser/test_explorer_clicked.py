@@ -51,7 +51,7 @@ class Clicked:
     def idle(self):
         """Wait until nothing is being done."""
         expect(self.shown.get_by_role("status").first).not_to_have_attribute("data-done", "0")
-        expect(self.shown.get_by_text("⏳")).to_have_count(0)
+        expect(self.shown.get_by_text("Working:")).to_have_count(0)
         return self
 
     def places(self):
@@ -122,9 +122,9 @@ def test_a_renewal_step_by_step_and_the_way_back(in_lab, keep):
     after = explorer.in_use
     explorer.tab("History")
     keep(explorer.shown, "explorer-history")
-    explorer.press("Go back to it")
+    explorer.press("Use this one")
     assert explorer.in_use == before
-    explorer.press("Go back to it")
+    explorer.press("Use this one")
     assert explorer.in_use == after
     explorer.tab("Pending")
     expect(explorer.card("Pending")).to_be_visible()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -15,7 +16,9 @@ from jupyter_servers import ROOT, running
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-NOTEBOOK = "00_start_here.ipynb"
+NOTEBOOK = "notebooks/00_start_here.ipynb"
+LINK = re.compile(r"\]\((\.\./[^)#]+)")
+PAGE_CONFIG = re.compile(r'<script id="jupyter-config-data" type="application/json">(.*?)</script>', re.DOTALL)
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 
 
@@ -59,7 +62,7 @@ def test_it_opens_on_the_first_notebook_and_its_kernels_are_encrypted(tmp_path):
             assert answer.url.endswith(server.page)
         with server.ask(f"/api/contents/{NOTEBOOK}") as answer:
             shown = json.load(answer)["content"]["cells"]
-        lies_there = json.loads((ROOT / "notebooks" / NOTEBOOK).read_text())["cells"]
+        lies_there = json.loads((ROOT / NOTEBOOK).read_text())["cells"]
         assert [cell["id"] for cell in shown] == [cell["id"] for cell in lies_there]
         kernel = start_kernel(server)
         printed = run(server, kernel, "import os; print(os.getcwd(), os.environ['UCL_HOME'])")
@@ -68,6 +71,31 @@ def test_it_opens_on_the_first_notebook_and_its_kernels_are_encrypted(tmp_path):
         kept = server.runtime / f"kernel-{kernel}.json"
         assert kept.stat().st_mode & 0o077 == 0
         assert json.loads(kept.read_text())["curve_publickey"]
+
+
+def linked():
+    """The files of the checkout that links of notebooks lead to, as JupyterLab asks for them."""
+    texts = [path.read_text("utf-8") for path in (ROOT / "notebooks").glob("*.ipynb")]
+    return sorted({os.path.normpath(f"notebooks/{path}") for text in texts for path in LINK.findall(text)})
+
+
+def test_links_from_notebooks_to_the_docs_lead_somewhere_and_nothing_hidden_is_served(tmp_path):
+    assert "docs/reference/glossary.md" in linked()
+    with lab(tmp_path, "--ServerApp.port=0") as server:
+        for path in linked():
+            with server.ask(f"/api/contents/{path}?content=0") as answer:
+                assert json.load(answer)["path"] == path
+        for path in ("docs/no-such-page.md", ".git/config"):
+            with pytest.raises(HTTPError) as refused:
+                server.ask(f"/api/contents/{path}?content=0")
+            with refused.value as answer:
+                assert answer.status == 404
+
+
+def test_the_question_about_news_is_not_asked(tmp_path):
+    with lab(tmp_path, "--ServerApp.port=0") as server, server.ask("/lab") as answer:
+        config = json.loads(PAGE_CONFIG.search(answer.read().decode())[1])
+    assert "@jupyterlab/apputils-extension:announcements" in config["disabledExtensions"]
 
 
 def test_a_kernel_that_cannot_encrypt_is_not_started(tmp_path):

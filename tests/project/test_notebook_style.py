@@ -54,6 +54,13 @@ def of(cell, **changes):
     return lambda notebook: notebook["cells"][cell].update(changes)
 
 
+@pytest.mark.parametrize("name", ["ucl.renew", "views.begin", "views.charts.history(secure)", "ucl_helpers.steps.sign"])
+def test_a_name_that_exists_may_be_in_the_prose(name):
+    notebook = good()
+    of(5, source=f"Use `{name}`:")(notebook)
+    assert faults(notebook) == []
+
+
 def error(name):
     return nbformat.v4.new_output("error", ename=name, evalue="", traceback=[])
 
@@ -96,6 +103,8 @@ DOCTORED = {
     "a step of two cells": (of(3, source=FENCED.replace("Show", "Step 1: Ask")), "'Step 1: Ask' has 2 code cells"),
     "a long tutorial": (long_tutorial, "a tutorial of 16 code cells"),
     "a path": (of(5, source=f"It lies in {FOLDER}/x."), f"a path of the machine: {FOLDER}"),
+    "a name that is gone": (of(5, source="Use `views.history.history`."), "the prose names views.history.history"),
+    "a whole name that is gone": (of(5, source="Use `ucl_helpers.gone()`."), "the prose names ucl_helpers.gone"),
     "a key": (of(5, source="-----BEGIN PRIVATE KEY-----"), "the text of a private key"),
     "not normalised": (of(4, metadata={"papermill": {"duration": 1}}), "not normalised"),
 }

@@ -11,8 +11,9 @@ from quick_keys import QUICK_BITS
 from test_tables import HOSTILE, MODELS, TOKEN
 
 from ucl_helpers import Renewal, renew, revoke, status_of, views
+from ucl_helpers.connection.attempts import Attempts
 from ucl_helpers.connection.status import Status
-from ucl_helpers.errors import RateLimited, printable
+from ucl_helpers.errors import RateLimited, Waiting, printable
 from ucl_helpers.models import Check, Due, Identity, Outcome, Validity, fingerprint
 from ucl_helpers.views.cards import Part, bar, chain, html_of, parts
 from ucl_helpers.views.charts import history
@@ -70,6 +71,32 @@ def test_a_table_names_its_rows_and_columns():
     assert text_of(html).split() == ["check", "status", "key", "✓", "ok"]
 
 
+def cell_of(text):
+    """The style of a cell with this text, and its HTML."""
+    html = table(("", ""), [("name", text)])
+    return re.search(r'<td style="([^"]*)">(.*)</td>', html).groups()
+
+
+@pytest.mark.parametrize("text", ["2026-04-15T09:00:00Z", "90 d", "2026-04-15", "practice-05"])
+def test_a_date_a_duration_and_a_name_are_not_broken(text):
+    style, html = cell_of(text)
+    assert html == f'<span style="white-space:nowrap">{text}</span>'
+    assert "min-width" not in style
+
+
+@pytest.mark.parametrize("text", ["7d" * 32, "C=DE,ST=province,L=locality,CN=c5d25d3b-5045"])
+def test_a_column_of_long_words_is_not_one_letter_wide(text):
+    style, html = cell_of(text)
+    assert "overflow-wrap:anywhere" in html
+    assert "min-width:9em" in style
+
+
+def test_a_subject_breaks_between_its_parts_first():
+    _, html = cell_of("O=Org,OU=OrgUnit,CN=c5d25d3b-5045-4f49")
+    parts = re.findall(r'<span style="display:inline-block">([^<]*)</span>', html)
+    assert parts == ["O=Org,", "OU=OrgUnit,", "CN=c5d25d3b-5045-4f49"]
+
+
 # -- a lifetime --------------------------------------------------------------------------------------------------------
 
 
@@ -99,6 +126,14 @@ def test_a_bar_says_in_words_what_it_draws():
         'renewal due from 2026-03-02T00:00:00Z; 50% lived"' in html
     )
     assert [int(share) for share in re.findall(r"flex:(\d+) 0 0", html)] == [50, 17, 33]
+
+
+def test_a_bar_is_seen_where_its_stripes_are_removed():
+    """JupyterLab removes gradients from a notebook that it does not trust."""
+    html = bar(LIFE, START + 70 * DAY, START + 60 * DAY)
+    grounds = re.findall(r"background-color:(#\w{6})(;background-image:repeating-linear-gradient)?", html)
+    assert [bool(stripes) for _, stripes in grounds] == [False, True, True] * 2  # the parts, then the legend
+    assert "background:" not in html
 
 
 def test_no_date_of_a_bar_is_broken_by_a_narrow_page():
@@ -143,6 +178,25 @@ def test_of_what_is_lost_no_renewal_is_due():
     assert "✗ revoked" in html
     assert "due" not in text_of(html)
     assert "Valid from" not in html  # a bar would show time left that is of no use
+
+
+def test_a_refused_certificate_does_not_look_well():
+    """UCL refuses it, which may be an outage; and after that, when it is lost."""
+    attempts = Attempts(failures=1, refused_since=START)
+    html = html_of(Status("prod", "valid", START + DAY, validity=LIFE, attempts=attempts))
+    assert "! valid, refused by UCL" in html
+    assert "✓" not in html
+    assert "✗ refused" in html_of(Status("prod", "refused", START + DAY, validity=LIFE))
+
+
+def test_what_is_not_established_yet_is_neither_good_nor_bad():
+    assert "· not established" in html_of(Status("prod", "not established", START))
+
+
+def test_a_run_that_waits_has_not_failed():
+    waits = failure(Waiting("A renewal has failed.", not_before="2026-01-01T00:00:00Z"), "prod")
+    assert "! not yet" in html_of(waits)
+    assert "✗" not in html_of(waits)
 
 
 def test_of_what_has_expired_the_bar_is_all_lived():

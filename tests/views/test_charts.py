@@ -178,7 +178,7 @@ def test_a_picture_is_an_image_that_an_untrusted_notebook_keeps(draw):
     assert ET.fromstring(picture.svg).tag.endswith("}svg")  # noqa: S314 - our own; a whole document
     assert unescape(image[2]) == f"{picture.title}. {picture.description}"
     assert "<svg" not in picture.html
-    assert "<summary>The same as a table</summary><table" in picture.html
+    assert f"<summary>{picture.table_title}</summary><table" in picture.html
 
 
 def luminance(colour):
@@ -206,8 +206,26 @@ def test_a_picture_has_no_black_and_no_white(draw):
 
 def test_peaks_that_differ_much_are_drawn_on_a_logarithmic_scale():
     lumped, usual = simulate(Fleet(2000, renew_before=30 * DAY)), simulate(Fleet(2000, every=HOUR))
-    assert "logarithmic" in charts.renewals({"lumped": lumped, "usual": usual}).description
-    assert "logarithmic" not in charts.renewals({"usual": usual}).description
+    differ, alike = charts.renewals({"lumped": lumped, "usual": usual}), charts.renewals({"usual": usual})
+    assert "logarithmic" in differ.description
+    assert "(logarithmic axis)" in words(differ)
+    assert "logarithmic" not in alike.description + alike.svg
+
+
+def test_the_table_of_simulated_years_has_only_their_peaks():
+    assert charts.renewals(YEARS).table_title == "The peaks as a table"
+    assert charts.timeline(FEW).table_title == "The same as a table"
+
+
+def test_a_due_date_can_be_seen_on_its_bar():
+    """WCAG 2.2, 1.4.11: a contrast of 3 to 1, of the edge to the bar and of the face to the edge."""
+    for bar in (charts.BLUE, charts.ORANGE):
+        assert contrast(charts.MARK["markeredgecolor"], bar) >= 3
+    assert contrast(charts.MARK["color"], charts.MARK["markeredgecolor"]) >= 3
+
+
+def test_the_days_of_a_year_are_whole():
+    assert not [word for word in words(charts.renewals(YEARS, (50, 60))) if re.fullmatch(r"\d+\.\d+", word)]
 
 
 def test_its_text_is_text_and_harmless():

@@ -18,7 +18,7 @@ from pygments.lexers.data import JsonLexer
 from pygments.lexers.graphql import GraphQLLexer
 from pygments.token import Keyword, Name, Number, Operator, String, _TokenType
 
-from ucl_helpers.connection.status import Status
+from ucl_helpers.connection.status import LOST, Status
 from ucl_helpers.crypto import public_key_of, subject_text
 from ucl_helpers.errors import explained_by, printable
 from ucl_helpers.models import (
@@ -32,12 +32,12 @@ from ucl_helpers.models import (
 from ucl_helpers.tables import Tabular, moment
 from ucl_helpers.views.markup import FAINT, Html, badge, breakable, card, element, safe, table
 
+_STRIPES = "background-image:repeating-linear-gradient(45deg,"  # JupyterLab removes it until the notebook is trusted
 _GROUNDS = {
     "lived": "#7d8590",
     "until the renewal is due": "#4aa3df",
-    "overdue": "repeating-linear-gradient(45deg,#7d8590 0 5px,#d9822b 5px 10px)",
-    "left after that": "repeating-linear-gradient(45deg,#e69f00 0 5px,#f6d489 5px 10px)",
-    "left": "repeating-linear-gradient(45deg,#e69f00 0 5px,#f6d489 5px 10px)",
+    "overdue": f"#d9822b;{_STRIPES}#7d8590 0 5px,#d9822b 5px 10px)",
+    **dict.fromkeys(("left after that", "left"), f"#e69f00;{_STRIPES}#e69f00 0 5px,#f6d489 5px 10px)"),
 }
 SEEN = 0.005  # of the lifetime
 
@@ -100,7 +100,7 @@ def bar(validity: Validity, now: datetime, due: datetime | None) -> Html:
 
 
 def _stretch(part: Part, share: float) -> Html:
-    return element("div", style=f"flex:{round(100 * share)} 0 0;background:{_GROUNDS[part.name]}")
+    return element("div", style=f"flex:{round(100 * share)} 0 0;background-color:{_GROUNDS[part.name]}")
 
 
 def _date(text: str, side: str) -> Html:
@@ -109,7 +109,7 @@ def _date(text: str, side: str) -> Html:
 
 
 def _swatch(part: Part) -> Html:
-    style = f"display:inline-block;width:0.8em;height:0.8em;margin-right:0.35em;background:{_GROUNDS[part.name]}"
+    style = f"display:inline-block;width:0.8em;height:0.8em;margin-right:0.35em;background-color:{_GROUNDS[part.name]}"
     mark = element("span", aria_hidden="true", style=style)
     return element("span", mark, part.name, style="font-size:0.9em;margin-right:1.4em;white-space:nowrap")
 
@@ -134,7 +134,7 @@ def highlighted(text: str, lexer: Lexer) -> Html:
 def code_block(text: str, lexer: Lexer | None = None) -> Html:
     """Return a text as a block of code, with syntax colours if there is a lexer."""
     content = highlighted(text.strip(), lexer) if lexer else safe(text)
-    style = "background:none;color:inherit;overflow-wrap:anywhere"
+    style = "background:none;color:inherit;word-break:normal;overflow-wrap:anywhere"  # JupyterLab breaks all words
     return element("pre", element("code", content, style=style), style=_PRE)
 
 
@@ -187,12 +187,13 @@ def html_of(shown: Tabular, *more: Html) -> Html:
 
 @html_of.register
 def _(status: Status) -> Html:
-    what = "sandbox, for practice" if status.sandbox else ""
-    lost = status.state in {"expired", "revoked"}
+    lost = status.state in LOST
     due = status.due.at if status.due and not lost else None
+    is_refused = status.refusal_ends and not lost  # this may be an outage
+    state = badge(f"{status.state}, refused by UCL", "attention") if is_refused else badge(status.state)
     life = [bar(status.validity, status.now, due)] if status.validity and status.state != "revoked" else []
-    title = f"{status.name} ({what})" if what else status.name
-    return card(title, *life, table(status.header, status.rows()), state=badge(status.state))
+    title = status.name + " (sandbox, for practice)" * status.sandbox
+    return card(title, *life, table(status.header, status.rows()), state=state)
 
 
 @html_of.register
@@ -213,7 +214,7 @@ def _(exchange: CallRecord) -> Html:
 
 @html_of.register
 def _(identity: Identity, *more: Html) -> Html:
-    state = badge("ok") if identity.ok else badge("failed")
+    state = badge("ok" if identity.ok else "failed")
     return card(identity.title, chain(identity.chain), table(identity.header, identity.rows()), *more, state=state)
 
 
@@ -232,7 +233,7 @@ def _(outcome: Outcome) -> Html:
         ),
         *(element("p", explanation, style="margin:0.3em 0 0") for explanation in [explained_by(name)] if explanation),
         element("p", f"{outcome.connection}; exit code {outcome.exit_code}", style="margin:0.4em 0 0;font-size:0.9em"),
-        state=badge("failed"),
+        state=badge("not yet", "attention") if name == "Waiting" else badge("failed"),
     )
 
 
@@ -246,7 +247,8 @@ def chain(certificates: Sequence[x509.Certificate]) -> Html:
             element("div", says, style="padding:0.1em 1.5em;font-size:0.9em"),
             _certificate(above, "CA" if above.issuer != above.subject else "root CA, signed by itself"),
         ]
-    return element("div", *(element("div", step) for step in steps), role="group", aria_label="Certificate chain")
+    lines = (element("div", step) for step in steps)
+    return element("div", *lines, role="group", aria_label="Certificate chain", style="margin-bottom:0.8em")
 
 
 def certificate(certificate: x509.Certificate) -> Html:
@@ -257,19 +259,16 @@ def certificate(certificate: x509.Certificate) -> Html:
 def _certificate(certificate: x509.Certificate, role: str) -> Html:
     validity, key = Validity.of(certificate), public_key_of(certificate)
     kind = f"RSA, {key.key_size} bits" if isinstance(key, rsa.RSAPublicKey) else "a key that is not RSA"
+    facts = f"{role}; {kind}; valid {validity.not_before:%Y-%m-%d} to {validity.not_after:%Y-%m-%d}"
     plain = "background:none;color:inherit;font-size:0.85em;padding:0"
     mark = element("code", breakable(f"SHA-256 {fingerprint(certificate)}"), style=plain)
     return element(
         "div",
         element("div", element("b", breakable(subject_text(certificate.subject)))),
-        element("div", f"{role}; {kind}; valid {_day(validity.not_before)} to {_day(validity.not_after)}"),
+        element("div", breakable(facts)),
         element("div", mark),
         style=_BOX,
     )
-
-
-def _day(at: datetime) -> str:
-    return f"{at:%Y-%m-%d}"
 
 
 def show_as_cards() -> None:

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -51,6 +51,7 @@ except ModuleNotFoundError:
 WIDTH = 9.0  # inches of 72 points
 BLUE, ORANGE, GREY = "#4aa3df", "#e69f00", "#8a8f98"  # distinct for colour-blind readers, on light and dark pages
 INK = "#70767e"  # 4.6:1 on white, 4.1:1 on JupyterLab's dark page
+MARK: dict[str, Any] = {"color": "#f4f5f7", "markeredgecolor": "#30353b", "markeredgewidth": 1.5, "markersize": 8}
 FINE: dict[str, Any] = {"color": BLUE, "edgecolor": INK, "linewidth": 0.5}
 LATE: dict[str, Any] = {**FINE, "color": ORANGE, "hatch": "///"}
 _STYLE: dict[str, Any] = {
@@ -80,12 +81,14 @@ class Picture:
         title: what it shows.
         description: how it is drawn, for screen readers.
         facts: the table, its header first.
+        table_title: of the folded table.
     """
 
     svg: str = field(repr=False)
     title: str
     description: str
     facts: Sequence[Row]
+    table_title: str = "The same as a table"
 
     def __str__(self) -> str:
         return f"{self.title}\n{text_table(self.facts)}" if self.facts[1:] else self.title
@@ -97,7 +100,7 @@ class Picture:
     @property
     def html(self) -> Html:
         """Return the picture, and below it the folded table."""
-        head = element("summary", "The same as a table")
+        head = element("summary", self.table_title)
         header, *rows = self.facts
         more = [element("details", head, table(header, rows))] if rows else []
         source = f"data:image/svg+xml;base64,{base64.b64encode(self.svg.encode()).decode()}"
@@ -167,7 +170,7 @@ def timeline(statuses: Sequence[Status]) -> Picture:
             start, end, mark = (steps(at - status.now) for at in (validity.not_before, validity.not_after, due.at))
             good = status.state == "valid"
             axes.barh(row, end - start, left=start, height=0.6, **(FINE if good else LATE))
-            axes.plot(mark, row, "D", color=INK, markersize=6, label="" if row else "renewal due from here on")
+            axes.plot(mark, row, "D", **MARK, label="" if row else "renewal due from here on")
             beside(axes, end, row, "" if good else status.state)
         label_rows(axes, [status.name for status, _, _ in shown], unit, title)
         low, high = min([0.0, *map(steps, ends)]), max([0.0, *map(steps, ends)])
@@ -216,6 +219,7 @@ def renewals(years: Mapping[str, Any], days: tuple[float, float] | None = None) 
     peaks = [max(year.peak, 1) for year in years.values()]
     top, is_logarithmic = max(peaks), max(peaks) > MOST_ALIKE * min(peaks)
     kind, bottom, room = ("log", NO_RENEWAL, 2) if is_logarithmic else ("linear", 0, 1.05)
+    axis = "\n(logarithmic axis)" if is_logarithmic else ""
 
     def draw(axes: Axes) -> None:
         figure = axes.figure
@@ -233,13 +237,16 @@ def renewals(years: Mapping[str, Any], days: tuple[float, float] | None = None) 
             panel.yaxis.set_major_formatter(_THOUSANDS)
             panel.grid(axis="y")
         panels[-1].set_xlabel("day of the year")
-        figure.supylabel(f"renewals in {'the busiest hour of the day' if days is None else 'an hour'}", fontsize=10)
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        unit = "the busiest hour of the day" if days is None else "an hour"
+        figure.supylabel(f"renewals in {unit}{axis}", fontsize=10)
 
     rows = [(label, f"{year.peak:,}") for label, year in years.items()]
     title = f"Renewals of {' and of '.join(years)}"
     what = f"Renewals over the days of the year, a panel for each, all to one {'logarithmic ' * is_logarithmic}scale."
     header = ("simulated", "renewals in the busiest hour")
-    return picture(draw, 0.6 + 1.6 * len(years), title, what, [header, *rows])
+    drawn = picture(draw, 0.6 + 1.6 * len(years), title, what, [header, *rows])
+    return replace(drawn, table_title="The peaks as a table")
 
 
 def _stretch(year: Any, days: tuple[float, float] | None) -> tuple[Sequence[float], list[float]]:
@@ -263,19 +270,15 @@ def _counted(values: Sequence[float], edges: Sequence[float]) -> list[Row]:
 def _mark(panel: Axes, fleet: Any) -> list[str]:
     """Draw outages and the limit, and return their legend."""
     for at, length in fleet.outages:
-        panel.axvspan(at / DAY, (at + length) / DAY, facecolor="none", edgecolor=ORANGE, hatch="xx", linewidth=0)
+        panel.axvspan(at / DAY, (at + length) / DAY, color=ORANGE, alpha=0.4, linewidth=0)
     if fleet.per_hour:
         panel.axhline(fleet.per_hour, color=ORANGE, linestyle="--")
-    return ["hatched: outage"] * bool(fleet.outages) + ["dashed: limit"] * bool(fleet.per_hour)
+    return ["shaded: outage"] * bool(fleet.outages) + ["dashed: limit"] * bool(fleet.per_hour)
 
 
 def _dated(statuses: Sequence[Status]) -> list[tuple[Status, Validity, Due]]:
     """Return the connections that have a certificate, with its dates."""
-    return [
-        (status, status.validity, status.due)
-        for status in statuses
-        if status.validity is not None and status.due is not None
-    ]
+    return [(each, each.validity, each.due) for each in statuses if each.validity and each.due]
 
 
 def _of(shown: int, there: int) -> str:
@@ -294,10 +297,8 @@ def scale(lengths: Sequence[timedelta]) -> tuple[str, Callable[[timedelta], floa
 MOST = 20
 _LOOKS = {
     "in use": FINE,
-    "kept": {**FINE, "color": GREY},
-    "expired": {**FINE, "color": GREY},
-    "revoked": LATE,
-    "refused": LATE,
+    **{state: {**FINE, "color": GREY} for state in ("kept", "expired")},
+    **dict.fromkeys(("revoked", "refused"), LATE),
 }
 
 
@@ -330,11 +331,9 @@ def history(connection: Connection, clock: Clock = utc_now) -> Picture:
 
     title = f"Generations of {connection.name}"
     what = f"A bar for the validity of each generation, oldest first, in {unit} from now."
-    facts = [
-        ("generation", "state", "valid from", "valid to"),
-        *((generation.number, generation.state, *_dates(generation)) for generation in kept),
-    ]
-    return picture(draw, 1.4 + 0.36 * max(len(dated), 1), title, what, facts)
+    rows = [(generation.number, generation.state, *_dates(generation)) for generation in kept]
+    header = ("generation", "state", "valid from", "valid to")
+    return picture(draw, 1.4 + 0.36 * max(len(dated), 1), title, what, [header, *rows])
 
 
 def _kept(connection: Connection, now: datetime) -> Iterator[Kept]:

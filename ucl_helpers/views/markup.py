@@ -14,7 +14,8 @@ from ucl_helpers.tables import Row
 
 Mood = Literal["good", "attention", "bad", "neutral"]
 FAINT = "1px solid rgba(128,128,128,.45)"
-_LONG_WORD, _AFTER_COMMA = re.compile(r"(\S{32,})"), re.compile(r"(?<=,)")
+_LONG, _LABEL, _AFTER_COMMA = 32, 24, re.compile(r"(?<=,)")
+_WORD = re.compile(rf"(\S{{{_LONG},}}|\w+(?:-[\w:.]+)+|\d+ (?:d|h|min|s|bits|characters)\b)")  # long, date, duration
 _CELL = f"text-align:left;vertical-align:top;white-space:pre-wrap;padding:0.2em 1em 0.2em 0;border:0;border-top:{FAINT}"
 _SIGNS: dict[Mood, tuple[str, str, str]] = {
     "good": ("✓", "#d3efda", "#0f4a1f"),
@@ -24,8 +25,8 @@ _SIGNS: dict[Mood, tuple[str, str, str]] = {
 }
 _MOODS: dict[str, Mood] = {
     **dict.fromkeys(("ok", "valid", "yes", "renewed", "established", "imported", "rolled-back", "not-due"), "good"),
-    **dict.fromkeys(("warning", "due", "not yet valid", "settings not usable", "not established"), "attention"),
-    **dict.fromkeys(("failed", "expired", "revoked", "damaged"), "bad"),
+    **dict.fromkeys(("warning", "due", "not yet valid", "settings not usable"), "attention"),
+    **dict.fromkeys(("failed", "expired", "revoked", "refused", "damaged"), "bad"),
 }
 
 
@@ -54,12 +55,14 @@ def safe(text: str) -> Html:
 def breakable(text: str) -> Html:
     """Escape a text, and let its longest words break: after a comma, or anywhere if that is not enough.
 
-    These are fingerprints, base64, subjects and URLs. All other words stay whole.
+    These are fingerprints, base64, subjects and URLs. All other words stay whole, and so do dates and durations.
     """
-    parts: list[str] = _LONG_WORD.split(text)
+    parts: list[str] = _WORD.split(text)
     for place in range(1, len(parts), 2):
-        word = Html("<wbr>".join(safe(piece) for piece in _AFTER_COMMA.split(parts[place])))
-        parts[place] = element("span", word, style="overflow-wrap:anywhere")
+        style = "overflow-wrap:anywhere" if len(parts[place]) >= _LONG else "white-space:nowrap"
+        pieces = _AFTER_COMMA.split(parts[place])  # an inline block goes to the next line before it breaks
+        words = [element("span", piece, style="display:inline-block") for piece in pieces] if pieces[1:] else pieces
+        parts[place] = element("span", *words, style=style)
     return joined(parts)
 
 
@@ -76,9 +79,12 @@ def table(header: Row, rows: Sequence[Row]) -> Html:
 
     def line(row: Row) -> Html:
         first, *others = row
-        cells = [element("th", breakable(first), scope="row", style=f"{_CELL};font-weight:600;min-width:10em")]
+        width = "white-space:nowrap" if len(first) < _LABEL and not others[1:] else "min-width:6em"
+        cells = [element("th", breakable(first), scope="row", style=f"{_CELL};font-weight:600;{width}")]
         for cell, is_state in zip(others, marked[1:], strict=True):
-            cells.append(element("td", badge(cell) if is_state else breakable(cell), style=_CELL))
+            shown = badge(cell) if is_state else breakable(cell)
+            least = ";min-width:9em" * ("anywhere" in shown)  # a column of long words would be one letter wide
+            cells.append(element("td", shown, style=_CELL + least))
         return element("tr", *cells)
 
     names = element("tr", *(element("th", name, scope="col", style=_CELL) for name in header))

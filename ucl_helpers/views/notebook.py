@@ -86,7 +86,7 @@ class Wait:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         del include, exclude
-        line = element("div", f"⏳ {self.text}", role="status", style="opacity:.8") if self.text else ""
+        line = element("div", self.text, role="status", style="opacity:.8") if self.text else ""
         return {"text/plain": self.text, "text/html": line}
 
 

@@ -14,7 +14,7 @@ from ucl_helpers.tables import Row, Tabular
 NAMED = 5
 _STATES_THAT_FAIL: dict[str, tuple[Literal["warning", "failed"], set[str]]] = {
     "readable": ("failed", {"damaged", "settings not usable"}),
-    "let in": ("warning", {"expired", "not yet valid", "revoked", "not established"}),
+    "accepted by UCL": ("warning", {"expired", "not yet valid", "revoked", "not established"}),
     "not due": ("warning", {"due"}),
 }
 
@@ -25,15 +25,14 @@ class Overview(Tabular):
 
     statuses: Sequence[Status]
 
-    header: ClassVar[Row] = ("connection", "state", "valid to", "renewal due", "besides")
+    header: ClassVar[Row] = ("connection", "state", "valid to", "renewal due", "notes")
 
     def caption(self) -> str:
         """Return the number of connections in each state."""
         states = Counter(status.state for status in self.statuses).most_common()
-        practice = (
-            " (sandbox, for practice)" if self.statuses and all(status.sandbox for status in self.statuses) else ""
-        )
-        return f"Connections: {', '.join(f'{number} {state}' for state, number in states) or 'none'}{practice}"
+        named = ", ".join(f"{number} {state}" for state, number in states) or "none"
+        all_practise = bool(self.statuses) and all(status.sandbox for status in self.statuses)
+        return f"Connections: {named}" + " (sandbox, for practice)" * all_practise
 
     def rows(self) -> list[Row]:
         """Return one row for each connection."""
@@ -58,5 +57,5 @@ def overview(connections: Iterable[Connection], clock: Clock = utc_now) -> Overv
 
 def _row(status: Status) -> Row:
     facts: dict[str, str] = {row[0]: row[1] for row in status.rows()}
-    besides = [facts[name] for name in ("to come back", "under way", "problem") if name in facts]
-    return (status.name, status.state, facts.get("valid to", ""), facts.get("renewal due", ""), "; ".join(besides))
+    notes = [facts[name] for name in ("to come back", "under way", "problem") if name in facts]
+    return (status.name, status.state, facts.get("valid to", ""), facts.get("renewal due", ""), "; ".join(notes))

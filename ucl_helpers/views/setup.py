@@ -42,7 +42,7 @@ def _look(home: Home, now: datetime) -> Iterator[Check]:
     yield Check("Python", "ok" if sys.version_info >= OLDEST else "failed", "3.11 or newer", python)
     yield Check("clock", "ok" if WRITTEN <= now < FAR else "failed", "plausible", moment(now))
     ours, its = ssl.OPENSSL_VERSION.split(" ", 2)[1], backend.openssl_version_text().split(" ", 2)[1]
-    versions = f"Python uses {ours}, cryptography {its}"
+    versions = f"{ours} in Python, {its} in cryptography"
     yield Check("OpenSSL", "ok" if ssl.HAS_TLSv1_2 else "failed", "speaks TLS 1.2", versions)
     advice = f"not installed; install it with: {install_command('lab')}"
     for package in NEEDED:

@@ -126,7 +126,7 @@ def test_without_a_connection_nothing_can_be_pressed_but_what_makes_one(sandbox,
     allowed = {
         one.description for one in everything(page.explorer.widget) if isinstance(one, Button) and not one.disabled
     }
-    assert allowed == {"Look again", "Practise", "Import"}
+    assert allowed == {"Refresh", "Practise", "Import"}
     assert "No connection is chosen." in page.shown("Overview")
     with pytest.raises(UsageError, match="No connection is chosen"):
         page.explorer.status()
@@ -158,7 +158,11 @@ def test_six_buttons_renew_and_each_shows_what_came_of_it(connection):
     assert f"{mark(connection)}" in activated
     assert mark(connection) != before
     assert mark(connection) in page.shown("Overview")
+    assert [page.off(step.label) for step in STEPS] == [True] * 6  # they would show the old results
     assert page.off(ALL)
+    assert activated.startswith("The renewal is done. To start the next one, press “Begin again”.")
+    page.press("Begin again")
+    assert not page.off(STEPS[0].label)
 
 
 def test_all_that_is_left_goes_on_where_the_single_buttons_have_stopped(connection):
@@ -208,12 +212,12 @@ def test_what_is_under_way_goes_on_with_its_own_key_length(connection):
 
 def test_going_back_and_coming_back_again(connection):
     before, page = connection.current.name, Page(connection)
-    assert page.off("Go back to it")
+    assert page.off("Use this one")
     after = (page.press(ALL) and connection.current).name
-    page.press("Go back to it")
+    page.press("Use this one")
     assert connection.current.name == before
     assert "rolled-back" in page.shown("History")
-    page.press("Go back to it")
+    page.press("Use this one")
     assert connection.current.name == after
 
 
@@ -221,7 +225,7 @@ def test_going_back_to_what_ucl_refuses_changes_nothing(connection, sandbox):
     page = Page(connection)
     page.press(ALL)
     after = mark(connection)
-    page.switch_on("UCL refuses the certificate").press("Go back to it")
+    page.switch_on("UCL refuses the certificate").press("Use this one")
     assert "PossibleOutage" in page.shown("History")
     assert mark(connection) == after
 
@@ -296,9 +300,9 @@ def test_while_a_step_waits_the_rest_is_off_and_the_fault_can_be_taken_back(conn
     page = Page(connection).switch_on("No answer arrives")
     page.press(STEPS[0].label, settled=False)
     wait_until(lambda: sandbox.faults.struck == {"black-hole": 1})
-    assert page.line().startswith("⏳ ")
+    assert page.line().startswith("Working: ")
     assert page.steps()[0].startswith("On its way query { result: configuration")
-    assert [page.off(text) for text in ("Look again", "Begin again", ALL)] == [True] * 3
+    assert [page.off(text) for text in ("Refresh", "Begin again", ALL)] == [True] * 3
     assert not page.off(STEPS[0].label)  # where the keyboard's focus is
     page.control(STEPS[0].label).click()  # nothing more is done for it
     page.control("Begin again").click()  # as if it had been pressed just before it went off
@@ -420,7 +424,7 @@ def test_a_new_connection_elsewhere_changes_neither_the_choice_nor_what_is_under
     page = Page(connection)
     page.press(STEPS[0].label).press(STEPS[1].label)
     practice.practise(connection.home, "another", QUICK_BITS)
-    page.press("Look again")
+    page.press("Refresh")
     assert page.explorer.status().name == page.explorer._chooser._names.value == "try"
     assert page.steps()[1] != ""
     page.press("Practise")
@@ -454,7 +458,7 @@ def test_another_key_length_than_that_of_what_is_under_way_stays_chosen(connecti
     first.press(STEPS[0].label).press(STEPS[1].label)
     page = Page(connection)
     page.panels["Renew"]._size.value = 2048
-    page.press("Look again")
+    page.press("Refresh")
     assert page.panels["Renew"]._size.value == 2048
     page.press(ALL)
     assert connection.require_current().certificate.public_key().key_size == 2048
@@ -466,10 +470,10 @@ def test_what_cannot_be_looked_at_leaves_nothing_of_another_connection_standing(
     (broken.path / "settings.toml").write_text("key_length = 'many'\n")
     page = Page(connection)
     page.press(ALL).press("Begin again").press(STEPS[0].label).press(STEPS[1].label)
-    assert not page.off("Go back to it")
+    assert not page.off("Use this one")
     page.explorer._chooser._names.value = "broken"
     assert page.settled()
-    assert page.off("Go back to it")
+    assert page.off("Use this one")
     assert "Generations of try" not in page.shown("History")
     assert "renew" not in page.shown("Pending")
     assert "settings" in page.shown("Renew")
@@ -479,7 +483,7 @@ def test_a_panel_that_cannot_be_refreshed_keeps_no_other_from_it(connection, mon
     page = Page(connection)
     monkeypatch.setattr(page.panels["Renew"], "refresh", lambda: 1 / 0)
     page.panels["Pending"]._pane.show("stale")
-    page.press("Look again")
+    page.press("Refresh")
     assert "ZeroDivisionError" in page.line()
     assert "stale" not in page.shown("Pending")
 
@@ -610,14 +614,14 @@ def test_the_generation_that_was_chosen_stays_chosen(connection):
     chosen.value = oldest = chosen.options[-1]
     page.press("Look at this machine only")
     assert chosen.value == oldest
-    page.press("Go back to it")
+    page.press("Use this one")
     assert connection.current.name == oldest
 
 
 def test_a_connection_that_is_gone_is_chosen_no_longer(connection):
     page = Page(connection)
     forget(connection, even_if_valid=True)
-    page.press("Look again")
+    page.press("Refresh")
     assert (page.explorer.desk.name, page.off(ALL)) == ("", True)
     assert "try is gone." in page.shown("")
 
@@ -626,14 +630,14 @@ def test_settings_that_cannot_be_used_are_told_and_mended(connection):
     page, path = Page(connection), connection.path / "settings.toml"
     good = path.read_text()
     path.write_text("key_length = 'many'\n")
-    page.press("Look again")
+    page.press("Refresh")
     assert "settings not usable" in page.shown("Overview")
     assert page.line() == ""
     assert page.off("Switch on")
     page.press("Look at this machine only")
     assert "key_length" in page.shown("Doctor")
     path.write_text(good)
-    page.press("Look again")
+    page.press("Refresh")
     assert not page.off("Switch on")
 
 
@@ -642,14 +646,14 @@ def test_pending_hooks_are_run(connection):
     assert page.off("Run pending hooks")
     path = connection.path / "settings.toml"
     path.write_text(path.read_text() + '\n[[hooks]]\nname = "reload"\ncommand = ["true"]\n')
-    page.press("Look again")
+    page.press("Refresh")
     assert "hooks to be run reload" in page.shown("Pending")
     page.press("Run pending hooks")
     assert "reload · done" in page.shown("Pending")
     assert page.off("Run pending hooks")
     page.press(ALL)
     assert "Hooks to be run: reload." in page.steps()[-1]
-    page.press("Run pending hooks").press("Go back to it")
+    page.press("Run pending hooks").press("Use this one")
     assert "Hooks to be run: reload." in page.shown("History")
 
 
@@ -668,6 +672,14 @@ def test_what_wait_there_is_of_another_process_is_told(connection):
     assert page.steps()[0].startswith("Busy")
     page.press(STEPS[0].label)
     assert "Sent and received" in page.steps()[0]
+
+
+def test_the_line_of_a_failed_try_is_short():
+    work = Work()
+    work.say("No answer from https://localhost/x (x-request-id 1-2-3). Try 3 in 1.0 s.")
+    assert words(work.line.value) == "Working: Try 3 in 1.0 s."
+    work.say("Asking UCL for the configuration.")
+    assert words(work.line.value) == "Working: Asking UCL for the configuration."
 
 
 def test_a_defect_is_shown_and_the_controls_come_back():
@@ -698,6 +710,7 @@ def test_it_shows_itself_as_widgets_and_as_a_card(connection):
     bundle = Page(connection).explorer._repr_mimebundle_()
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"]
     assert "ucl-card" in bundle["text/html"]
+    assert "run this notebook" in bundle["text/html"]
     assert bundle["text/plain"].startswith("try: valid (sandbox, for practice)")
     assert "ucl-card" not in json.dumps(explore(home=connection.home)._repr_mimebundle_())
 

@@ -99,16 +99,15 @@ class Fold(Pane):
         if not content:
             return super()._draw(content)
         title = joined((self._title, " ", badge(self._state) if self._state else ""))
-        lines = element("ol", *(element("li", text) for text in self._waits))
-        waits = card("Waits of this step", lines) if self._waits else ""
-        return super()._draw(panel(title, waits, content, is_open=is_open))
+        waits = card("Waits of this step", element("ol", *(element("li", text) for text in self._waits)))
+        return super()._draw(panel(title, waits if self._waits else "", content, is_open=is_open))
 
 
 class Work:
     """A thread, the line that says what it does, and the controls that are off during an action."""
 
     def __init__(self) -> None:
-        self.line = HTML(layout=Layout(min_height="2em"))
+        self.line = HTML(layout=Layout(min_height="32px"))  # one line, so that nothing moves
         self.after: Act = always  # called after each action, to show what has changed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explorer")
         self._controls: dict[Any, May] = {}
@@ -170,8 +169,8 @@ class Work:
             self.say("", _wrong(error) if error else "")
 
     def say(self, waits_for: str, wrong: str = "") -> None:
-        """Show what the running action waits for, or an error."""
-        message = f"⏳ {waits_for}" if waits_for else ""
+        """Show what the running action waits for, or an error. Of a failed try, only the next one."""
+        message = f"Working: {waits_for[waits_for.rfind(' Try ') + 1 :]}" if waits_for else ""
         self.line.value = element("div", message, wrong, role="status", data_done=str(self._done))
 
 

@@ -32,17 +32,11 @@ LONGEST = 10_000
 """Characters. A longer text is refused without a search."""
 
 _FOR_ONE_TIME = "The explorer needs no token. To establish a connection, run: ucl establish NAME --token file:PATH"
-_FOR_BEARER = (
-    "The explorer does not call the Director. To let `ucl` call it, run: ucl establish NAME --bearer file:PATH"
-)
+_FOR_BEARER = "The explorer does not call the Director. Run in a terminal: ucl establish NAME --bearer file:PATH"
 _MARKS = (  # the first that matches names the secret
     (re.compile(r"-----BEGIN "), "the content of a PEM file", ""),
     (re.compile(r"[?&]token=|%3Ftoken%3D|\bconnector-token\b", re.IGNORECASE), "a one-time token", _FOR_ONE_TIME),
-    (
-        re.compile(r"(^|authorization\W{1,3})(bearer|basic)\s+\S", re.IGNORECASE),
-        "a bearer token or a password",
-        _FOR_BEARER,
-    ),
+    (re.compile(r"(?i)(^|authorization\W{1,3})(bearer|basic)\s+\S"), "a bearer token or a password", _FOR_BEARER),
     (re.compile(r"\b(token|bearer|passphrase|password|secret)[\"']?\s*[=:]", re.IGNORECASE), "a secret", ""),
     (re.compile(r"://[^/\s]*@"), "a URL with a password", ""),
 )

@@ -13,9 +13,9 @@ from ucl_helpers.views.cards import html_of
 from ucl_helpers.views.explorer.background import Act, Pane, Work, note
 from ucl_helpers.views.explorer.fields import ADDRESS, NAME, PATH, REFERENCE, Field
 from ucl_helpers.views.explorer.panel import ROW, Desk
-from ucl_helpers.views.explorer.panels import Doctor, FaultsPanel, Overview, Past, Pending
+from ucl_helpers.views.explorer.panels import WIDE, Doctor, FaultsPanel, Overview, Past, Pending
 from ucl_helpers.views.explorer.renew_panel import Steps
-from ucl_helpers.views.markup import element
+from ucl_helpers.views.markup import element, joined
 
 PRACTICE = "practice-05"
 FIELDS = {
@@ -27,7 +27,6 @@ FIELDS = {
     "connector_url": ("Connector URL", "the certificate-secured one", ADDRESS),
     "passphrase": ("Passphrase", "a reference: env:NAME or file:PATH", REFERENCE),
 }
-_WIDE = {"description_width": "8em"}
 
 
 class Chooser:
@@ -35,10 +34,10 @@ class Chooser:
 
     def __init__(self, desk: Desk, work: Work, changed: Act) -> None:
         self.desk, self.work, self._changed = desk, work, changed
-        self._names = work.control(Dropdown(description="Connection", style=_WIDE))
+        self._names = work.control(Dropdown(description="Connection", style=WIDE))
         self._names.observe(lambda change: self._choose(change["new"]), "value")
         self._showing = False  # True while this class changes the choice itself
-        look = work.button("Look again", "Looking.", self._nothing)
+        look = work.button("Refresh", "Looking.", self._nothing)
         practise = work.button("Practise", "Opening a connection for practice at the sandbox.", self._practise)
         practise.tooltip = "Open a practice connection at the sandbox on this machine"
         self._result = Pane()
@@ -109,6 +108,7 @@ class Chooser:
 
 
 _PATIENCE = 2.0  # seconds
+_INSTEAD = element("p", "To see the explorer here, with its six tabs, run this notebook. This is the connection:")
 
 
 class Explorer:
@@ -147,7 +147,7 @@ class Explorer:
         del include, exclude
         self.settled(_PATIENCE)  # first show real data, but do not wait for a call that hangs
         bundle, status = self.widget._repr_mimebundle_(), self.status() if self.desk.is_chosen else None
-        shown = {"text/plain": str(status), "text/html": html_of(status)} if status else {}
+        shown = {"text/plain": str(status), "text/html": joined([_INSTEAD, html_of(status)])} if status else {}
         return {**bundle, **shown}
 
 

@@ -52,10 +52,10 @@ class Past(Panel):
         chosen = Dropdown(description="Generation", style=style, layout=Layout(width="auto"))
         self._chosen = self.work.control(chosen, self._may)
         waits_for = "UCL is asked whether it accepts that certificate."
-        button = self.work.button("Go back to it", waits_for, self._back, self._may)
+        button = self.work.button("Use this one", waits_for, self._back, self._may)
         hint = note(
-            "`ucl` first asks UCL whether it accepts that certificate. If not, nothing changes. The certificate in use "
-            "is kept too, so you can return in the same way."
+            "The toolkit first asks UCL whether it accepts that certificate. If not, nothing changes. The certificate "
+            "in use is kept too, so you can return in the same way."
         )
         return [self._pane, hint, HBox([self._chosen, button], layout=ROW), self._outcome]
 
@@ -125,7 +125,7 @@ class Doctor(Panel):
 
         whole = button("Look, and ask UCL", "Looking, and asking UCL.", offline=False)
         near = button("Look at this machine only", "Looking.", offline=True)
-        return [note("Looking changes nothing."), HBox([whole, near], layout=ROW), self._pane]
+        return [note("These checks change nothing."), HBox([whole, near], layout=ROW), self._pane]
 
     def _may(self) -> bool:
         return self.desk.is_chosen
@@ -178,7 +178,7 @@ SCENES: Mapping[str, tuple[str, str]] = {  # what fails → the plan, and its ef
     "One call in five fails": ("grumpy", "Most renewals succeed after a retry. The table shows which faults struck."),
     OWN: ("", "A name, such as http-503:0.5, or a plan in JSON, as docs/reference/sandbox.md describes it."),
 }
-_WIDE = {"description_width": "8em"}
+WIDE = {"description_width": "8em"}
 
 
 class FaultsPanel(Panel):
@@ -188,14 +188,14 @@ class FaultsPanel(Panel):
 
     def parts(self) -> list[Any]:
         """Return the choice of a scene, its description, and the faults that have struck."""
-        scene = Dropdown(description="Fault", options=list(SCENES), style=_WIDE, layout=Layout(width="min(30em, 95%)"))
+        scene = Dropdown(description="Fault", options=list(SCENES), style=WIDE, layout=Layout(width="min(30em, 95%)"))
         self._scene = self.work.control(scene, self._may)
         self._hint = Pane()
         self._own = self.work.control(Field("Plan", "http-503:0.5", PLAN, self._pane.show), self._may_own)
         self._scene.observe(lambda _: self._tell(), "value")
         on = self.work.button("Switch on", "Switching on.", lambda: self._change(self._own.value), self._may)
         off = self.work.button("Switch all off", "Switching off.", lambda: self._change(""), self._may)
-        look = self.work.button("See what struck", "Looking.", self._look, self._may)
+        look = self.work.button("Show what happened", "Looking.", self._look, self._may)
         self._tell()
         buttons = HBox([on, off, look], layout=ROW)
         return [self._scene, self._hint, self._own, buttons, self.work.line, self._pane]
@@ -240,9 +240,7 @@ class FaultsPanel(Panel):
         if allowed(self._may):
             self._change(None)
         else:
-            self._pane.show(
-                element("p", "Faults are for this home's sandbox: choose a connection that practises there.")
-            )
+            self._pane.show(element("p", "Faults are for this home's sandbox: choose a connection that uses it."))
 
 
 def _plan(faults: Mapping[str, Any]) -> Html:

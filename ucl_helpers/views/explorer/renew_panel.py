@@ -63,7 +63,7 @@ STEPS = (
         "activate", "Activate", "Put it to use: one rename. Until here the old one is in use.", meanwhile="Activating."
     ),
 )
-SIZES = (("as the connection says", 0), ("2048 bits, quick", 2048), ("3072 bits", 3072), ("4096 bits", 4096))
+SIZES = (("the connection's setting", 0), ("2048 bits, quick", 2048), ("3072 bits", 3072), ("4096 bits", 4096))
 
 
 class Steps(Panel):
@@ -154,7 +154,7 @@ class Steps(Panel):
 
     def _line(self, number: int, step: Step) -> HBox:
         def may() -> bool:
-            return self._may_begin() and number <= self._done
+            return self._may_go_on() and number <= self._done
 
         button = self.work.button(step.label, step.meanwhile, lambda: self.take(number), may)
         button.layout.width = "12em"
@@ -169,6 +169,8 @@ class Steps(Panel):
         self._renewal.accept_new_host = self._consent[HostChanged].value
         earlier = self._renewal.exchange
         result = getattr(self._renewal, STEPS[number].name)()
+        if isinstance(result, Outcome):
+            yield element("p", "The renewal is done. To start the next one, press “Begin again”.")
         yield step_card(self._renewal, result, earlier)
         if isinstance(result, Outcome):
             yield self.desk.status()
