@@ -94,7 +94,9 @@ def sentences():
             f"after {usual} of the certificate's lifetime",
             f"after {short} of it if the certificate lives less than {below}",
         ],
-        "notebooks/04_fleet.ipynb": [f"It is {left(90 * DAY)} for 90 days, and {left(DAY)} for a day."],
+        "notebooks/04_fleet.ipynb": [
+            f"It is {left(90 * DAY)} if the certificate lives 90 days, and {left(DAY)} if it lives one day."
+        ],
         "notebooks/06_break_it_safely.ipynb": [
             f"exit code 3 for {refused_for} at most",
             f"waits for {refused_for} at most",

@@ -14,7 +14,7 @@ from ucl_helpers import Renewal, renew, revoke, status_of, views
 from ucl_helpers.connection.attempts import Attempts
 from ucl_helpers.connection.status import Status
 from ucl_helpers.errors import RateLimited, Waiting, printable
-from ucl_helpers.models import Check, Due, Identity, Outcome, Validity, fingerprint
+from ucl_helpers.models import Check, Checks, Due, Identity, Outcome, Validity, fingerprint
 from ucl_helpers.views.cards import Part, bar, chain, html_of, parts
 from ucl_helpers.views.charts import history
 from ucl_helpers.views.markup import Html, badge, element, table
@@ -246,6 +246,13 @@ def test_a_call_is_coloured_and_whole(secure):
     assert "--jp-mirror-editor-keyword-color" in html
     for _, text in renewal.exchange.rows():
         assert letters(text) in letters(text_of(html))
+
+
+def test_in_a_long_table_failures_come_first():
+    marks = [Check(f"c{number}", "ok", "a", "a") for number in range(20)]
+    marks += [Check("odd", "skipped", "a", ""), Check("bad", "failed", "a", "b")]
+    told = text_of(html_of(Checks(tuple(marks))))
+    assert told.index("bad") < told.index("odd") < told.index("20 checks are ok")
 
 
 # -- in a notebook -----------------------------------------------------------------------------------------------------

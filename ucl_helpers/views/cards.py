@@ -181,7 +181,8 @@ def html_of(shown: Tabular, *more: Html) -> Html:
     well = [row for row in rows if "status" in shown.header and row[shown.header.index("status")] == "ok"]
     if len(rows) <= _LONG or not well:
         return card(shown.caption(), table(shown.header, rows), *more)
-    rest = [table(shown.header, others)] if (others := [row for row in rows if row not in well]) else []
+    others = sorted((row for row in rows if row not in well), key=lambda row: "failed" not in row)  # failures first
+    rest = [table(shown.header, others)] if others else []
     return card(shown.caption(), *rest, panel(f"{len(well)} checks are ok", table(shown.header, well)), *more)
 
 

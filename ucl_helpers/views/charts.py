@@ -151,7 +151,6 @@ MOST_BARS, MOST_BINS = 40, 30
 MOST_ALIKE = 10  # peaks that differ by a larger factor are drawn on a logarithmic scale
 NO_RENEWAL = 0.7  # where a logarithmic scale, which has no 0, begins
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-SHORT = 3 * DAY
 
 
 def timeline(statuses: Sequence[Status]) -> Picture:
@@ -289,7 +288,7 @@ def _of(shown: int, there: int) -> str:
 def scale(lengths: Sequence[timedelta]) -> tuple[str, Callable[[timedelta], float]]:
     """Return a suitable unit, and a function that converts a length to it, rounded below what can be seen."""
     longest = max(map(abs, lengths), default=DAY)
-    name, unit = ("hours", HOUR) if longest < SHORT else ("days", DAY)
+    name, unit = ("hours", HOUR) if longest < 3 * DAY else ("days", DAY)
     digits = 2 - math.floor(math.log10(max(longest / unit, 1)))
     return name, lambda length: round(length / unit, digits) + 0.0
 

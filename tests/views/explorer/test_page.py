@@ -246,6 +246,7 @@ def test_faults_that_the_toolkit_survives_by_itself(connection, sandbox, scene):
     assert sum(sandbox.faults.struck.values()) > 0
     for kind in sandbox.faults.struck:
         assert f"{kind} " in page.shown("Faults")
+    assert (", used up" in page.shown("Faults")) == (scene != "One call in five fails")
 
 
 @pytest.mark.parametrize(("scene", "tries"), [("UCL answers 503, twice", 2), ("Too many calls", 1)])
@@ -335,9 +336,9 @@ def test_every_scene_is_a_plan_that_the_sandbox_takes(connection, sandbox):
 def test_a_plan_of_ones_own_and_one_that_is_none(connection, sandbox):
     page = Page(connection)
     plan = page.control("Plan", Text)
-    assert plan.disabled
+    assert (plan.disabled, plan.layout.display) == (True, "none")
     page.panels["Faults"]._scene.value = OWN
-    assert not plan.disabled
+    assert (plan.disabled, plan.layout.display) == (False, "")
     plan.value = "http-503:0.5"
     page.press("Switch on")
     assert [(one.kind, one.probability) for one in sandbox.faults.plan] == [("http-503", 0.5)]

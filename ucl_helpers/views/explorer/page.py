@@ -47,7 +47,7 @@ class Chooser:
         }
         hint = note("The files stay where they are, on the machine of the kernel. Nothing is uploaded.")
         button = work.button("Import", "UCL is asked whether it accepts this identity.", self._import)
-        form = VBox([hint, *self._fields.values(), button])
+        form = VBox([hint, *self._fields.values(), HBox([button])])
         more = Accordion([form], titles=("Import a connection from files",))
         self.widget = VBox([HBox([self._names, look, practise], layout=ROW), self._result, more])
 

@@ -213,6 +213,7 @@ class FaultsPanel(Panel):
         if plan:
             self._own.value = plan
         self._own.disabled = not allowed(self._may_own)
+        self._own.layout.display = "none" if plan else ""
 
     def _may(self) -> bool:
         """Return whether the chosen connection uses this home folder's sandbox."""
@@ -246,8 +247,9 @@ class FaultsPanel(Panel):
 def _plan(faults: Mapping[str, Any]) -> Html:
     struck = faults["struck"]
     rows = [
-        (fault["kind"], fault.get("operation", "each call"), str(struck.get(fault["kind"], 0)))
+        (fault["kind"], fault.get("operation", "each call"), f"{times}{', used up' * (times >= most)}")
         for fault in faults["faults"]
+        for times, most in [(struck.get(fault["kind"], 0), fault.get("times") or float("inf"))]
     ]
     if not rows:
         return card("Faults", element("p", "None. The sandbox answers as UCL does."))

@@ -110,6 +110,7 @@ class Steps(Panel):
 
         for other in self._panes:
             other.fold()
+        self.work.say(step.meanwhile)
         pane.begin(*_sending(step))
         try:
             with listening(report):
