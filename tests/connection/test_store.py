@@ -36,8 +36,9 @@ def test_a_generation_is_whole_private_and_current(connection):
 
 
 def test_what_is_not_given_is_not_there(connection):
-    new = connection.install(key_of(0), chain(0)[:1], (), None, {})
-    assert (new.client_ca, new.server_ca, new.facts) == ((), None, {})
+    facts = {"connectorUrl": "https://localhost/connector/graphql"}
+    new = connection.install(key_of(0), chain(0)[:1], (), None, facts)
+    assert (new.client_ca, new.server_ca, new.facts) == ((), None, facts)
     assert set(names(new.path)) == FILES - {"client-ca.pem", "server-ca.pem"}
 
 

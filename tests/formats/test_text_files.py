@@ -136,7 +136,7 @@ def test_a_notebook_of_another_tool_runs(name, tmp_path):
 
 
 NONE = {
-    "empty": (b"", "Expecting value"),
+    "empty": (b"", "it is empty"),
     "a page": (b"<!DOCTYPE html><html>", "Expecting value"),
     "an old format": (json.dumps({"nbformat": 3, "worksheets": []}).encode(), "it has format 3"),
     "a script": (b"import os\n", "Expecting value"),
