@@ -51,7 +51,8 @@ lab: UCL_HOME ?= $(CURDIR)/.ucl
 lab: LAB_CONFIG := $(CURDIR)/tools/jupyter$(if $(JUPYTER_CONFIG_PATH),:$(JUPYTER_CONFIG_PATH))
 lab: .venv/.lab ## JupyterLab on copies of the notebooks in ./work, with the home folder ./.ucl or UCL_HOME=/FOLDER (LAB_FLAGS=--no-browser)
 	@mkdir -p work && for each in notebooks/*.ipynb; do [ -e "work/$${each##*/}" ] || cp "$$each" work/; done
-	@echo "Connections are kept in $(UCL_HOME), and notebooks in ./work. To get one anew, delete it there."
+	@echo "Connections are kept in $(UCL_HOME)."
+	@echo "The notebooks are copies in ./work. To get one anew, delete it there."
 	@PYTHONSAFEPATH=1 UCL_HOME="$(UCL_HOME)" JUPYTER_CONFIG_PATH="$(LAB_CONFIG)" \
 		$(BIN)/jupyter lab --notebook-dir=. $(if $(filter 0,$(shell id -u)),--allow-root) \
 		--LabApp.default_url=/lab/tree/work/00_start_here.ipynb --LabApp.news_url=None \

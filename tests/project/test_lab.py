@@ -77,15 +77,18 @@ def test_it_opens_copies_and_keeps_what_was_changed_in_them(tmp_path):
     name = "07_going_to_production.ipynb"
     tracked, copy = (ROOT / folder / name for folder in ("notebooks", "work"))
     kept = copy.read_bytes() if copy.exists() else None
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
     try:
         copy.unlink(missing_ok=True)
-        with lab(tmp_path / "first", "--ServerApp.port=0"):
+        with lab(first, "--ServerApp.port=0"):
             assert copy.read_bytes() == tracked.read_bytes()
         copy.write_bytes(b"changed")
-        with lab(tmp_path / "second", "--ServerApp.port=0"):
+        with lab(second, "--ServerApp.port=0"):
             assert copy.read_bytes() == b"changed"
     finally:
-        copy.unlink()
+        copy.unlink(missing_ok=True)
         if kept is not None:
             copy.write_bytes(kept)
 
