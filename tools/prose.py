@@ -44,7 +44,8 @@ def texts() -> Iterator[tuple[str, str, str]]:
     """Yield each text with its kind and where it is."""
     for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"):
         yield ("README" if name == "README.md" else "docs"), name, prose(ROOT.joinpath(name).read_text("utf-8"))
-    for path in sorted(ROOT.glob("docs/**/*.md")):
+    pages = [path for path in ROOT.glob("docs/**/*.md") if path.parent.name != ".ipynb_checkpoints"]
+    for path in sorted(pages):
         yield "docs", str(path.relative_to(ROOT)), prose(path.read_text("utf-8"))
     for path in sorted(ROOT.glob("notebooks/*.ipynb")):
         for number, cell in enumerate(json.loads(path.read_text("utf-8"))["cells"]):

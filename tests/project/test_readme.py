@@ -20,7 +20,9 @@ from ucl_helpers.cli.main import group
 from ucl_sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+KEPT = ".ipynb_checkpoints"  # JupyterLab makes this folder beside each page that it opens
+DOCS = sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != KEPT)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 README = PAGES[0].read_text("utf-8")
 EXIT_CODES_PAGE = ROOT / "docs" / "reference" / "exit-codes.md"
 MOST_WORDS = 700

@@ -281,8 +281,7 @@ def _dated(statuses: Sequence[Status]) -> list[tuple[Status, Validity, Due]]:
 
 
 def _of(shown: int, there: int) -> str:
-    number = f"{shown}" if shown == there else f"{shown} of {there}"
-    return f"{number} connection" if there == 1 else f"{number} connections"
+    return f"{shown}{f' of {there}' * (shown != there)} connection{'s' * (there != 1)}"
 
 
 def scale(lengths: Sequence[timedelta]) -> tuple[str, Callable[[timedelta], float]]:

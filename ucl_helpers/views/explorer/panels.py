@@ -48,8 +48,7 @@ class Past(Panel):
 
     def parts(self) -> list[Any]:
         """Return the picture, then the choice of a generation to go back to."""
-        style = {"description_width": "initial"}
-        chosen = Dropdown(description="Generation", style=style, layout=Layout(width="auto"))
+        chosen = Dropdown(description="Generation", style={"description_width": "initial"}, layout=Layout(width="auto"))
         self._chosen = self.work.control(chosen, self._may)
         waits_for = "UCL is asked whether it accepts that certificate."
         button = self.work.button("Use this one", waits_for, self._back, self._may)
