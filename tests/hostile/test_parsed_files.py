@@ -18,6 +18,7 @@ from strategies import JUNK
 from trying import WHOLE, damaged, tried
 
 from ucl_helpers import crypto
+from ucl_helpers.connection import files
 from ucl_helpers.connection.attempts import Attempts, raise_if_backing_off, recording_attempt, remembered
 from ucl_helpers.connection.pending import PendingState, prune_aside
 from ucl_helpers.connection.status import Status, status_of
@@ -35,6 +36,14 @@ SUBJECT = "O=Org,CN=client"
 ASKED = Configuration(SUBJECT, "rsa2048", None, "https://ucl.example/graphql", "one-time-token-1")
 SIGNED = SignedCertificates(*(encode(dump_certificates(*one)) for one in (chain(1), chain(1)[1:], chain(1)[:1])))
 DEEP = b"[" * 100_000, b'{"a":' * 100_000, b'{"event": ' + b"9" * 5000 + b"}", b"\xff\xfe", b""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_look_at_a_lock():
+    """Otherwise each lock that names nobody is looked at for a second: minutes, in all."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(files, "NAME_LOOKS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
