@@ -49,13 +49,13 @@ fuzz: .venv/.dev ## what reads others' words, given what breaks it (SECONDS=60)
 lab: UCL_HOME ?= $(CURDIR)/.ucl
 # It serves the whole checkout, because notebooks link to docs. tools/jupyter switches off the question about news.
 lab: LAB_CONFIG := $(CURDIR)/tools/jupyter$(if $(JUPYTER_CONFIG_PATH),:$(JUPYTER_CONFIG_PATH))
-lab: .venv/.lab ## JupyterLab on copies of the notebooks in ./work, with the home folder ./.ucl or UCL_HOME=/FOLDER (LAB_FLAGS=--no-browser)
-	@mkdir -p work && for each in notebooks/*.ipynb; do [ -e "work/$${each##*/}" ] || cp "$$each" work/; done
+lab: .venv/.lab ## JupyterLab on copies of the notebooks in ./my-notebooks, with the home folder ./.ucl or UCL_HOME=/FOLDER (LAB_FLAGS=--no-browser)
+	@mkdir -p my-notebooks && for each in notebooks/*.ipynb; do [ -e "my-notebooks/$${each##*/}" ] || cp "$$each" my-notebooks/; done
 	@echo "Connections are kept in $(UCL_HOME)."
-	@echo "The notebooks are copies in ./work. To get one anew, delete it there."
+	@echo "The notebooks are copies in ./my-notebooks. If you want an original back, delete its copy."
 	@PYTHONSAFEPATH=1 UCL_HOME="$(UCL_HOME)" JUPYTER_CONFIG_PATH="$(LAB_CONFIG)" \
 		$(BIN)/jupyter lab --notebook-dir=. $(if $(filter 0,$(shell id -u)),--allow-root) \
-		--LabApp.default_url=/lab/tree/work/00_start_here.ipynb --LabApp.news_url=None \
+		--LabApp.default_url=/lab/tree/my-notebooks/00_start_here.ipynb --LabApp.news_url=None \
 		--KernelManager.transport_encryption=required $(LAB_FLAGS)
 
 lint: .venv/.dev ## ruff and mypy

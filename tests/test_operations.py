@@ -108,7 +108,13 @@ def test_errors_are_kept_as_data_and_bounded():
 
 @pytest.mark.parametrize(
     ("text", "remedy"),
-    [("CSR: Invalid common name provided.", "subject"), ("illegal base64 data", "one line"), ("no", "request id")],
+    [
+        ("Unauthorized [reason=invalid bearer token]", "the URL is the Director's"),
+        ("Object not found [object=application]", "Check the ID"),
+        ("CSR: Invalid common name provided.", "subject"),
+        ("illegal base64 data", "one line"),
+        ("no", "request id"),
+    ],
 )
 def test_a_rejection_says_what_to_do(text, remedy):
     with pytest.raises(RequestRejected) as caught:

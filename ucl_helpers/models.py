@@ -218,6 +218,7 @@ class Verification(Tabular):
 
 
 _LABELS = {"not_before": "valid from", "not_after": "valid to", "due_at": "renewal due", "sandbox": "purpose"}
+"""What people read for a fact, where it is not the fact's own name. A status uses the same words."""
 
 
 @dataclass(frozen=True)

@@ -346,3 +346,9 @@ def test_a_home_that_cannot_be_is_a_storage_error(tmp_path, ucl):
     where = ("--token", "env:T", "--connector-url", ucl.connector_url, "--json")
     said = shell.ucl("establish", "new", *where, T=SECRET)
     assert (said.code, said.json["error"]) == (10, "StorageFailed")
+
+
+@pytest.mark.parametrize("arguments", [("--home", "", "status"), ("status", "--home", "")])
+def test_an_empty_home_is_not_the_current_folder(fresh, arguments):
+    said = fresh.ucl(*arguments)
+    assert (said.code, "--home is empty" in said.err) == (2, True)

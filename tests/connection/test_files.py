@@ -140,7 +140,13 @@ def test_a_file_where_a_folder_should_be_is_an_error_that_names_it(tmp_path, act
 
 @pytest.mark.parametrize(
     ("number", "remedy"),
-    [(errno.ENOSPC, "room"), (errno.EACCES, "access"), (errno.EROFS, "--home"), (None, "untouched")],
+    [
+        (errno.ENOSPC, "room"),
+        (errno.EACCES, "access"),
+        (errno.EROFS, "writable"),
+        (errno.EISDIR, "folder"),
+        (None, "untouched"),
+    ],
 )
 def test_the_remedy_fits_the_reason(tmp_path, number, remedy):
     with pytest.raises(StorageFailed, match=remedy), files.storage("write", tmp_path):

@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import ssl
+import subprocess
 import warnings
 from contextlib import suppress
 from datetime import timedelta
@@ -598,3 +599,13 @@ def test_any_bytes_are_read_or_named(data):
 )
 def test_a_file_that_is_made_to_cost_time_is_read_in_one_pass(data):
     assert len(blocks(data)) <= 2000
+
+
+def test_pkcs7_as_openssl_writes_it_gives_no_warning(tmp_path):
+    """It is BER, of which cryptography warns."""
+    (tmp_path / "chain.pem").write_bytes(dump_certificates(*CHAIN))
+    command = ["openssl", "crl2pkcs7", "-nocrl", "-certfile", tmp_path / "chain.pem"]
+    data = subprocess.run(command, check=True, capture_output=True).stdout
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert set(certificates_in(data, where="here")) == set(CHAIN)

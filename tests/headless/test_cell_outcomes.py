@@ -10,7 +10,7 @@ import pytest
 from notebook_runs import must_follow_the_schema, write_notebook
 from papermill.exceptions import PapermillExecutionError
 
-from ucl_helpers.errors import SecretRedacted
+from ucl_helpers.errors import SecretRedacted, UsageError
 from ucl_helpers.headless.run import run_notebook
 
 HANDLED = """
@@ -163,3 +163,13 @@ def test_the_text_of_an_exception_that_only_a_handler_saw_holds_no_secret(tmp_pa
     out, err = capfd.readouterr()
     texts = [path.read_text() for path in tmp_path.iterdir() if path.name != "in.ipynb"]
     assert TOKEN not in "".join([out, err, str(raised), *texts])
+
+
+@pytest.mark.parametrize("language", ["R", "julia"])
+def test_a_notebook_of_another_language_is_refused(language, tmp_path):
+    path = notebook(tmp_path, ["print(1)"])
+    content = json.loads(path.read_text())
+    content["metadata"]["kernelspec"] = {"name": "other", "display_name": "other", "language": language}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=f"written in {language}"):
+        run_notebook(path, tmp_path / "out.ipynb")

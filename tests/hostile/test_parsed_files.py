@@ -40,7 +40,7 @@ DEEP = b"[" * 100_000, b'{"a":' * 100_000, b'{"event": ' + b"9" * 5000 + b"}", b
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_look_at_a_lock():
-    """Otherwise each lock that names nobody is looked at for a second: minutes, in all."""
+    """Read a damaged lock once. The toolkit reads it for a second, in case its holder has not written its name yet."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(files, "NAME_LOOKS", 1)
         yield

@@ -457,3 +457,22 @@ def test_what_has_expired_is_not_asked_about(prod, ucl):
     calls = len(ucl.requests)
     assert revoke(prod, everything=True, clock=Clock(days=100)).outcome == "nothing-to-revoke"
     assert len(ucl.requests) == calls
+
+
+def test_a_rollback_remembers_what_ucl_refused_and_says_that_nothing_changed(prod, ucl):
+    renew(prod)
+    oldest, middle, current = prod.generations()
+    revoked_elsewhere(ucl, middle)
+    with pytest.raises(AuthenticationFailed) as caught:
+        rollback(prod)
+    assert caught.value.remedy.startswith("The identity in use has not changed.")
+    assert (prod.current, prod.verdicts()[middle.fingerprint].status) == (current, "doubtful")
+    assert rollback(prod).facts["generation"] == oldest.name
+
+
+def test_a_rollback_in_a_proven_outage_remembers_nothing(prod, ucl):
+    """The twin."""
+    ucl.faults.set([Fault("outage", value="process")])
+    with pytest.raises(Outage):
+        rollback(prod)
+    assert prod.verdicts() == {}

@@ -111,6 +111,16 @@ def test_by_default_the_newest_is_taken_that_is_whole_valid_and_not_revoked(home
     assert connection.current == current
 
 
+@pytest.mark.parametrize("facts", ["{}", '{"connectorUrl": 5}', '{"connectorUrl": "http://localhost/"}'])
+def test_a_generation_without_a_usable_url_is_damaged(secure, facts):
+    first, second, _ = renewed(secure, 2)
+    (secure.path / "generations" / second / "connection.json").write_text(facts)
+    assert rollback(secure).facts["generation"] == first
+    (secure.require_current().path / "connection.json").write_text(facts)
+    with pytest.raises(StorageFailed, match=r"connection\.json is not whole"):
+        renew(secure)
+
+
 def test_alone_there_is_nothing_to_go_back_to(secure):
     with pytest.raises(UsageError, match=r"Others: none\. If all are lost: ucl establish prod"):
         rollback(secure)

@@ -16,7 +16,7 @@ from jupyter_servers import ROOT, running
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-NOTEBOOK = "work/00_start_here.ipynb"
+NOTEBOOK = "my-notebooks/00_start_here.ipynb"
 LINK = re.compile(r"\]\((\.\./[^)#]+)")
 PAGE_CONFIG = re.compile(r'<script id="jupyter-config-data" type="application/json">(.*?)</script>', re.DOTALL)
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
@@ -66,7 +66,7 @@ def test_it_opens_on_the_first_notebook_and_its_kernels_are_encrypted(tmp_path):
         assert [cell["id"] for cell in shown] == [cell["id"] for cell in lies_there]
         kernel = start_kernel(server)
         printed = run(server, kernel, "import os; print(os.getcwd(), os.environ['UCL_HOME'])")
-        assert printed == f"{ROOT / 'work'} {ROOT / '.ucl'}\n"
+        assert printed == f"{ROOT / 'my-notebooks'} {ROOT / '.ucl'}\n"
         assert run(server, kernel, "import sys; print(sys.flags.safe_path, '' in sys.path)") == "True False\n"
         kept = server.runtime / f"kernel-{kernel}.json"
         assert kept.stat().st_mode & 0o077 == 0
@@ -75,7 +75,7 @@ def test_it_opens_on_the_first_notebook_and_its_kernels_are_encrypted(tmp_path):
 
 def test_it_opens_copies_and_keeps_what_was_changed_in_them(tmp_path):
     name = "07_going_to_production.ipynb"
-    tracked, copy = (ROOT / folder / name for folder in ("notebooks", "work"))
+    tracked, copy = (ROOT / folder / name for folder in ("notebooks", "my-notebooks"))
     kept = copy.read_bytes() if copy.exists() else None
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
