@@ -16,12 +16,12 @@ from quick_keys import QUICK_BITS
 
 from ucl_helpers import Home
 from ucl_helpers.connection import files
-from ucl_helpers.headless.notebooks import notebooks_directory
+from ucl_helpers.headless.notebooks import packaged
 from ucl_helpers.headless.run import run_notebook
 from ucl_helpers.keys import dump_key, make_key
 from ucl_private_files import write_file
 
-OURS = sorted(path.name for path in notebooks_directory().glob("*.ipynb"))
+OURS = sorted(path.name for path in packaged("notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_a_run_that_is_stopped_says_where_its_notebook_is(sent, word, shell, tmp
 def test_notebooks_are_copied_and_a_changed_copy_is_kept(shell, tmp_path):
     said = shell.ucl("notebooks", "copies")
     assert (said.code, said.out.splitlines()) == (0, [f"copies/{name}" for name in OURS])
-    assert [path.name for path in sorted((tmp_path / "copies").iterdir())] == OURS
+    assert [path.name for path in sorted((tmp_path / "copies").glob("*.ipynb"))] == OURS
     (tmp_path / "copies" / OURS[0]).write_text("mine")
     said = shell.ucl("notebooks", "copies")
     assert (said.code, said.out, (tmp_path / "copies" / OURS[0]).read_text()) == (2, "", "mine")

@@ -12,9 +12,9 @@ from command_line import BIN, BOUNDED, Shell, environment, needs_bounds
 
 from ucl_helpers.cli.main import SHELLS, group
 from ucl_helpers.connection.store import Home
-from ucl_helpers.headless.notebooks import notebooks_directory
+from ucl_helpers.headless.notebooks import packaged
 
-NOTEBOOKS = sorted(path.stem for path in notebooks_directory().glob("*.ipynb"))
+NOTEBOOKS = sorted(path.stem for path in packaged("notebooks").glob("*.ipynb"))
 BASH = """
 eval "$(ucl completion bash)"
 complete -p ucl >&2

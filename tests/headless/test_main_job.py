@@ -8,7 +8,7 @@ from command_line import BIN, Shell, curl, environment, made_by_hand, tool
 from contract_replay import CONFIGURATION, graphql
 from quick_keys import QUICK_BITS
 
-from ucl_helpers.headless.notebooks import notebooks_directory
+from ucl_helpers.headless.notebooks import packaged
 from ucl_sandbox import RunningSandbox, Sandbox
 
 
@@ -47,7 +47,7 @@ def judge(folder: Path, ucl: RunningSandbox, connection: Path) -> None:
 def papermill(folder: Path, **parameters: str) -> subprocess.CompletedProcess[str]:
     """Plain papermill, run in ``folder``."""
     given = [part for name, value in parameters.items() for part in ("-p", name, value)]
-    command = [BIN / "papermill", notebooks_directory() / "02_maintain_connection.ipynb", "out.ipynb", *given]
+    command = [BIN / "papermill", packaged("notebooks") / "02_maintain_connection.ipynb", "out.ipynb", *given]
     env = environment(PATH=f"{BIN}:{environment()['PATH']}")
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 

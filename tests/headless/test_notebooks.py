@@ -18,7 +18,7 @@ from command_line import BIN, Said, Shell, environment, tool
 from notebook_runs import must_follow_the_schema
 from quick_keys import QUICK_BITS
 
-from ucl_helpers.headless.notebooks import find_notebook, notebooks_directory
+from ucl_helpers.headless.notebooks import find_notebook, packaged
 from ucl_helpers.models import OUTCOME_MIME
 
 SMALL = ("-p", "key_length", str(QUICK_BITS))
@@ -99,7 +99,7 @@ class Runs:
         """Plain papermill, in a folder of its own."""
         (self.folder / label).mkdir()
         output = self.folder / label / "out.ipynb"
-        command = [BIN / "papermill", "--cwd", ".", notebooks_directory() / name, "out.ipynb", *SMALL]
+        command = [BIN / "papermill", "--cwd", ".", packaged("notebooks") / name, "out.ipynb", *SMALL]
         command += ["-p", "practice", "true"]
         env = environment(self.shell.home, PATH=f"{BIN}:{environment()['PATH']}")
         done = subprocess.run(command, cwd=self.folder / label, env=env, capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ import pytest
 from test_secret_search import KEY_BEGINS, ONE_TIME, OPAQUE, PEM, RSA
 
 from ucl_helpers.errors import SecretFound
-from ucl_helpers.headless.notebooks import notebooks_directory
+from ucl_helpers.headless.notebooks import packaged
 from ucl_helpers.headless.redaction import Find, Redactor
 from ucl_helpers.headless.redaction.search import KEY, TOKEN, KnownSecrets
 from ucl_helpers.models import OUTCOME_MIME
@@ -167,7 +167,7 @@ def test_a_text_with_a_secret_is_replaced_as_a_whole():
     assert redactor.finds == [Find(KEY, "the error")]
 
 
-@pytest.mark.parametrize("path", sorted(notebooks_directory().glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(packaged("notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_a_key_in_a_notebook_of_ours_is_found_and_nothing_else(path):
     notebook = json.loads(path.read_text())
     before = copy.deepcopy(notebook)

@@ -181,6 +181,26 @@ def test_notebooks_are_copied_once_and_again(ours, tmp_path):
     assert copy_notebooks(tmp_path / "copies") == copies
 
 
+def test_the_pages_are_copied_below_the_notebooks_and_the_links_follow(ours, tmp_path):
+    page = ours.parent / "docs" / "how-to" / "cron.md"
+    page.parent.mkdir(parents=True)
+    page.write_text("[here](../../notebooks/01_establish.ipynb) and [there](../reference/due.md)")
+    (ours.parent / "docs" / "_static").mkdir()
+    (ours.parent / "docs" / "_static" / "no-page.svg").touch()
+    text = (ours / "01_establish.ipynb").read_text()
+    (ours / "01_establish.ipynb").write_text(
+        text.replace('"cells"', '"x": "[cron](../docs/how-to/cron.md)", "cells"', 1)
+    )
+    first, _ = copy_notebooks(tmp_path / "copies")
+    assert "[cron](docs/how-to/cron.md)" in first.read_text()
+    copy = tmp_path / "copies" / "docs" / "how-to" / "cron.md"
+    assert copy.read_text() == "[here](../../01_establish.ipynb) and [there](../reference/due.md)"
+    assert [path.name for path in (tmp_path / "copies" / "docs").iterdir()] == ["how-to"]
+    copy.write_text("my own")
+    with pytest.raises(UsageError, match=r"docs/how-to/cron\.md"):
+        copy_notebooks(tmp_path / "copies")
+
+
 def test_a_copy_that_was_changed_is_never_overwritten(ours, tmp_path):
     first, second = copy_notebooks(tmp_path / "copies")
     first.unlink()

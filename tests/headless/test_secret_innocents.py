@@ -21,7 +21,7 @@ from cryptography.x509 import ocsp
 
 from ucl_helpers.crypto import dump_certificates, encode, make_csr, parse_subject
 from ucl_helpers.errors import SecretFound
-from ucl_helpers.headless.notebooks import notebooks_directory
+from ucl_helpers.headless.notebooks import packaged
 from ucl_helpers.headless.parameters import refuse_secret
 from ucl_helpers.headless.redaction import Redactor
 from ucl_helpers.headless.redaction.search import KnownSecrets, find_secret
@@ -181,7 +181,7 @@ def test_public_keys_are_no_secrets(proof):
     assert find_secret(str(key("leaf").public_key().public_numbers().n), known()) is None
 
 
-NOTEBOOKS = sorted({*notebooks_directory().glob("*.ipynb"), *Path(site.getsitepackages()[0]).rglob("*.ipynb")})
+NOTEBOOKS = sorted({*packaged("notebooks").glob("*.ipynb"), *Path(site.getsitepackages()[0]).rglob("*.ipynb")})
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

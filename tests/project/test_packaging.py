@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -18,7 +19,7 @@ from build_context import build_context, context_by_buildah
 ROOT = Path(__file__).parents[2]
 WANTED = [
     "ucl_private_files.py",
-    "ucl_helpers/errors.md",
+    "ucl_helpers/_docs/reference/errors.md",
     "ucl_helpers/py.typed",
     "ucl_sandbox/schema.graphql",
     "ucl_sandbox/director.graphql",
@@ -231,10 +232,22 @@ def test_the_installed_program_knows_its_version(ucl, wheel):
     assert ucl("--version").stdout.split()[-1] == version
 
 
-def test_the_installed_notebooks_are_copied_out(ucl, tmp_path):
+def dead_links(folder):
+    """The links from notebooks and pages in a folder to notebooks and pages that are not there."""
+    texts = {path: path.read_text("utf-8") for kind in ("ipynb", "md") for path in folder.rglob(f"*.{kind}")}
+    links = {
+        (path, link) for path, text in texts.items() for link in re.findall(r"\]\(([\w./-]+\.(?:ipynb|md))[)#]", text)
+    }
+    return {link for path, link in links if not (path.parent / link).is_file()}
+
+
+def test_the_installed_notebooks_are_copied_out_with_the_pages_that_they_link_to(ucl, tmp_path):
     assert ucl("notebooks", "mine").returncode == 0
-    copies = {path.name: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
-    assert copies == {path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")}
+    names = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"docs", *names}
+    assert dead_links(tmp_path / "mine") <= {"../../SECURITY.md"}  # which is in the checkout alone
+    shutil.rmtree(tmp_path / "mine/docs/how-to")
+    assert "docs/how-to/cron.md" in dead_links(tmp_path / "mine")
 
 
 def test_what_the_installed_program_lacks_is_advised_by_packages(ucl, installed):

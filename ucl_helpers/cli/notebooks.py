@@ -39,9 +39,9 @@ class _Run(click.Command):
 
 def notebooks(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return names of our notebooks for the shell's completion; files if none begins like that."""
-    from ucl_helpers.headless.notebooks import notebooks_directory
+    from ucl_helpers.headless.notebooks import packaged
 
-    names = (path.stem for path in sorted(notebooks_directory().glob("*.ipynb")))
+    names = (path.stem for path in sorted(packaged("notebooks").glob("*.ipynb")))
     items = [CompletionItem(name) for name in names if name.startswith(incomplete)]
     return items or [CompletionItem(incomplete, type="file")]
 
@@ -268,6 +268,8 @@ def notebooks_command(directory: Path) -> None:
     \b
     Example:
       ucl notebooks ./notebooks
+
+    The pages of the documentation that they link to are copied into DIRECTORY/docs.
     """
     from ucl_helpers.headless.notebooks import copy_notebooks
 

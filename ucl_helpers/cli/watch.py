@@ -29,7 +29,6 @@ FILES = {
     "identity": "identity.pem",
     **_EXPORTED,
 }
-PACKAGE = Path(__file__).resolve().parent.parent
 _ENTRY = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[([^]]+)]\([^)]+\)")
 SHORT = 16
@@ -221,8 +220,9 @@ def doctor_command(
 
 def catalogue() -> dict[str, str]:
     """Return the entries of the error page as plain text, by class name, from the wheel or the checkout."""
-    installed = PACKAGE / "errors.md"
-    page = installed if installed.exists() else PACKAGE.parent / "docs" / "reference" / "errors.md"
+    from ucl_helpers.headless.notebooks import packaged
+
+    page = packaged("docs") / "reference" / "errors.md"
     return {name: _LINK.sub(r"\1", entry).strip() for name, entry in _ENTRY.findall(page.read_text("utf-8"))}
 
 

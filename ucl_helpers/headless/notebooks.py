@@ -24,10 +24,14 @@ from ucl_private_files import UnsafePath, others_can_write, require_protected_fo
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def notebooks_directory() -> Path:
-    """Return the folder of the notebooks that belong to this installation."""
-    installed = PACKAGE / "_notebooks"
-    return installed if installed.is_dir() else PACKAGE.parent / "notebooks"
+_MOVED = re.compile(rb"(\]\()\.\./(docs/)|(\]\((?:\.\./)+)notebooks/")
+"""Links between notebooks and pages, of which a folder of copies has the pages below the notebooks."""
+
+
+def packaged(folder: str) -> Path:
+    """Return a folder that belongs to this installation, ``notebooks`` or ``docs``, from the wheel or the checkout."""
+    installed = PACKAGE / f"_{folder}"
+    return installed if installed.is_dir() else PACKAGE.parent / folder
 
 
 def find_notebook(name: str) -> Path:
@@ -44,7 +48,7 @@ def find_notebook(name: str) -> Path:
         return path.resolve()
     if len(path.parts) > 1:
         raise UsageError(f"There is no notebook {name}.", remedy="Check the path; it must end in .ipynb.")
-    ours = sorted(notebooks_directory().glob("*.ipynb"))
+    ours = sorted(packaged("notebooks").glob("*.ipynb"))
     exact = [notebook for notebook in ours if name in (notebook.name, notebook.stem)]
     names = ", ".join(notebook.stem for notebook in ours)
     matches = exact or [notebook for notebook in ours if name and notebook.stem.startswith(name)]
@@ -63,7 +67,7 @@ def packaged_text(notebook: Any) -> str:
         for cell in notebook["cells"]
         if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", ())
     }
-    for path in sorted(notebooks_directory().glob("*.ipynb")):
+    for path in sorted(packaged("notebooks").glob("*.ipynb")):
         text = path.read_text("utf-8")
         if sources and sources <= {"".join(cell["source"]) for cell in json.loads(text)["cells"]}:
             return text
@@ -89,18 +93,24 @@ def _refuse_planted(path: Path) -> None:
 
 
 def copy_notebooks(directory: Path) -> list[Path]:
-    """Copy the notebooks into a folder, which is made if missing; a copy that is there already and equal is left.
+    """Copy the notebooks into a folder, which is made if missing, and the pages that they link to into its ``docs``.
+
+    A copy that is there already and equal is left. Returns the copies of the notebooks.
 
     Raises:
         UsageError: a file of that name is there and differs. Then nothing is copied.
         StorageFailed: the folder or a file cannot be read or written.
     """
-    make_output_folder(directory)
-    copies = {directory / notebook.name: notebook for notebook in sorted(notebooks_directory().glob("*.ipynb"))}
+    docs = packaged("docs")
+    files = {directory / notebook.name: notebook for notebook in sorted(packaged("notebooks").glob("*.ipynb"))}
+    found = [page for page in docs.glob("[!_]*/**/*.*") if page.suffix in {".md", ".svg"}]
+    pages = {directory / "docs" / page.relative_to(docs): page for page in found}
+    for folder in {directory, *(page.parent for page in pages)}:
+        make_output_folder(folder)
     with storage("read", directory):
-        texts = {copy: notebook.read_bytes() for copy, notebook in copies.items()}
-        there = {copy: read_regular(copy, follow=False) for copy in copies if copy.exists() or copy.is_symlink()}
-    changed = [copy.name for copy, text in there.items() if text != texts[copy]]
+        texts = {copy: _MOVED.sub(rb"\1\2\3", path.read_bytes()) for copy, path in (files | pages).items()}
+        there = {copy: read_regular(copy, follow=False) for copy in texts if copy.exists() or copy.is_symlink()}
+    changed = [str(copy.relative_to(directory)) for copy, text in there.items() if text != texts[copy]]
     if changed:
         raise UsageError(
             f"{directory} has its own {', '.join(changed)}; nothing was copied.",
@@ -108,7 +118,7 @@ def copy_notebooks(directory: Path) -> list[Path]:
         )
     for copy in texts.keys() - there.keys():
         write(copy, texts[copy], 0o644)
-    return list(copies)
+    return list(files)
 
 
 NBFORMAT, MINOR = 4, 5
@@ -117,8 +127,7 @@ LARGEST_NOTEBOOK = 512 * 1024 * 1024
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _FIELDS = {
     "code": {"cell_type", "id", "metadata", "source", "outputs", "execution_count"},
-    "markdown": {"cell_type", "id", "metadata", "source", "attachments"},
-    "raw": {"cell_type", "id", "metadata", "source", "attachments"},
+    **{kind: {"cell_type", "id", "metadata", "source", "attachments"} for kind in ("markdown", "raw")},
 }
 _SAVE_AGAIN = "Get the file again from its source. If JupyterLab opens it, you can also save it again there."
 
@@ -132,7 +141,7 @@ def read_notebook(notebook: Path) -> dict[str, Any]:
     """
     with storage("read", notebook):
         data = read_regular(notebook, LARGEST_NOTEBOOK)
-    content = _as_format_4(_parsed(data, notebook), notebook)
+    content = _parsed(data, notebook)
     metadata = _object(content.get("metadata"))
     kernel = metadata.get("kernelspec")
     if isinstance(kernel, dict) and isinstance(kernel.get("name"), str):
@@ -154,12 +163,7 @@ def _parsed(data: bytes, notebook: Path) -> dict[str, Any]:
         raise _not_a_notebook(notebook, f"it is not JSON ({error})" if data else "it is empty") from None
     if not isinstance(content, dict):
         raise _not_a_notebook(notebook, "it is JSON, but not an object")
-    return content
-
-
-def _as_format_4(content: dict[str, Any], notebook: Path) -> dict[str, Any]:
-    version = content.get("nbformat")
-    if version != NBFORMAT:
+    if (version := content.get("nbformat")) != NBFORMAT:
         raise _not_a_notebook(notebook, f"it has format {version!r}, and ucl reads format {NBFORMAT}")
     cells = content.get("cells")
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
