@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -83,11 +84,15 @@ with signals.noting_signals(Stops()):
 """
 
 
+@contextmanager
 def stuck(folder, seconds):
     os.mkfifo(folder / "fifo")
-    process = subprocess.Popen([sys.executable, "-c", STUCK, str(seconds)], cwd=folder, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"ready\n"
-    return process
+    with subprocess.Popen([sys.executable, "-c", STUCK, str(seconds)], cwd=folder, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.timeout(120)
