@@ -129,8 +129,8 @@ def read_verdicts(folder: Path) -> Verdicts | None:
         aside = path.with_name(f"{path.name}.damaged")
         raise StorageFailed(
             f"{path} is damaged. It says which certificates of this connection were revoked.",
-            remedy="Restore it from a backup. If you have none, move it away, and ucl reads the journal instead: "
-            f"mv {shlex.quote(str(path))} {shlex.quote(str(aside))}",
+            remedy="Restore it from a backup. If you have none, move it away. Then ucl knows only "
+            f"the revocations in journal.jsonl: mv {shlex.quote(str(path))} {shlex.quote(str(aside))}",
             path=str(path),
         ) from None
 
