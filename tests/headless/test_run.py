@@ -203,8 +203,11 @@ def test_the_pages_are_copied_below_the_notebooks_and_the_links_follow(ours, tmp
 
 def test_a_copy_that_was_changed_is_never_overwritten(ours, tmp_path):
     first, second = copy_notebooks(tmp_path / "copies")
+    (ours.parent / "docs" / "how-to").mkdir(parents=True)
+    (ours.parent / "docs" / "how-to" / "cron.md").touch()
     first.unlink()
     second.write_text("my own")
     with pytest.raises(UsageError, match=r"02_maintain\.ipynb"):
         copy_notebooks(tmp_path / "copies")
     assert (second.read_text(), first.exists()) == ("my own", False)
+    assert [path.name for path in (tmp_path / "copies").iterdir()] == [second.name]

@@ -269,7 +269,7 @@ def notebooks_command(directory: Path) -> None:
     Example:
       ucl notebooks ./notebooks
 
-    The pages of the documentation that they link to are copied into DIRECTORY/docs.
+    It also copies the pages that the notebooks link to, into DIRECTORY/docs.
     """
     from ucl_helpers.headless.notebooks import copy_notebooks
 

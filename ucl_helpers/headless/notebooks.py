@@ -24,10 +24,6 @@ from ucl_private_files import UnsafePath, others_can_write, require_protected_fo
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
-_MOVED = re.compile(rb"(\]\()\.\./(docs/)|(\]\((?:\.\./)+)notebooks/")
-"""Links between notebooks and pages, of which a folder of copies has the pages below the notebooks."""
-
-
 def packaged(folder: str) -> Path:
     """Return a folder that belongs to this installation, ``notebooks`` or ``docs``, from the wheel or the checkout."""
     installed = PACKAGE / f"_{folder}"
@@ -92,6 +88,10 @@ def _refuse_planted(path: Path) -> None:
         )
 
 
+_MOVED = re.compile(rb"(\]\()\.\./(docs/)|(\]\((?:\.\./)+)notebooks/")
+"""Links between notebooks and pages, of which a folder of copies has the pages below the notebooks."""
+
+
 def copy_notebooks(directory: Path) -> list[Path]:
     """Copy the notebooks into a folder, which is made if missing, and the pages that they link to into its ``docs``.
 
@@ -105,8 +105,7 @@ def copy_notebooks(directory: Path) -> list[Path]:
     files = {directory / notebook.name: notebook for notebook in sorted(packaged("notebooks").glob("*.ipynb"))}
     found = [page for page in docs.glob("[!_]*/**/*.*") if page.suffix in {".md", ".svg"}]
     pages = {directory / "docs" / page.relative_to(docs): page for page in found}
-    for folder in {directory, *(page.parent for page in pages)}:
-        make_output_folder(folder)
+    make_output_folder(directory)
     with storage("read", directory):
         texts = {copy: _MOVED.sub(rb"\1\2\3", path.read_bytes()) for copy, path in (files | pages).items()}
         there = {copy: read_regular(copy, follow=False) for copy in texts if copy.exists() or copy.is_symlink()}
@@ -117,6 +116,7 @@ def copy_notebooks(directory: Path) -> list[Path]:
             remedy="Copy into another folder, or move these away.",
         )
     for copy in texts.keys() - there.keys():
+        make_output_folder(copy.parent)
         write(copy, texts[copy], 0o644)
     return list(files)
 
