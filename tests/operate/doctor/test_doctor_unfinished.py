@@ -11,8 +11,10 @@ from quick_keys import QUICK_BITS
 from steps import Clock, go, install, pending_of, tree
 
 from ucl_helpers import Establishment, Renewal, renew
+from ucl_helpers.clock import utc_now
 from ucl_helpers.errors import ChecksFailed, Unreachable
 from ucl_helpers.operate.doctor import diagnose, diagnose_home, folders
+from ucl_helpers.operate.doctor.on_disk import OnDisk
 
 pytest_plugins = ["procedure_fixtures", "doctor_fixtures"]
 
@@ -208,6 +210,28 @@ def test_a_lock_that_a_dead_process_left_to_its_child_is_found_by_its_file(secur
             finding = named(secure, "lock", "not running any more", status="warning", clock=clock, also=also)
             assert finding.remedy == f"fuser -v {secure.path}/lock"
     well(secure)
+    count()
+
+
+OTHER_LOCKS = """
+import fcntl, sys
+from pathlib import Path
+files = [Path(sys.argv[1], str(number)).open("w") for number in range(150)]  # more than Linux shows in one piece
+print("begun", flush=True)
+while True:
+    for way in fcntl.LOCK_EX, fcntl.LOCK_UN:
+        for file in files:
+            fcntl.flock(file, way)
+"""
+
+
+def test_a_lock_is_found_while_many_others_come_and_go(secure, holder, tmp_path, count):
+    (others := tmp_path / "others").mkdir()
+    with subprocess.Popen([sys.executable, "-c", OTHER_LOCKS, str(others)], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"begun\n"
+        found = {folders.lock(OnDisk(secure, utc_now())).status for _ in range(1000)}
+        process.kill()
+    assert found == {"warning"}
     count()
 
 

@@ -180,7 +180,8 @@ def _is_held(path: Path, pid: object) -> bool:
     """Return whether a process of this machine holds this lock now; False on systems that do not say (Linux does)."""
     try:
         file = path.stat()
-        lines = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
+        # Linux hands out a long list in pieces. If other locks come and go meanwhile, one reading may leave ours out.
+        lines = [line.split() for _ in range(5) for line in Path("/proc/locks").read_text("ascii").splitlines()]
     except OSError:
         return False
     device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
