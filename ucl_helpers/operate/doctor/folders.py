@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from glob import iglob
 from pathlib import Path
 from typing import Any
 
@@ -181,14 +182,19 @@ def _is_held(path: Path, pid: object) -> bool:
     try:
         file = path.stat()
         # Linux hands out a long list in pieces. If other locks come and go meanwhile, one reading may leave ours out.
-        lines = [line.split() for _ in range(5) for line in Path("/proc/locks").read_text("ascii").splitlines()]
+        lists = [Path("/proc/locks").read_text("ascii") for _ in range(5)]
     except OSError:
         return False
+    # In a container, the list leaves out a lock whose process has ended. The open files of its child still show it.
+    for opened in iglob("/proc/[0-9]*/fdinfo/*") if pid else ():
+        with suppress(OSError):
+            lists.append(Path(opened).read_text("ascii").replace("lock:", ""))
     device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    lines = [line.split() for text in lists for line in text.splitlines() if " FLOCK " in line]
     taken = [line for line in lines if line[1] == "FLOCK"]  # a waiting one has an arrow there
     # Some file systems name another device there than stat does: then the holder's process id identifies the lock.
-    here = (str(pid), str(file.st_ino))
-    return any(line[5] == device or (line[4], line[5].rpartition(":")[2]) == here for line in taken)
+    pids, inode = {str(pid), "0"}, str(file.st_ino)
+    return any(line[5] == device or (line[4] in pids and line[5].rpartition(":")[2] == inode) for line in taken)
 
 
 def may(path: Path, mode: int) -> bool:
