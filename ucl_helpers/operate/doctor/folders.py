@@ -186,7 +186,7 @@ def _is_held(path: Path, pid: object) -> bool:
     except OSError:
         return False
     # In a container, the list leaves out a lock whose process has ended. The open files of its child still show it.
-    for opened in iglob("/proc/[0-9]*/fdinfo/*") if pid else ():
+    for opened in iglob("/proc/[0-9]*/fdinfo/*") if pid else ():  # noqa: PTH207 - bears processes that end meanwhile
         with suppress(OSError):
             lists.append(Path(opened).read_text("ascii").replace("lock:", ""))
     device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
