@@ -188,7 +188,7 @@ def _is_held(path: Path, pid: object) -> bool:
     # In a container, the list leaves out a lock whose process has ended. The open files of its child still show it.
     for opened in iglob("/proc/[0-9]*/fdinfo/*") if pid else ():  # noqa: PTH207 - bears processes that end meanwhile
         with suppress(OSError):
-            lists.append(Path(opened).read_text("ascii").replace("lock:", ""))
+            lists.append(Path(opened).read_text("ascii", "replace").replace("lock:", ""))
     device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
     lines = [line.split() for text in lists for line in text.splitlines() if " FLOCK " in line]
     taken = [line for line in lines if line[1] == "FLOCK"]  # a waiting one has an arrow there
