@@ -130,7 +130,7 @@ def test_the_one_before_is_revoked_only_with_all(option, left, shell):
 
 def test_forget_asks_first_and_keeps_what_is_valid_unless_told(shell):
     path = shell.home / "connections" / "prod"
-    for given, options, text in (("n\n", (), "nothing was done"), ("y\n", (), "still accepts")):
+    for given, options, text in (("n\n", (), "nothing was done"), ("y\n", (), "may still accept")):
         said = shell.ucl("forget", "prod", *options, given=given)
         assert (said.code, text in said.err, path.exists()) == (2, True, True)
     said = shell.ucl("forget", "prod", "--even-if-valid", given="y\n")

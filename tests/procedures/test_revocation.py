@@ -113,6 +113,9 @@ def test_a_lost_answer_is_settled_by_asking_again(secure, ucl, between, lost):
     with pytest.raises(RetryLater):
         revoke(secure)
     assert events(secure) == ["revoke-intended"]
+    assert valid_identities(secure)[-1].where == "in use (ucl sent its revocation and received no answer)"
+    with pytest.raises(UsageError, match="UCL may still accept"):
+        forget(secure)
     assert revoke(secure).facts["revoked"] == secure.current.fingerprint
     assert revoked_at_ucl(ucl, secure.current.fingerprint) == [True]
     how = "settled by the refusal of a repeated request" if lost is lost_on_the_way_back else "answered"

@@ -205,7 +205,7 @@ def test_no_outage_however_long_makes_forget_remove_a_key(prod, ucl, down, runs)
         with suppress(RetryLater):
             revoke(prod, everything=True)
     before = tree(prod.path)
-    with pytest.raises(UsageError, match="may be down" if down == "database" else "UCL still accepts"):
+    with pytest.raises(UsageError, match="may be down" if down == "database" else "UCL may still accept"):
         forget(prod)
     assert tree(prod.path) == before
     ucl.faults.clear()
@@ -322,6 +322,27 @@ def test_a_refusal_is_a_reason_to_ask_though_nothing_is_due(prod, ucl):
     assert "prod" in plan(prod.home, clock=later).settled
     renew(prod, only_if_due=True, clock=later)
     assert len(ucl.requests) == calls + 1
+
+
+@pytest.mark.kind("revoked elsewhere: a rollback")
+def test_a_rollback_that_an_outage_refuses_is_to_be_tried_again(prod, ucl):
+    ucl.faults.set([Fault("outage", value="database")])
+    before = prod.current.name
+    with pytest.raises(PossibleOutage) as raised:
+        rollback(prod)
+    assert "UCL accepts neither, so it may have an outage" in raised.value.remedy
+    ucl.faults.clear()
+    outcome = rollback(prod, prod.generations()[0].name)
+    assert (outcome.outcome, outcome.facts["generation"] == before) == ("rolled-back", False)
+
+
+@pytest.mark.kind("revoked elsewhere: a rollback")
+def test_a_rollback_to_a_certificate_that_alone_is_refused_is_no_outage(prod, ucl):
+    """The twin."""
+    revoked_elsewhere(ucl, prod.generations()[0])
+    with pytest.raises(AuthenticationFailed) as raised:
+        rollback(prod)
+    assert "UCL accepts that one, and this generation no more" in raised.value.remedy
 
 
 @pytest.mark.parametrize("status", ["doubtful", "refused"])

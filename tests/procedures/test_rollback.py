@@ -145,7 +145,7 @@ def test_rolling_back_mends_what_is_damaged(secure, lost):
 def test_what_ucl_still_accepts_is_not_forgotten(secure):
     go(Renewal.begin(secure), "sign")
     before = tree(secure.path)
-    with pytest.raises(UsageError, match="has 2 identities that UCL still accepts"):
+    with pytest.raises(UsageError, match="has 2 identities that UCL may still accept"):
         forget(secure)
     assert tree(secure.path) == before
 
@@ -168,7 +168,7 @@ def test_what_is_of_no_use_any_more_is(secure, how):
 
 def test_what_is_damaged_can_be_forgotten(secure):
     (secure.current.path / "key.pem").write_text("gone")
-    with pytest.raises(UsageError, match="an identity that UCL still accepts"):
+    with pytest.raises(UsageError, match="an identity that UCL may still accept"):
         forget(secure)  # identity.pem holds its key as well
     (secure.current.path / "identity.pem").write_text("gone")
     forget(secure)

@@ -116,7 +116,7 @@ def test_of_an_identity_that_is_damaged_what_is_left_is_revoked(secure, ucl, nam
     mark = secure.current.fingerprint
     (secure.current.path / name).write_bytes(b"")
     assert [one.fingerprint for one in valid_identities(secure)] == [mark]
-    with pytest.raises(UsageError, match="an identity that UCL still accepts"):
+    with pytest.raises(UsageError, match="an identity that UCL may still accept"):
         forget(secure)
     assert revoke(secure, everything=True).facts["revoked"] == mark
     forget(secure)

@@ -114,10 +114,10 @@ class Status(Tabular):
     def _valid_to(self) -> str | None:
         if self.validity is None:
             return None
-        remaining = self.validity.not_after - self.now
-        return (
-            f"{moment(self.validity.not_after)} ({span(remaining)}{' left' if remaining.total_seconds() > 0 else ''})"
-        )
+        ends, remaining = moment(self.validity.not_after), self.validity.not_after - self.now
+        if self.state == "revoked":  # nothing of it is left to use
+            return ends
+        return f"{ends} ({span(remaining)}{' left' if remaining.total_seconds() > 0 else ''})"
 
     def _failed(self) -> str | None:
         attempts, again = self.attempts, self.attempts.next_try(self.now)

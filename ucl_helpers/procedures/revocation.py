@@ -13,7 +13,7 @@ Invariants that this file keeps:
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -104,9 +104,13 @@ def valid_identities(connection: Connection, clock: Clock = utc_now) -> ValidIde
 
     None that UCL has refused is among them, see :func:`ucl_helpers.procedures.revocation.doubtful_identities`.
     """
-    refused = connection.verdicts().having("revoked", "refused", "doubtful")
+    verdicts = connection.verdicts()
+    refused = verdicts.having("revoked", "refused", "doubtful")
+    asked = {mark: f" ({verdict})" for mark, verdict in verdicts.items() if verdict.status == "asked"}
     return ValidIdentities(
-        identity for identity in identities(connection, clock) if identity.fingerprint not in refused
+        replace(identity, where=f"{identity.where}{asked.get(identity.fingerprint, '')}")
+        for identity in identities(connection, clock)
+        if identity.fingerprint not in refused
     )
 
 
@@ -197,8 +201,8 @@ def _require_nothing_valid(connection: Connection, clock: Clock) -> None:
     name, verdicts = connection.name, connection.verdicts()
     if valid := valid_identities(connection, clock):
         raise UsageError(
-            f"{name} has {number(len(valid))} that UCL still accepts. Without the keys you can neither use nor revoke "
-            "them.",
+            f"{name} has {number(len(valid))} that UCL may still accept. Without the keys you can neither use nor "
+            "revoke them.",
             remedy=f"Revoke them first: ucl revoke {name} --all; or add --even-if-valid.",
         )
     stored = [verdicts.get(identity.fingerprint) for identity in identities(connection, clock)]

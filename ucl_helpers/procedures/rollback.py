@@ -11,9 +11,9 @@ from ucl_helpers.clock import Clock, utc_now
 from ucl_helpers.connection.generation import Generation, fingerprint_or_none
 from ucl_helpers.connection.state import Verdict
 from ucl_helpers.connection.store import Connection
-from ucl_helpers.errors import Refused, RetryLater, UsageError
+from ucl_helpers.errors import PossibleOutage, Refused, RetryLater, UsageError
 from ucl_helpers.models import Outcome
-from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director, may_be_outage
+from ucl_helpers.procedures.acceptance import ask_configuration, explain_by_director, is_accepted, may_be_outage
 from ucl_helpers.procedures.generations import as_settings_want, outcome_of
 from ucl_helpers.tables import moment
 from ucl_helpers.urls import check_url
@@ -30,7 +30,8 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
 
     Raises:
         UsageError: there is no such generation, or none that could be used.
-        RetryLater, Refused, ServerNotTrusted: UCL does not accept it. The identity in use is unchanged.
+        RetryLater, Refused, ServerNotTrusted: UCL does not accept it. The identity in use is unchanged. It is
+            :class:`PossibleOutage` if UCL accepts the identity in use as little.
     """
     with connection.lock.held():
         previous = fingerprint_or_none(connection.current)
@@ -44,11 +45,18 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
             explained = explain_by_director(error, connection, credentials, ca_file, now=clock())
             if isinstance(explained, RetryLater):
                 raise explained from None
-            if may_be_outage(error) and chosen.fingerprint not in connection.verdicts():
-                connection.judge(chosen.fingerprint, Verdict("doubtful", clock()))
-            raise explained.replaced(
-                remedy="The identity in use has not changed. If UCL has no outage, UCL accepts this generation no more."
-            ) from None
+            remedy = "The identity in use has not changed."
+            if may_be_outage(error):
+                if chosen.fingerprint not in connection.verdicts():
+                    connection.judge(chosen.fingerprint, Verdict("doubtful", clock()))
+                if not is_accepted(connection, clock):
+                    remedy += (
+                        " UCL accepts neither, so it may have an outage. Wait and run it again. If UCL's operator says "
+                        f"that there is none: {connection.establish_command(again=True)}"
+                    )
+                    raise PossibleOutage(error.message, remedy=remedy, **error.data) from None
+                remedy += " UCL accepts that one, and this generation no more."
+            raise explained.replaced(remedy=remedy) from None
         connection.judge(chosen.fingerprint, None)  # UCL has just accepted it
         restored, problem = as_settings_want(connection, chosen)
         connection.switch(restored, "rolled-back", previous)

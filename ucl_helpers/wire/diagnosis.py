@@ -305,7 +305,10 @@ def _tunnel_status(status: int, proxy: Proxy, host: str | None) -> tuple[str, st
     if status == _LOGIN_WANTED:
         what = "does not accept the user name and password" if proxy.has_password else "wants a user name and password"
         where = str(proxy).replace("://", "://USER:PASSWORD@", 1)
-        return what, f"Write {where} in {proxy.variable}; nothing is lost."
+        return what, (
+            f"Write {where} in {proxy.variable}; nothing is lost. `ucl` logs in with this (Basic) only: if the proxy "
+            f"wants Negotiate, Kerberos or NTLM, ask its administrator to let {host} through without a login."
+        )
     if status == _FORBIDDEN:
         return f"does not allow connections to {host}", f"Ask its administrator to allow {host}; nothing is lost."
     if status >= _SERVER_ERROR:
