@@ -235,6 +235,44 @@ def test_a_step_that_is_not_needed_says_until_when(runs):
     assert done.outcome["fingerprint"] == established != runs.done["lab-maintained"].outcome["fingerprint"]
 
 
+# What a sentence says of a result must hold for every parameter set: it names its condition, or is a fact about UCL.
+CLAIM = re.compile(
+    r"\b(?:ha[sv]e?|was|were|(?:is|are) now)\b[^.:]*\b(?:signed|renewed|revoked|established|accepted|new)\b"
+)
+CONDITION = re.compile(r"\b(?:if|when|after|then|at the end of this tutorial|have your|what it has)\b", re.IGNORECASE)
+VARIANTS = {
+    "lab-established": ("Establish", {"not needed until": 0, "an earlier run's answer": 1}),
+    "lab-established-already": ("Establish", {"not needed until": 6, "this call": 0, "not established": 0}),
+    "lab-not-due": ("Maintain", {"not needed until": 6, "this call": 0, "lab: renewed": 0}),
+    "lab-maintained": ("Maintain", {"not needed until": 0, "an earlier run's answer": 1, "lab: renewed": 1}),
+    "maintain": ("Maintain", {"not needed until": 0, "an earlier run's answer": 0, "this call": 1}),
+    "lab-revoked-again": ("Revoke", {"nothing was left to revoke": 2}),
+}
+
+
+@pytest.mark.parametrize("label", VARIANTS)
+def test_what_a_notebook_says_holds_for_the_run_that_was_made(label, runs):
+    title, counts = VARIANTS[label]
+    cells = json.loads(runs.done[label].notebook.read_text())["cells"]
+    prose = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    assert prose[0].startswith(f"# {title}")
+    sentences = re.split(r"(?<=[.?!:])\s+", re.sub(r"```.*?```", "", "\n".join(prose), flags=re.DOTALL))
+    assert [one for one in sentences if CLAIM.search(one) and not CONDITION.search(one)] == []
+    shown = text_of(runs.done[label])
+    assert {text: len(re.findall(text, shown)) for text in counts} == counts
+
+
+def test_a_sentence_that_claims_a_result_is_found():
+    """The twin."""
+    for text in (
+        "UCL has signed the CSR.",
+        "The connection was renewed.",
+        "A new identity is in use, and it is now new.",
+    ):
+        assert CLAIM.search(text)
+        assert not CONDITION.search(text)
+
+
 def test_plain_papermill_in_another_folder_does_the_same(runs):
     done = runs.done["papermill"]
     assert (done.said.code, done.outcome["outcome"]) == (0, "renewed"), done.said.err
