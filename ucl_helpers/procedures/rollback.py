@@ -31,7 +31,7 @@ def rollback(connection: Connection, generation: str | None = None, *, clock: Cl
     Raises:
         UsageError: there is no such generation, or none that could be used.
         RetryLater, Refused, ServerNotTrusted: UCL does not accept it. The identity in use is unchanged. It is
-            :class:`PossibleOutage` if UCL accepts the identity in use as little.
+            ``PossibleOutage`` if UCL does not accept the identity in use either.
     """
     with connection.lock.held():
         previous = fingerprint_or_none(connection.current)
